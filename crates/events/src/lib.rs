@@ -1,1 +1,5 @@
-//! events
+//! Events beside HTTP: Pub/Sub, Scheduler, Storage, Eventarc.
+//!
+//! **Invariant:** an accepted event is delivered at least once or lands in the dead-letter topic.
+//!
+//! Nothing is accepted yet: the APIs of events answer UNIMPLEMENTED.

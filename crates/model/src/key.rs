@@ -1,0 +1,98 @@
+//! The keys under which records lie in the store, in one place. Persisted: a change here needs a migration.
+//!
+//! A key is `kind/part/part...`; parts that users choose cannot hold a slash, except the last one.
+
+use crate::name::{ProjectId, Region, RevisionName, ServiceKey};
+
+/// All services, all services of a project, of a region.
+pub const SERVICES: &str = "service/";
+pub const REVISIONS: &str = "revision/";
+pub const OPERATIONS: &str = "operation/";
+pub const BUILDS: &str = "build/";
+pub const POLICIES: &str = "policy/";
+pub const PROJECTS: &str = "project/";
+pub const BUCKETS: &str = "bucket/";
+pub const USERS: &str = "user/";
+pub const SERVICE_ACCOUNTS: &str = "serviceaccount/";
+pub const SERVICE_ACCOUNT_KEYS: &str = "serviceaccountkey/";
+pub const SIGNING_KEYS: &str = "signingkey/";
+pub const REPOSITORIES: &str = "repository/";
+pub const UPLOADS: &str = "upload/";
+
+pub fn service(key: &ServiceKey) -> String {
+    format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
+}
+
+pub fn services_of(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{SERVICES}{project}/{region}/"),
+        None => format!("{SERVICES}{project}/"),
+    }
+}
+
+/// Revisions are found by their service; their names are unique in a region anyway.
+pub fn revision(service: &ServiceKey, name: &RevisionName) -> String {
+    format!("{}{name}", revisions_of(service))
+}
+
+pub fn revisions_of(service: &ServiceKey) -> String {
+    format!("{REVISIONS}{}/{}/{}/", service.project, service.region, service.service)
+}
+
+pub fn revisions_in(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{REVISIONS}{project}/{region}/"),
+        None => format!("{REVISIONS}{project}/"),
+    }
+}
+
+pub fn operation(project: &ProjectId, region: &Region, id: &str) -> String {
+    format!("{OPERATIONS}{project}/{region}/{id}")
+}
+
+pub fn build(project: &ProjectId, region: &Region, id: &str) -> String {
+    format!("{BUILDS}{project}/{region}/{id}")
+}
+
+/// `resource` is the full relative name: `projects/P`, `projects/P/locations/R/services/S`, `projects/P/serviceAccounts/EMAIL`, `buckets/B`.
+pub fn policy(resource: &str) -> String {
+    format!("{POLICIES}{resource}")
+}
+
+pub fn project(id: &ProjectId) -> String {
+    format!("{PROJECTS}{id}")
+}
+
+pub fn bucket(name: &str) -> String {
+    format!("{BUCKETS}{name}")
+}
+
+/// A bucket made again under the same name does not own the old one's objects: `created_us` tells them apart.
+pub fn objects_of(bucket: &str, created_us: i64) -> String {
+    format!("object/{bucket}/{created_us}/")
+}
+
+pub fn object(bucket: &str, created_us: i64, name: &str) -> String {
+    format!("{}{name}", objects_of(bucket, created_us))
+}
+
+pub fn user(email: &str) -> String {
+    format!("{USERS}{email}")
+}
+
+pub fn service_account(project: &ProjectId, email: &str) -> String {
+    format!("{SERVICE_ACCOUNTS}{project}/{email}")
+}
+
+pub fn service_account_key(email: &str, id: &str) -> String {
+    format!("{SERVICE_ACCOUNT_KEYS}{email}/{id}")
+}
+
+pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
+    format!("{REPOSITORIES}{project}/{region}/{id}")
+}
+
+/// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
+pub fn image(uri: &str) -> String {
+    format!("image/{uri}")
+}

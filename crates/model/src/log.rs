@@ -1,0 +1,95 @@
+//! A log entry in the shape that Google's Logging API gives it, before it is JSON.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// google.logging.type.LogSeverity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Severity {
+    #[default]
+    Default = 0,
+    Debug = 100,
+    Info = 200,
+    Notice = 300,
+    Warning = 400,
+    Error = 500,
+    Critical = 600,
+    Alert = 700,
+    Emergency = 800,
+}
+
+/// Which log of a revision, by the end of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LogName {
+    /// `run.googleapis.com/requests`
+    Requests,
+    /// `run.googleapis.com/stdout`
+    Stdout,
+    /// `run.googleapis.com/stderr`
+    Stderr,
+    /// `run.googleapis.com/varlog/system`
+    System,
+    /// `cloudbuild`
+    Build,
+}
+
+/// The one thing that entries of an instance share; made once for each instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub project: String,
+    pub region: String,
+    /// Empty for a build.
+    pub service: String,
+    pub revision: String,
+    /// Empty when no instance was involved.
+    pub instance: String,
+    /// Of a build only.
+    #[serde(default)]
+    pub build: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub source: Arc<Source>,
+    pub log: LogName,
+    pub time: Timestamp,
+    pub severity: Severity,
+    pub payload: Payload,
+    #[serde(default)]
+    pub http: Option<HttpRequest>,
+    /// `projects/P/traces/ID`.
+    #[serde(default)]
+    pub trace: String,
+    #[serde(default)]
+    pub span: String,
+    #[serde(default)]
+    pub trace_sampled: bool,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Payload {
+    None,
+    Text(String),
+    /// A structured line of the function's, less the fields that were understood. JSON text of an object.
+    Json(String),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HttpRequest {
+    pub method: String,
+    pub url: String,
+    pub request_bytes: u64,
+    pub status: u16,
+    pub response_bytes: u64,
+    pub user_agent: String,
+    pub remote_ip: String,
+    pub referer: String,
+    pub latency_us: u64,
+    pub protocol: String,
+}

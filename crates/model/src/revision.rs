@@ -1,0 +1,166 @@
+//! A revision: an immutable snapshot of a service's template.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    condition::Condition,
+    image::ImageDigest,
+    name::{RevisionName, ServiceKey},
+};
+
+/// What every instance of a revision is made from. Shape of run v2's RevisionTemplate, one container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RevisionTemplate {
+    /// The whole name that the owner asked for (`--revision-suffix`); drawn when none.
+    #[serde(default)]
+    pub revision: Option<RevisionName>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    pub container: Container,
+    /// 0..; instances kept without requests.
+    #[serde(default)]
+    pub min_instances: u32,
+    /// 100 when unset.
+    #[serde(default)]
+    pub max_instances: Option<u32>,
+    /// Requests one instance serves at a time, 1..=1000; when unset 80, or 1 below 1 vCPU.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+    /// 1..=3600; 300 when unset.
+    #[serde(default)]
+    pub timeout_s: Option<u32>,
+    /// E-mail; the project's default compute account when empty.
+    #[serde(default)]
+    pub service_account: String,
+    #[serde(default)]
+    pub execution_environment: ExecutionEnvironment,
+    #[serde(default)]
+    pub session_affinity: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    #[serde(default)]
+    pub name: String,
+    /// As the client wrote it, such as `asia-northeast1-docker.pkg.dev/P/cloud-run-source-deploy/NAME@sha256:...`.
+    pub image: String,
+    /// The base image whose updates are wanted, of `run.googleapis.com/base-images`.
+    #[serde(default)]
+    pub base_image: String,
+    #[serde(default)]
+    pub command: Vec<String>,
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// In order, as the client gave them.
+    #[serde(default)]
+    pub env: Vec<(String, String)>,
+    /// 1000 is one vCPU; 1000 when unset.
+    #[serde(default)]
+    pub cpu_millis: Option<u32>,
+    /// 512 MiB when unset.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// 8080 when unset.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// The port's name: false is `http1`, true `h2c`.
+    #[serde(default)]
+    pub h2c: bool,
+    /// Request-based billing: no CPU between requests. True when unset (`--cpu-throttling`).
+    #[serde(default)]
+    pub cpu_idle: Option<bool>,
+    #[serde(default)]
+    pub startup_cpu_boost: bool,
+    #[serde(default)]
+    pub startup_probe: Option<Probe>,
+}
+
+/// run v2 Probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    #[serde(default)]
+    pub initial_delay_s: u32,
+    #[serde(default)]
+    pub timeout_s: u32,
+    #[serde(default)]
+    pub period_s: u32,
+    #[serde(default)]
+    pub failure_threshold: u32,
+    pub check: Check,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Check {
+    Tcp { port: u16 },
+    Http { path: String, port: u16 },
+    Grpc { port: u16, service: String },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecutionEnvironment {
+    #[default]
+    Unset,
+    Gen1,
+    Gen2,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revision {
+    pub service: ServiceKey,
+    pub name: RevisionName,
+    pub uid: String,
+    /// The service's, not the name alone: a service made again does not own old revisions.
+    pub service_uid: String,
+    /// The generation of the service that made it.
+    pub generation: u64,
+    pub created: Timestamp,
+    pub creator: String,
+    /// With every default filled in, except `revision`.
+    pub template: RevisionTemplate,
+    /// What the template's image was when the revision was made. `None` only when that image does not exist,
+    /// and then the revision never becomes ready.
+    #[serde(default)]
+    pub image: Option<ImageDigest>,
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Copied from the service, as labels and logs need them.
+    #[serde(default)]
+    pub client: String,
+    #[serde(default)]
+    pub client_version: String,
+}
+
+impl RevisionTemplate {
+    pub fn cpu_millis(&self) -> u32 {
+        self.container.cpu_millis.unwrap_or(crate::limits::CPU_DEFAULT_MILLIS)
+    }
+
+    pub fn memory_bytes(&self) -> u64 {
+        self.container.memory_bytes.unwrap_or(crate::limits::MEMORY_DEFAULT_BYTES)
+    }
+
+    pub fn concurrency(&self) -> u32 {
+        self.concurrency.filter(|n| *n > 0).unwrap_or(if self.cpu_millis() < 1000 { 1 } else { crate::limits::CONCURRENCY_DEFAULT })
+    }
+
+    pub fn max_instances(&self) -> u32 {
+        self.max_instances.filter(|n| *n > 0).unwrap_or(crate::limits::INSTANCES_MAX_DEFAULT)
+    }
+
+    pub fn timeout(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(u64::from(self.timeout_s.filter(|n| *n > 0).unwrap_or(crate::limits::TIMEOUT_DEFAULT_S)))
+    }
+
+    pub fn port(&self) -> u16 {
+        self.container.port.unwrap_or(8080)
+    }
+
+    pub fn cpu_idle(&self) -> bool {
+        self.container.cpu_idle.unwrap_or(true)
+    }
+}
