@@ -110,7 +110,9 @@ impl World {
 
     /// Lets what waits at `gate` end.
     pub fn open(&self, gate: &str) {
-        self.open.send_modify(|open| drop(open.insert(gate.to_owned())));
+        self.open.send_modify(|open| {
+            open.insert(gate.to_owned());
+        });
     }
 
     pub async fn pass(&self, gate: &str) {
