@@ -26,7 +26,8 @@ mod traffic;
 use std::sync::{Arc, atomic::AtomicI64};
 
 use model::{Clock, ProjectId, Region, Status};
-use tokio::task::AbortHandle;
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::JoinHandle};
 
 pub use build::BuildRequest;
 pub use object::{Preconditions, is_precondition};
@@ -37,7 +38,7 @@ pub use repository::Repository;
 #[derive(Clone)]
 pub struct Control {
     context: Arc<Context>,
-    _loops: Arc<Loops>,
+    loops: Arc<Loops>,
     config: Arc<Config>,
     serving: Option<serving::Serving>,
 }
@@ -70,13 +71,10 @@ pub(crate) struct Context {
     objects: tokio::sync::RwLock<()>,
 }
 
-/// The running reconcilers.
-struct Loops(Vec<AbortHandle>);
-
-impl Drop for Loops {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
-    }
+/// The running reconcilers; they end when `stop` says so or is dropped.
+struct Loops {
+    stop: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Control {
@@ -95,7 +93,10 @@ impl Control {
         serving: serving::Serving,
     ) -> Result<Self, Status> {
         let context = Context {
-            images: Arc::new(seam::Builder { builder, store: store.clone() }),
+            images: Arc::new(seam::Builder {
+                builder,
+                store: store.clone(),
+            }),
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
             log: Box::new(move |entry| telemetry.log(entry)),
@@ -107,17 +108,59 @@ impl Control {
         Self::start_with(config, context, Some(serving)).await
     }
 
-    pub(crate) async fn start_with(config: Config, context: Context, serving: Option<serving::Serving>) -> Result<Self, Status> {
+    pub(crate) async fn start_with(
+        config: Config,
+        context: Context,
+        serving: Option<serving::Serving>,
+    ) -> Result<Self, Status> {
         project_ensure(&context.store, &*context.clock, &config.default_project).await?;
         let context = Arc::new(context);
+        let (stop, stopped) = watch::channel(false);
         let store = &context.store;
-        let loops = vec![
-            tokio::spawn(reconcile::run(Arc::new(reconcile::service::Services(context.clone())), store.clone())).abort_handle(),
-            tokio::spawn(reconcile::run(Arc::new(reconcile::revision::Revisions(context.clone())), store.clone())).abort_handle(),
-            tokio::spawn(reconcile::run(Arc::new(reconcile::build::Builds(context.clone())), store.clone())).abort_handle(),
-            tokio::spawn(reconcile::run(Arc::new(reconcile::operation::Operations::new(context.clone())), store.clone())).abort_handle(),
+        let services = reconcile::service::Services(context.clone());
+        let revisions = reconcile::revision::Revisions(context.clone());
+        let builds = reconcile::build::Builds(context.clone());
+        let operations = reconcile::operation::Operations::new(context.clone());
+        let tasks = vec![
+            tokio::spawn(reconcile::run(
+                Arc::new(services),
+                store.clone(),
+                stopped.clone(),
+            )),
+            tokio::spawn(reconcile::run(
+                Arc::new(revisions),
+                store.clone(),
+                stopped.clone(),
+            )),
+            tokio::spawn(reconcile::run(
+                Arc::new(builds),
+                store.clone(),
+                stopped.clone(),
+            )),
+            tokio::spawn(reconcile::run(Arc::new(operations), store.clone(), stopped)),
         ];
-        Ok(Self { context, _loops: Arc::new(Loops(loops)), config: Arc::new(config), serving })
+        let loops = Arc::new(Loops {
+            stop,
+            tasks: Mutex::new(tasks),
+        });
+        Ok(Self {
+            context,
+            loops,
+            config: Arc::new(config),
+            serving,
+        })
+    }
+
+    /// Ends the loops where they are and waits until they write no more; what they left goes on after the next start.
+    /// Calls to this control plane still store intents.
+    pub async fn stop(&self) {
+        self.loops.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.loops.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a reconciler had ended by a fault");
+            }
+        }
     }
 
     pub fn default_project(&self) -> &ProjectId {
@@ -134,6 +177,8 @@ impl Control {
     }
 
     pub fn serving(&self) -> &serving::Serving {
-        self.serving.as_ref().expect("every control plane that `start` made has one")
+        self.serving
+            .as_ref()
+            .expect("every control plane that `start` made has one")
     }
 }

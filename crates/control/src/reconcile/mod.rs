@@ -85,13 +85,21 @@ impl Queue {
     }
 }
 
-/// Runs `reconciler` until it is aborted or the store is closed.
-pub(crate) async fn run<R: Reconciler>(reconciler: Arc<R>, store: Store) {
+/// Runs `reconciler` until `stop` says so or its sender is gone, or the store is closed. Nothing of it runs after that.
+pub(crate) async fn run<R: Reconciler>(
+    reconciler: Arc<R>,
+    store: Store,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
     let queue = Arc::new(Queue::default());
     // The watches are there before the first look at everything, so that no change falls between.
     let mut watchers = JoinSet::new();
     for prefix in R::PREFIXES {
-        watchers.spawn(watch(reconciler.clone(), store.watch(prefix), queue.clone()));
+        watchers.spawn(watch(
+            reconciler.clone(),
+            store.watch(prefix),
+            queue.clone(),
+        ));
     }
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,13 +112,19 @@ pub(crate) async fn run<R: Reconciler>(reconciler: Arc<R>, store: Store) {
             () = running.ended() => {}
             () = rested(rest_end) => queue.add(running.rested_take()),
             // Watches end when the store is closed.
-            _ = watchers.join_next() => return,
+            _ = watchers.join_next() => break,
+            // An error means that the sender is gone.
+            _ = stop.wait_for(|stop| *stop) => break,
         }
         while running.tasks.len() < reconciler.parallel() {
-            let Some(key) = queue.take(|key| running.is_free(key)) else { break };
+            let Some(key) = queue.take(|key| running.is_free(key)) else {
+                break;
+            };
             running.start(reconciler.clone(), key);
         }
     }
+    running.tasks.shutdown().await;
+    watchers.shutdown().await;
 }
 
 async fn watch<R: Reconciler>(reconciler: Arc<R>, mut watch: store::Watch, queue: Arc<Queue>) {
@@ -125,7 +139,9 @@ async fn watch<R: Reconciler>(reconciler: Arc<R>, mut watch: store::Watch, queue
 fn look_at_all<R: Reconciler>(reconciler: &R, queue: &Queue) {
     match reconciler.all() {
         Ok(keys) => queue.add(keys),
-        Err(error) => tracing::error!(reconciler = R::NAME, %error, "cannot list what there is to do"),
+        Err(error) => {
+            tracing::error!(reconciler = R::NAME, %error, "cannot list what there is to do")
+        }
     }
 }
 
@@ -160,32 +176,45 @@ impl Running {
 
     /// Waits until a task ends; for ever when there is none.
     async fn ended(&mut self) {
-        let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let Some(ended) = self.tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
         let (id, is_good) = match ended {
             Ok((id, result)) => (id, result.is_ok()),
             // A panic is a fault of ours in one key; the others go on.
             Err(error) => (error.id(), false),
         };
-        let Some(key) = self.keys.remove(&id) else { return };
+        let Some(key) = self.keys.remove(&id) else {
+            return;
+        };
         if is_good {
             self.failures.remove(&key);
             return;
         }
         let failures = self.failures.entry(key.clone()).or_default();
-        let rest = RETRY_MIN.saturating_mul(2u32.saturating_pow(*failures)).min(RETRY_MAX);
+        let rest = RETRY_MIN
+            .saturating_mul(2u32.saturating_pow(*failures))
+            .min(RETRY_MAX);
         *failures = failures.saturating_add(1);
         self.resting.insert((Instant::now() + rest, key), ());
     }
 
     /// When the next key has rested.
     fn rest_end(&self) -> Option<Instant> {
-        self.resting.first_key_value().map(|((until, _), ())| *until)
+        self.resting
+            .first_key_value()
+            .map(|((until, _), ())| *until)
     }
 
     fn rested_take(&mut self) -> Vec<String> {
         let now = Instant::now();
-        let later = self.resting.split_off(&(now + Duration::from_nanos(1), String::new()));
-        std::mem::replace(&mut self.resting, later).into_keys().map(|(_, key)| key).collect()
+        let later = self
+            .resting
+            .split_off(&(now + Duration::from_nanos(1), String::new()));
+        std::mem::replace(&mut self.resting, later)
+            .into_keys()
+            .map(|(_, key)| key)
+            .collect()
     }
 }
 
