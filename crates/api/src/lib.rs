@@ -9,9 +9,11 @@
 mod caller;
 mod error;
 mod front;
+mod grpc;
 mod permission;
 mod surface;
 mod template;
+mod transcode;
 
 use std::sync::Arc;
 
