@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** user code and package managers run only inside a sandbox.
 
+pub mod archive;
+mod tree;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use model::image::{Image, ImageDigest};
