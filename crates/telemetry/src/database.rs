@@ -17,7 +17,7 @@ use model::{
     Timestamp,
     log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
 };
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{CachedStatement, Connection, OpenFlags, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::shape::severity_of;
@@ -182,8 +182,9 @@ impl Unusable {
 
 impl From<rusqlite::Error> for Unusable {
     fn from(error: rusqlite::Error) -> Self {
-        // `Unknown` is SQLite's plain error: a statement that does not fit the schema that is there.
-        let is_schema = error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown);
+        // SQLite's plain error: a statement that does not fit the schema that is there.
+        let is_schema = matches!(error, rusqlite::Error::SqlInputError { .. })
+            || error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown);
         if is_schema || is_broken(&error) {
             Unusable::Broken(error.to_string())
         } else {
@@ -324,9 +325,16 @@ fn http_of(
     }
 }
 
+/// The statement that [`entry_write`] runs, for a whole batch.
+pub(crate) fn entry_insert(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached(
+        "INSERT INTO entry (time, id, source, log, severity, kind, payload, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )
+}
+
 /// Writes one entry. `buffer` is reused from entry to entry.
 pub(crate) fn entry_write(
-    connection: &Connection,
+    insert: &mut CachedStatement<'_>,
     id: i64,
     source: i64,
     entry: &Entry,
@@ -349,8 +357,7 @@ pub(crate) fn entry_write(
         Payload::Text(text) => (1, Some(text.as_str())),
         Payload::Json(text) => (2, Some(text.as_str())),
     };
-    connection
-        .prepare_cached("INSERT INTO entry (time, id, source, log, severity, kind, payload, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+    insert
         .execute((
             time_number(entry.time),
             id,

@@ -76,6 +76,7 @@ pub enum QueryError {
 /// The connections that read.
 pub(crate) struct Readers {
     place: Arc<Place>,
+    rows_max: usize,
     pool: Mutex<Pool>,
     returned: Condvar,
 }
@@ -91,6 +92,7 @@ impl Readers {
     pub(crate) fn new(place: Arc<Place>) -> Self {
         Self {
             place,
+            rows_max: ROWS_MAX,
             pool: Mutex::default(),
             returned: Condvar::new(),
         }
@@ -112,6 +114,7 @@ impl Readers {
             .transpose()?;
         let walk = Walk {
             query,
+            rows_max: self.rows_max,
             filter,
             after,
         };
@@ -192,6 +195,7 @@ fn query_hash(query: &Query) -> u64 {
 
 struct Walk<'a> {
     query: &'a Query,
+    rows_max: usize,
     filter: Filter,
     after: Option<Position>,
 }
@@ -214,7 +218,7 @@ impl Walk<'_> {
         let mut last = None;
         while let Some(row) = rows.next()? {
             let out_of_work =
-                count >= ROWS_MAX || count % 256 == 255 && start.elapsed() >= TIME_MAX;
+                count >= self.rows_max || count % 256 == 255 && start.elapsed() >= TIME_MAX;
             if page.entries.len() == limit || bytes >= PAGE_MAX_BYTES || out_of_work {
                 page.next = last.map(|last: Position| last.token(self.query));
                 break;
@@ -317,5 +321,45 @@ fn payload_bytes(entry: &Entry) -> usize {
     match &entry.payload {
         Payload::None => 0,
         Payload::Text(text) | Payload::Json(text) => text.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{database::entry_insert, shape::tests::entry};
+
+    #[test]
+    fn a_call_looks_at_a_bounded_number_of_entries() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Arc::new(Place::new(folder.path()));
+        let connection = place.open().unwrap();
+        for id in 0..100 {
+            let entry = entry(if id == 57 { "needle" } else { "hay" });
+            let source = database::source_write(&connection, &entry.source, 0).unwrap();
+            let mut insert = entry_insert(&connection).unwrap();
+            database::entry_write(&mut insert, id, source, &entry, &mut Vec::new()).unwrap();
+        }
+        let readers = Readers {
+            rows_max: 10,
+            ..Readers::new(place)
+        };
+        let mut query = Query {
+            projects: vec!["local-project".into()],
+            filter: "needle".into(),
+            limit: 5,
+            ..Query::default()
+        };
+        let mut found = Vec::new();
+        for call in 1.. {
+            let page = readers.entries(&query).unwrap();
+            found.extend(page.entries.into_iter().map(|(id, _)| id));
+            query.page = page.next;
+            if query.page.is_none() {
+                assert_eq!(call, 10);
+                break;
+            }
+        }
+        assert_eq!(found, [insert_id(57)]);
     }
 }

@@ -15,8 +15,8 @@ use model::log::{Entry, Payload, Source};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Entries that may wait. The queue is allocated once, at about 350 bytes each.
-const ENTRIES_MAX: usize = 16 << 10;
+/// Entries that may wait. The queue is allocated once, about 2.5 MB.
+const ENTRIES_MAX: usize = 8 << 10;
 /// What the texts of waiting entries may hold.
 const BYTES_MAX: i64 = 64 << 20;
 /// The writer wakes at the first entry and waits for this many, or for its time.

@@ -218,12 +218,14 @@ impl Worker {
         let transaction = connection.unchecked_transaction()?;
         let today = time_number(self.clock.now()) / DAY_NS;
         let first_id = self.next_id;
+        let mut insert = database::entry_insert(&transaction)?;
         for entry in batch {
             let day = today.max(time_number(entry.time) / DAY_NS);
             let source = self.source(&transaction, &entry.source, day)?;
-            database::entry_write(&transaction, self.next_id, source, entry, &mut self.buffer)?;
+            database::entry_write(&mut insert, self.next_id, source, entry, &mut self.buffer)?;
             self.next_id += 1;
         }
+        drop(insert);
         transaction
             .commit()
             .inspect_err(|_| self.next_id = first_id)
@@ -330,7 +332,7 @@ fn loss_entry(source: &Arc<Source>, count: u64, time: Timestamp) -> Entry {
         time,
         severity: Severity::Warning,
         payload: Payload::Text(format!(
-            "{count} log entries were dropped: they came faster than they could be written"
+            "{count} log entries were dropped: they came faster than they could be written, or the disk did not take them"
         )),
         http: None,
         trace: String::new(),

@@ -137,11 +137,7 @@ async fn entries_come_back_as_they_were_in_order() {
         .map(|(_, entry)| entry)
         .collect();
     assert_eq!(backwards, found);
-    assert_eq!(
-        page.entries[2].0 < page.entries[3].0,
-        true,
-        "insertIds rise"
-    );
+    assert!(page.entries[2].0 < page.entries[3].0, "insertIds rise");
 }
 
 #[tokio::test]
@@ -349,10 +345,10 @@ async fn a_broken_file_is_set_aside() {
         telemetry.flush().await;
         assert_eq!(texts(&telemetry.entries(&query("")).unwrap()), ["anew"]);
         drop(telemetry);
-        assert_eq!(
-            fs::read(folder.path().join("telemetry.db.broken")).unwrap(),
-            content
-        );
+        // SQLite may have noted in the header that there is a WAL.
+        let aside = fs::read(folder.path().join("telemetry.db.broken")).unwrap();
+        assert_eq!(aside.len(), content.len());
+        assert_eq!(aside[..16], content[..16]);
         fs::remove_file(&path).unwrap();
     };
     check(b"this is no database at all, but long enough to be looked at").await;
