@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** no store write and no wait on the control plane in a request's path.
 
+pub mod egress;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
