@@ -410,16 +410,17 @@ mod tests {
             let mut frames = Frames::new(Instant::now());
             let mut bytes = PREFACE.to_vec();
             (0..500).for_each(|_| bytes.extend(frame(6, 8)));
-            let mut pings = 0;
+            let mut read = 0;
             for piece in bytes.chunks(piece) {
+                read += piece.len();
                 if !frames.read(piece) {
                     break;
                 }
-                frames.wrote(17 * piece.len() / 17);
-                pings += piece.len();
+                // Each PING is answered by one of the same size.
+                frames.wrote(piece.len());
             }
             assert!(frames.is_http2());
-            assert!((100 * 17..300 * 17).contains(&pings), "{pings}");
+            assert!((100 * 17..200 * 17).contains(&read), "{read}");
         }
     }
 
