@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 mod activator;
 mod autoscaler;
 mod connection;
+pub mod egress;
 mod environment;
 mod finish;
 mod forward;
