@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -22,10 +23,10 @@ use rustls::{
 
 /// Leaves kept; the oldest is made again when it is needed.
 const LEAVES_MAX: usize = 1024;
-const LEAF_LIFE: jiff::Span = const { jiff::Span::new().hours(7 * 24) };
+const LEAF_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A leaf is made again this long before it ends.
-const LEAF_RENEW: jiff::Span = const { jiff::Span::new().hours(24) };
-const ROOT_LIFE: jiff::Span = const { jiff::Span::new().hours(10 * 365 * 24) };
+const LEAF_RENEW: Duration = Duration::from_secs(24 * 3600);
+const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The authority. Clones share it.
 pub struct Authority {
@@ -173,13 +174,13 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-fn validity(params: &mut CertificateParams, now: jiff::Timestamp, life: jiff::Span) -> Result<()> {
+fn validity(params: &mut CertificateParams, now: jiff::Timestamp, life: Duration) -> Result<()> {
     // Clients whose clock is a little behind accept it too.
     let date = |t: jiff::Timestamp| {
-        let date = t.to_zoned(jiff::tz::TimeZone::UTC);
+        let date = jiff::tz::TimeZone::UTC.to_datetime(t);
         rcgen::date_time_ymd(i32::from(date.year()), u8::try_from(date.month()).expect("1 to 12"), u8::try_from(date.day()).expect("1 to 31"))
     };
-    params.not_before = date(now - jiff::Span::new().hours(24));
+    params.not_before = date(now - Duration::from_secs(24 * 3600));
     params.not_after = date(now.checked_add(life).context("the certificate's end")?);
     Ok(())
 }

@@ -39,8 +39,11 @@ pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     println!("    freezing                {}", mark(walls.freezer));
     println!("runtimes");
     let catalogue = crate::serve::catalogue(&data_dir);
-    for runtime in catalogue.runtimes() {
-        println!("  {:<12} {:<10} {}", runtime.id, runtime.version, runtime.interpreter.display());
+    for interpreter in catalogue.interpreters() {
+        println!("  Python {:<10} {}", interpreter.version, interpreter.path.display());
+    }
+    for line in catalogue.skipped() {
+        println!("  skipped: {line}");
     }
     println!("processor");
     for (name, state) in vulnerabilities() {

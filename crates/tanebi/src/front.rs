@@ -4,12 +4,18 @@
 //! 1. CONNECT and absolute form: a played host is answered here (CONNECT ends TLS with tanebi's CA), another is tunnelled.
 //! 2. A service's host: the data plane. 3. One of Google's hosts: the APIs. 4. This server's own names: by path.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use http_body::Body as _;
 use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serving::{
     InstanceIdentity, Origin, Request, Response, Serving,
     listener::{self, Handler, Limits},
@@ -189,8 +195,7 @@ impl Door {
 
 impl Front {
     async fn api(&self, host: &str, request: Request) -> Response {
-        let response = self.api.handle(host, request.map(axum::body::Body::new)).await;
-        response.map(|body| body.map_err(Into::into).boxed())
+        self.api.handle(host, request.map(axum::body::Body::new)).await.map(shared)
     }
 
     fn is_own_port(&self, port: Option<u16>) -> bool {
@@ -244,8 +249,31 @@ impl Front {
     }
 
     pub async fn metadata(&self, identity: api::MetadataIdentity, request: Request) -> Response {
-        let response = self.api.metadata(identity, request.map(axum::body::Body::new)).await;
-        response.map(|body| body.map_err(Into::into).boxed())
+        self.api.metadata(identity, request.map(axum::body::Body::new)).await.map(shared)
+    }
+}
+
+/// The APIs' bodies cannot be shared between threads, the data plane's can: only one thread at a time gets at the one inside.
+struct Shared(Mutex<axum::body::Body>);
+
+fn shared(body: axum::body::Body) -> serving::Body {
+    Shared(Mutex::new(body)).boxed()
+}
+
+impl http_body::Body for Shared {
+    type Data = bytes::Bytes;
+    type Error = serving::BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, serving::BoxError>>> {
+        Pin::new(self.0.get_mut()).poll_frame(context).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.lock().size_hint()
     }
 }
 

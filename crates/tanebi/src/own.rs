@@ -51,6 +51,7 @@ impl Own {
 
     async fn call(&self, request: Request) -> Result<Value, Status> {
         let (parts, body) = request.into_parts();
+        let body = body.map_err(std::io::Error::other);
         let bytes = Limited::new(body, BODY_MAX_BYTES).collect().await.map_err(|_| Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes or ended early")))?.to_bytes();
         let body: Value = if bytes.is_empty() { json!({}) } else { serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))? };
         match (&parts.method, parts.uri.path()) {

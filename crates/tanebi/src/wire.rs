@@ -194,7 +194,9 @@ async fn asked_to_stop() -> Result<End> {
 }
 
 async fn keeper_gone(keeper: &sandbox::Keeper) {
-    let Ok(gone) = keeper.gone().and_then(|fd| AsyncFd::new(fd).map_err(|source| sandbox::Error::Step { step: "watching the keeper".into(), source })) else { return };
+    // One that cannot be watched is as good as gone.
+    let Ok(gone) = keeper.gone() else { return };
+    let Ok(gone) = AsyncFd::new(gone) else { return };
     let _ = gone.readable().await;
 }
 
@@ -202,9 +204,7 @@ async fn keys_turn(iam: iam::Iam) {
     let mut tick = tokio::time::interval(KEYS_TICK);
     loop {
         tick.tick().await;
-        if let Err(error) = iam.rotate().await {
-            tracing::error!(%error, "signing keys could not be turned");
-        }
+        iam.rotate().await;
     }
 }
 
