@@ -11,6 +11,7 @@ use tower::ServiceExt;
 
 use crate::{
     Deps, MetadataIdentity, Request, Response,
+    app::App, artifact_registry, cloud_build, location, operation, resource_manager, run_v1, run_v2, service_usage,
     caller::caller_check,
     error,
     grpc::{self, Methods},
@@ -31,19 +32,22 @@ pub(crate) struct Front {
 }
 
 /// The surfaces, in no order that matters.
-fn surfaces(_deps: &Deps) -> Vec<Surface> {
-    Vec::new()
+fn surfaces(app: &App) -> Vec<Surface> {
+    vec![run_v1::surface(app), resource_manager::surface(app)]
 }
 
-/// The methods that protos describe.
-fn methods(_deps: &Deps) -> Vec<grpc::Method> {
-    Vec::new()
+/// The methods that protos describe, in no order that matters.
+fn methods(app: &App) -> Vec<grpc::Method> {
+    let groups =
+        [run_v2::methods, operation::methods, location::methods, cloud_build::methods, artifact_registry::methods, service_usage::methods, resource_manager::methods];
+    groups.into_iter().flat_map(|group| group(app)).collect()
 }
 
 impl Front {
     pub(crate) fn new(deps: Deps) -> Self {
-        let surfaces = surfaces(&deps);
-        let methods = Arc::new(Methods::new(deps.clone(), methods(&deps)));
+        let app = App::new(deps.clone());
+        let surfaces = surfaces(&app);
+        let methods = Arc::new(Methods::new(deps.clone(), methods(&app)));
         if let Some(twice) = ambiguity(&surfaces) {
             panic!("two methods claim {twice}");
         }

@@ -147,6 +147,18 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
         self
     }
 
+    /// Adds a method that needs good credentials only and names no resource.
+    pub(crate) fn anyones<Q, A, H, F>(self, name: &'static str, handler: H) -> Self
+    where
+        Q: Message + Default + 'static,
+        A: Message,
+        H: Fn(S, Context, Q) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<A, Status>> + Send + 'static,
+    {
+        // The pattern is a word that the name is always equal to.
+        self.unary(name, Need::SignedIn, |_: &Q| "-".to_owned(), ("name", "-"), handler)
+    }
+
     /// What was collected.
     pub(crate) fn into_methods(self) -> Vec<Method> {
         self.methods

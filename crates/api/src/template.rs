@@ -103,6 +103,10 @@ impl Template {
             None => path,
         };
         let parts: Vec<&str> = path.split('/').collect();
+        // What follows a colon at the end is another method's verb, not part of a name.
+        if self.verb.is_none() && self.segments.last() == Some(&Segment::One) && parts.last().is_some_and(|last| last.contains(':')) {
+            return None;
+        }
         let many = self.segments.iter().position(|s| *s == Segment::Many);
         match many {
             None if parts.len() == self.segments.len() => {}
@@ -131,11 +135,6 @@ impl Template {
             .iter()
             .map(|v| Some((v.name.clone(), decode(&parts[place(v.from)..place(v.to)])?)))
             .collect()
-    }
-
-    /// The names of its variables, in order.
-    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        self.variables.iter().map(|v| v.name.as_str())
     }
 
     /// Templates with a verb and with more literals are tried first.
@@ -239,6 +238,8 @@ mod tests {
             "/v1/services/s",
             Some(&[("service.name", "services/s")]),
         );
+        check("/v1/{service.name=services/*}", "/v1/services/s:undelete", None);
+        check("/b/{bucket}/o/{object=**}", "/b/one/o/a:b", Some(&[("bucket", "one"), ("object", "a:b")]));
         check("/x/{bad}", "/x/%FF", None);
         check("/", "/", None);
     }

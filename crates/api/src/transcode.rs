@@ -208,3 +208,26 @@ pub(crate) fn pool() -> &'static DescriptorPool {
             .expect("the descriptors that the compiler wrote")
     })
 }
+
+/// A message as JSON, for surfaces that are not made of protos.
+pub(crate) fn to_json<T: Message + prost::Name>(message: &T) -> Result<Json, Status> {
+    let dynamic = DynamicMessage::decode(descriptor::<T>(), message.encode_to_vec().as_slice()).map_err(Status::internal)?;
+    dynamic.serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new()).map_err(Status::internal)
+}
+
+/// A message of JSON, for surfaces that are not made of protos.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` in Google's words.
+pub(crate) fn from_json<T: Message + prost::Name + Default>(value: Json) -> Result<T, Status> {
+    let descriptor = descriptor::<T>();
+    json::check(&descriptor, &value)?;
+    let dynamic = DynamicMessage::deserialize_with_options(descriptor, value, &DeserializeOptions::new())
+        .map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))?;
+    dynamic.transcode_to().map_err(Status::internal)
+}
+
+/// The descriptor of a message of `proto`.
+pub(crate) fn descriptor<T: prost::Name>() -> MessageDescriptor {
+    pool().get_message_by_name(&T::full_name()).expect("every message of `proto` is in its descriptors")
+}
