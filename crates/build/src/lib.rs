@@ -2,6 +2,13 @@
 //!
 //! **Invariant:** user code and package managers run only inside a sandbox.
 
+pub mod archive;
+pub mod catalogue;
+mod python;
+mod requirements;
+mod tree;
+mod variables;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use model::image::{Image, ImageDigest};
