@@ -77,8 +77,7 @@ async fn repository_create(app: App, context: Context, request: pb::CreateReposi
     refuse(!asked.labels.is_empty(), "repository.labels")?;
     refuse(!asked.cleanup_policies.is_empty(), "repository.cleanup_policies")?;
     refuse(asked.format_config.is_some(), "repository.docker_config")?;
-    let (_, started) =
-        app.control.repository_create(&context.project()?, &context.region()?, &request.repository_id, "DOCKER", &asked.description).await?;
+    let (_, started) = app.control.repository_create(&context.project()?, &context.region()?, &request.repository_id, "DOCKER", &asked.description).await?;
     operation::write(&app, &started)
 }
 

@@ -96,9 +96,7 @@ pub(crate) fn operation(build: &Build, project: &Project) -> lro::Operation {
     let metadata = pb::BuildOperationMetadata { build: Some(written.clone()) };
     let result = match build.state {
         BuildState::Queued | BuildState::Working => None,
-        BuildState::Success => {
-            Some(lro::operation::Result::Response(any(pb::Build::type_url(), prost::Message::encode_to_vec(&written))))
-        }
+        BuildState::Success => Some(lro::operation::Result::Response(any(pb::Build::type_url(), prost::Message::encode_to_vec(&written)))),
         _ => Some(lro::operation::Result::Error(error::rpc_status(&failure(build)))),
     };
     lro::Operation {
@@ -141,11 +139,7 @@ pub(crate) fn write(build: &Build, project: &Project) -> pb::Build {
         BuildState::Cancelled => pb::build::Status::Cancelled,
     };
     let failed = build.state.is_done() && build.state != BuildState::Success;
-    let image = build.image.as_ref().map(|digest| pb::BuiltImage {
-        name: build.image_uri.clone(),
-        digest: digest.to_string(),
-        ..Default::default()
-    });
+    let image = build.image.as_ref().map(|digest| pb::BuiltImage { name: build.image_uri.clone(), digest: digest.to_string(), ..Default::default() });
     pb::Build {
         name: format!("projects/{}/locations/{}/builds/{}", project.number, build.region, build.id),
         id: build.id.clone(),
@@ -183,7 +177,12 @@ mod tests {
     use super::*;
 
     fn project() -> Project {
-        Project { id: ProjectId::parse("local-project").unwrap(), number: ProjectNumber(9_000_000_000_001), name: String::new(), created: Timestamp::UNIX_EPOCH }
+        Project {
+            id: ProjectId::parse("local-project").unwrap(),
+            number: ProjectNumber(9_000_000_000_001),
+            name: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn build(state: BuildState, failure: &str) -> Build {

@@ -9,11 +9,7 @@ use model::{
     operation::{Operation, Subject, Verb},
 };
 use prost::{Message, Name};
-use proto::google::{
-    cloud::run::v2 as run,
-    devtools::artifactregistry::v1 as artifact,
-    longrunning as lro,
-};
+use proto::google::{cloud::run::v2 as run, devtools::artifactregistry::v1 as artifact, longrunning as lro};
 
 use crate::{
     Deps,
@@ -62,9 +58,8 @@ async fn operation_get(app: App, context: Context, _: lro::GetOperationRequest) 
 }
 
 async fn operation_wait(app: App, context: Context, request: lro::WaitOperationRequest) -> Result<lro::Operation, Status> {
-    let timeout = request.timeout.map_or(Ok(WAIT_MAX), |timeout| {
-        Duration::try_from(timeout).map_err(|_| Status::invalid_field("timeout", "it is negative"))
-    })?;
+    let timeout =
+        request.timeout.map_or(Ok(WAIT_MAX), |timeout| Duration::try_from(timeout).map_err(|_| Status::invalid_field("timeout", "it is negative")))?;
     read(&app, &context, timeout.min(WAIT_MAX)).await
 }
 
@@ -135,9 +130,7 @@ fn subject(deps: &Deps, operation: &Operation) -> Result<prost_types::Any, Statu
             let name = model::RevisionName::parse(revision)?;
             let revision = match deps.control.revision_get(&operation.project, &operation.region, &name) {
                 Ok(found) => run_v2::revision::write(&found.value, found.revision),
-                Err(error) if error.code == Code::NotFound => {
-                    run::Revision { name: format!("{}/revisions/{revision}", key.resource()), ..Default::default() }
-                }
+                Err(error) if error.code == Code::NotFound => run::Revision { name: format!("{}/revisions/{revision}", key.resource()), ..Default::default() },
                 Err(error) => return Err(error),
             };
             Ok(any(&revision))

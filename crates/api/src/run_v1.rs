@@ -248,10 +248,10 @@ fn route(app: &App, service: &Service, project: &Project) -> Json {
 
 fn part_metadata(service: &Service, whole: &Json, plural: &str) -> Json {
     let mut metadata = whole["metadata"].clone();
-    metadata["selfLink"] = json!(format!("/apis/{API_VERSION}/namespaces/{}/{plural}/{}", whole["metadata"]["namespace"].as_str().unwrap_or_default(), service.key.service));
+    metadata["selfLink"] =
+        json!(format!("/apis/{API_VERSION}/namespaces/{}/{plural}/{}", whole["metadata"]["namespace"].as_str().unwrap_or_default(), service.key.service));
     metadata["labels"][revision::SERVICE] = json!(service.key.service);
-    metadata["ownerReferences"] =
-        json!([{ "kind": "Service", "name": service.key.service, "uid": service.uid, "apiVersion": API_VERSION, "controller": true, "blockOwnerDeletion": true }]);
+    metadata["ownerReferences"] = json!([{ "kind": "Service", "name": service.key.service, "uid": service.uid, "apiVersion": API_VERSION, "controller": true, "blockOwnerDeletion": true }]);
     metadata
 }
 
@@ -360,12 +360,7 @@ struct Page<T> {
 }
 
 /// One page when the client gives a `limit`, else everything.
-async fn page_of<T>(
-    app: &App,
-    asked: &Asked,
-    scope: &str,
-    read: impl Fn(Option<&str>, usize) -> Result<Vec<(String, T)>, Status>,
-) -> Result<Page<T>, Status> {
+async fn page_of<T>(app: &App, asked: &Asked, scope: &str, read: impl Fn(Option<&str>, usize) -> Result<Vec<(String, T)>, Status>) -> Result<Page<T>, Status> {
     const CHUNK: usize = 500;
     let place = app.pages.read(scope, &asked.token, i64::from(asked.limit)).await?;
     let (mut after, mut items) = (place.after, Vec::new());

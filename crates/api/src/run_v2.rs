@@ -188,10 +188,9 @@ async fn service_delete(app: App, context: Context, request: pb::DeleteServiceRe
         return Ok(validated(&service_write(&app, &found.value)));
     }
     let (app, who, key_) = (&app, &context.who, &key);
-    let (_, started) = version::with_current(&app.control, &key, &request.etag, |current| async move {
-        app.control.service_delete(who, key_, Some(current.revision)).await
-    })
-    .await?;
+    let (_, started) =
+        version::with_current(&app.control, &key, &request.etag, |current| async move { app.control.service_delete(who, key_, Some(current.revision)).await })
+            .await?;
     operation::write(app, &started)
 }
 

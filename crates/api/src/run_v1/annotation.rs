@@ -105,8 +105,7 @@ pub(super) fn service_read(annotations: Map, service: &mut Service) -> Result<()
     service.invoker_iam_disabled = reader.flag(&run("invoker-iam-disabled"))?.unwrap_or(false);
     service.default_uri_disabled = reader.flag(&run("default-url-disabled"))?.unwrap_or(false);
     service.ingress = reader.parsed(&run("ingress"), "all, internal, internal-and-cloud-load-balancing or none", ingress_parse)?.unwrap_or_default();
-    service.custom_audiences =
-        reader.parsed(&run("custom-audiences"), "a JSON list of strings", |text| serde_json::from_str(text).ok())?.unwrap_or_default();
+    service.custom_audiences = reader.parsed(&run("custom-audiences"), "a JSON list of strings", |text| serde_json::from_str(text).ok())?.unwrap_or_default();
     service.scaling.min_instances = reader.number(&run("minScale"))?.unwrap_or(0);
     service.scaling.max_instances = reader.number(&run("maxScale"))?.filter(|max| *max > 0);
     let manual = reader.parsed(&run("scalingMode"), "automatic or manual", |text| match text {
