@@ -6,6 +6,7 @@
 //! they may, then the method's own function answers. REST methods that Google defines in protos arrive at the gRPC
 //! service that implements them ([`transcode`]); those that have no proto are endpoints of a [`surface`].
 
+mod app;
 #[cfg(test)]
 mod arbitrary;
 mod artifact_registry;
