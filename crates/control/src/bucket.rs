@@ -22,13 +22,8 @@ impl Control {
     }
 
     /// The buckets of a project whose names begin with `prefix`, by name.
-    pub fn bucket_list(
-        &self,
-        project: &ProjectId,
-        prefix: &str,
-    ) -> Result<Vec<Versioned<Bucket>>, Status> {
-        let mut buckets: Vec<Versioned<Bucket>> =
-            records::all(&self.context.store, &key::bucket(prefix))?;
+    pub fn bucket_list(&self, project: &ProjectId, prefix: &str) -> Result<Vec<Versioned<Bucket>>, Status> {
+        let mut buckets: Vec<Versioned<Bucket>> = records::all(&self.context.store, &key::bucket(prefix))?;
         buckets.retain(|bucket| bucket.value.project == *project);
         Ok(buckets)
     }
@@ -53,9 +48,9 @@ impl Control {
             "US".clone_into(&mut bucket.location);
         }
         let taken = |found: Option<&Bucket>| match found {
-            Some(found) if found.project == bucket.project => Status::already_exists(
-                "Your previous request to create the named bucket succeeded and you already own it.",
-            ),
+            Some(found) if found.project == bucket.project => {
+                Status::already_exists("Your previous request to create the named bucket succeeded and you already own it.")
+            }
             _ => Status::already_exists(
                 "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.",
             ),
@@ -64,25 +59,10 @@ impl Control {
             return Err(taken(Some(&found.value)));
         }
         if records::keys(&cx.store, key::BUCKETS)?.len() >= BUCKETS_MAX {
-            return Err(Status::new(
-                Code::ResourceExhausted,
-                format!("There are already {BUCKETS_MAX} buckets."),
-            ));
+            return Err(Status::new(Code::ResourceExhausted, format!("There are already {BUCKETS_MAX} buckets.")));
         }
-        match records::commit(
-            &cx.store,
-            vec![Write::put(
-                key::bucket(&bucket.name),
-                Expect::Absent,
-                &bucket,
-            )],
-        )
-        .await?
-        {
-            Some(revision) => Ok(Versioned {
-                value: bucket,
-                revision,
-            }),
+        match records::commit(&cx.store, vec![Write::put(key::bucket(&bucket.name), Expect::Absent, &bucket)]).await? {
+            Some(revision) => Ok(Versioned { value: bucket, revision }),
             None => Err(taken(None)),
         }
     }
@@ -90,11 +70,7 @@ impl Control {
     /// Replaces what the owner set; name, project, location and creation stay. The metageneration rises.
     /// # Errors
     /// `ABORTED` when the bucket is not at the revision `expected`.
-    pub async fn bucket_update(
-        &self,
-        bucket: Bucket,
-        expected: u64,
-    ) -> Result<Versioned<Bucket>, Status> {
+    pub async fn bucket_update(&self, bucket: Bucket, expected: u64) -> Result<Versioned<Bucket>, Status> {
         let cx = &self.context;
         let found = cx.bucket_get(&bucket.name)?;
         fields_check(&bucket)?;
@@ -104,27 +80,9 @@ impl Control {
         next.created = found.value.created;
         next.updated = cx.clock.now();
         next.metageneration = found.value.metageneration + 1;
-        match records::commit(
-            &cx.store,
-            vec![Write::put(
-                key::bucket(&next.name),
-                Expect::Revision(expected),
-                &next,
-            )],
-        )
-        .await?
-        {
-            Some(revision) => Ok(Versioned {
-                value: next,
-                revision,
-            }),
-            None => Err(Status::new(
-                Code::Aborted,
-                format!(
-                    "The bucket '{}' was changed meanwhile. Read it again.",
-                    next.name
-                ),
-            )),
+        match records::commit(&cx.store, vec![Write::put(key::bucket(&next.name), Expect::Revision(expected), &next)]).await? {
+            Some(revision) => Ok(Versioned { value: next, revision }),
+            None => Err(Status::new(Code::Aborted, format!("The bucket '{}' was changed meanwhile. Read it again.", next.name))),
         }
     }
 
@@ -136,79 +94,44 @@ impl Control {
         let _alone = cx.objects.write().await;
         let found = cx.bucket_get(name)?;
         let objects = key::objects_of(name, found.value.created.as_microsecond());
-        if !cx
-            .store
-            .scan(&objects, None, 1)
-            .map_err(Status::internal)?
-            .is_empty()
-        {
-            return Err(Status::new(
-                Code::Aborted,
-                "The bucket you tried to delete is not empty.",
-            ));
+        if !cx.store.scan(&objects, None, 1).map_err(Status::internal)?.is_empty() {
+            return Err(Status::new(Code::Aborted, "The bucket you tried to delete is not empty."));
         }
-        cx.accounts
-            .policy_remove(&format!("buckets/{name}"))
-            .await?;
-        records::commit(
-            &cx.store,
-            vec![Write::delete(key::bucket(name), Expect::Any)],
-        )
-        .await?;
+        cx.accounts.policy_remove(&format!("buckets/{name}")).await?;
+        records::commit(&cx.store, vec![Write::delete(key::bucket(name), Expect::Any)]).await?;
         Ok(())
     }
 }
 
 impl crate::Context {
     pub(crate) fn bucket_get(&self, name: &str) -> Result<Versioned<Bucket>, Status> {
-        records::read(&self.store, &key::bucket(name))?
-            .ok_or_else(|| Status::not_found("The specified bucket does not exist."))
+        records::read(&self.store, &key::bucket(name))?.ok_or_else(|| Status::not_found("The specified bucket does not exist."))
     }
 }
 
 fn fields_check(bucket: &Bucket) -> Result<(), Status> {
     template::labels_check("labels", &bucket.labels)?;
-    let bytes: usize = bucket
-        .kept
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
+    let bytes: usize = bucket.kept.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > KEPT_MAX_BYTES || bucket.location.len() > 64 || bucket.storage_class.len() > 64 {
-        return Err(Status::invalid(format!(
-            "The bucket's configuration is too large: at most {KEPT_MAX_BYTES} bytes, 64 for location and storageClass."
-        )));
+        return Err(Status::invalid(format!("The bucket's configuration is too large: at most {KEPT_MAX_BYTES} bytes, 64 for location and storageClass.")));
     }
     Ok(())
 }
 
 fn name_check(name: &str) -> Result<(), Status> {
-    let bad = |why: &str| {
-        Err(Status::invalid_field(
-            "name",
-            format!(
-                "Invalid bucket name: '{}': {why}",
-                name.chars().take(222).collect::<String>()
-            ),
-        ))
-    };
+    let bad = |why: &str| Err(Status::invalid_field("name", format!("Invalid bucket name: '{}': {why}", name.chars().take(222).collect::<String>())));
     let max = if name.contains('.') { 222 } else { 63 };
     if !(3..=max).contains(&name.len()) {
         return bad("it must have 3 to 63 characters, 222 with dots");
     }
-    if !name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'))
-    {
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')) {
         return bad("it must have only lower-case letters, digits, '-', '_' and '.'");
     }
     let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if !name.starts_with(is_edge) || !name.ends_with(is_edge) {
         return bad("it must begin and end with a letter or a digit");
     }
-    if name
-        .split('.')
-        .any(|part| part.is_empty() || part.len() > 63)
-    {
+    if name.split('.').any(|part| part.is_empty() || part.len() > 63) {
         return bad("each part between dots must have 1 to 63 characters");
     }
     if name.parse::<Ipv4Addr>().is_ok() {
@@ -226,14 +149,7 @@ mod tests {
 
     #[test]
     fn names_follow_googles_rules() {
-        for good in [
-            "run-sources-local-project-asia-northeast1",
-            "abc",
-            "a_b",
-            "1.2.3",
-            "example.com",
-            &"a".repeat(63),
-        ] {
+        for good in ["run-sources-local-project-asia-northeast1", "abc", "a_b", "1.2.3", "example.com", &"a".repeat(63)] {
             assert_eq!(name_check(good), Ok(()), "{good}");
         }
         for bad in [

@@ -74,7 +74,42 @@ pub(crate) struct Context {
 /// The running reconcilers; they end when `stop` says so or is dropped.
 struct Loops {
     stop: watch::Sender<bool>,
+    /// The first loop that ended without being told to.
+    failed: Arc<watch::Sender<Option<&'static str>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Loops {
+    fn new() -> Self {
+        Self { stop: watch::Sender::new(false), failed: Arc::new(watch::Sender::new(None)), tasks: Mutex::default() }
+    }
+
+    fn spawn<R: reconcile::Reconciler>(&self, reconciler: R, store: &store::Store) {
+        let stop = self.stop.subscribe();
+        // Dropped at the end of the loop, by a panic too.
+        let ended = Ended { name: R::NAME, stop: stop.clone(), failed: self.failed.clone() };
+        let run = reconcile::run(Arc::new(reconciler), store.clone(), stop);
+        self.tasks.lock().push(tokio::spawn(async move {
+            let _ended = ended;
+            run.await;
+        }));
+    }
+}
+
+/// Says that a loop ended, unless it was told to.
+struct Ended {
+    name: &'static str,
+    stop: watch::Receiver<bool>,
+    failed: Arc<watch::Sender<Option<&'static str>>>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let is_meant = *self.stop.borrow() || self.stop.has_changed().is_err();
+        if !is_meant {
+            self.failed.send_if_modified(|failed| failed.replace(failed.unwrap_or(self.name)).is_none());
+        }
+    }
 }
 
 impl Control {
@@ -93,10 +128,7 @@ impl Control {
         serving: serving::Serving,
     ) -> Result<Self, Status> {
         let context = Context {
-            images: Arc::new(seam::Builder {
-                builder,
-                store: store.clone(),
-            }),
+            images: Arc::new(seam::Builder { builder, store: store.clone() }),
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
             log: Box::new(move |entry| telemetry.log(entry)),
@@ -108,47 +140,31 @@ impl Control {
         Self::start_with(config, context, Some(serving)).await
     }
 
-    pub(crate) async fn start_with(
-        config: Config,
-        context: Context,
-        serving: Option<serving::Serving>,
-    ) -> Result<Self, Status> {
+    pub(crate) async fn start_with(config: Config, context: Context, serving: Option<serving::Serving>) -> Result<Self, Status> {
         project_ensure(&context.store, &*context.clock, &config.default_project).await?;
         let context = Arc::new(context);
-        let (stop, stopped) = watch::channel(false);
-        let store = &context.store;
-        let services = reconcile::service::Services(context.clone());
-        let revisions = reconcile::revision::Revisions(context.clone());
-        let builds = reconcile::build::Builds(context.clone());
-        let operations = reconcile::operation::Operations::new(context.clone());
-        let tasks = vec![
-            tokio::spawn(reconcile::run(
-                Arc::new(services),
-                store.clone(),
-                stopped.clone(),
-            )),
-            tokio::spawn(reconcile::run(
-                Arc::new(revisions),
-                store.clone(),
-                stopped.clone(),
-            )),
-            tokio::spawn(reconcile::run(
-                Arc::new(builds),
-                store.clone(),
-                stopped.clone(),
-            )),
-            tokio::spawn(reconcile::run(Arc::new(operations), store.clone(), stopped)),
-        ];
-        let loops = Arc::new(Loops {
-            stop,
-            tasks: Mutex::new(tasks),
-        });
-        Ok(Self {
-            context,
-            loops,
-            config: Arc::new(config),
-            serving,
-        })
+        let loops = Loops::new();
+        loops.spawn(reconcile::service::Services(context.clone()), &context.store);
+        loops.spawn(reconcile::revision::Revisions(context.clone()), &context.store);
+        loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
+        loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
+        Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
+    }
+
+    /// Resolves with the name of the first loop that ended without being told to: a fault of ours, or the store is closed. Then
+    /// intents are stored and nothing makes them true; the process should be started again.
+    pub fn failed(&self) -> impl Future<Output = &'static str> + Send + 'static {
+        let mut failed = self.loops.failed.subscribe();
+        async move {
+            loop {
+                if let Some(name) = *failed.borrow_and_update() {
+                    return name;
+                }
+                if failed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
     }
 
     /// Ends the loops where they are and waits until they write no more; what they left goes on after the next start.
@@ -177,8 +193,6 @@ impl Control {
     }
 
     pub fn serving(&self) -> &serving::Serving {
-        self.serving
-            .as_ref()
-            .expect("every control plane that `start` made has one")
+        self.serving.as_ref().expect("every control plane that `start` made has one")
     }
 }

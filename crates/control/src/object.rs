@@ -36,8 +36,7 @@ impl Preconditions {
     /// # Errors
     /// `FAILED_PRECONDITION` that [`is_precondition`] knows, with Google's text.
     pub fn check(&self, object: Option<&Object>) -> Result<(), Status> {
-        let (generation, metageneration) =
-            object.map_or((0, 0), |object| (object.generation, object.metageneration));
+        let (generation, metageneration) = object.map_or((0, 0), |object| (object.generation, object.metageneration));
         let fails = |want: Option<i64>, is: i64| want.is_some_and(|want| want != is);
         let clashes = |not: Option<i64>, is: i64| not == Some(is);
         if fails(self.generation_match, generation)
@@ -45,13 +44,8 @@ impl Preconditions {
             || fails(self.metageneration_match, metageneration)
             || clashes(self.metageneration_not_match, metageneration)
         {
-            let mut status = Status::failed_precondition(
-                "At least one of the pre-conditions you specified did not hold.",
-            );
-            status.fields.push(FieldViolation {
-                field: PRECONDITION_FIELD.to_owned(),
-                description: "conditionNotMet".to_owned(),
-            });
+            let mut status = Status::failed_precondition("At least one of the pre-conditions you specified did not hold.");
+            status.fields.push(FieldViolation { field: PRECONDITION_FIELD.to_owned(), description: "conditionNotMet".to_owned() });
             return Err(status);
         }
         Ok(())
@@ -60,11 +54,7 @@ impl Preconditions {
 
 /// Whether `status` says that a precondition of an object did not hold.
 pub fn is_precondition(status: &Status) -> bool {
-    status.code == Code::FailedPrecondition
-        && status
-            .fields
-            .iter()
-            .any(|field| field.field == PRECONDITION_FIELD)
+    status.code == Code::FailedPrecondition && status.fields.iter().any(|field| field.field == PRECONDITION_FIELD)
 }
 
 impl Control {
@@ -72,39 +62,23 @@ impl Control {
     /// `NOT_FOUND` for bucket or object.
     pub fn object_get(&self, bucket: &str, name: &str) -> Result<Versioned<Object>, Status> {
         let bucket = self.context.bucket_get(bucket)?.value;
-        records::read(&self.context.store, &object_key(&bucket, name))?
-            .ok_or_else(|| missing(&bucket.name, name))
+        records::read(&self.context.store, &object_key(&bucket, name))?.ok_or_else(|| missing(&bucket.name, name))
     }
 
     /// Objects by name: those that begin with `prefix`, past the name `after`, at most `limit`.
     /// # Errors
     /// `NOT_FOUND` for the bucket.
-    pub fn object_list(
-        &self,
-        bucket: &str,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Versioned<Object>>, Status> {
+    pub fn object_list(&self, bucket: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Versioned<Object>>, Status> {
         let bucket = self.context.bucket_get(bucket)?.value;
         let after = after.map(|after| object_key(&bucket, after));
-        records::page(
-            &self.context.store,
-            &object_key(&bucket, prefix),
-            after.as_deref(),
-            limit,
-        )
+        records::page(&self.context.store, &object_key(&bucket, prefix), after.as_deref(), limit)
     }
 
     /// Writes an object whose bytes are a blob already; size and hashes were computed while it was written. Generation,
     /// metageneration and times are set here.
     /// # Errors
     /// `NOT_FOUND` for the bucket; `INVALID_ARGUMENT` for name or metadata; `FAILED_PRECONDITION` (see [`is_precondition`]).
-    pub async fn object_put(
-        &self,
-        object: Object,
-        preconditions: &Preconditions,
-    ) -> Result<Versioned<Object>, Status> {
+    pub async fn object_put(&self, object: Object, preconditions: &Preconditions) -> Result<Versioned<Object>, Status> {
         let cx = &self.context;
         object_check(&object)?;
         self.blob_check(&object.blob).await?;
@@ -121,13 +95,8 @@ impl Control {
             let replaced = found.as_ref().map_or(0, |found| found.value.generation);
             next.generation = next.created.as_microsecond().max(replaced + 1);
             let expect = found.map_or(Expect::Absent, |found| Expect::Revision(found.revision));
-            if let Some(revision) =
-                records::commit(&cx.store, vec![Write::put(key.as_str(), expect, &next)]).await?
-            {
-                return Ok(Versioned {
-                    value: next,
-                    revision,
-                });
+            if let Some(revision) = records::commit(&cx.store, vec![Write::put(key.as_str(), expect, &next)]).await? {
+                return Ok(Versioned { value: next, revision });
             }
         }
     }
@@ -137,19 +106,14 @@ impl Control {
     /// Which generation is meant is `object.generation`; 0 is the live one.
     /// # Errors
     /// As [`Control::object_put`]; `NOT_FOUND` for the object, or its generation.
-    pub async fn object_update(
-        &self,
-        object: Object,
-        preconditions: &Preconditions,
-    ) -> Result<Versioned<Object>, Status> {
+    pub async fn object_update(&self, object: Object, preconditions: &Preconditions) -> Result<Versioned<Object>, Status> {
         let cx = &self.context;
         object_check(&object)?;
         let _writing = cx.objects.read().await;
         let bucket = cx.bucket_get(&object.bucket)?.value;
         let key = object_key(&bucket, &object.name);
         loop {
-            let found = records::read::<Object>(&cx.store, &key)?
-                .ok_or_else(|| missing(&bucket.name, &object.name))?;
+            let found = records::read::<Object>(&cx.store, &key)?.ok_or_else(|| missing(&bucket.name, &object.name))?;
             if object.generation != 0 && object.generation != found.value.generation {
                 return Err(missing(&bucket.name, &object.name));
             }
@@ -165,50 +129,23 @@ impl Control {
                 md5: found.value.md5,
                 ..object.clone()
             };
-            if let Some(revision) = records::commit(
-                &cx.store,
-                vec![Write::put(
-                    key.as_str(),
-                    Expect::Revision(found.revision),
-                    &next,
-                )],
-            )
-            .await?
-            {
-                return Ok(Versioned {
-                    value: next,
-                    revision,
-                });
+            if let Some(revision) = records::commit(&cx.store, vec![Write::put(key.as_str(), Expect::Revision(found.revision), &next)]).await? {
+                return Ok(Versioned { value: next, revision });
             }
         }
     }
 
     /// # Errors
     /// `NOT_FOUND`; `FAILED_PRECONDITION` (see [`is_precondition`]).
-    pub async fn object_delete(
-        &self,
-        bucket: &str,
-        name: &str,
-        preconditions: &Preconditions,
-    ) -> Result<(), Status> {
+    pub async fn object_delete(&self, bucket: &str, name: &str, preconditions: &Preconditions) -> Result<(), Status> {
         let cx = &self.context;
         let _writing = cx.objects.read().await;
         let bucket = cx.bucket_get(bucket)?.value;
         let key = object_key(&bucket, name);
         loop {
-            let found = records::read::<Object>(&cx.store, &key)?
-                .ok_or_else(|| missing(&bucket.name, name))?;
+            let found = records::read::<Object>(&cx.store, &key)?.ok_or_else(|| missing(&bucket.name, name))?;
             preconditions.check(Some(&found.value))?;
-            if records::commit(
-                &cx.store,
-                vec![Write::delete(
-                    key.as_str(),
-                    Expect::Revision(found.revision),
-                )],
-            )
-            .await?
-            .is_some()
-            {
+            if records::commit(&cx.store, vec![Write::delete(key.as_str(), Expect::Revision(found.revision))]).await?.is_some() {
                 return Ok(());
             }
         }
@@ -217,14 +154,10 @@ impl Control {
     /// An object without its bytes would be a lie.
     async fn blob_check(&self, blob: &str) -> Result<(), Status> {
         let (store, id) = (self.context.store.clone(), blob.to_owned());
-        let found = tokio::task::spawn_blocking(move || store.blobs().open(&id))
-            .await
-            .map_err(Status::internal)?;
+        let found = tokio::task::spawn_blocking(move || store.blobs().open(&id)).await.map_err(Status::internal)?;
         match found.map_err(Status::internal)? {
             Some(_) => Ok(()),
-            None => Err(Status::internal(format!(
-                "blob {blob} of an object to be written is not there"
-            ))),
+            None => Err(Status::internal(format!("blob {blob} of an object to be written is not there"))),
         }
     }
 }
@@ -233,14 +166,8 @@ impl Context {
     /// Now, or the microsecond after the last one that was given out here.
     pub(crate) fn instant_next(&self) -> Timestamp {
         let now = self.clock.now().as_microsecond();
-        let last = self
-            .instant_last
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| {
-                Some(now.max(last + 1))
-            })
-            .expect("always Some");
-        Timestamp::from_microsecond(now.max(last + 1))
-            .expect("the clock is within a timestamp's range, a microsecond more is too")
+        let last = self.instant_last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(now.max(last + 1))).expect("always Some");
+        Timestamp::from_microsecond(now.max(last + 1)).expect("the clock is within a timestamp's range, a microsecond more is too")
     }
 }
 
@@ -255,44 +182,18 @@ fn missing(bucket: &str, name: &str) -> Status {
 fn object_check(object: &Object) -> Result<(), Status> {
     let name = &object.name;
     if !(1..=NAME_MAX_BYTES).contains(&name.len()) {
+        return Err(Status::invalid_field("name", format!("an object's name must have 1 to {NAME_MAX_BYTES} bytes; it has {}", name.len())));
+    }
+    if name.contains(['\r', '\n', '\0']) || name == "." || name == ".." || name.starts_with(".well-known/acme-challenge/") {
         return Err(Status::invalid_field(
             "name",
-            format!(
-                "an object's name must have 1 to {NAME_MAX_BYTES} bytes; it has {}",
-                name.len()
-            ),
+            format!("{name:?} is not allowed: no line breaks or NUL, not '.' or '..', not below .well-known/acme-challenge/"),
         ));
     }
-    if name.contains(['\r', '\n', '\0'])
-        || name == "."
-        || name == ".."
-        || name.starts_with(".well-known/acme-challenge/")
-    {
-        return Err(Status::invalid_field(
-            "name",
-            format!(
-                "{name:?} is not allowed: no line breaks or NUL, not '.' or '..', not below .well-known/acme-challenge/"
-            ),
-        ));
-    }
-    let fixed = [
-        &object.content_type,
-        &object.content_encoding,
-        &object.content_disposition,
-        &object.content_language,
-        &object.cache_control,
-    ];
-    let bytes = fixed.iter().map(|text| text.len()).sum::<usize>()
-        + object
-            .metadata
-            .iter()
-            .map(|(key, value)| key.len() + value.len())
-            .sum::<usize>();
+    let fixed = [&object.content_type, &object.content_encoding, &object.content_disposition, &object.content_language, &object.cache_control];
+    let bytes = fixed.iter().map(|text| text.len()).sum::<usize>() + object.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
     if bytes > METADATA_MAX_BYTES {
-        return Err(Status::invalid_field(
-            "metadata",
-            format!("must have at most {METADATA_MAX_BYTES} bytes together; it has {bytes}"),
-        ));
+        return Err(Status::invalid_field("metadata", format!("must have at most {METADATA_MAX_BYTES} bytes together; it has {bytes}")));
     }
     // They become headers of an answer.
     if fixed.iter().any(|text| text.contains(char::is_control)) {
@@ -318,82 +219,18 @@ mod tests {
         let any = Preconditions::default;
         for (preconditions, with, without) in [
             (any(), true, true),
-            (
-                Preconditions {
-                    generation_match: Some(0),
-                    ..any()
-                },
-                false,
-                true,
-            ),
-            (
-                Preconditions {
-                    generation_match: Some(7),
-                    ..any()
-                },
-                true,
-                false,
-            ),
-            (
-                Preconditions {
-                    generation_not_match: Some(7),
-                    ..any()
-                },
-                false,
-                true,
-            ),
-            (
-                Preconditions {
-                    generation_not_match: Some(0),
-                    ..any()
-                },
-                true,
-                false,
-            ),
-            (
-                Preconditions {
-                    metageneration_match: Some(2),
-                    ..any()
-                },
-                true,
-                false,
-            ),
-            (
-                Preconditions {
-                    metageneration_match: Some(1),
-                    ..any()
-                },
-                false,
-                false,
-            ),
-            (
-                Preconditions {
-                    metageneration_not_match: Some(2),
-                    ..any()
-                },
-                false,
-                true,
-            ),
+            (Preconditions { generation_match: Some(0), ..any() }, false, true),
+            (Preconditions { generation_match: Some(7), ..any() }, true, false),
+            (Preconditions { generation_not_match: Some(7), ..any() }, false, true),
+            (Preconditions { generation_not_match: Some(0), ..any() }, true, false),
+            (Preconditions { metageneration_match: Some(2), ..any() }, true, false),
+            (Preconditions { metageneration_match: Some(1), ..any() }, false, false),
+            (Preconditions { metageneration_not_match: Some(2), ..any() }, false, true),
         ] {
-            assert_eq!(
-                preconditions.check(Some(&object)).is_ok(),
-                with,
-                "{preconditions:?}"
-            );
-            assert_eq!(
-                preconditions.check(None).is_ok(),
-                without,
-                "{preconditions:?}"
-            );
+            assert_eq!(preconditions.check(Some(&object)).is_ok(), with, "{preconditions:?}");
+            assert_eq!(preconditions.check(None).is_ok(), without, "{preconditions:?}");
         }
-        let failed = Preconditions {
-            generation_match: Some(1),
-            ..any()
-        }
-        .check(None)
-        .unwrap_err();
-        assert!(
-            is_precondition(&failed) && !is_precondition(&Status::failed_precondition("other"))
-        );
+        let failed = Preconditions { generation_match: Some(1), ..any() }.check(None).unwrap_err();
+        assert!(is_precondition(&failed) && !is_precondition(&Status::failed_precondition("other")));
     }
 }

@@ -24,35 +24,19 @@ pub struct Project {
 /// Made before anything else: the default service account's address holds the number.
 /// # Errors
 /// `INTERNAL` when the store fails.
-pub async fn project_ensure(
-    store: &Store,
-    clock: &dyn Clock,
-    id: &ProjectId,
-) -> Result<Project, Status> {
+pub async fn project_ensure(store: &Store, clock: &dyn Clock, id: &ProjectId) -> Result<Project, Status> {
     let key = key::project(id);
     loop {
         if let Some(found) = records::read(store, &key)? {
             return Ok(found.value);
         }
         let taken = records::all::<Project>(store, key::PROJECTS)?;
-        let number =
-            ProjectNumber(rand::rng().random_range(ProjectNumber::FIRST..ProjectNumber::END));
+        let number = ProjectNumber(rand::rng().random_range(ProjectNumber::FIRST..ProjectNumber::END));
         if taken.iter().any(|project| project.value.number == number) {
             continue;
         }
-        let project = Project {
-            id: id.clone(),
-            number,
-            name: id.to_string(),
-            created: clock.now(),
-        };
-        if records::commit(
-            store,
-            vec![Write::put(key.as_str(), Expect::Absent, &project)],
-        )
-        .await?
-        .is_some()
-        {
+        let project = Project { id: id.clone(), number, name: id.to_string(), created: clock.now() };
+        if records::commit(store, vec![Write::put(key.as_str(), Expect::Absent, &project)]).await?.is_some() {
             return Ok(project);
         }
     }
@@ -67,10 +51,7 @@ impl Control {
 
     /// All projects, by id.
     pub fn project_list(&self) -> Result<Vec<Project>, Status> {
-        Ok(records::all(&self.context.store, key::PROJECTS)?
-            .into_iter()
-            .map(|project| project.value)
-            .collect())
+        Ok(records::all(&self.context.store, key::PROJECTS)?.into_iter().map(|project| project.value).collect())
     }
 }
 
@@ -86,8 +67,6 @@ impl crate::Context {
                 .ok_or_else(missing);
         }
         let id = ProjectId::parse(id_or_number).map_err(|_| missing())?;
-        records::read(&self.store, &key::project(&id))?
-            .map(|project| project.value)
-            .ok_or_else(missing)
+        records::read(&self.store, &key::project(&id))?.map(|project| project.value).ok_or_else(missing)
     }
 }

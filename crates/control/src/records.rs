@@ -14,38 +14,17 @@ use crate::Versioned;
 const PAGE: usize = 500;
 
 /// The record at `key`.
-pub(crate) fn read<T: DeserializeOwned>(
-    store: &Store,
-    key: &str,
-) -> Result<Option<Versioned<T>>, Status> {
-    store
-        .get(key)
-        .map_err(Status::internal)?
-        .as_ref()
-        .map(decode)
-        .transpose()
+pub(crate) fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<Versioned<T>>, Status> {
+    store.get(key).map_err(Status::internal)?.as_ref().map(decode).transpose()
 }
 
 /// At most `limit` records under `prefix`, in the order of their keys, past the key `after`.
-pub(crate) fn page<T: DeserializeOwned>(
-    store: &Store,
-    prefix: &str,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<Versioned<T>>, Status> {
-    store
-        .scan(prefix, after, limit)
-        .map_err(Status::internal)?
-        .iter()
-        .map(decode)
-        .collect()
+pub(crate) fn page<T: DeserializeOwned>(store: &Store, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Versioned<T>>, Status> {
+    store.scan(prefix, after, limit).map_err(Status::internal)?.iter().map(decode).collect()
 }
 
 /// All records under `prefix`, in the order of their keys.
-pub(crate) fn all<T: DeserializeOwned>(
-    store: &Store,
-    prefix: &str,
-) -> Result<Vec<Versioned<T>>, Status> {
+pub(crate) fn all<T: DeserializeOwned>(store: &Store, prefix: &str) -> Result<Vec<Versioned<T>>, Status> {
     let mut found = Vec::new();
     each(store, prefix, |record| {
         found.push(decode(record)?);
@@ -64,16 +43,10 @@ pub(crate) fn keys(store: &Store, prefix: &str) -> Result<Vec<String>, Status> {
     Ok(found)
 }
 
-fn each(
-    store: &Store,
-    prefix: &str,
-    mut visit: impl FnMut(&Record) -> Result<(), Status>,
-) -> Result<(), Status> {
+fn each(store: &Store, prefix: &str, mut visit: impl FnMut(&Record) -> Result<(), Status>) -> Result<(), Status> {
     let mut after: Option<String> = None;
     loop {
-        let records = store
-            .scan(prefix, after.as_deref(), PAGE)
-            .map_err(Status::internal)?;
+        let records = store.scan(prefix, after.as_deref(), PAGE).map_err(Status::internal)?;
         for record in &records {
             visit(record)?;
         }
@@ -85,13 +58,8 @@ fn each(
 }
 
 fn decode<T: DeserializeOwned>(record: &Record) -> Result<Versioned<T>, Status> {
-    let value = record
-        .json()
-        .map_err(|error| Status::internal(format!("record {}: {error}", record.key)))?;
-    Ok(Versioned {
-        value,
-        revision: record.revision,
-    })
+    let value = record.json().map_err(|error| Status::internal(format!("record {}: {error}", record.key)))?;
+    Ok(Versioned { value, revision: record.revision })
 }
 
 /// Commits `writes`; the new revision, or `None` when a precondition did not hold and nothing was written.
@@ -105,11 +73,7 @@ pub(crate) async fn commit(store: &Store, writes: Vec<Write>) -> Result<Option<u
 
 /// Changes the record at `key` until the change goes through: `change` says whether there is anything to write
 /// and is called again on what another writer left. `None` when there is no such record.
-pub(crate) async fn update<T>(
-    store: &Store,
-    key: &str,
-    mut change: impl FnMut(&mut T) -> bool,
-) -> Result<Option<Versioned<T>>, Status>
+pub(crate) async fn update<T>(store: &Store, key: &str, mut change: impl FnMut(&mut T) -> bool) -> Result<Option<Versioned<T>>, Status>
 where
     T: Serialize + DeserializeOwned,
 {
@@ -120,20 +84,8 @@ where
         if !change(&mut record.value) {
             return Ok(Some(record));
         }
-        if let Some(revision) = commit(
-            store,
-            vec![Write::put(
-                key,
-                Expect::Revision(record.revision),
-                &record.value,
-            )],
-        )
-        .await?
-        {
-            return Ok(Some(Versioned {
-                value: record.value,
-                revision,
-            }));
+        if let Some(revision) = commit(store, vec![Write::put(key, Expect::Revision(record.revision), &record.value)]).await? {
+            return Ok(Some(Versioned { value: record.value, revision }));
         }
     }
 }

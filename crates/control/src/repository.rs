@@ -30,27 +30,13 @@ pub struct Repository {
 impl Control {
     /// # Errors
     /// `NOT_FOUND`.
-    pub fn repository_get(
-        &self,
-        project: &ProjectId,
-        region: &Region,
-        id: &str,
-    ) -> Result<Repository, Status> {
+    pub fn repository_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Repository, Status> {
         self.context.repository_get(project, region, id)
     }
 
     /// The repositories of a region, by id.
-    pub fn repository_list(
-        &self,
-        project: &ProjectId,
-        region: &Region,
-    ) -> Result<Vec<Repository>, Status> {
-        Ok(
-            records::all(&self.context.store, &key::repository(project, region, ""))?
-                .into_iter()
-                .map(|repository| repository.value)
-                .collect(),
-        )
+    pub fn repository_list(&self, project: &ProjectId, region: &Region) -> Result<Vec<Repository>, Status> {
+        Ok(records::all(&self.context.store, &key::repository(project, region, ""))?.into_iter().map(|repository| repository.value).collect())
     }
 
     /// Makes a repository; its operation is done at once.
@@ -68,24 +54,13 @@ impl Control {
         cx.project_get(project.as_str())?;
         id_check(id)?;
         if format != "DOCKER" {
-            return Err(Status::invalid_field(
-                "repository.format",
-                format!("{format:?} is not supported: only DOCKER repositories can be made"),
-            ));
+            return Err(Status::invalid_field("repository.format", format!("{format:?} is not supported: only DOCKER repositories can be made")));
         }
         if description.len() > 1024 {
-            return Err(Status::invalid_field(
-                "repository.description",
-                format!("must have at most 1024 bytes; it has {}", description.len()),
-            ));
+            return Err(Status::invalid_field("repository.description", format!("must have at most 1024 bytes; it has {}", description.len())));
         }
-        if records::keys(&cx.store, &key::repository(project, region, ""))?.len()
-            >= REPOSITORIES_MAX
-        {
-            return Err(Status::new(
-                model::Code::ResourceExhausted,
-                format!("There are already {REPOSITORIES_MAX} repositories in {region}."),
-            ));
+        if records::keys(&cx.store, &key::repository(project, region, ""))?.len() >= REPOSITORIES_MAX {
+            return Err(Status::new(model::Code::ResourceExhausted, format!("There are already {REPOSITORIES_MAX} repositories in {region}.")));
         }
         let now = cx.clock.now();
         let repository = Repository {
@@ -101,11 +76,7 @@ impl Control {
         let mut operation = cx.operation_new(project, region, Subject::Repository { name });
         operation.finished = Some(now);
         let writes = vec![
-            Write::put(
-                key::repository(project, region, id),
-                Expect::Absent,
-                &repository,
-            ),
+            Write::put(key::repository(project, region, id), Expect::Absent, &repository),
             Write::put(operation::key_of(&operation), Expect::Absent, &operation),
         ];
         match records::commit(&cx.store, writes).await? {
@@ -116,12 +87,7 @@ impl Control {
 }
 
 impl crate::Context {
-    pub(crate) fn repository_get(
-        &self,
-        project: &ProjectId,
-        region: &Region,
-        id: &str,
-    ) -> Result<Repository, Status> {
+    pub(crate) fn repository_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Repository, Status> {
         records::read(&self.store, &key::repository(project, region, id))?
             .map(|repository| repository.value)
             .ok_or_else(|| Status::not_found(format!("Repository \"projects/{project}/locations/{region}/repositories/{id}\" not found")))
@@ -133,9 +99,7 @@ fn id_check(id: &str) -> Result<(), Status> {
     let good = id.len() <= 63
         && id.starts_with(|c: char| c.is_ascii_lowercase())
         && !id.ends_with('-')
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     good.then_some(()).ok_or_else(|| {
         Status::invalid_field(
             "repository_id",

@@ -10,28 +10,19 @@ use iam::Identity;
 use model::{
     Revision, ServiceKey, Status,
     image::{Image, ImageDigest},
-    policy::Policy,
 };
 
 /// Builds images and knows those that are there.
 pub(crate) trait Images: Send + Sync + 'static {
     fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, build::Error>;
-    fn build(
-        &self,
-        request: build::Request,
-        log: Arc<dyn Fn(build::LogLine) + Send + Sync>,
-    ) -> BoxFuture<'_, Result<build::Built, build::Error>>;
+    fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>>;
     /// The manifest behind a digest.
     fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error>;
 }
 
 /// Starts and ends instances.
 pub(crate) trait Starter: Send + Sync + 'static {
-    fn prove<'a>(
-        &'a self,
-        revision: &'a Revision,
-        image: &'a Image,
-    ) -> BoxFuture<'a, Result<(), serving::StartFailure>>;
+    fn prove<'a>(&'a self, revision: &'a Revision, image: &'a Image) -> BoxFuture<'a, Result<(), serving::StartFailure>>;
     /// Ends the instances of a service.
     fn stop<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()>;
 }
@@ -55,11 +46,7 @@ impl Images for Builder {
         self.builder.base_image_uri(base_image, region)
     }
 
-    fn build(
-        &self,
-        request: build::Request,
-        log: Arc<dyn Fn(build::LogLine) + Send + Sync>,
-    ) -> BoxFuture<'_, Result<build::Built, build::Error>> {
+    fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>> {
         self.builder.build(request, log).boxed()
     }
 
@@ -72,18 +59,12 @@ impl Images for Builder {
 const DRAIN_MAX: Duration = Duration::from_secs(model::limits::SHUTDOWN_GRACE_S as u64);
 
 impl Starter for serving::Serving {
-    fn prove<'a>(
-        &'a self,
-        revision: &'a Revision,
-        image: &'a Image,
-    ) -> BoxFuture<'a, Result<(), serving::StartFailure>> {
+    fn prove<'a>(&'a self, revision: &'a Revision, image: &'a Image) -> BoxFuture<'a, Result<(), serving::StartFailure>> {
         serving::Serving::prove(self, revision, image).boxed()
     }
 
     fn stop<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()> {
-        self.stop_instances(Some(service), DRAIN_MAX)
-            .map(drop)
-            .boxed()
+        self.stop_instances(Some(service), DRAIN_MAX).map(drop).boxed()
     }
 }
 
@@ -92,27 +73,11 @@ impl Accounts for iam::Iam {
         let Ok(account) = self.service_account_get(None, email) else {
             return false;
         };
-        let resource = format!(
-            "projects/{}/serviceAccounts/{}",
-            account.project, account.email
-        );
-        !account.disabled
-            && self.may(
-                Some(who),
-                "iam.serviceAccounts.actAs",
-                &resource,
-                account.project.as_str(),
-            )
+        let resource = format!("projects/{}/serviceAccounts/{}", account.project, account.email);
+        !account.disabled && self.may(Some(who), "iam.serviceAccounts.actAs", &resource, account.project.as_str())
     }
 
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {
-        async move {
-            // A policy without bindings allows nothing; a resource made again under the name begins with it.
-            if !self.policy_get(resource)?.policy.bindings.is_empty() {
-                self.policy_set(resource, Policy::default(), "").await?;
-            }
-            Ok(())
-        }
-        .boxed()
+        self.policy_delete(resource).boxed()
     }
 }

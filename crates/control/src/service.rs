@@ -29,19 +29,8 @@ impl Control {
     /// Services in the order of their keys ([`model::key::service`]), past the key `after`, at most `limit`.
     ///
     /// `region` `None` is the wildcard `-`.
-    pub fn service_list(
-        &self,
-        project: &ProjectId,
-        region: Option<&Region>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Versioned<Service>>, Status> {
-        records::page(
-            &self.context.store,
-            &key::services_of(project, region),
-            after,
-            limit,
-        )
+    pub fn service_list(&self, project: &ProjectId, region: Option<&Region>, after: Option<&str>, limit: usize) -> Result<Vec<Versioned<Service>>, Status> {
+        records::page(&self.context.store, &key::services_of(project, region), after, limit)
     }
 
     /// Checks everything and stores the intent. uid, generation, times, creator and status of `service` are set here.
@@ -50,12 +39,7 @@ impl Control {
     /// # Errors
     /// `INVALID_ARGUMENT` naming the field; `PERMISSION_DENIED` without actAs on the service account; `ALREADY_EXISTS`;
     /// `RESOURCE_EXHAUSTED` past 1000 services in the region.
-    pub async fn service_create(
-        &self,
-        who: &Identity,
-        service: Service,
-        dry_run: bool,
-    ) -> Result<(Versioned<Service>, Operation), Status> {
+    pub async fn service_create(&self, who: &Identity, service: Service, dry_run: bool) -> Result<(Versioned<Service>, Operation), Status> {
         let cx = &self.context;
         let now = cx.clock.now();
         let mut service = service;
@@ -75,45 +59,21 @@ impl Control {
             return Err(exists(&found.value));
         }
         let siblings = key::services_of(&service.key.project, Some(&service.key.region));
-        if cx
-            .store
-            .scan(&siblings, None, SERVICES_MAX)
-            .map_err(Status::internal)?
-            .len()
-            >= SERVICES_MAX
-        {
+        if cx.store.scan(&siblings, None, SERVICES_MAX).map_err(Status::internal)?.len() >= SERVICES_MAX {
             return Err(Status::new(
                 Code::ResourceExhausted,
-                format!(
-                    "Quota exceeded: there are already {SERVICES_MAX} services in {}. Delete one, or use another region.",
-                    service.key.region
-                ),
+                format!("Quota exceeded: there are already {SERVICES_MAX} services in {}. Delete one, or use another region.", service.key.region),
             ));
         }
         service.status = reconcile::traffic::status_first(now);
         let operation = cx.operation_of_service(&service, Verb::Create);
         if dry_run {
-            return Ok((
-                Versioned {
-                    value: service,
-                    revision: 0,
-                },
-                operation,
-            ));
+            return Ok((Versioned { value: service, revision: 0 }, operation));
         }
         // The intent before its receipt: a service without an operation is still made, an operation without a service would lie.
-        let writes = vec![
-            Write::put(key.as_str(), Expect::Absent, &service),
-            Write::put(operation::key_of(&operation), Expect::Absent, &operation),
-        ];
+        let writes = vec![Write::put(key.as_str(), Expect::Absent, &service), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
         match records::commit(&cx.store, writes).await? {
-            Some(revision) => Ok((
-                Versioned {
-                    value: service,
-                    revision,
-                },
-                operation,
-            )),
+            Some(revision) => Ok((Versioned { value: service, revision }, operation)),
             None => Err(exists(&service)),
         }
     }
@@ -142,26 +102,12 @@ impl Control {
             cx.service_check(who, &next, Some(&found.value))?;
             let operation = cx.operation_of_service(&next, Verb::Replace);
             if dry_run {
-                return Ok((
-                    Versioned {
-                        value: next,
-                        revision: found.revision,
-                    },
-                    operation,
-                ));
+                return Ok((Versioned { value: next, revision: found.revision }, operation));
             }
-            let writes = vec![
-                Write::put(key.as_str(), Expect::Revision(found.revision), &next),
-                Write::put(operation::key_of(&operation), Expect::Absent, &operation),
-            ];
+            let writes =
+                vec![Write::put(key.as_str(), Expect::Revision(found.revision), &next), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
             if let Some(revision) = records::commit(&cx.store, writes).await? {
-                return Ok((
-                    Versioned {
-                        value: next,
-                        revision,
-                    },
-                    operation,
-                ));
+                return Ok((Versioned { value: next, revision }, operation));
             }
         }
     }
@@ -169,12 +115,7 @@ impl Control {
     /// Marks a service as deleted: it serves no more, and what belongs to it is removed.
     /// # Errors
     /// `NOT_FOUND`; `ABORTED` when `expected` is not its revision.
-    pub async fn service_delete(
-        &self,
-        who: &Identity,
-        key: &ServiceKey,
-        expected: Option<u64>,
-    ) -> Result<(Versioned<Service>, Operation), Status> {
+    pub async fn service_delete(&self, who: &Identity, key: &ServiceKey, expected: Option<u64>) -> Result<(Versioned<Service>, Operation), Status> {
         let cx = &self.context;
         loop {
             let found = cx.service_get(key)?;
@@ -190,13 +131,7 @@ impl Control {
                 Write::put(operation::key_of(&operation), Expect::Absent, &operation),
             ];
             if let Some(revision) = records::commit(&cx.store, writes).await? {
-                return Ok((
-                    Versioned {
-                        value: next,
-                        revision,
-                    },
-                    operation,
-                ));
+                return Ok((Versioned { value: next, revision }, operation));
             }
         }
     }
@@ -204,29 +139,14 @@ impl Control {
     /// Waits until the service is settled at `generation` or later; as it is after `timeout` otherwise.
     /// # Errors
     /// `NOT_FOUND` when there is none, or no longer.
-    pub async fn service_wait(
-        &self,
-        key: &ServiceKey,
-        generation: u64,
-        timeout: Duration,
-    ) -> Result<Versioned<Service>, Status> {
-        let is_done = |found: Option<&Versioned<Service>>| {
-            found.is_none_or(|service| {
-                service.value.generation >= generation && service.value.is_settled()
-            })
-        };
-        records::wait(&self.context.store, &key::service(key), timeout, is_done)
-            .await?
-            .ok_or_else(|| missing(key))
+    pub async fn service_wait(&self, key: &ServiceKey, generation: u64, timeout: Duration) -> Result<Versioned<Service>, Status> {
+        let is_done = |found: Option<&Versioned<Service>>| found.is_none_or(|service| service.value.generation >= generation && service.value.is_settled());
+        records::wait(&self.context.store, &key::service(key), timeout, is_done).await?.ok_or_else(|| missing(key))
     }
 
     /// The URLs of a service, the deterministic one first; none when its owner has turned them off.
     pub fn service_urls(&self, service: &Service) -> Vec<String> {
-        let ServiceKey {
-            project,
-            region,
-            service: name,
-        } = &service.key;
+        let ServiceKey { project, region, service: name } = &service.key;
         if service.default_uri_disabled {
             return Vec::new();
         }
@@ -237,11 +157,8 @@ impl Control {
                 return Vec::new();
             }
         };
-        let hosts = std::iter::once(address::host_deterministic(name, number, region.as_str()))
-            .chain(address::host_hashed(name, number, region.as_str()));
-        hosts
-            .map(|host| format!("https://{host}.run.app"))
-            .collect()
+        let hosts = std::iter::once(address::host_deterministic(name, number, region.as_str())).chain(address::host_hashed(name, number, region.as_str()));
+        hosts.map(|host| format!("https://{host}.run.app")).collect()
     }
 }
 
@@ -258,10 +175,7 @@ fn replaced(who: &Identity, old: &Service, wish: Service, now: model::Timestamp)
     next.last_modifier.clone_from(&old.last_modifier);
     next.status = old.status.clone();
     traffic_default(&mut next);
-    let asked_by = (
-        std::mem::take(&mut next.client),
-        std::mem::take(&mut next.client_version),
-    );
+    let asked_by = (std::mem::take(&mut next.client), std::mem::take(&mut next.client_version));
     let mut same = old.clone();
     same.client.clear();
     same.client_version.clear();
@@ -277,11 +191,7 @@ fn replaced(who: &Identity, old: &Service, wish: Service, now: model::Timestamp)
 /// An owner who says nothing of traffic sends all of it to the latest revision.
 fn traffic_default(service: &mut Service) {
     if service.traffic.is_empty() {
-        service.traffic.push(TrafficTarget {
-            revision: None,
-            percent: 100,
-            tag: None,
-        });
+        service.traffic.push(TrafficTarget { revision: None, percent: 100, tag: None });
     }
 }
 
@@ -292,24 +202,12 @@ impl Context {
 
     /// The address of the service account that a template without one runs as.
     pub(crate) fn service_account_default(&self, project: &ProjectId) -> Result<String, Status> {
-        Ok(format!(
-            "{}-compute@developer.gserviceaccount.com",
-            self.project_get(project.as_str())?.number
-        ))
+        Ok(format!("{}-compute@developer.gserviceaccount.com", self.project_get(project.as_str())?.number))
     }
 
     /// All rules. `old` is what is replaced.
-    fn service_check(
-        &self,
-        who: &Identity,
-        service: &Service,
-        old: Option<&Service>,
-    ) -> Result<(), Status> {
-        let ServiceKey {
-            project,
-            service: name,
-            ..
-        } = &service.key;
+    fn service_check(&self, who: &Identity, service: &Service, old: Option<&Service>) -> Result<(), Status> {
+        let ServiceKey { project, service: name, .. } = &service.key;
         self.project_get(project.as_str())?;
         template::labels_check("metadata.labels", &service.labels)?;
         template::annotations_check("metadata.annotations", &service.annotations)?;
@@ -320,39 +218,25 @@ impl Context {
                 format!("must have at most {DESCRIPTION_MAX_CHARS} characters; it has {chars}"),
             ));
         }
-        for (field, text) in [
-            ("run.googleapis.com/client-name", &service.client),
-            ("run.googleapis.com/client-version", &service.client_version),
-        ] {
+        for (field, text) in [("run.googleapis.com/client-name", &service.client), ("run.googleapis.com/client-version", &service.client_version)] {
             if text.len() > 256 {
-                return Err(Status::invalid_field(
-                    format!("metadata.annotations[{field}]"),
-                    format!("must have at most 256 bytes; it has {}", text.len()),
-                ));
+                return Err(Status::invalid_field(format!("metadata.annotations[{field}]"), format!("must have at most 256 bytes; it has {}", text.len())));
             }
         }
         audiences_check(&service.custom_audiences)?;
         scaling_check(service)?;
         template::template_check(&service.template, name)?;
         self.revision_name_check(service, old)?;
-        traffic::traffic_check(name, &service.traffic, |revision| {
-            self.is_target(service, revision)
-        })?;
+        traffic::traffic_check(name, &service.traffic, |revision| self.is_target(service, revision))?;
         self.account_check(who, project, &service.template.service_account)?;
         let image = &service.template.container.image;
         if image.is_empty() {
-            return Err(Status::invalid_field(
-                "spec.template.spec.containers[0].image",
-                "should not be empty",
-            ));
+            return Err(Status::invalid_field("spec.template.spec.containers[0].image", "should not be empty"));
         }
         // An image that is gone does not keep its owner from changing other things: the revision that has it is made already.
         let is_new = old.is_none_or(|old| old.template.container.image != *image);
         if is_new && self.image_resolve(image)?.is_none() {
-            return Err(Status::invalid_field(
-                "spec.template.spec.containers[0].image",
-                image::missing_text(image),
-            ));
+            return Err(Status::invalid_field("spec.template.spec.containers[0].image", image::missing_text(image)));
         }
         Ok(())
     }
@@ -368,50 +252,26 @@ impl Context {
 
     /// A name that the owner chose belongs to one template for ever.
     fn revision_name_check(&self, service: &Service, old: Option<&Service>) -> Result<(), Status> {
-        let ServiceKey {
-            project, region, ..
-        } = &service.key;
+        let ServiceKey { project, region, .. } = &service.key;
         let Some(name) = &service.template.revision else {
             return Ok(());
         };
-        let taken = || {
-            Status::already_exists(format!(
-                "Revision named '{name}' with different configuration already exists."
-            ))
-        };
+        let taken = || Status::already_exists(format!("Revision named '{name}' with different configuration already exists."));
         if let Some(found) = self.revision_find(project, region, name)? {
-            let resolved = template::template_resolve(
-                &service.template,
-                &self.service_account_default(project)?,
-            );
-            let is_same =
-                found.value.service_uid == service.uid && found.value.template == resolved;
+            let resolved = template::template_resolve(&service.template, &self.service_account_default(project)?);
+            let is_same = found.value.service_uid == service.uid && found.value.template == resolved;
             let is_latest = old.is_some_and(|old| old.status.latest_created.as_ref() == Some(name));
-            return if is_same && is_latest {
-                Ok(())
-            } else {
-                Err(taken())
-            };
+            return if is_same && is_latest { Ok(()) } else { Err(taken()) };
         }
         // Asked for, not made yet.
         match old {
-            Some(old)
-                if old.template.revision.as_ref() == Some(name)
-                    && old.template != service.template =>
-            {
-                Err(taken())
-            }
+            Some(old) if old.template.revision.as_ref() == Some(name) && old.template != service.template => Err(taken()),
             _ => Ok(()),
         }
     }
 
     /// Whoever deploys lends the service account's rights to the code, and must be allowed to.
-    pub(crate) fn account_check(
-        &self,
-        who: &Identity,
-        project: &ProjectId,
-        email: &str,
-    ) -> Result<(), Status> {
+    pub(crate) fn account_check(&self, who: &Identity, project: &ProjectId, email: &str) -> Result<(), Status> {
         let default;
         let email = if email.is_empty() {
             default = self.service_account_default(project)?;
@@ -422,37 +282,19 @@ impl Context {
         if self.accounts.may_act_as(who, email) {
             return Ok(());
         }
-        Err(Status::new(
-            Code::PermissionDenied,
-            format!(
-                "Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist)."
-            ),
-        ))
+        Err(Status::new(Code::PermissionDenied, format!("Permission 'iam.serviceaccounts.actAs' denied on service account {email} (or it may not exist).")))
     }
 }
 
 fn audiences_check(audiences: &[String]) -> Result<(), Status> {
     const FIELD: &str = "metadata.annotations[run.googleapis.com/custom-audiences]";
     if audiences.len() > AUDIENCES_MAX {
-        return Err(Status::invalid_field(
-            FIELD,
-            format!(
-                "at most {AUDIENCES_MAX} can be set; there are {}",
-                audiences.len()
-            ),
-        ));
+        return Err(Status::invalid_field(FIELD, format!("at most {AUDIENCES_MAX} can be set; there are {}", audiences.len())));
     }
-    match audiences.iter().find(|a| {
-        a.is_empty()
-            || a.len() > AUDIENCE_MAX_BYTES
-            || a.contains(|c: char| c.is_control() || c.is_whitespace())
-    }) {
+    match audiences.iter().find(|a| a.is_empty() || a.len() > AUDIENCE_MAX_BYTES || a.contains(|c: char| c.is_control() || c.is_whitespace())) {
         Some(bad) => {
             let start: String = bad.chars().take(80).collect();
-            Err(Status::invalid_field(
-                FIELD,
-                format!("{start:?} must have 1 to {AUDIENCE_MAX_BYTES} bytes without white space"),
-            ))
+            Err(Status::invalid_field(FIELD, format!("{start:?} must have 1 to {AUDIENCE_MAX_BYTES} bytes without white space")))
         }
         None => Ok(()),
     }
@@ -461,24 +303,15 @@ fn audiences_check(audiences: &[String]) -> Result<(), Status> {
 fn scaling_check(service: &Service) -> Result<(), Status> {
     let scaling = &service.scaling;
     template::instances_check(
-        (
-            "metadata.annotations[run.googleapis.com/minScale]",
-            scaling.min_instances,
-        ),
-        (
-            "metadata.annotations[run.googleapis.com/maxScale]",
-            scaling.max_instances.filter(|max| *max > 0),
-        ),
+        ("metadata.annotations[run.googleapis.com/minScale]", scaling.min_instances),
+        ("metadata.annotations[run.googleapis.com/maxScale]", scaling.max_instances.filter(|max| *max > 0)),
     )?;
     if let Some(manual) = scaling.manual_instances
         && manual > template::INSTANCES_MAX
     {
         return Err(Status::invalid_field(
             "metadata.annotations[run.googleapis.com/manualInstanceCount]",
-            format!(
-                "Invalid value {manual}: must be between 0 and {}",
-                template::INSTANCES_MAX
-            ),
+            format!("Invalid value {manual}: must be between 0 and {}", template::INSTANCES_MAX),
         ));
     }
     Ok(())
@@ -489,38 +322,23 @@ fn version_check(found: &Versioned<Service>, expected: Option<u64>) -> Result<()
     match expected {
         Some(expected) if expected != found.revision => Err(Status::new(
             Code::Aborted,
-            format!(
-                "Conflict for resource '{}': version '{expected}' was specified but current version is '{}'.",
-                found.value.key.service, found.revision
-            ),
+            format!("Conflict for resource '{}': version '{expected}' was specified but current version is '{}'.", found.value.key.service, found.revision),
         )),
         _ => Ok(()),
     }
 }
 
 fn missing(key: &ServiceKey) -> Status {
-    Status::not_found(format!(
-        "Resource '{}' of kind 'SERVICE' in region '{}' in project '{}' does not exist.",
-        key.service, key.region, key.project
-    ))
+    Status::not_found(format!("Resource '{}' of kind 'SERVICE' in region '{}' in project '{}' does not exist.", key.service, key.region, key.project))
 }
 
 fn exists(service: &Service) -> Status {
     if service.deleted.is_some() {
         return deleting(&service.key);
     }
-    Status::already_exists(format!(
-        "Resource '{}' already exists.",
-        service.key.service
-    ))
+    Status::already_exists(format!("Resource '{}' already exists.", service.key.service))
 }
 
 fn deleting(key: &ServiceKey) -> Status {
-    Status::new(
-        Code::Aborted,
-        format!(
-            "Resource '{}' is being deleted. Try again in a few seconds.",
-            key.service
-        ),
-    )
+    Status::new(Code::Aborted, format!("Resource '{}' is being deleted. Try again in a few seconds.", key.service))
 }

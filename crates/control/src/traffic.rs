@@ -15,56 +15,31 @@ const TAG_AND_SERVICE_MAX: usize = 46;
 /// Checks `traffic`; `exists` says whether a revision of this service has a name.
 /// # Errors
 /// `INVALID_ARGUMENT` naming the target.
-pub(crate) fn traffic_check(
-    service: &ServiceName,
-    traffic: &[TrafficTarget],
-    exists: impl Fn(&RevisionName) -> Result<bool, Status>,
-) -> Result<(), Status> {
+pub(crate) fn traffic_check(service: &ServiceName, traffic: &[TrafficTarget], exists: impl Fn(&RevisionName) -> Result<bool, Status>) -> Result<(), Status> {
     if traffic.len() > TARGETS_MAX {
-        return Err(Status::invalid_field(
-            "spec.traffic",
-            format!(
-                "at most {TARGETS_MAX} targets can be set; there are {}",
-                traffic.len()
-            ),
-        ));
+        return Err(Status::invalid_field("spec.traffic", format!("at most {TARGETS_MAX} targets can be set; there are {}", traffic.len())));
     }
     let mut tags = HashSet::new();
     for (index, target) in traffic.iter().enumerate() {
         let field = |name: &str| format!("spec.traffic[{index}].{name}");
         if target.percent > 100 {
-            return Err(Status::invalid_field(
-                field("percent"),
-                format!(
-                    "Invalid value {}: must be between 0 and 100",
-                    target.percent
-                ),
-            ));
+            return Err(Status::invalid_field(field("percent"), format!("Invalid value {}: must be between 0 and 100", target.percent)));
         }
         if let Some(tag) = &target.tag {
             tag_check(service, tag).map_err(|why| Status::invalid_field(field("tag"), why))?;
             if !tags.insert(tag) {
-                return Err(Status::invalid_field(
-                    field("tag"),
-                    format!("the tag {tag:?} is given to more than one target"),
-                ));
+                return Err(Status::invalid_field(field("tag"), format!("the tag {tag:?} is given to more than one target")));
             }
         }
         if let Some(revision) = &target.revision
             && !exists(revision)?
         {
-            return Err(Status::invalid_field(
-                field("revisionName"),
-                format!("Revision '{revision}' of service '{service}' does not exist."),
-            ));
+            return Err(Status::invalid_field(field("revisionName"), format!("Revision '{revision}' of service '{service}' does not exist.")));
         }
     }
     let sum: u32 = traffic.iter().map(|target| target.percent).sum();
     if sum != 100 {
-        return Err(Status::invalid_field(
-            "spec.traffic",
-            format!("Traffic targets must sum to 100 percent; they sum to {sum}."),
-        ));
+        return Err(Status::invalid_field("spec.traffic", format!("Traffic targets must sum to 100 percent; they sum to {sum}.")));
     }
     Ok(())
 }
@@ -72,19 +47,13 @@ pub(crate) fn traffic_check(
 fn tag_check(service: &ServiceName, tag: &str) -> Result<(), String> {
     let is_label = tag.starts_with(|c: char| c.is_ascii_lowercase())
         && !tag.ends_with('-')
-        && tag
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        && tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
     if !is_label || tag.contains("---") {
-        return Err(format!(
-            "Tag {tag:?} must use only lowercase alphanumeric characters and -, begin with a letter, not end with - and not contain ---"
-        ));
+        return Err(format!("Tag {tag:?} must use only lowercase alphanumeric characters and -, begin with a letter, not end with - and not contain ---"));
     }
     let length = tag.len() + service.as_str().len();
     if length > TAG_AND_SERVICE_MAX {
-        return Err(format!(
-            "Tag {tag:?} and the service's name must have at most {TAG_AND_SERVICE_MAX} characters together; they have {length}"
-        ));
+        return Err(format!("Tag {tag:?} and the service's name must have at most {TAG_AND_SERVICE_MAX} characters together; they have {length}"));
     }
     Ok(())
 }
@@ -103,9 +72,7 @@ mod tests {
 
     fn check(traffic: &[TrafficTarget]) -> Result<(), Status> {
         let service = ServiceName::parse("f").unwrap();
-        traffic_check(&service, traffic, |name| {
-            Ok(name.as_str().starts_with("f-"))
-        })
+        traffic_check(&service, traffic, |name| Ok(name.as_str().starts_with("f-")))
     }
 
     #[test]
@@ -113,11 +80,7 @@ mod tests {
         for traffic in [
             vec![target("", 100, "")],
             vec![target("f-1", 90, ""), target("", 10, "next")],
-            vec![
-                target("f-1", 100, ""),
-                target("f-1", 0, "old"),
-                target("f-1", 0, &"t".repeat(45)),
-            ],
+            vec![target("f-1", 100, ""), target("f-1", 0, "old"), target("f-1", 0, &"t".repeat(45))],
         ] {
             assert_eq!(check(&traffic), Ok(()));
         }
@@ -129,32 +92,12 @@ mod tests {
             (vec![], "spec.traffic", "sum to 0"),
             (vec![target("", 99, "")], "spec.traffic", "sum to 99"),
             (vec![target("", 101, "")], "spec.traffic[0].percent", "101"),
-            (
-                vec![target("", 60, ""), target("f-1", 50, "")],
-                "spec.traffic",
-                "sum to 110",
-            ),
-            (
-                vec![target("g-1", 100, "")],
-                "spec.traffic[0].revisionName",
-                "'g-1'",
-            ),
-            (
-                vec![target("", 100, "a"), target("f-1", 0, "a")],
-                "spec.traffic[1].tag",
-                "more than one",
-            ),
-            (
-                vec![target("", 100, "A")],
-                "spec.traffic[0].tag",
-                "lowercase",
-            ),
+            (vec![target("", 60, ""), target("f-1", 50, "")], "spec.traffic", "sum to 110"),
+            (vec![target("g-1", 100, "")], "spec.traffic[0].revisionName", "'g-1'"),
+            (vec![target("", 100, "a"), target("f-1", 0, "a")], "spec.traffic[1].tag", "more than one"),
+            (vec![target("", 100, "A")], "spec.traffic[0].tag", "lowercase"),
             (vec![target("", 100, "a---b")], "spec.traffic[0].tag", "---"),
-            (
-                vec![target("", 100, &"t".repeat(46))],
-                "spec.traffic[0].tag",
-                "47",
-            ),
+            (vec![target("", 100, &"t".repeat(46))], "spec.traffic[0].tag", "47"),
             (vec![target("", 0, ""); 1001], "spec.traffic", "1001"),
         ] {
             let status = check(&traffic).expect_err(field);

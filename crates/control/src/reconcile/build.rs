@@ -38,21 +38,12 @@ impl Reconciler for Builds {
     }
 
     fn concerned(&self, change: &Change) -> Vec<String> {
-        change
-            .value
-            .is_some()
-            .then(|| change.key.clone())
-            .into_iter()
-            .collect()
+        change.value.is_some().then(|| change.key.clone()).into_iter().collect()
     }
 
     fn all(&self) -> Result<Vec<String>, Status> {
         let builds = records::all::<Build>(&self.0.store, key::BUILDS)?;
-        let mut open: Vec<Build> = builds
-            .into_iter()
-            .map(|build| build.value)
-            .filter(|build| !build.state.is_done())
-            .collect();
+        let mut open: Vec<Build> = builds.into_iter().map(|build| build.value).filter(|build| !build.state.is_done()).collect();
         open.sort_by_key(|build| build.created);
         let mut keys = vec![RETENTION.to_owned()];
         keys.extend(open.iter().map(key_of));
@@ -77,10 +68,7 @@ async fn run(cx: &Arc<Context>, key: &str, record: BuildRecord) -> Result<(), St
     let BuildRecord { build, archive } = record;
     let log = build_log(cx, &build);
     if build.state == BuildState::Working {
-        log(
-            Severity::Warning,
-            "The server stopped during this build; it is run again.".to_owned(),
-        );
+        log(Severity::Warning, "The server stopped during this build; it is run again.".to_owned());
     }
     let started = cx.clock.now();
     let working = records::update::<BuildRecord>(&cx.store, key, |stored| {
@@ -99,21 +87,13 @@ async fn run(cx: &Arc<Context>, key: &str, record: BuildRecord) -> Result<(), St
         env: build.env.clone(),
     };
     let lines = log.clone();
-    let (state, digest, failure) = match cx
-        .images
-        .build(request, Arc::new(move |line| lines(Severity::Info, line)))
-        .await
-    {
+    let (state, digest, failure) = match cx.images.build(request, Arc::new(move |line| lines(Severity::Info, line))).await {
         Ok(built) => (BuildState::Success, Some(built.digest), String::new()),
         Err(build::Error::User(text)) => (BuildState::Failure, None, text),
         Err(error @ build::Error::Timeout(_)) => (BuildState::Timeout, None, error.to_string()),
         Err(build::Error::Internal(why)) => {
             tracing::error!(build = build.id, why, "a build failed by our own fault");
-            (
-                BuildState::InternalError,
-                None,
-                format!("The build failed by a fault of the server: {why}"),
-            )
+            (BuildState::InternalError, None, format!("The build failed by a fault of the server: {why}"))
         }
     };
     if !failure.is_empty() {
@@ -123,14 +103,7 @@ async fn run(cx: &Arc<Context>, key: &str, record: BuildRecord) -> Result<(), St
 }
 
 /// The image's names and the build's end, in one commit: whoever reads of a success finds the image.
-async fn finish(
-    cx: &Context,
-    key: &str,
-    build: &Build,
-    state: BuildState,
-    digest: Option<model::image::ImageDigest>,
-    failure: String,
-) -> Result<(), Status> {
+async fn finish(cx: &Context, key: &str, build: &Build, state: BuildState, digest: Option<model::image::ImageDigest>, failure: String) -> Result<(), Status> {
     let failure: String = failure.chars().take(FAILURE_MAX_CHARS).collect();
     loop {
         let Some(mut stored) = records::read::<BuildRecord>(&cx.store, key)? else {
@@ -143,14 +116,8 @@ async fn finish(
         stored.value.build.finished = Some(cx.clock.now());
         stored.value.build.image.clone_from(&digest);
         stored.value.build.failure.clone_from(&failure);
-        let mut writes = digest.as_ref().map_or_else(Vec::new, |digest| {
-            image::image_writes(&build.image_uri, digest)
-        });
-        writes.push(Write::put(
-            key,
-            Expect::Revision(stored.revision),
-            &stored.value,
-        ));
+        let mut writes = digest.as_ref().map_or_else(Vec::new, |digest| image::image_writes(&build.image_uri, digest));
+        writes.push(Write::put(key, Expect::Revision(stored.revision), &stored.value));
         if records::commit(&cx.store, writes).await?.is_some() {
             tracing::info!(build = build.id, ?state, "build ended");
             return Ok(());
@@ -189,17 +156,12 @@ fn build_log(cx: &Arc<Context>, build: &Build) -> Log {
 
 /// Forgets the oldest finished builds of each region; their images stay.
 async fn retain(cx: &Context) -> Result<(), Status> {
-    let mut builds: Vec<Build> = records::all::<Build>(&cx.store, key::BUILDS)?
-        .into_iter()
-        .map(|build| build.value)
-        .collect();
+    let mut builds: Vec<Build> = records::all::<Build>(&cx.store, key::BUILDS)?.into_iter().map(|build| build.value).collect();
     builds.retain(|build| build.state.is_done());
     builds.sort_by_key(|build| std::cmp::Reverse(build.created));
     let mut kept: HashMap<(String, String), usize> = HashMap::new();
     for build in builds {
-        let count = kept
-            .entry((build.project.to_string(), build.region.to_string()))
-            .or_default();
+        let count = kept.entry((build.project.to_string(), build.region.to_string())).or_default();
         *count += 1;
         if *count > KEPT_MAX {
             records::commit(&cx.store, vec![Write::delete(key_of(&build), Expect::Any)]).await?;

@@ -86,20 +86,12 @@ impl Queue {
 }
 
 /// Runs `reconciler` until `stop` says so or its sender is gone, or the store is closed. Nothing of it runs after that.
-pub(crate) async fn run<R: Reconciler>(
-    reconciler: Arc<R>,
-    store: Store,
-    mut stop: tokio::sync::watch::Receiver<bool>,
-) {
+pub(crate) async fn run<R: Reconciler>(reconciler: Arc<R>, store: Store, mut stop: tokio::sync::watch::Receiver<bool>) {
     let queue = Arc::new(Queue::default());
     // The watches are there before the first look at everything, so that no change falls between.
     let mut watchers = JoinSet::new();
     for prefix in R::PREFIXES {
-        watchers.spawn(watch(
-            reconciler.clone(),
-            store.watch(prefix),
-            queue.clone(),
-        ));
+        watchers.spawn(watch(reconciler.clone(), store.watch(prefix), queue.clone()));
     }
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -192,29 +184,20 @@ impl Running {
             return;
         }
         let failures = self.failures.entry(key.clone()).or_default();
-        let rest = RETRY_MIN
-            .saturating_mul(2u32.saturating_pow(*failures))
-            .min(RETRY_MAX);
+        let rest = RETRY_MIN.saturating_mul(2u32.saturating_pow(*failures)).min(RETRY_MAX);
         *failures = failures.saturating_add(1);
         self.resting.insert((Instant::now() + rest, key), ());
     }
 
     /// When the next key has rested.
     fn rest_end(&self) -> Option<Instant> {
-        self.resting
-            .first_key_value()
-            .map(|((until, _), ())| *until)
+        self.resting.first_key_value().map(|((until, _), ())| *until)
     }
 
     fn rested_take(&mut self) -> Vec<String> {
         let now = Instant::now();
-        let later = self
-            .resting
-            .split_off(&(now + Duration::from_nanos(1), String::new()));
-        std::mem::replace(&mut self.resting, later)
-            .into_keys()
-            .map(|(_, key)| key)
-            .collect()
+        let later = self.resting.split_off(&(now + Duration::from_nanos(1), String::new()));
+        std::mem::replace(&mut self.resting, later).into_keys().map(|(_, key)| key).collect()
     }
 }
 

@@ -33,10 +33,7 @@ pub(crate) struct Operations {
 
 impl Operations {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self {
-            context,
-            open: Mutex::default(),
-        }
+        Self { context, open: Mutex::default() }
     }
 
     /// Keeps the index as the operation at `key` is.
@@ -67,29 +64,13 @@ impl Reconciler for Operations {
 
     fn concerned(&self, change: &Change) -> Vec<String> {
         if change.key.starts_with(key::SERVICES) {
-            return self
-                .open
-                .lock()
-                .get(&change.key)
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect();
+            return self.open.lock().get(&change.key).into_iter().flatten().cloned().collect();
         }
-        let Some(operation) = change
-            .value
-            .as_deref()
-            .and_then(|value| serde_json::from_slice::<Operation>(value).ok())
-        else {
+        let Some(operation) = change.value.as_deref().and_then(|value| serde_json::from_slice::<Operation>(value).ok()) else {
             return Vec::new();
         };
         self.note(&change.key, &operation);
-        operation
-            .finished
-            .is_none()
-            .then(|| change.key.clone())
-            .into_iter()
-            .collect()
+        operation.finished.is_none().then(|| change.key.clone()).into_iter().collect()
     }
 
     fn all(&self) -> Result<Vec<String>, Status> {
@@ -134,10 +115,7 @@ impl Operations {
     /// Forgets what is old.
     async fn retain(&self) -> Result<(), Status> {
         let store = &self.context.store;
-        let operations = records::all::<Operation>(store, key::OPERATIONS)?
-            .into_iter()
-            .map(|operation| operation.value)
-            .collect();
+        let operations = records::all::<Operation>(store, key::OPERATIONS)?.into_iter().map(|operation| operation.value).collect();
         for key in expired(operations, self.context.clock.now()) {
             records::commit(store, vec![Write::delete(key, Expect::Any)]).await?;
         }
@@ -147,48 +125,30 @@ impl Operations {
 
 /// How an operation ended; `None` while it goes on.
 fn outcome(cx: &Context, operation: &Operation) -> Result<Option<Result<(), Status>>, Status> {
-    let Subject::Service {
-        key,
-        uid,
-        generation,
-        verb,
-    } = &operation.subject
-    else {
+    let Subject::Service { key, uid, generation, verb } = &operation.subject else {
         // Repositories and revisions are done when their operation is stored.
         return Ok(Some(Ok(())));
     };
-    let service = records::read::<Service>(&cx.store, &key::service(key))?
-        .map(|service| service.value)
-        .filter(|service| service.uid == *uid);
+    let service = records::read::<Service>(&cx.store, &key::service(key))?.map(|service| service.value).filter(|service| service.uid == *uid);
     Ok(match (verb, service) {
         (Verb::Delete, None) => Some(Ok(())),
         (Verb::Delete, Some(_)) => None,
         (_, None) => Some(Err(deleted(key))),
         (_, Some(service)) if service.deleted.is_some() => Some(Err(deleted(key))),
-        (_, Some(service)) if service.generation >= *generation && service.is_settled() => {
-            Some(ready(&service))
-        }
+        (_, Some(service)) if service.generation >= *generation && service.is_settled() => Some(ready(&service)),
         _ => None,
     })
 }
 
 fn ready(service: &Service) -> Result<(), Status> {
     match condition::find(&service.status.conditions, "Ready") {
-        Some(ready) if ready.state == State::False => {
-            Err(Status::failed_precondition(ready.message.clone()))
-        }
+        Some(ready) if ready.state == State::False => Err(Status::failed_precondition(ready.message.clone())),
         _ => Ok(()),
     }
 }
 
 fn deleted(key: &model::ServiceKey) -> Status {
-    Status::new(
-        Code::Aborted,
-        format!(
-            "Resource '{}' was deleted before the operation was done.",
-            key.service
-        ),
-    )
+    Status::new(Code::Aborted, format!("Resource '{}' was deleted before the operation was done.", key.service))
 }
 
 /// The keys of finished operations that are older than a day, or too many.
@@ -199,9 +159,7 @@ fn expired(mut operations: Vec<Operation>, now: Timestamp) -> Vec<String> {
     operations
         .iter()
         .filter(|operation| {
-            let count = kept
-                .entry((operation.project.to_string(), operation.region.to_string()))
-                .or_default();
+            let count = kept.entry((operation.project.to_string(), operation.region.to_string())).or_default();
             *count += 1;
             now.as_second() - operation.created.as_second() > KEPT_FOR_S || *count > KEPT_MAX
         })
@@ -228,17 +186,8 @@ mod tests {
         };
         let day = 24 * 60 * 60;
         let gone = |operations: Vec<Operation>, now: i64| expired(operations, at(now)).len();
-        assert_eq!(
-            gone(
-                vec![operation(0, true), operation(0, false), operation(5, true)],
-                day + 1
-            ),
-            1
-        );
+        assert_eq!(gone(vec![operation(0, true), operation(0, false), operation(5, true)], day + 1), 1);
         let many: Vec<Operation> = (0..10_003).map(|n| operation(n, true)).collect();
-        assert_eq!(
-            expired(many, at(20_000)),
-            [2, 1, 0].map(|n| format!("operation/local-project/us-central1/{n}"))
-        );
+        assert_eq!(expired(many, at(20_000)), [2, 1, 0].map(|n| format!("operation/local-project/us-central1/{n}")));
     }
 }

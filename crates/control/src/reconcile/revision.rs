@@ -33,28 +33,17 @@ impl Reconciler for Revisions {
     }
 
     fn concerned(&self, change: &Change) -> Vec<String> {
-        change
-            .value
-            .is_some()
-            .then(|| change.key.clone())
-            .into_iter()
-            .collect()
+        change.value.is_some().then(|| change.key.clone()).into_iter().collect()
     }
 
     fn all(&self) -> Result<Vec<String>, Status> {
         let revisions = records::all::<Revision>(&self.0.store, key::REVISIONS)?;
-        Ok(revisions
-            .iter()
-            .filter(|r| !traffic::is_proven(&r.value))
-            .map(|r| key::revision(&r.value.service, &r.value.name))
-            .collect())
+        Ok(revisions.iter().filter(|r| !traffic::is_proven(&r.value)).map(|r| key::revision(&r.value.service, &r.value.name)).collect())
     }
 
     async fn step(&self, key: &str) -> Result<(), Status> {
         let cx = &*self.0;
-        let Some(revision) =
-            records::read::<Revision>(&cx.store, key)?.map(|revision| revision.value)
-        else {
+        let Some(revision) = records::read::<Revision>(&cx.store, key)?.map(|revision| revision.value) else {
             return Ok(());
         };
         if traffic::is_proven(&revision) || !is_wanted(cx, &revision)? {
@@ -88,9 +77,7 @@ impl Reconciler for Revisions {
 /// Whether the revision's service is there and stays.
 fn is_wanted(cx: &Context, revision: &Revision) -> Result<bool, Status> {
     let service = records::read::<Service>(&cx.store, &key::service(&revision.service))?;
-    Ok(service.is_some_and(|service| {
-        service.value.deleted.is_none() && service.value.uid == revision.service_uid
-    }))
+    Ok(service.is_some_and(|service| service.value.deleted.is_none() && service.value.uid == revision.service_uid))
 }
 
 /// Why a revision cannot serve.
@@ -105,10 +92,7 @@ async fn prove(cx: &Context, revision: &Revision) -> Result<Option<Failure>, Sta
         None => None,
     };
     let Some(image) = image else {
-        return Ok(Some(Failure {
-            reason: "ContainerMissing",
-            message: image::missing_text(&revision.template.container.image),
-        }));
+        return Ok(Some(Failure { reason: "ContainerMissing", message: image::missing_text(&revision.template.container.image) }));
     };
     for attempt in 1.. {
         match cx.starter.prove(revision, &image).await {
@@ -132,29 +116,18 @@ fn failure_read(revision: &Revision, failure: StartFailure) -> Failure {
         "{not_ready} The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable within the allocated timeout. This can happen when the container port is misconfigured or if the timeout is too short. The health check timeout can be extended. Logs for this revision might contain more information."
     );
     let (reason, text, output) = match failure {
-        StartFailure::NotListening { last_output, .. } => {
-            ("HealthCheckContainerError", not_listening, last_output)
+        StartFailure::NotListening { last_output, .. } => ("HealthCheckContainerError", not_listening, last_output),
+        StartFailure::Exited { code, last_output } => {
+            ("HealthCheckContainerError", format!("{not_listening}\n\nThe container exited with code {code}."), last_output)
         }
-        StartFailure::Exited { code, last_output } => (
-            "HealthCheckContainerError",
-            format!("{not_listening}\n\nThe container exited with code {code}."),
-            last_output,
-        ),
-        StartFailure::OutOfMemory {
-            limit_mib,
-            last_output,
-        } => (
+        StartFailure::OutOfMemory { limit_mib, last_output } => (
             "HealthCheckContainerError",
             format!(
                 "{not_ready} Memory limit of {limit_mib} MiB exceeded. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits"
             ),
             last_output,
         ),
-        StartFailure::Platform(why) => (
-            "ContainerStartError",
-            format!("{not_ready} The instance could not be started: {why}"),
-            String::new(),
-        ),
+        StartFailure::Platform(why) => ("ContainerStartError", format!("{not_ready} The instance could not be started: {why}"), String::new()),
     };
     let mut message = format!("{text}\n\nLogs URL: {}", logs_url(revision));
     let output = output_tail(&output);
@@ -169,19 +142,12 @@ fn failure_read(revision: &Revision, failure: StartFailure) -> Failure {
 fn output_tail(output: &str) -> String {
     let lines: Vec<&str> = output.trim_end().lines().collect();
     let text = lines[lines.len().saturating_sub(OUTPUT_MAX_LINES)..].join("\n");
-    let clean: Vec<char> = text
-        .chars()
-        .filter(|c| *c == '\n' || *c == '\t' || !c.is_control())
-        .collect();
-    clean[clean.len().saturating_sub(OUTPUT_MAX_CHARS)..]
-        .iter()
-        .collect()
+    let clean: Vec<char> = text.chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
+    clean[clean.len().saturating_sub(OUTPUT_MAX_CHARS)..].iter().collect()
 }
 
 fn logs_url(revision: &Revision) -> String {
-    let model::ServiceKey {
-        project, service, ..
-    } = &revision.service;
+    let model::ServiceKey { project, service, .. } = &revision.service;
     let name = &revision.name;
     format!(
         "https://console.cloud.google.com/logs/viewer?project={project}&resource=cloud_run_revision/service_name/{service}/revision_name/{name}&advancedFilter=resource.type%3D%22cloud_run_revision%22%0Aresource.labels.service_name%3D%22{service}%22%0Aresource.labels.revision_name%3D%22{name}%22"
@@ -189,50 +155,17 @@ fn logs_url(revision: &Revision) -> String {
 }
 
 fn conditions(failure: Option<&Failure>, now: model::Timestamp) -> Vec<Condition> {
-    let good = |kind: &str| Condition {
-        kind: kind.to_owned(),
-        state: State::True,
-        reason: String::new(),
-        message: String::new(),
-        since: now,
-    };
+    let good = |kind: &str| Condition { kind: kind.to_owned(), state: State::True, reason: String::new(), message: String::new(), since: now };
     let Some(failure) = failure else {
-        return [
-            "Ready",
-            "ContainerHealthy",
-            "ContainerReady",
-            "ResourcesAvailable",
-        ]
-        .map(good)
-        .to_vec();
+        return ["Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable"].map(good).to_vec();
     };
-    let bad = |kind: &str| Condition {
-        kind: kind.to_owned(),
-        state: State::False,
-        reason: failure.reason.to_owned(),
-        message: failure.message.clone(),
-        since: now,
-    };
+    let bad =
+        |kind: &str| Condition { kind: kind.to_owned(), state: State::False, reason: failure.reason.to_owned(), message: failure.message.clone(), since: now };
     // Knative's split: no image is the container's trouble, no listener its health's.
     match failure.reason {
-        "ContainerMissing" => vec![
-            bad("Ready"),
-            good("ResourcesAvailable"),
-            bad("ContainerReady"),
-            bad("ContainerHealthy"),
-        ],
-        "ContainerStartError" => vec![
-            bad("Ready"),
-            bad("ResourcesAvailable"),
-            good("ContainerReady"),
-            bad("ContainerHealthy"),
-        ],
-        _ => vec![
-            bad("Ready"),
-            good("ResourcesAvailable"),
-            good("ContainerReady"),
-            bad("ContainerHealthy"),
-        ],
+        "ContainerMissing" => vec![bad("Ready"), good("ResourcesAvailable"), bad("ContainerReady"), bad("ContainerHealthy")],
+        "ContainerStartError" => vec![bad("Ready"), bad("ResourcesAvailable"), good("ContainerReady"), bad("ContainerHealthy")],
+        _ => vec![bad("Ready"), good("ResourcesAvailable"), good("ContainerReady"), bad("ContainerHealthy")],
     }
 }
 
@@ -245,13 +178,7 @@ mod tests {
         assert_eq!(output_tail("a\nb\u{1b}[31m\n\n"), "a\nb[31m");
         let long: String = (0..100).map(|n| format!("line {n}\n")).collect();
         let tail = output_tail(&long);
-        assert!(
-            tail.starts_with("line 80\n") && tail.ends_with("line 99"),
-            "{tail}"
-        );
-        assert_eq!(
-            output_tail(&"関".repeat(9000)).chars().count(),
-            OUTPUT_MAX_CHARS
-        );
+        assert!(tail.starts_with("line 80\n") && tail.ends_with("line 99"), "{tail}");
+        assert_eq!(output_tail(&"関".repeat(9000)).chars().count(), OUTPUT_MAX_CHARS);
     }
 }

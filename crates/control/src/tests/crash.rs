@@ -9,29 +9,11 @@ use super::*;
 async fn wishes(control: &Control) {
     let done = |result: Result<(), Status>| match result {
         Ok(()) => {}
-        Err(error)
-            if matches!(
-                error.code,
-                Code::AlreadyExists | Code::NotFound | Code::Aborted
-            ) => {}
+        Err(error) if matches!(error.code, Code::AlreadyExists | Code::NotFound | Code::Aborted) => {}
         Err(error) => panic!("{error}"),
     };
-    let create = async |wish: Service| {
-        done(
-            control
-                .service_create(&owner(), wish, false)
-                .await
-                .map(drop),
-        )
-    };
-    let replace = async |wish: Service| {
-        done(
-            control
-                .service_replace(&owner(), wish, None, false)
-                .await
-                .map(drop),
-        )
-    };
+    let create = async |wish: Service| done(control.service_create(&owner(), wish, false).await.map(drop));
+    let replace = async |wish: Service| done(control.service_replace(&owner(), wish, None, false).await.map(drop));
     if control.service_get(&key("good")).is_err() {
         create(with_env(service("good"), "V", "1")).await;
     }
@@ -40,19 +22,9 @@ async fn wishes(control: &Control) {
     // Its first revision must have been there for the second to leave it serving.
     control.service_wait(&key("bad"), 1, LONG).await.unwrap();
     replace(with_env(service("bad"), "FAIL", "boom")).await;
-    if control
-        .service_list(&project(), None, None, 10)
-        .unwrap()
-        .iter()
-        .all(|s| s.value.key.service.as_str() != "marker")
-    {
+    if control.service_list(&project(), None, None, 10).unwrap().iter().all(|s| s.value.key.service.as_str() != "marker") {
         create(service("gone")).await;
-        done(
-            control
-                .service_delete(&owner(), &key("gone"), None)
-                .await
-                .map(drop),
-        );
+        done(control.service_delete(&owner(), &key("gone"), None).await.map(drop));
         create(service("marker")).await;
     }
 }
@@ -62,64 +34,27 @@ async fn end(store: &Store, control: &Control) -> String {
     let mut found = Vec::new();
     for name in ["good", "bad", "marker"] {
         let generation = control.service_get(&key(name)).unwrap().value.generation;
-        let service = control
-            .service_wait(&key(name), generation, LONG)
-            .await
-            .unwrap()
-            .value;
+        let service = control.service_wait(&key(name), generation, LONG).await.unwrap().value;
         assert!(service.is_settled(), "{name}: {:?}", service.status);
-        let revisions: Vec<Revision> = control
-            .revision_list(&project(), None, Some(&key(name).service), None, 100)
-            .unwrap()
-            .into_iter()
-            .map(|r| r.value)
-            .collect();
-        let by_name = |name: &RevisionName| {
-            revisions
-                .iter()
-                .find(|revision| revision.name == *name)
-                .expect("named revisions are there")
-        };
+        let revisions: Vec<Revision> =
+            control.revision_list(&project(), None, Some(&key(name).service), None, 100).unwrap().into_iter().map(|r| r.value).collect();
+        let by_name = |name: &RevisionName| revisions.iter().find(|revision| revision.name == *name).expect("named revisions are there");
         let env = |name: &RevisionName| format!("{:?}", by_name(name).template.container.env);
         let latest = by_name(service.status.latest_created.as_ref().unwrap());
-        assert!(
-            revisions
-                .iter()
-                .all(|revision| revision.service_uid == service.uid
-                    && revision.generation <= latest.generation)
-        );
+        assert!(revisions.iter().all(|revision| revision.service_uid == service.uid && revision.generation <= latest.generation));
         found.push(format!(
             "{name}: ready {:?}, created {}, ready {:?}, serves {:?}",
             state(&service, "Ready"),
             env(&latest.name),
             service.status.latest_ready.as_ref().map(env),
-            service
-                .status
-                .traffic
-                .iter()
-                .map(|t| (env(&t.revision), t.percent))
-                .collect::<Vec<_>>(),
+            service.status.traffic.iter().map(|t| (env(&t.revision), t.percent)).collect::<Vec<_>>(),
         ));
     }
-    let gone =
-        crate::records::wait::<Service>(store, &model::key::service(&key("gone")), LONG, |found| {
-            found.is_none()
-        })
-        .await
-        .unwrap();
+    let gone = crate::records::wait::<Service>(store, &model::key::service(&key("gone")), LONG, |found| found.is_none()).await.unwrap();
     assert!(gone.is_none());
-    assert_eq!(
-        control
-            .revision_list(&project(), None, Some(&key("gone").service), None, 9)
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(control.revision_list(&project(), None, Some(&key("gone").service), None, 9).unwrap().len(), 0);
     for operation in control.operation_list(&project(), &region()).unwrap() {
-        let done: Operation = control
-            .operation_wait(&project(), &region(), &operation.id, LONG)
-            .await
-            .unwrap();
+        let done: Operation = control.operation_wait(&project(), &region(), &operation.id, LONG).await.unwrap();
         assert!(done.finished.is_some(), "{done:?}");
     }
     found.join("\n")

@@ -20,8 +20,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use iam::Identity;
 use model::{
-    Clock, ProjectId, Region, Revision, RevisionName, Service, ServiceKey, ServiceName, Status,
-    Timestamp,
+    Clock, ProjectId, Region, Revision, RevisionName, Service, ServiceKey, ServiceName, Status, Timestamp,
     condition::{self, State},
     image::{Image, ImageDigest},
     service::TrafficTarget,
@@ -36,8 +35,7 @@ use crate::{Config, Context, Control, image, seam};
 /// Long enough for any machine; nothing waits for it to pass.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
-pub(crate) const IMAGE: &str =
-    "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/f";
+pub(crate) const IMAGE: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/f";
 pub(crate) const STRANGER_ACCOUNT: &str = "not-mine@local-project.iam.gserviceaccount.com";
 
 pub(crate) fn project() -> ProjectId {
@@ -49,19 +47,11 @@ pub(crate) fn region() -> Region {
 }
 
 pub(crate) fn key(name: &str) -> ServiceKey {
-    ServiceKey {
-        project: project(),
-        region: region(),
-        service: ServiceName::parse(name).unwrap(),
-    }
+    ServiceKey { project: project(), region: region(), service: ServiceName::parse(name).unwrap() }
 }
 
 pub(crate) fn owner() -> Identity {
-    Identity {
-        kind: iam::Kind::User,
-        email: "dev@example.com".into(),
-        subject: "1".into(),
-    }
+    Identity { kind: iam::Kind::User, email: "dev@example.com".into(), subject: "1".into() }
 }
 
 pub(crate) fn name(text: &str) -> RevisionName {
@@ -131,44 +121,21 @@ impl World {
     }
 
     pub fn proofs_of(&self, revision: &RevisionName) -> u32 {
-        self.proofs
-            .lock()
-            .get(revision.as_str())
-            .copied()
-            .unwrap_or(0)
+        self.proofs.lock().get(revision.as_str()).copied().unwrap_or(0)
     }
 }
 
 impl seam::Starter for World {
     /// The variable GATE: waits until that gate is open. FAIL: fails with its value as the last output.
-    fn prove<'a>(
-        &'a self,
-        revision: &'a Revision,
-        _image: &'a Image,
-    ) -> BoxFuture<'a, Result<(), StartFailure>> {
+    fn prove<'a>(&'a self, revision: &'a Revision, _image: &'a Image) -> BoxFuture<'a, Result<(), StartFailure>> {
         async move {
-            *self
-                .proofs
-                .lock()
-                .entry(revision.name.to_string())
-                .or_default() += 1;
-            let variable = |name: &str| {
-                revision
-                    .template
-                    .container
-                    .env
-                    .iter()
-                    .find(|(n, _)| n == name)
-                    .map(|(_, value)| value.clone())
-            };
+            *self.proofs.lock().entry(revision.name.to_string()).or_default() += 1;
+            let variable = |name: &str| revision.template.container.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
             if let Some(gate) = variable("GATE") {
                 self.pass(&gate).await;
             }
             match variable("FAIL") {
-                Some(last_output) => Err(StartFailure::NotListening {
-                    port: revision.template.port(),
-                    last_output,
-                }),
+                Some(last_output) => Err(StartFailure::NotListening { port: revision.template.port(), last_output }),
                 None => Ok(()),
             }
         }
@@ -198,29 +165,15 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
     let context = Context {
         clock: Arc::new(SteppingClock(AtomicI64::new(1_800_000_000))),
         store: store.clone(),
-        images: Arc::new(build::Images {
-            world: world.clone(),
-        }),
+        images: Arc::new(build::Images { world: world.clone() }),
         starter: world.clone(),
         accounts: world.clone(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),
         objects: tokio::sync::RwLock::default(),
     };
-    store
-        .commit(image::image_writes(IMAGE, &world.digest()))
-        .await
-        .unwrap();
-    Control::start_with(
-        Config {
-            default_project: project(),
-            default_region: region(),
-        },
-        context,
-        None,
-    )
-    .await
-    .unwrap()
+    store.commit(image::image_writes(IMAGE, &world.digest())).await.unwrap();
+    Control::start_with(Config { default_project: project(), default_region: region() }, context, None).await.unwrap()
 }
 
 /// Ends the loops wherever they are. What they had handed to the store is written before this returns: a process that is killed
@@ -243,12 +196,7 @@ impl Plane {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path());
         let world = World::new();
-        Self {
-            control: start(&store, &world).await,
-            world,
-            store,
-            _dir: dir,
-        }
+        Self { control: start(&store, &world).await, world, store, _dir: dir }
     }
 
     /// As after a crash: the loops stop wherever they are, and others begin.
@@ -258,62 +206,30 @@ impl Plane {
     }
 
     pub async fn create(&self, service: Service) -> Service {
-        self.control
-            .service_create(&owner(), service, false)
-            .await
-            .unwrap()
-            .0
-            .value
+        self.control.service_create(&owner(), service, false).await.unwrap().0.value
     }
 
     pub async fn replace(&self, service: Service) -> Service {
-        self.control
-            .service_replace(&owner(), service, None, false)
-            .await
-            .unwrap()
-            .0
-            .value
+        self.control.service_replace(&owner(), service, None, false).await.unwrap().0.value
     }
 
     /// The service once it is settled at the generation it has now.
     pub async fn settled(&self, name: &str) -> Service {
-        let generation = self
-            .control
-            .service_get(&key(name))
-            .unwrap()
-            .value
-            .generation;
-        let service = self
-            .control
-            .service_wait(&key(name), generation, LONG)
-            .await
-            .unwrap()
-            .value;
+        let generation = self.control.service_get(&key(name)).unwrap().value.generation;
+        let service = self.control.service_wait(&key(name), generation, LONG).await.unwrap().value;
         assert!(service.is_settled(), "{:?}", service.status);
         service
     }
 
     pub async fn gone(&self, name: &str) {
-        let gone = crate::records::wait::<Service>(
-            &self.store,
-            &model::key::service(&key(name)),
-            LONG,
-            |found| found.is_none(),
-        )
-        .await
-        .unwrap();
+        let gone = crate::records::wait::<Service>(&self.store, &model::key::service(&key(name)), LONG, |found| found.is_none()).await.unwrap();
         assert!(gone.is_none());
     }
 
     pub fn revisions(&self, service: &str) -> Vec<Revision> {
         let service = ServiceName::parse(service).unwrap();
-        let mut revisions: Vec<Revision> = self
-            .control
-            .revision_list(&project(), Some(&region()), Some(&service), None, 5000)
-            .unwrap()
-            .into_iter()
-            .map(|r| r.value)
-            .collect();
+        let mut revisions: Vec<Revision> =
+            self.control.revision_list(&project(), Some(&region()), Some(&service), None, 5000).unwrap().into_iter().map(|r| r.value).collect();
         revisions.sort_by_key(|revision| revision.generation);
         revisions
     }
@@ -350,49 +266,24 @@ pub(crate) fn service(name: &str) -> Service {
 
 /// `service` with one variable of its template set.
 pub(crate) fn with_env(mut service: Service, variable: &str, value: &str) -> Service {
-    service
-        .template
-        .container
-        .env
-        .retain(|(name, _)| name != variable);
-    service
-        .template
-        .container
-        .env
-        .push((variable.to_owned(), value.to_owned()));
+    service.template.container.env.retain(|(name, _)| name != variable);
+    service.template.container.env.push((variable.to_owned(), value.to_owned()));
     service
 }
 
-pub(crate) fn target(
-    revision: Option<&RevisionName>,
-    percent: u32,
-    tag: Option<&str>,
-) -> TrafficTarget {
-    TrafficTarget {
-        revision: revision.cloned(),
-        percent,
-        tag: tag.map(str::to_owned),
-    }
+pub(crate) fn target(revision: Option<&RevisionName>, percent: u32, tag: Option<&str>) -> TrafficTarget {
+    TrafficTarget { revision: revision.cloned(), percent, tag: tag.map(str::to_owned) }
 }
 
 pub(crate) fn state(service: &Service, kind: &str) -> State {
-    condition::find(&service.status.conditions, kind)
-        .unwrap_or_else(|| panic!("no condition {kind}"))
-        .state
+    condition::find(&service.status.conditions, kind).unwrap_or_else(|| panic!("no condition {kind}")).state
 }
 
 pub(crate) fn message(service: &Service, kind: &str) -> String {
-    condition::find(&service.status.conditions, kind)
-        .map(|condition| condition.message.clone())
-        .unwrap_or_default()
+    condition::find(&service.status.conditions, kind).map(|condition| condition.message.clone()).unwrap_or_default()
 }
 
 /// The traffic as served: revision, percent, tag.
 pub(crate) fn served(service: &Service) -> Vec<(String, u32, Option<String>)> {
-    service
-        .status
-        .traffic
-        .iter()
-        .map(|t| (t.revision.to_string(), t.percent, t.tag.clone()))
-        .collect()
+    service.status.traffic.iter().map(|t| (t.revision.to_string(), t.percent, t.tag.clone())).collect()
 }

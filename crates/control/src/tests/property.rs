@@ -50,48 +50,22 @@ fn wish() -> impl Strategy<Value = Wish> {
 
 fn template(name: &str, value: u8, fails: bool) -> Service {
     let wish = with_env(service(name), "V", &value.to_string());
-    if fails {
-        with_env(wish, "FAIL", "boom")
-    } else {
-        wish
-    }
+    if fails { with_env(wish, "FAIL", "boom") } else { wish }
 }
 
 /// Does one wish; refusals are answers like others.
 async fn act(plane: &mut Plane, wish: &Wish) {
     let name = |service: u8| format!("s{service}");
     match *wish {
-        Wish::Create { service, fails } => drop(
-            plane
-                .control
-                .service_create(&owner(), template(&name(service), 0, fails), false)
-                .await,
-        ),
-        Wish::Replace {
-            service,
-            value,
-            fails,
-        } => {
+        Wish::Create { service, fails } => drop(plane.control.service_create(&owner(), template(&name(service), 0, fails), false).await),
+        Wish::Replace { service, value, fails } => {
             let Ok(old) = plane.control.service_get(&key(&name(service))) else {
                 return;
             };
-            let next = Service {
-                traffic: old.value.traffic,
-                ..template(&name(service), value, fails)
-            };
-            drop(
-                plane
-                    .control
-                    .service_replace(&owner(), next, None, false)
-                    .await,
-            );
+            let next = Service { traffic: old.value.traffic, ..template(&name(service), value, fails) };
+            drop(plane.control.service_replace(&owner(), next, None, false).await);
         }
-        Wish::Split {
-            service,
-            revision,
-            percent,
-            tag,
-        } => {
+        Wish::Split { service, revision, percent, tag } => {
             let Ok(mut next) = plane.control.service_get(&key(&name(service))) else {
                 return;
             };
@@ -99,72 +73,28 @@ async fn act(plane: &mut Plane, wish: &Wish) {
             let Some(to) = revisions.get(usize::from(revision)) else {
                 return;
             };
-            next.value.traffic = vec![
-                target(Some(&to.name), percent, tag.then_some("t")),
-                target(None, 100 - percent, None),
-            ];
-            drop(
-                plane
-                    .control
-                    .service_replace(&owner(), next.value, None, false)
-                    .await,
-            );
+            next.value.traffic = vec![target(Some(&to.name), percent, tag.then_some("t")), target(None, 100 - percent, None)];
+            drop(plane.control.service_replace(&owner(), next.value, None, false).await);
         }
         Wish::DeleteRevision { service, revision } => {
             if let Some(revision) = plane.revisions(&name(service)).get(usize::from(revision)) {
-                drop(
-                    plane
-                        .control
-                        .revision_delete(&owner(), &project(), &region(), &revision.name)
-                        .await,
-                );
+                drop(plane.control.revision_delete(&owner(), &project(), &region(), &revision.name).await);
             }
         }
-        Wish::Delete { service } => drop(
-            plane
-                .control
-                .service_delete(&owner(), &key(&name(service)), None)
-                .await,
-        ),
-        Wish::Settle { service } => drop(
-            plane
-                .control
-                .service_wait(&key(&name(service)), 0, LONG)
-                .await,
-        ),
+        Wish::Delete { service } => drop(plane.control.service_delete(&owner(), &key(&name(service)), None).await),
+        Wish::Settle { service } => drop(plane.control.service_wait(&key(&name(service)), 0, LONG).await),
         Wish::Crash => plane.restart().await,
     }
 }
 
 /// What holds at every moment.
 fn always(plane: &Plane) {
-    for service in plane
-        .control
-        .service_list(&project(), None, None, 10)
-        .unwrap()
-    {
+    for service in plane.control.service_list(&project(), None, None, 10).unwrap() {
         let service = service.value;
         let sum = |percents: Vec<u32>| percents.iter().sum::<u32>();
-        assert_eq!(
-            sum(service
-                .traffic
-                .iter()
-                .map(|target| target.percent)
-                .collect()),
-            100
-        );
+        assert_eq!(sum(service.traffic.iter().map(|target| target.percent).collect()), 100);
         if !service.status.traffic.is_empty() {
-            assert_eq!(
-                sum(service
-                    .status
-                    .traffic
-                    .iter()
-                    .map(|target| target.percent)
-                    .collect()),
-                100,
-                "{:?}",
-                service.status
-            );
+            assert_eq!(sum(service.status.traffic.iter().map(|target| target.percent).collect()), 100, "{:?}", service.status);
         }
         assert!(service.status.observed_generation <= service.generation);
     }
@@ -172,35 +102,17 @@ fn always(plane: &Plane) {
 
 /// What holds when everything has come to rest.
 async fn at_rest(plane: &Plane) {
-    let names: Vec<String> = plane
-        .control
-        .service_list(&project(), None, None, 10)
-        .unwrap()
-        .iter()
-        .map(|s| s.value.key.service.to_string())
-        .collect();
+    let names: Vec<String> = plane.control.service_list(&project(), None, None, 10).unwrap().iter().map(|s| s.value.key.service.to_string()).collect();
     for name in names {
-        if plane
-            .control
-            .service_get(&key(&name))
-            .is_ok_and(|service| service.value.deleted.is_none())
-        {
+        if plane.control.service_get(&key(&name)).is_ok_and(|service| service.value.deleted.is_none()) {
             at_rest_one(plane, &name).await;
         } else {
             plane.gone(&name).await;
         }
     }
     // No revision without its service.
-    for revision in plane
-        .control
-        .revision_list(&project(), None, None, None, 1000)
-        .unwrap()
-    {
-        let owner = plane
-            .control
-            .service_get(&revision.value.service)
-            .expect("a revision's service is there")
-            .value;
+    for revision in plane.control.revision_list(&project(), None, None, None, 1000).unwrap() {
+        let owner = plane.control.service_get(&revision.value.service).expect("a revision's service is there").value;
         assert_eq!(revision.value.service_uid, owner.uid);
     }
 }
@@ -208,54 +120,19 @@ async fn at_rest(plane: &Plane) {
 async fn at_rest_one(plane: &Plane, name: &str) {
     let service = plane.settled(name).await;
     let revisions = plane.revisions(name);
-    let is_there = |wanted: &RevisionName| {
-        revisions
-            .iter()
-            .any(|revision| revision.name == *wanted && revision.service_uid == service.uid)
-    };
-    let named = service
-        .status
-        .traffic
-        .iter()
-        .map(|target| &target.revision)
-        .chain(&service.status.latest_ready)
-        .chain(&service.status.latest_created);
+    let is_there = |wanted: &RevisionName| revisions.iter().any(|revision| revision.name == *wanted && revision.service_uid == service.uid);
+    let named = service.status.traffic.iter().map(|target| &target.revision).chain(&service.status.latest_ready).chain(&service.status.latest_created);
     for revision in named {
-        assert!(
-            is_there(revision),
-            "{revision} is gone: {:?}",
-            service.status
-        );
+        assert!(is_there(revision), "{revision} is gone: {:?}", service.status);
     }
     let latest = revisions.last().expect("a settled service has a revision");
     assert_eq!(service.status.latest_created.as_ref(), Some(&latest.name));
-    let resolved =
-        crate::template::template_resolve(&service.template, &latest.template.service_account);
-    assert_eq!(
-        latest.template, resolved,
-        "the latest revision is what was asked for"
-    );
-    let fails = resolved
-        .container
-        .env
-        .iter()
-        .any(|(name, _)| name == "FAIL");
-    let is_ready = |name: &RevisionName| {
-        revisions
-            .iter()
-            .any(|revision| revision.name == *name && crate::reconcile::traffic::is_ready(revision))
-    };
-    let all_ready = service
-        .traffic
-        .iter()
-        .filter_map(|target| target.revision.as_ref())
-        .all(is_ready);
-    assert_eq!(
-        state(&service, "Ready") == State::True,
-        !fails && all_ready,
-        "{:?}",
-        service.status
-    );
+    let resolved = crate::template::template_resolve(&service.template, &latest.template.service_account);
+    assert_eq!(latest.template, resolved, "the latest revision is what was asked for");
+    let fails = resolved.container.env.iter().any(|(name, _)| name == "FAIL");
+    let is_ready = |name: &RevisionName| revisions.iter().any(|revision| revision.name == *name && crate::reconcile::traffic::is_ready(revision));
+    let all_ready = service.traffic.iter().filter_map(|target| target.revision.as_ref()).all(is_ready);
+    assert_eq!(state(&service, "Ready") == State::True, !fails && all_ready, "{:?}", service.status);
 }
 
 proptest! {
