@@ -14,6 +14,7 @@ use model::{Clock, Timestamp};
 use sandbox::Spec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::{
     Error,
@@ -163,6 +164,7 @@ impl Installer<'_> {
         if !incompatible.is_empty() {
             return Err(Error::User(format!("found incompatible dependencies: {}. Mend requirements.txt, then deploy again.", incompatible.join("; "))).into());
         }
+        let installed = Instant::now();
         let layer = self.keep(plan, &environment).await?;
         if trust == Trust::RegistryOnly {
             let cache = self.cache.clone();
@@ -171,7 +173,7 @@ impl Installer<'_> {
                 tracing::warn!("{e}");
             }
         }
-        self.told(&outcome);
+        self.told(&outcome, installed.elapsed());
         Ok(layer)
     }
 
@@ -254,11 +256,12 @@ impl Installer<'_> {
         .await?
     }
 
-    fn told(&self, outcome: &Outcome) {
+    fn told(&self, outcome: &Outcome, keeping: Duration) {
         self.runner.log.say(format!(
-            "Dependencies are installed ({:.1} s, at most {} MiB of memory).",
+            "Dependencies are installed ({:.1} s, at most {} MiB of memory) and kept ({:.1} s).",
             outcome.took.as_secs_f64(),
-            outcome.memory_peak_bytes >> 20
+            outcome.memory_peak_bytes >> 20,
+            keeping.as_secs_f64()
         ));
     }
 

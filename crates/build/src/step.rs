@@ -5,8 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -14,7 +13,8 @@ use std::{
 
 use sandbox::{Ended, Keeper, Spec};
 use tokio::{
-    io::unix::AsyncFd,
+    io::AsyncReadExt,
+    net::unix::pipe::Receiver,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -27,7 +27,7 @@ use crate::{
 /// Lines kept for whoever explains a failure.
 const TAIL_LINES: usize = 80;
 /// Bytes of the report of a sandbox's end.
-const ENDED_MAX_BYTES: usize = 64 << 10;
+const ENDED_MAX_BYTES: u64 = 64 << 10;
 /// How long output may still come after the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the disk is looked at.
@@ -93,13 +93,13 @@ impl Runner {
             self.egress.serve(&mut sandbox);
         }
         let sandbox::Sandbox { stdout, stderr, ended, .. } = sandbox;
-        let (stdout, stderr, ended) = (async_fd(stdout)?, async_fd(stderr)?, async_fd(ended)?);
+        let (mut stdout, mut stderr, mut ended) = (receiver(stdout)?, receiver(stderr)?, receiver(ended)?);
         let tail = parking_lot::Mutex::new(VecDeque::new());
         let ended = {
-            let said = async { tokio::join!(self.listen(&stdout, &tail), self.listen(&stderr, &tail)) };
+            let said = async { tokio::join!(self.listen(&mut stdout, &tail), self.listen(&mut stderr, &tail)) };
             tokio::pin!(said);
             let mut is_silent = false;
-            let report = report(&ended);
+            let report = report(&mut ended);
             tokio::pin!(report);
             let mut ticks = tokio::time::interval(DISK_PERIOD);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,7 +145,7 @@ impl Runner {
         })
     }
 
-    async fn listen(&self, fd: &AsyncFd<OwnedFd>, tail: &parking_lot::Mutex<VecDeque<String>>) {
+    async fn listen(&self, pipe: &mut Receiver, tail: &parking_lot::Mutex<VecDeque<String>>) {
         let mut lines = Lines::default();
         let mut each = |line: String| {
             self.log.program(&line);
@@ -157,7 +157,7 @@ impl Runner {
         };
         let mut buffer = [0; 8192];
         loop {
-            match read(fd, &mut buffer).await {
+            match pipe.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
                 Ok(n) => lines.push(&buffer[..n], &mut each),
             }
@@ -200,35 +200,18 @@ impl Drop for End {
     }
 }
 
-async fn report(fd: &AsyncFd<OwnedFd>) -> Result<Ended, Error> {
+async fn report(pipe: &mut Receiver) -> Result<Ended, Error> {
     let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match read(fd, &mut buffer).await {
-            Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-            Err(e) => return Err(Error::Internal(format!("waiting for the build's sandbox: {e}"))),
-        }
-        if bytes.len() > ENDED_MAX_BYTES {
-            return Err(Error::Internal("the report of the build's sandbox is too long".to_owned()));
-        }
-    }
+    pipe.take(ENDED_MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|e| Error::Internal(format!("waiting for the build's sandbox: {e}")))?;
     serde_json::from_slice(&bytes).map_err(|e| Error::Internal(format!("the build's sandbox ended without a report: {e}")))
 }
 
-fn async_fd(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, Error> {
-    AsyncFd::register(fd).map_err(|e| Error::Internal(format!("polling the build's sandbox: {e}")))
-}
-
-async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        let mut ready = fd.readable().await?;
-        match ready.try_io(|fd| rustix::io::read(fd.as_fd(), &mut *buffer).map_err(io::Error::from)) {
-            Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-            Ok(result) => return result,
-            Err(_would_block) => {}
-        }
-    }
+/// They are pipes; anything else is refused here.
+fn receiver(fd: OwnedFd) -> Result<Receiver, Error> {
+    Receiver::from_owned_fd(fd).map_err(|e| Error::Internal(format!("reading from the build's sandbox: {e}")))
 }
 
 fn free(disk: &tree::TreeReader) -> Result<u64, Error> {

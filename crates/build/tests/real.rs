@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     io::{Cursor, Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -62,6 +63,7 @@ fn main() {
     for name in ["keeper", "data", "data/build", "data/small"] {
         std::fs::create_dir(base.join(name)).unwrap();
     }
+    std::fs::set_permissions(base.join("keeper"), std::fs::Permissions::from_mode(0o700)).unwrap();
     for name in ["", "data", "data/build", "data/small"] {
         std::os::unix::fs::chown(base.join(name), Some(DAEMON), Some(DAEMON)).unwrap();
     }
@@ -78,13 +80,14 @@ fn main() {
         let world = World::new(base.join("data"), Arc::new(keeper), catalogue, ca_bundle);
         let mut failed = 0;
         macro_rules! run {
-            ($($test:ident),* $(,)?) => {$(
+            // As with the usual harness, an argument chooses by name; the first one is needed by the others.
+            ($($test:ident),* $(,)?) => {$(if wanted(stringify!($test)) {
                 let began = Instant::now();
                 let world = world.clone();
                 let result = tokio::spawn(async move { $test(&world).await }).await;
                 println!("test {} ... {} ({:.1} s)", stringify!($test), if result.is_ok() { "ok" } else { "FAILED" }, began.elapsed().as_secs_f64());
                 failed += usize::from(result.is_err());
-            )*};
+            })*};
         }
         run!(
             the_articles_function_is_built_and_answers,
@@ -110,6 +113,11 @@ fn main() {
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(dir);
     assert_eq!(failed, 0, "{failed} tests failed");
+}
+
+fn wanted(test: &str) -> bool {
+    let mut chosen = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    chosen.peek().is_none() || chosen.any(|part| test.contains(&part)) || test.contains("nothing_is_left")
 }
 
 impl World {
@@ -333,7 +341,7 @@ async fn an_application_is_built_and_answers(world: &World) {
     let app = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'from the app']\n";
     let (made, log) = built(world.build(&[("main.py", app)], "").await);
     assert!(log.contains("Setting default entrypoint"), "{log}");
-    assert!(world.answer(&made, GET).await.ends_with("from the app"));
+    assert!(world.answer(&made, GET).await.contains("from the app"));
 }
 
 async fn a_package_that_does_not_exist_is_named(world: &World) {
