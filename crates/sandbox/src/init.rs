@@ -72,7 +72,8 @@ pub(crate) fn run(plan: Plan<'_>) -> i32 {
 fn watch(command: i32, report: BorrowedFd<'_>) -> i32 {
     loop {
         match rustix::io::retry_on_intr(|| wait(WaitOptions::empty())) {
-            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == command => {
+            // A stop, which only a tracee tells, is no end.
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == command && (status.exited() || status.signaled()) => {
                 let exited = Report::Exited { code: status.exit_status(), signal: status.terminating_signal() };
                 let _ = exited.send(report, &[]);
                 return 0;

@@ -103,7 +103,9 @@ fn links_and_routes(network: &Network, ipv6: bool) -> Result<(), Failure> {
             body.fixed(&number.to_ne_bytes());
         }
     });
-    if network.metadata {
+    // With the default route below, the address is a local one already. As an address of the loopback it would moreover become
+    // the source of what is sent to it, and the answers of the DNS listener, sent from 127.0.0.1, would not be taken for answers.
+    if network.metadata && !network.redirected {
         messages.push("add 169.254.169.254 to the loopback", RTM_NEWADDR, CREATE, |body| {
             // struct ifaddrmsg: family, prefix length, flags, scope, index.
             body.fixed(&[libc::AF_INET as u8, 32, 0, libc::RT_SCOPE_HOST]);

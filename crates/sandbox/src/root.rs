@@ -65,7 +65,8 @@ impl Trees {
                 }
                 source
             } else {
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                // Without O_NOFOLLOW: with O_PATH it would open a link itself instead of refusing it.
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
                 let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
                 openat2(CWD, &mount.source, flags, Mode::empty(), resolve)
                     .step(|| format!("open {}", mount.source.display()))
@@ -148,7 +149,7 @@ pub(crate) fn beneath_open(writable_under: &[PathBuf], path: &Path) -> Result<Ow
 
 /// Opens one of the daemon's staging folders or a folder in one. `None`: it is not there.
 pub(crate) fn staging_open(writable_under: &[PathBuf], path: &Path) -> Result<Option<OwnedFd>, Failure> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let step = || format!("open the folder {}", path.display());
     let Some((top, inner)) = writable_under.iter().find_map(|top| Some((top, path.strip_prefix(top).ok()?))) else {
         return Err(Failure::new(step(), rustix::io::Errno::PERM).hint("it must lie under one of the keeper's writable folders"));
@@ -171,7 +172,7 @@ fn own(folder: &OwnedFd, uid: u32) -> io::Result<()> {
 fn device_open(name: &str, minor: u32) -> Result<OwnedFd, Failure> {
     let step = || format!("open the host's /dev/{name}");
     let path = Path::new("/dev").join(name);
-    let device = openat2(CWD, &path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS).step(step)?;
+    let device = openat2(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_SYMLINKS).step(step)?;
     let stat = fstat(&device).step(step)?;
     let expected = rustix::fs::makedev(MEMORY_DEVICES, minor);
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != expected {
@@ -218,7 +219,7 @@ const STRAIGHT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYML
 impl Root {
     /// Opens a folder, made with those above it when missing. A step at a time: what is in a mount could be a link.
     fn folder(&self, path: &Path) -> Result<OwnedFd, Failure> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let open = |folder: BorrowedFd<'_>, name: &OsStr| openat2(folder, name, flags, Mode::empty(), STRAIGHT).map_err(|error| self.not_made(path, error));
         let mut at = open(self.fd.as_fd(), OsStr::new("."))?;
         for name in path.strip_prefix("/").unwrap_or(path) {
@@ -249,7 +250,7 @@ impl Root {
             Err(rustix::io::Errno::ROFS) => {}
             Err(error) => return Err(Failure::new(step(), error)),
         }
-        openat2(&folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), STRAIGHT).step(step)
+        openat2(&folder, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), STRAIGHT).step(step)
     }
 
     fn link(&self, name: &str, to: &Path) -> Result<(), Failure> {

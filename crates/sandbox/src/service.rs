@@ -410,9 +410,12 @@ impl Service {
         }
         let under = self.writable_under.clone();
         let started = self.helper_start(Purpose::Discard { reply }, || {
-            let Some(parent) = root::staging_open(&under, parent)? else { return Ok(()) };
-            let name = std::ffi::CString::new(name.as_encoded_bytes()).step(|| "discard a name with a NUL")?;
-            tree::discard(&parent, &name)
+            let discarded = || {
+                let Some(parent) = root::staging_open(&under, parent)? else { return Ok(()) };
+                let name = std::ffi::CString::new(name.as_encoded_bytes()).step(|| "use a name with a NUL")?;
+                tree::discard(&parent, &name)
+            };
+            discarded().map_err(|failure| Failure { step: format!("discard {}: {}", path.display(), failure.step), ..failure })
         });
         if let Err((Purpose::Discard { reply }, failure)) = started {
             message::answer(&reply, &Reply::Failed(failure));

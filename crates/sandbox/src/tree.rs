@@ -135,7 +135,7 @@ fn names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
 /// Opens a folder to read it; its owner may have closed it to itself.
 fn folder_open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let open = |flags| openat2(parent, name, flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let open = |flags| openat2(parent, name, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve);
     // Emptying needs writing and passing through too, so a folder without them is opened to its owner (a rootless keeper is that).
     let held = open(OFlags::PATH)?;
     let stat = rustix::fs::fstat(&held)?;

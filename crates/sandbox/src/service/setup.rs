@@ -30,6 +30,7 @@ use crate::{
     error::{Failure, Step},
     folder::Folder,
     keeper::KeeperConfig,
+    mutation::{Layer, without},
     privilege,
     seccomp::Filters,
     slot::Slots,
@@ -60,7 +61,9 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
     if !root {
         user_namespace_make()?;
     }
-    unshare(UnshareFlags::NEWNS).step(|| "make a mount namespace")?;
+    // Also a network namespace: the keeper has nothing to say on the host's, and without root it could not come back to it.
+    let network = if without(Layer::Network) { UnshareFlags::empty() } else { UnshareFlags::NEWNET };
+    unshare(UnshareFlags::NEWNS | network).step(|| "make a mount and a network namespace")?;
     // Nothing mounted in here is seen outside, and the other way round what the operator mounts later is not seen here.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(|| "make all mounts private")?;
     let namespace = openat(CWD, "/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step(|| "open the own network namespace")?;

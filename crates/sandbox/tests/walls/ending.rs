@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::suite::{Suite, as_fork, collect, config, processes_with, readable, until, wait_for};
+use crate::suite::{Suite, as_fork, collect, config, keeper_pid, processes_with, readable, until, wait_for};
 use sandbox::{Error, drop_privileges, fork_keeper};
 
 pub fn checks(suite: &mut Suite) {
@@ -199,16 +199,6 @@ fn dir(suite: &Suite, name: &str) -> PathBuf {
 fn drain(stream: &OwnedFd) {
     let mut part = [0; 4096];
     while rustix::io::read(stream, &mut part).is_ok_and(|length| length > 0) {}
-}
-
-fn keeper_pid() -> i32 {
-    let own = std::process::id().to_string();
-    let is_keeper = |pid: &i32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.starts_with("Name:\ttanebi-keeper\n") && status.contains(&format!("PPid:\t{own}\n"))
-    };
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_keeper).expect("the keeper is a child of this process")
 }
 
 /// How many descriptors a process has open, where that can be seen.

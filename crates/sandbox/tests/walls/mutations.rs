@@ -14,7 +14,7 @@ pub fn run(filter: Option<&str>) -> (u32, u32) {
 
     /// The layer, and a probe that must turn red without it.
     const LAYERS: [(&str, &str); 11] = [
-        ("capabilities", "capabilities_effective"),
+        ("capabilities", "capabilities_bounding"),
         ("descriptors", "inherited_descriptors"),
         ("environment", "environment_of_the_host"),
         ("hide-processes", "see_init"),

@@ -159,8 +159,10 @@ pub fn checks(suite: &mut Suite) {
             let mut worst = Duration::ZERO;
             while starts.iter().any(|start| !start.is_finished()) {
                 let begun = Instant::now();
-                suite.keeper().connect("beside-1", 8080).unwrap();
+                let connection = suite.keeper().connect("beside-1", 8080).unwrap();
                 worst = worst.max(begun.elapsed());
+                // One after the other: a full queue of the server would be another delay.
+                assert!(readable(&connection, LIMIT));
             }
             println!("  worst connect beside four starts: {worst:?}");
         });

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use crate::suite::{Suite, collect, mount, wait_for};
+use crate::suite::{Suite, collect, keeper_pid, mount, wait_for};
 use sandbox::Error;
 
 pub fn checks(suite: &mut Suite) {
@@ -93,6 +93,7 @@ pub fn checks(suite: &mut Suite) {
     });
     suite.check("starts cost milliseconds", |suite| {
         let spec = suite.spec("cost", &["/usr/bin/true"]);
+        let cpu = cpu_of(keeper_pid());
         let mut times: Vec<Duration> = (0..100)
             .map(|_| {
                 let begun = std::time::Instant::now();
@@ -104,10 +105,20 @@ pub fn checks(suite: &mut Suite) {
             })
             .collect();
         times.sort_unstable();
-        println!("  start: best {:?}, median {:?}, p90 {:?}", times[0], times[50], times[90]);
+        // On a busy machine the time it takes is mostly others'; what it uses is its own.
+        let used = (cpu_of(keeper_pid()) - cpu) / 100;
+        println!("  start: best {:?}, median {:?}, p90 {:?}; start, run and end use {used:?} of a CPU", times[0], times[50], times[90]);
         // The target is 10 ms; on a machine that builds eight other things only hanging can be told from being slow.
         assert!(times[50] < Duration::from_millis(500));
     });
+}
+
+/// User and system time of a process and of all that it has reaped.
+fn cpu_of(pid: i32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+    // utime, stime, cutime, cstime in hundredths of a second, proc(5); the state is field 0 here.
+    Duration::from_millis(fields[11..15].iter().sum::<u64>() * 10)
 }
 
 const PYTHON: &str = include_str!("programs.py");

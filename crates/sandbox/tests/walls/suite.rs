@@ -263,3 +263,14 @@ pub fn processes_with(word: &str) -> Vec<i32> {
     let own = std::process::id() as i32;
     pids.filter(|pid| *pid != own && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))).collect()
 }
+
+/// The keeper that this process forked.
+pub fn keeper_pid() -> i32 {
+    let own = std::process::id().to_string();
+    let is_keeper = |pid: &i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.starts_with("Name:\ttanebi-keeper\n") && status.contains(&format!("PPid:\t{own}\n"))
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_keeper).expect("the keeper is a child of this process")
+}
