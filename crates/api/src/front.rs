@@ -24,8 +24,8 @@ pub(crate) struct Front {
 }
 
 /// The surfaces, in no order that matters.
-fn surfaces(_deps: &Deps) -> Vec<Surface> {
-    Vec::new()
+fn surfaces(deps: &Deps) -> Vec<Surface> {
+    vec![crate::storage::surface(deps.clone())]
 }
 
 impl Front {

@@ -10,6 +10,7 @@ mod caller;
 mod error;
 mod front;
 mod permission;
+mod storage;
 mod surface;
 mod template;
 
