@@ -81,27 +81,6 @@ pub(crate) fn rpc_status(status: &Status) -> rpc::Status {
     }
 }
 
-/// What a gRPC reply's trailers say, as a [`Status`]; `None` when the call went well.
-pub(crate) fn from_grpc(headers: &http::HeaderMap) -> Option<Status> {
-    let status = tonic::Status::from_header_map(headers)?;
-    if status.code() == tonic::Code::Ok {
-        return None;
-    }
-    let mut out = Status::new(code(status.code()), status.message());
-    if let Ok(detailed) = rpc::Status::decode(status.details()) {
-        for detail in detailed.details {
-            if let Ok(bad) = detail.to_msg::<rpc::BadRequest>() {
-                out.fields
-                    .extend(bad.field_violations.into_iter().map(|v| FieldViolation {
-                        field: v.field,
-                        description: v.description,
-                    }));
-            }
-        }
-    }
-    Some(out)
-}
-
 /// A 404 for a path that no method has. Google's front answers it with a page; clients of ours read JSON.
 pub(crate) fn no_method(method: &http::Method, host: &str, path: &str) -> Status {
     Status::not_found(format!(
@@ -119,11 +98,6 @@ pub(crate) fn json_response(code: StatusCode, body: &Json) -> Response {
         text,
     )
         .into_response()
-}
-
-/// A gRPC answer that consists of its status only.
-pub(crate) fn grpc_response(status: &tonic::Status) -> Response {
-    status.clone().into_http()
 }
 
 fn frame(status: &Status) -> Json {
@@ -160,26 +134,5 @@ fn http_status(code: Code) -> StatusCode {
 fn log(status: &Status) {
     if !status.inner.is_empty() {
         tracing::error!(code = status.code.name(), outer = %status.outer, inner = %status.inner, "a call failed");
-    }
-}
-
-fn code(code: tonic::Code) -> Code {
-    match code {
-        tonic::Code::Ok | tonic::Code::Unknown => Code::Unknown,
-        tonic::Code::Cancelled => Code::Cancelled,
-        tonic::Code::InvalidArgument => Code::InvalidArgument,
-        tonic::Code::DeadlineExceeded => Code::DeadlineExceeded,
-        tonic::Code::NotFound => Code::NotFound,
-        tonic::Code::AlreadyExists => Code::AlreadyExists,
-        tonic::Code::PermissionDenied => Code::PermissionDenied,
-        tonic::Code::ResourceExhausted => Code::ResourceExhausted,
-        tonic::Code::FailedPrecondition => Code::FailedPrecondition,
-        tonic::Code::Aborted => Code::Aborted,
-        tonic::Code::OutOfRange => Code::OutOfRange,
-        tonic::Code::Unimplemented => Code::Unimplemented,
-        tonic::Code::Internal => Code::Internal,
-        tonic::Code::Unavailable => Code::Unavailable,
-        tonic::Code::DataLoss => Code::DataLoss,
-        tonic::Code::Unauthenticated => Code::Unauthenticated,
     }
 }

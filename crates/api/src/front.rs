@@ -3,6 +3,8 @@
 //! A host of Google's reaches only the APIs that live there. Any other host is this server addressed directly: all APIs
 //! answer, by path alone. A region in front of the host (`asia-northeast1-run.googleapis.com`) is the request's region.
 
+use std::sync::{Arc, OnceLock};
+
 use http::Method;
 use model::{Region, Status};
 use tower::ServiceExt;
@@ -11,8 +13,10 @@ use crate::{
     Deps, MetadataIdentity, Request, Response,
     caller::caller_check,
     error,
+    grpc::{self, Methods},
     permission::{self, Need, Passed, Vars},
     surface::Surface,
+    transcode::Transcoder,
 };
 
 /// Every route of the APIs.
@@ -21,6 +25,9 @@ pub(crate) struct Front {
     surfaces: Vec<Surface>,
     /// Surface and row, those tried first first.
     order: Vec<(usize, usize)>,
+    methods: Arc<Methods>,
+    /// Made when the first REST call of a method of a proto arrives: it wants the descriptors.
+    transcoder: OnceLock<Transcoder>,
 }
 
 /// The surfaces, in no order that matters.
@@ -28,9 +35,15 @@ fn surfaces(deps: &Deps) -> Vec<Surface> {
     vec![crate::storage::surface(deps.clone())]
 }
 
+/// The methods that protos describe.
+fn methods(_deps: &Deps) -> Vec<grpc::Method> {
+    Vec::new()
+}
+
 impl Front {
     pub(crate) fn new(deps: Deps) -> Self {
         let surfaces = surfaces(&deps);
+        let methods = Arc::new(Methods::new(deps.clone(), methods(&deps)));
         if let Some(twice) = ambiguity(&surfaces) {
             panic!("two methods claim {twice}");
         }
@@ -44,16 +57,27 @@ impl Front {
             deps,
             surfaces,
             order,
+            methods,
+            transcoder: OnceLock::new(),
         }
     }
 
     pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {
+        if grpc::is_grpc(request.headers()) {
+            return self.methods.clone().serve(request).await;
+        }
         let host = Host::parse(host);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let Some((surface, row, vars)) = self.find(&host, &method, &path) else {
-            return error::rest(&error::no_method(&method, &host.name, &path));
-        };
-        self.endpoint(&host, surface, row, vars, request).await
+        if let Some((surface, row, vars)) = self.find(&host, &method, &path) {
+            return self.endpoint(&host, surface, row, vars, request).await;
+        }
+        let transcoder = self
+            .transcoder
+            .get_or_init(|| Transcoder::new(&self.methods));
+        match transcoder.find(&method, &path, |hosts| host.serves(hosts)) {
+            Some(found) => found.call(&self.methods, request).await,
+            None => error::rest(&error::no_method(&method, &host.name, &path)),
+        }
     }
 
     pub(crate) async fn metadata(&self, _identity: MetadataIdentity, request: Request) -> Response {

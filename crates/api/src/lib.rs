@@ -9,10 +9,12 @@
 mod caller;
 mod error;
 mod front;
+mod grpc;
 mod permission;
 mod storage;
 mod surface;
 mod template;
+mod transcode;
 
 use std::sync::Arc;
 

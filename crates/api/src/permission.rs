@@ -1,9 +1,7 @@
 //! What a caller needs for a method, and whether they have it.
 //!
-//! Every method that is served has a [`Need`]: an endpoint cannot be registered without one, and a gRPC method that the
-//! table [`grpc::TABLE`] does not name is not served. Whether a need is met is `iam`'s to say; this file finds the resource.
-
-pub(crate) mod grpc;
+//! Every method that is served has a [`Need`]: neither an endpoint ([`crate::surface`]) nor a method of a proto
+//! ([`crate::grpc`]) can be registered without one. Whether a need is met is `iam`'s to say; this file finds the resource.
 
 use std::collections::BTreeMap;
 
@@ -123,6 +121,27 @@ pub(crate) fn check(
     }
 }
 
+/// Reads `value`, a resource's name as a client wrote it, by `pattern`, such as `projects/{project}/locations/{location}`.
+/// `None` when it has another form or an empty part.
+pub(crate) fn name_read(pattern: &str, value: &str) -> Option<Vars> {
+    let mut vars = Vars::new();
+    let mut parts = value.split('/');
+    for expected in pattern.split('/') {
+        let part = parts.next().filter(|part| !part.is_empty())?;
+        match expected
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'))
+        {
+            Some(name) => {
+                vars.insert(name.to_owned(), part.to_owned());
+            }
+            None if expected == part => {}
+            None => return None,
+        }
+    }
+    parts.next().is_none().then_some(vars)
+}
+
 /// Puts the variables in the places of `template`.
 fn fill(template: &str, vars: &Vars, query: &Vars) -> Result<String, Status> {
     let mut out = String::with_capacity(template.len() + 32);
@@ -220,6 +239,33 @@ mod tests {
         );
         check("projects/{?project}", Some("projects/other-1"));
         check("projects/{?missing}", None);
+    }
+
+    #[test]
+    fn names_are_read() {
+        let check = |pattern: &str, value: &str, expect: Option<&[(&str, &str)]>| {
+            assert_eq!(
+                name_read(pattern, value),
+                expect.map(vars),
+                "{pattern} {value}"
+            );
+        };
+        let pattern = "projects/{project}/locations/{location}";
+        check(
+            pattern,
+            "projects/p/locations/l",
+            Some(&[("project", "p"), ("location", "l")]),
+        );
+        for bad in [
+            "projects/p",
+            "projects/p/locations/",
+            "projects/p/locations/l/x",
+            "/projects/p/locations/l",
+            "projects//locations/l",
+            "folders/p/locations/l",
+        ] {
+            check(pattern, bad, None);
+        }
     }
 
     #[test]
