@@ -388,14 +388,15 @@ fn dependencies(source: &TreeReader, variables: &Variables, notes: &mut Vec<Stri
     let lock = read(source, "uv.lock")?;
     let mut files = Vec::new();
     let mut keep = |name: &str, text: &str| files.push((name.to_owned(), text.as_bytes().to_vec()));
-    // uv reads it wherever it is.
+    // uv takes settings from both, and they may name folders of the source.
     let settings = read(source, "uv.toml")?;
+    let mut has_settings = settings.is_some();
     if let Some(settings) = &settings {
         keep("uv.toml", settings);
     }
     if let (Some(_), Some(project)) = (&requirements, &project) {
         notes.push("requirements.txt is used; the dependencies of pyproject.toml are not.".to_owned());
-        // uv takes settings from it all the same.
+        has_settings |= project.contains("tool.uv") || project.contains("[tool]");
         keep("pyproject.toml", project);
     }
     let vendored = variables.vendored.clone();
@@ -432,7 +433,7 @@ fn dependencies(source: &TreeReader, variables: &Variables, notes: &mut Vec<Stri
         }
         (None, None) => (Kind::Nothing, Requirements::default(), false, false),
     };
-    let is_local = is_local || vendored.is_some();
+    let is_local = is_local || has_settings || vendored.is_some();
     Ok(Found { dependencies: Dependencies { kind, added: None, files, is_local, vendored, is_locked }, requirements: found })
 }
 

@@ -10,7 +10,7 @@ use model::limits;
 use crate::Error;
 
 /// The variables of one build, understood.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variables {
     /// Not empty when the source is a function.
     pub(crate) function_target: Option<String>,

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -18,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serving::{
     InstanceIdentity, Origin, Request, Response, Serving,
-    listener::{self, Handler, Limits},
+    listener::{self, Handler, Shutdown},
 };
 
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
     own::Own,
     tunnel::{Tunnel, empty, said},
 };
+
+/// How long a handshake may take.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hosts of Google's that are played, with all that is below them.
 const GOOGLE: [&str; 4] = ["googleapis.com", "accounts.google.com", "cloudfunctions.net", "metadata.google.internal"];
@@ -79,7 +83,7 @@ pub struct Front {
     pub tunnel: Tunnel,
     pub authority: Arc<Authority>,
     pub tls: Arc<rustls::ServerConfig>,
-    pub limits: Limits,
+    pub shutdown: Shutdown,
 }
 
 /// The front as a connection's handler; `bound` is the host that a CONNECT or an SNI has named.
@@ -104,12 +108,20 @@ impl Door {
         MetadataDoor { front: self.front.clone(), identity }
     }
 
-    pub fn limits(&self) -> Limits {
-        self.front.limits.clone()
-    }
-
-    pub fn tls(&self) -> Arc<rustls::ServerConfig> {
-        self.front.tls.clone()
+    /// Serves a stream that something else has accepted, TLS when `is_tls`.
+    pub async fn serve<S>(self, stream: S, is_tls: bool, origin: Origin)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let shutdown = self.front.shutdown.clone();
+        if !is_tls {
+            return listener::serve_stream(stream, origin, None, Arc::new(self), shutdown).await;
+        }
+        let accepting = tokio_rustls::TlsAcceptor::from(self.front.tls.clone()).accept(stream);
+        // No certificate for that name, or not TLS at all: the other side has been told.
+        let Ok(Ok(stream)) = tokio::time::timeout(TLS_TIMEOUT, accepting).await else { return };
+        let name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
+        listener::serve_stream(stream, origin, name, Arc::new(self), shutdown).await;
     }
 }
 
@@ -117,6 +129,13 @@ impl Door {
 pub struct MetadataDoor {
     front: Arc<Front>,
     identity: InstanceIdentity,
+}
+
+impl MetadataDoor {
+    pub async fn serve(self, stream: tokio::net::TcpStream, origin: Origin) {
+        let shutdown = self.front.shutdown.clone();
+        listener::serve_stream(stream, origin, None, Arc::new(self), shutdown).await;
+    }
 }
 
 impl Handler for MetadataDoor {
@@ -180,14 +199,8 @@ impl Door {
         }
         tokio::spawn(async move {
             let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
-            let stream = TokioIo::new(upgraded);
-            let limits = door.front.limits.clone();
-            if port == 80 {
-                listener::serve_connection(stream, Origin::Outside { remote, tls: false }, Arc::new(door), limits).await;
-            } else {
-                let tls = door.front.tls.clone();
-                listener::serve_tls_connection(stream, tls, Origin::Outside { remote, tls: true }, Arc::new(door), limits).await;
-            }
+            let is_tls = port != 80;
+            door.serve(TokioIo::new(upgraded), is_tls, Origin::Outside { remote, tls: is_tls }).await;
         });
         http::Response::new(empty())
     }

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serving::{
     InstanceIdentity, Origin, Serving,
     egress::{Egress, Ends, Inward, Owner, Policy},
-    listener::{self, Limits},
+    listener::{self, Limits, Shutdown},
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -87,6 +87,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             memory_bytes: BUILD_MEMORY_BYTES,
             package_environment: packages.environment,
             catalogue,
+            clock: clock.clone(),
         },
         store.clone(),
         keeper.clone(),
@@ -112,7 +113,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     });
 
     // The door.
-    let limits = Limits::default();
+    let shutdown = Shutdown::default();
     let front = Arc::new(Front {
         hosts,
         serving: serving.clone(),
@@ -130,13 +131,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
         authority,
         tls: tls.clone(),
-        limits: limits.clone(),
+        shutdown: shutdown.clone(),
     });
     let door = Door::new(front);
     assert!(inward.door.set(door.clone()).is_ok(), "the door is set once");
-    let stop = CancellationToken::new();
-    let plain = tokio::spawn(listener::serve(listener, None, Arc::new(door.clone()), limits.clone(), stop.clone()));
-    let secure = tokio::spawn(listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone()));
+    let limits = limits();
+    let bound = |listener: std::net::TcpListener| tokio::net::TcpListener::from_std(listener).context("a listener");
+    let plain = tokio::spawn(listener::serve(bound(listener)?, None, Arc::new(door.clone()), limits, shutdown.clone()));
+    let secure = tokio::spawn(listener::serve(bound(tls_listener)?, Some(tls), Arc::new(door), limits, shutdown.clone()));
     let keys = tokio::spawn(keys_turn(iam.clone()));
 
     greet(&config, &project, listen, tls_listen, &keeper, &iam);
@@ -151,11 +153,12 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     };
     match end {
         End::Asked => {
-            stop.cancel();
+            shutdown.drain.cancel();
             tokio::select! {
                 () = serving.shutdown(SHUTDOWN_GRACE) => {}
                 _ = asked_to_stop() => {}
             }
+            shutdown.cut.cancel();
             telemetry.flush().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -164,6 +167,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             Ok(ExitCode::from(EXIT_AGAIN))
         }
     }
+}
+
+/// Each connection is a descriptor, each request one more into an instance: a third of what the process may open.
+fn limits() -> Limits {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
+    let connections_max = usize::try_from(files / 3).unwrap_or(usize::MAX).max(64);
+    // All callers of one machine have one address, so the cap for one is near the whole.
+    Limits { connections_max, connections_per_ip_max: connections_max / 4 * 3 }
 }
 
 enum End {
@@ -222,12 +233,9 @@ impl Inward for Within {
     fn serve(&self, owner: Arc<Owner>, stream: TcpStream, port: u16) -> BoxFuture<'static, ()> {
         let Some(door) = self.door.get().cloned() else { return Box::pin(async {}) };
         let origin = Origin::Inside { project: owner.project().to_owned() };
-        let (limits, tls) = (door.limits(), door.tls());
         Box::pin(async move {
-            match port {
-                80 => listener::serve_connection(stream, origin, Arc::new(door), limits).await,
-                443 => listener::serve_tls_connection(stream, tls, origin, Arc::new(door), limits).await,
-                _ => {}
+            if port == 80 || port == 443 {
+                door.serve(stream, port == 443, origin).await;
             }
         })
     }
@@ -235,8 +243,7 @@ impl Inward for Within {
     fn metadata(&self, identity: InstanceIdentity, stream: TcpStream) -> BoxFuture<'static, ()> {
         let Some(door) = self.door.get().cloned() else { return Box::pin(async {}) };
         let origin = Origin::Inside { project: identity.project.clone() };
-        let limits = door.limits();
-        Box::pin(async move { listener::serve_connection(stream, origin, Arc::new(door.metadata(identity)), limits).await })
+        Box::pin(async move { door.metadata(identity).serve(stream, origin).await })
     }
 }
 

@@ -151,7 +151,8 @@ fn what_decides_the_dependencies_is_in_their_key() {
     check(&[], &[], false, false);
     check(&[FRAMEWORK], &["requirements.txt"], false, false);
     check(&[("requirements.txt", "-r more.txt")], &["requirements.txt"], true, false);
-    check(&[FRAMEWORK, project, ("uv.toml", "")], &["uv.toml", "pyproject.toml", "requirements.txt"], false, false);
+    check(&[FRAMEWORK, project], &["pyproject.toml", "requirements.txt"], false, false);
+    check(&[FRAMEWORK, project, ("uv.toml", "")], &["uv.toml", "pyproject.toml", "requirements.txt"], true, false);
     check(&[project], &["pyproject.toml"], true, false);
     check(&[project, ("uv.lock", "")], &["pyproject.toml", "uv.lock"], true, true);
 }
