@@ -18,7 +18,7 @@ use crate::{
     grpc::{self, Methods},
     location, operation,
     permission::{self, Need, Passed, Vars},
-    resource_manager, run_v1, run_v2, service_usage,
+    resource_manager, run_v1, run_v2, service_usage, storage,
     surface::Surface,
     transcode::Transcoder,
 };
@@ -36,7 +36,7 @@ pub(crate) struct Front {
 
 /// The surfaces, in no order that matters.
 fn surfaces(app: &App) -> Vec<Surface> {
-    vec![run_v1::surface(app), resource_manager::surface(app)]
+    vec![run_v1::surface(app), resource_manager::surface(app), storage::surface((**app).clone())]
 }
 
 /// The methods that protos describe, in no order that matters.

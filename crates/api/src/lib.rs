@@ -27,6 +27,7 @@ mod resource_manager;
 mod run_v1;
 mod run_v2;
 mod service_usage;
+mod storage;
 mod surface;
 mod template;
 mod transcode;

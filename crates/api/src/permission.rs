@@ -68,14 +68,23 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
         }
         Need::On { permission, resource } => (permission, resource),
     };
-    let who = who.ok_or_else(Status::unauthenticated)?;
+    // Without credentials not even the form of a request is discussed, except where they may not be needed.
+    if !template.starts_with("buckets/") {
+        who.ok_or_else(Status::unauthenticated)?;
+    }
     let asked = fill(template, vars, query)?;
     let denied = || Status::permission_denied(permission, &asked);
 
     if let Some(name) = asked.strip_prefix("buckets/") {
-        let project = deps.control.bucket_get(name)?.value.project;
-        return if deps.iam.may(Some(who), permission, &asked, project.as_str()) { Ok(()) } else { Err(denied()) };
+        // A bucket may be open to everyone. To who brings no credentials, one that does not exist looks like one that is not.
+        let refused = || who.map_or_else(Status::unauthenticated, |_| denied());
+        let project = match deps.control.bucket_get(name) {
+            Err(absent) => return Err(if who.is_some() { absent } else { refused() }),
+            Ok(bucket) => bucket.value.project,
+        };
+        return if deps.iam.may(who, permission, &asked, project.as_str()) { Ok(()) } else { Err(refused()) };
     }
+    let who = who.ok_or_else(Status::unauthenticated)?;
     if template.contains("{?project}") {
         let mut query = query.clone();
         let project = project_resolve(deps, &mut query, Some(&denied))?.ok_or_else(denied)?;
