@@ -32,7 +32,7 @@ pub(crate) struct Front {
 
 /// The surfaces, in no order that matters.
 fn surfaces(deps: &Deps) -> Vec<Surface> {
-    vec![crate::storage::surface(deps.clone())]
+    vec![crate::oauth::surface(deps.clone()), crate::sign_in::surface(deps.clone()), crate::storage::surface(deps.clone())]
 }
 
 /// The methods that protos describe.
