@@ -80,12 +80,8 @@ impl Front {
         }
     }
 
-    pub(crate) async fn metadata(&self, _identity: MetadataIdentity, request: Request) -> Response {
-        error::rest(&error::no_method(
-            request.method(),
-            "metadata.google.internal",
-            request.uri().path(),
-        ))
+    pub(crate) async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
+        crate::metadata::answer(&self.deps, &identity, &request)
     }
 
     fn find(&self, host: &Host, method: &Method, path: &str) -> Option<(usize, usize, Vars)> {

@@ -10,6 +10,7 @@ mod caller;
 mod error;
 mod front;
 mod grpc;
+mod metadata;
 mod oauth;
 mod permission;
 mod sign_in;

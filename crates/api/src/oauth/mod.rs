@@ -194,7 +194,7 @@ fn claims(token: &str) -> Option<Value> {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    Some(claims.into_iter().map(|(name, value)| (name, text(value).into())).collect())
+    Some(claims.into_iter().map(|(name, value)| (name, Value::String(text(value)))).collect())
 }
 
 /// Who the token is of. `id` is what the subject is called: `sub` since version 3.

@@ -86,7 +86,8 @@ fn certificate(public_key_pem: &str, name: &str, now: Timestamp) -> Result<Strin
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     let day = |days: i64| {
-        let date = now.checked_add(jiff::SignedDuration::from_hours(24 * days)).unwrap_or(now).to_zoned(jiff::tz::TimeZone::UTC).date();
+        let at = now.checked_add(jiff::SignedDuration::from_hours(24 * days)).unwrap_or(now);
+        let date = jiff::tz::Offset::UTC.to_datetime(at).date();
         rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
     };
     (params.not_before, params.not_after) = (day(-1), day(16));
