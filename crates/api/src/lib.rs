@@ -6,18 +6,38 @@
 //! they may, then the method's own function answers. REST methods that Google defines in protos arrive at the gRPC
 //! service that implements them ([`transcode`]); those that have no proto are endpoints of a [`surface`].
 
+mod app;
+#[cfg(test)]
+mod arbitrary;
+mod artifact_registry;
 mod caller;
+mod cloud_build;
+mod convert;
+mod credentials;
 mod error;
 mod front;
 mod grpc;
+mod iam_admin;
+mod location;
+mod logging;
+mod mask;
 mod metadata;
 mod oauth;
+mod operation;
+mod page;
 mod permission;
+mod policy;
+mod quantity;
+mod resource_manager;
+mod run_v1;
+mod run_v2;
+mod service_usage;
 mod sign_in;
 mod storage;
 mod surface;
 mod template;
 mod transcode;
+mod version;
 
 use std::sync::Arc;
 

@@ -8,6 +8,8 @@ pub(crate) mod client;
 mod grant;
 mod published;
 
+pub(crate) use published::certificate;
+
 use axum::{Form, extract::FromRequest, response::IntoResponse};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, StatusCode, header};

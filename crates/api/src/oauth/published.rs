@@ -80,7 +80,7 @@ pub(super) fn discovery() -> Response {
 }
 
 /// An X.509 certificate for a public key. Clients take the key out of it and look at nothing else: the issuer's key is forgotten at once.
-fn certificate(public_key_pem: &str, name: &str, now: Timestamp) -> Result<String, Status> {
+pub(crate) fn certificate(public_key_pem: &str, name: &str, now: Timestamp) -> Result<String, Status> {
     let key = RsaPublicKey::from_pem(public_key_pem)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();

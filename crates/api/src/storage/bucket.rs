@@ -7,11 +7,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use control::Versioned;
-use model::{
-    Code, ProjectNumber,
-    policy::Member,
-    storage::Bucket,
-};
+use model::{Code, ProjectNumber, policy::Member, storage::Bucket};
 use serde_json::{Map, Value, json};
 
 use super::{error::Error, policy, query::Query};
@@ -25,8 +21,21 @@ const CORS: &str = "cors";
 const IAM_CONFIGURATION: &str = "iamConfiguration";
 /// Written by the server only.
 const OUTPUT: &[&str] = &[
-    "kind", "id", "selfLink", "projectNumber", "metageneration", "generation", "etag", "timeCreated", "updated", "locationType", "owner", "satisfiesPZS",
-    "satisfiesPZI", "softDeleteTime", "hardDeleteTime",
+    "kind",
+    "id",
+    "selfLink",
+    "projectNumber",
+    "metageneration",
+    "generation",
+    "etag",
+    "timeCreated",
+    "updated",
+    "locationType",
+    "owner",
+    "satisfiesPZS",
+    "satisfiesPZI",
+    "softDeleteTime",
+    "hardDeleteTime",
 ];
 /// Accepted as long as they ask for nothing, with what this server does instead.
 const OFF: &[(&str, &str)] = &[
@@ -83,7 +92,10 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
     let project = deps.control.project_get(query.required("project")?)?;
     let limit = limit(&query, PAGE_MAX)?;
     let token = match query.get("pageToken") {
-        Some(text) => String::from_utf8(STANDARD.decode(text).unwrap_or_default()).ok().filter(|name| !name.is_empty()).ok_or_else(|| Error::invalid("Invalid value for pageToken"))?,
+        Some(text) => String::from_utf8(STANDARD.decode(text).unwrap_or_default())
+            .ok()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| Error::invalid("Invalid value for pageToken"))?,
         None => String::new(),
     };
     let mut found = deps.control.bucket_list(&project.id, query.get("prefix").unwrap_or_default())?;
@@ -139,7 +151,9 @@ async fn change(deps: Deps, mut call: Call, how: Body) -> Result<Response, Error
     conditions(&query, &bucket)?;
     bucket_apply(&mut bucket, &body, how)?;
     if public_access_prevented(&bucket) && policy::is_public(&deps.iam.policy_get(&policy::resource(&bucket.name))?.policy) {
-        return Err(Error::condition("The bucket's policy has bindings for allUsers or allAuthenticatedUsers: remove them before public access prevention is enforced."));
+        return Err(Error::condition(
+            "The bucket's policy has bindings for allUsers or allAuthenticatedUsers: remove them before public access prevention is enforced.",
+        ));
     }
     let number = number(&deps, &bucket)?;
     let changed = deps.control.bucket_update(bucket, revision).await.map_err(|status| match status.code {
@@ -289,7 +303,11 @@ fn text(name: &str, value: &Value) -> Result<String, Error> {
 fn location(text: &str) -> Result<String, Error> {
     let upper = text.to_ascii_uppercase();
     let known = MULTI_REGIONS.contains(&upper.as_str()) || DUAL_REGIONS.contains(&upper.as_str()) || model::Region::parse(&upper.to_ascii_lowercase()).is_ok();
-    if known { Ok(upper) } else { Err(Error::invalid(format!("The specified location constraint is not valid: {text:?}. An example of one that is: asia-northeast1."))) }
+    if known {
+        Ok(upper)
+    } else {
+        Err(Error::invalid(format!("The specified location constraint is not valid: {text:?}. An example of one that is: asia-northeast1.")))
+    }
 }
 
 fn location_type(location: &str) -> &'static str {
@@ -325,7 +343,11 @@ fn labels(labels: &mut BTreeMap<String, String>, value: &Value, how: Body) -> Re
             Value::String(value) if label(key, false) && label(value, true) => {
                 labels.insert(key.clone(), value.clone());
             }
-            _ => return Err(Error::invalid(format!("Invalid label {key:?}: keys and values have at most 63 lower-case letters, digits, - and _; a key begins with a letter."))),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "Invalid label {key:?}: keys and values have at most 63 lower-case letters, digits, - and _; a key begins with a letter."
+                )));
+            }
         }
     }
     if labels.len() > LABELS_MAX { Err(Error::invalid(format!("More than {LABELS_MAX} labels."))) } else { Ok(()) }
@@ -382,7 +404,11 @@ fn iam_configuration(kept: &mut BTreeMap<String, String>, value: &Value) -> Resu
                 Some(text @ ("enforced" | "inherited")) => configuration[name] = text.into(),
                 Some("unspecified") => configuration[name] = "inherited".into(),
                 _ if value.is_null() => configuration[name] = "inherited".into(),
-                _ => return Err(Error::invalid(format!("Invalid value for field iamConfiguration.publicAccessPrevention: {value} is neither enforced nor inherited."))),
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "Invalid value for field iamConfiguration.publicAccessPrevention: {value} is neither enforced nor inherited."
+                    )));
+                }
             },
             other => return Err(Error::not_served(&format!("iamConfiguration.{other}"), "no field that it knows has this name")),
         }
@@ -456,7 +482,10 @@ mod tests {
             (Err(error), Some(name)) => assert!(format!("{error:?}").contains(name), "{body}: {error:?}"),
             (result, _) => panic!("{body}: {result:?}"),
         };
-        check(json!({ "versioning": { "enabled": false }, "lifecycle": { "rule": [] }, "softDeletePolicy": { "retentionDurationSeconds": "0" }, "acl": [] }), None);
+        check(
+            json!({ "versioning": { "enabled": false }, "lifecycle": { "rule": [] }, "softDeletePolicy": { "retentionDurationSeconds": "0" }, "acl": [] }),
+            None,
+        );
         check(json!({ "kind": "storage#bucket", "etag": "CAE=", "rpo": "DEFAULT", "storageClass": "nearline", "labels": { "a": "b" } }), None);
         check(json!({ "versioning": { "enabled": true } }), Some("versioning"));
         check(json!({ "lifecycle": { "rule": [{}] } }), Some("lifecycle"));
@@ -474,7 +503,8 @@ mod tests {
     #[test]
     fn a_patch_changes_what_it_names_and_an_update_the_rest_too() {
         let mut bucket = empty();
-        apply(&mut bucket, json!({ "name": "b-1", "labels": { "a": "1", "b": "2" }, "storageClass": "COLDLINE", "cors": [{ "origin": ["*"] }] }), Body::Insert).unwrap();
+        apply(&mut bucket, json!({ "name": "b-1", "labels": { "a": "1", "b": "2" }, "storageClass": "COLDLINE", "cors": [{ "origin": ["*"] }] }), Body::Insert)
+            .unwrap();
         apply(&mut bucket, json!({ "labels": { "a": null, "c": "3" } }), Body::Patch).unwrap();
         assert_eq!(bucket.labels.keys().map(String::as_str).collect::<Vec<_>>(), ["b", "c"]);
         assert_eq!((bucket.storage_class.as_str(), bucket.kept.len()), ("COLDLINE", 1));

@@ -33,10 +33,9 @@ pub(crate) async fn answer(deps: Deps, call: Call, query: Query) -> Result<Respo
     let object = object_find(&deps, call.who.as_ref(), &bucket, call.var("object")?, query.integer("generation")?)?;
     read_check(&object, &query.preconditions()?)?;
     let (store, blob) = (deps.control.store().clone(), object.blob.clone());
-    let file = blocking(move || {
-        store.blobs().open(&blob).map_err(Status::internal)?.ok_or_else(|| Status::internal(format!("blob {blob} of an object is missing")))
-    })
-    .await?;
+    let file =
+        blocking(move || store.blobs().open(&blob).map_err(Status::internal)?.ok_or_else(|| Status::internal(format!("blob {blob} of an object is missing"))))
+            .await?;
     let mut headers = headers(&object, &bucket.storage_class);
     if unpacks(&object, &call.headers) {
         headers.remove(header::CONTENT_ENCODING);
@@ -140,9 +139,22 @@ mod tests {
             }
             let at: model::Timestamp = "2026-11-24T06:20:13Z".parse().unwrap();
             let object = Object {
-                bucket: String::new(), name: String::new(), generation: 1, metageneration: 1, created: at, updated: at, size: 0, blob: String::new(),
-                crc32c: String::new(), md5: String::new(), content_type: String::new(), content_encoding: encoding.into(), content_disposition: String::new(),
-                content_language: String::new(), cache_control: cache.into(), metadata: Default::default(),
+                bucket: String::new(),
+                name: String::new(),
+                generation: 1,
+                metageneration: 1,
+                created: at,
+                updated: at,
+                size: 0,
+                blob: String::new(),
+                crc32c: String::new(),
+                md5: String::new(),
+                content_type: String::new(),
+                content_encoding: encoding.into(),
+                content_disposition: String::new(),
+                content_language: String::new(),
+                cache_control: cache.into(),
+                metadata: Default::default(),
             };
             assert_eq!(unpacks(&object, &headers), expect, "{encoding} {cache} {accept:?}");
         };

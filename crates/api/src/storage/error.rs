@@ -83,8 +83,7 @@ impl Error {
             return self.http.into_response();
         }
         let entry = json!({ "message": self.message, "domain": "global", "reason": self.reason });
-        let mut response =
-            json_response(self.http, &json!({ "error": { "code": self.http.as_u16(), "message": self.message, "errors": [entry] } }));
+        let mut response = json_response(self.http, &json!({ "error": { "code": self.http.as_u16(), "message": self.message, "errors": [entry] } }));
         if self.http == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer realm=\"https://accounts.google.com/\""));
         }

@@ -169,13 +169,8 @@ mod tests {
     impl Names for Set {
         type Item = String;
         fn after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, Status> {
-            let found: Vec<String> = self
-                .names
-                .iter()
-                .filter(|name| name.starts_with(prefix) && after.is_none_or(|after| name.as_str() > after))
-                .take(limit)
-                .cloned()
-                .collect();
+            let found: Vec<String> =
+                self.names.iter().filter(|name| name.starts_with(prefix) && after.is_none_or(|after| name.as_str() > after)).take(limit).cloned().collect();
             self.read.set(self.read.get() + found.len());
             Ok(found)
         }

@@ -62,18 +62,12 @@ pub(crate) fn surface(deps: Deps) -> Surface {
         .on(M::DELETE, "/storage/v1/b/{bucket}/o/{object=**}", on("storage.objects.delete", BUCKET), |d, c| done(object::delete(d, c)))
         .on(M::GET, "/download/storage/v1/b/{bucket}/o/{object=**}", on("storage.objects.get", BUCKET), |d, c| done(download::get(d, c)))
         .on(M::POST, "/storage/v1/b/{bucket}/o/{object}/compose", on("storage.objects.create", BUCKET), |d, c| done(copy::compose(d, c)))
-        .on(
-            M::POST,
-            "/storage/v1/b/{sourceBucket}/o/{sourceObject}/copyTo/b/{bucket}/o/{object=**}",
-            on("storage.objects.create", BUCKET),
-            |d, c| done(copy::copy(d, c)),
-        )
-        .on(
-            M::POST,
-            "/storage/v1/b/{sourceBucket}/o/{sourceObject}/rewriteTo/b/{bucket}/o/{object=**}",
-            on("storage.objects.create", BUCKET),
-            |d, c| done(copy::rewrite(d, c)),
-        )
+        .on(M::POST, "/storage/v1/b/{sourceBucket}/o/{sourceObject}/copyTo/b/{bucket}/o/{object=**}", on("storage.objects.create", BUCKET), |d, c| {
+            done(copy::copy(d, c))
+        })
+        .on(M::POST, "/storage/v1/b/{sourceBucket}/o/{sourceObject}/rewriteTo/b/{bucket}/o/{object=**}", on("storage.objects.create", BUCKET), |d, c| {
+            done(copy::rewrite(d, c))
+        })
         .on(M::POST, "/upload/storage/v1/b/{bucket}/o", on("storage.objects.create", BUCKET), |d, c| done(upload::insert(d, c)))
         .on(M::POST, "/resumable/upload/storage/v1/b/{bucket}/o", on("storage.objects.create", BUCKET), |d, c| done(upload::insert(d, c)))
         // The session's id is the credential, as at Google: the URI is made to be handed on.
@@ -91,7 +85,8 @@ pub(crate) fn surface(deps: Deps) -> Surface {
 async fn service_account(deps: Deps, call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[])?;
     let project = deps.control.project_get(call.var("project")?)?;
-    query.answer(json!({ "kind": "storage#serviceAccount", "email_address": format!("service-{}@gs-project-accounts.iam.gserviceaccount.com", project.number) }))
+    query
+        .answer(json!({ "kind": "storage#serviceAccount", "email_address": format!("service-{}@gs-project-accounts.iam.gserviceaccount.com", project.number) }))
 }
 
 /// This surface's errors are written here, not by the front.
@@ -114,7 +109,12 @@ fn encryption_refuse(headers: &HeaderMap) -> Result<(), Error> {
 
 /// Where the caller reaches this server: `https://storage.googleapis.com` through the proxy, `http://127.0.0.1:8080` directly.
 fn base(call: &Call) -> String {
-    let host = call.headers.get(header::HOST).and_then(|host| host.to_str().ok()).or_else(|| call.uri.authority().map(|authority| authority.as_str())).unwrap_or("storage.googleapis.com");
+    let host = call
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| call.uri.authority().map(|authority| authority.as_str()))
+        .unwrap_or("storage.googleapis.com");
     let google = host.split(':').next().is_some_and(|name| name.ends_with(".googleapis.com"));
     let scheme = call.uri.scheme_str().unwrap_or(if google { "https" } else { "http" });
     format!("{scheme}://{host}")

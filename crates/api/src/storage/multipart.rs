@@ -74,12 +74,8 @@ impl Multipart {
     pub(crate) fn new(content_type: &str) -> Result<Self, MultipartError> {
         let raw = boundary(content_type).ok_or(MultipartError::Boundary)?;
         let bare = raw.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-        let candidates: Vec<Vec<u8>> = bare
-            .into_iter()
-            .chain([raw])
-            .filter(|boundary| (1..=70).contains(&boundary.len()))
-            .map(|boundary| format!("--{boundary}").into_bytes())
-            .collect();
+        let candidates: Vec<Vec<u8>> =
+            bare.into_iter().chain([raw]).filter(|boundary| (1..=70).contains(&boundary.len())).map(|boundary| format!("--{boundary}").into_bytes()).collect();
         if candidates.is_empty() {
             return Err(MultipartError::Boundary);
         }
@@ -311,9 +307,8 @@ mod tests {
 
     /// As RFC 2387 has it, and Google's client libraries.
     fn rfc(boundary: &str, metadata: &str, media: &[u8]) -> Vec<u8> {
-        let head = format!(
-            "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: application/zip\r\n\r\n"
-        );
+        let head =
+            format!("--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: application/zip\r\n\r\n");
         [head.as_bytes(), media, format!("\r\n--{boundary}--").as_bytes()].concat()
     }
 

@@ -33,8 +33,27 @@ const FIELD_MAX_BYTES: usize = 1024;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Written by the server only.
 const OUTPUT: &[&str] = &[
-    "kind", "id", "selfLink", "mediaLink", "generation", "metageneration", "size", "etag", "timeCreated", "updated", "timeDeleted", "timeFinalized",
-    "timeStorageClassUpdated", "componentCount", "owner", "bucket", "name", "softDeleteTime", "hardDeleteTime", "retentionExpirationTime", "restoreToken",
+    "kind",
+    "id",
+    "selfLink",
+    "mediaLink",
+    "generation",
+    "metageneration",
+    "size",
+    "etag",
+    "timeCreated",
+    "updated",
+    "timeDeleted",
+    "timeFinalized",
+    "timeStorageClassUpdated",
+    "componentCount",
+    "owner",
+    "bucket",
+    "name",
+    "softDeleteTime",
+    "hardDeleteTime",
+    "retentionExpirationTime",
+    "restoreToken",
 ];
 const OFF: &[(&str, &str)] = &[
     ("acl", "access is by IAM only"),
@@ -328,9 +347,8 @@ pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
 }
 
 pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
-    const KNOWN: &[&str] = &[
-        "prefix", "delimiter", "startOffset", "endOffset", "includeTrailingDelimiter", "includeFoldersAsPrefixes", "pageToken", "maxResults",
-    ];
+    const KNOWN: &[&str] =
+        &["prefix", "delimiter", "startOffset", "endOffset", "includeTrailingDelimiter", "includeFoldersAsPrefixes", "pageToken", "maxResults"];
     let query = Query::of(&call, &[KNOWN])?;
     // There are no folders but prefixes: both answers are the same.
     query.flag("includeFoldersAsPrefixes")?;
@@ -412,7 +430,8 @@ async fn change(deps: Deps, mut call: Call, how: bucket::Body) -> Result<Respons
     conditions.generation_match = Some(found.generation);
     conditions.metageneration_match = Some(found.metageneration);
     let stored = Stored { blob: found.blob.clone(), size: found.size, crc32c: found.crc32c.clone(), md5: found.md5.clone() };
-    let object = Object { generation: found.generation, metageneration: found.metageneration, created: found.created, ..draft.object(stored, deps.clock.now()) };
+    let object =
+        Object { generation: found.generation, metageneration: found.metageneration, created: found.created, ..draft.object(stored, deps.clock.now()) };
     let changed = deps.control.object_update(object, &conditions).await.map_err(Error::of_write)?.value;
     query.answer(object_json(&changed, &bucket.storage_class, &super::base(&call)))
 }

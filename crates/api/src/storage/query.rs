@@ -10,7 +10,8 @@ use super::{error::Error, fields};
 use crate::{Response, error::json_response, surface::Call};
 
 /// Known to every method. `projection` chooses whether ACLs are shown, and there are none.
-const COMMON: &[&str] = &["alt", "fields", "prettyPrint", "key", "quotaUser", "userIp", "userProject", "projection", "$.xgafv", "upload_protocol", "uploadType"];
+const COMMON: &[&str] =
+    &["alt", "fields", "prettyPrint", "key", "quotaUser", "userIp", "userProject", "projection", "$.xgafv", "upload_protocol", "uploadType"];
 
 /// Conditions of a write or read.
 pub(crate) const CONDITIONS: &[&str] = &["ifGenerationMatch", "ifGenerationNotMatch", "ifMetagenerationMatch", "ifMetagenerationNotMatch"];

@@ -137,7 +137,9 @@ pub(super) async fn put(deps: Deps, mut call: Call) -> Result<Response, Error> {
         State::Open => {}
     }
     let chunk = match call.headers.get(header::CONTENT_RANGE) {
-        Some(value) => value.to_str().ok().and_then(content_range_parse).ok_or_else(|| Error::invalid(format!("Failed to parse Content-Range header: {value:?}.")))?,
+        Some(value) => {
+            value.to_str().ok().and_then(content_range_parse).ok_or_else(|| Error::invalid(format!("Failed to parse Content-Range header: {value:?}.")))?
+        }
         // All of it in one request.
         None => match call.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()) {
             Some(0) => Chunk::Status { total: Some(0) },
@@ -146,7 +148,9 @@ pub(super) async fn put(deps: Deps, mut call: Call) -> Result<Response, Error> {
         },
     };
     let (Chunk::Bytes { total, .. } | Chunk::Status { total }) = chunk;
-    if let (Some(said), Some(before)) = (total, open.session.total) && said != before {
+    if let (Some(said), Some(before)) = (total, open.session.total)
+        && said != before
+    {
         return Err(Error::invalid(format!("The request says that the object has {said} bytes; the upload was begun for {before}.")));
     }
     match chunk {
@@ -378,7 +382,11 @@ async fn sweep(store: &Store, now: Timestamp) -> Result<(), Error> {
         }
     }
     if living >= SESSIONS_MAX {
-        return Err(Status::new(Code::ResourceExhausted, format!("{SESSIONS_MAX} resumable uploads are open: finish or cancel some, or upload in one request.")).into());
+        return Err(Status::new(
+            Code::ResourceExhausted,
+            format!("{SESSIONS_MAX} resumable uploads are open: finish or cancel some, or upload in one request."),
+        )
+        .into());
     }
     Ok(())
 }

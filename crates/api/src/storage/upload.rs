@@ -64,7 +64,8 @@ async fn multipart(deps: Deps, mut call: Call, query: Query, bucket: Bucket) -> 
             match event {
                 Event::Metadata(json) => {
                     let json = if json.trim_ascii().is_empty() { &b"{}"[..] } else { &json };
-                    let json: Map<String, Value> = serde_json::from_slice(json).map_err(|why| Error::invalid(format!("The metadata is no JSON object: {why}")))?;
+                    let json: Map<String, Value> =
+                        serde_json::from_slice(json).map_err(|why| Error::invalid(format!("The metadata is no JSON object: {why}")))?;
                     let mut made = draft(&json, &query, &bucket)?;
                     claims_add(&mut made, &call.headers, false)?;
                     write_check(&deps, call.who.as_ref(), &bucket, &made.name, &query.preconditions()?)?;
