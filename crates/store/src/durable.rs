@@ -1,7 +1,7 @@
 //! Making files and folders outlive a power cut. The only place that syncs beside SQLite.
 //!
 //! A file's content is durable after its own fsync, its name after one of its folder. With the test feature
-//! `unsafe-no-fsync` all of it does nothing, and SQLite syncs only while it makes the file.
+//! `unsafe-no-fsync` all of it does nothing, and SQLite does not sync either.
 
 use std::{
     fs::{self, File},

@@ -113,7 +113,7 @@ impl Store {
         self.inner.committer.queue().commit(writes).await
     }
 
-    /// From now on; watch first, then scan.
+    /// Changes from now on: none that was answered before, all that are answered after. Watch first, then scan.
     pub fn watch(&self, prefix: &str) -> Watch {
         self.inner.watchers.watch(prefix)
     }
