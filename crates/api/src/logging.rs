@@ -32,6 +32,8 @@ const RESOURCES_MAX: usize = 100;
 /// Entries of one write, and bytes of one entry's payload and labels.
 const ENTRIES_MAX: usize = 1000;
 const ENTRY_MAX_BYTES: usize = 256 << 10;
+/// How many parts of the store are looked through for a log's first entry.
+const LOOKS_MAX: usize = 20;
 /// How far in the future an entry may lie. Source: the proto.
 const AHEAD_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
@@ -94,9 +96,17 @@ async fn log_list(app: App, context: Context, request: pb::ListLogsRequest) -> R
     let mut log_names = Vec::new();
     for log in LOGS {
         let name = format!("projects/{project}/logs/{}", log_id(log).replace('/', "%2F"));
-        let query = Query { projects: vec![project.clone()], filter: format!("logName=\"{name}\""), newest_first: true, limit: 1, page: None };
-        if !entries(&app, query).await?.entries.is_empty() {
-            log_names.push(name);
+        let mut query = Query { projects: vec![project.clone()], filter: format!("logName=\"{name}\""), newest_first: true, limit: 1, page: None };
+        for _ in 0..LOOKS_MAX {
+            let page = entries(&app, query.clone()).await?;
+            if !page.entries.is_empty() {
+                log_names.push(name);
+                break;
+            }
+            if page.next.is_none() {
+                break;
+            }
+            query.page = page.next;
         }
     }
     Ok(pb::ListLogsResponse { log_names, next_page_token: String::new() })
@@ -212,7 +222,7 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
     if !entry.insert_id.is_empty() {
         return Err(bad("insert_id", "ids are given by this server; leave it out".to_owned()));
     }
-    let severity = severity_from(entry.severity()).ok_or_else(|| bad("severity", format!("{} is no severity", entry.severity)))?;
+    let severity = severity_from(entry.severity).ok_or_else(|| bad("severity", format!("{} is no severity", entry.severity)))?;
     let (project, log) = log_from(&entry.log_name).ok_or_else(|| {
         let known: Vec<&str> = LOGS.into_iter().filter(|log| *log != LogName::Build).map(log_id).collect();
         bad("log_name", format!("{:?} is not kept by this server; projects/PROJECT/logs/ID with one of these ids (slashes as %2F) is: {}", entry.log_name, known.join(", ")))
@@ -292,8 +302,8 @@ fn log_from(name: &str) -> Option<(String, LogName)> {
     (!project.is_empty() && !project.contains('/')).then(|| (project.to_owned(), log))
 }
 
-fn severity_from(severity: kind::LogSeverity) -> Option<Severity> {
-    telemetry::severity_parse(severity.as_str_name())
+fn severity_from(severity: i32) -> Option<Severity> {
+    telemetry::severity_parse(kind::LogSeverity::try_from(severity).ok()?.as_str_name())
 }
 
 fn struct_to(members: serde_json::Map<String, serde_json::Value>) -> prost_types::Struct {

@@ -10,7 +10,7 @@ mod published;
 
 pub(crate) use published::certificate;
 
-use axum::{Form, extract::FromRequest, response::IntoResponse};
+use axum::{Form, extract::FromRequest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderValue, Method, StatusCode, header};
 use iam::Identity;
