@@ -17,21 +17,27 @@ pub(crate) fn service() -> impl Strategy<Value = Service> {
     let flags = (any::<bool>(), any::<bool>(), ingress(), "[a-z]{0,8}");
     let texts = (map(), map(), "[ -~]{0,20}", vec("https://[a-z]{1,8}", 0..3));
     let rest = (scaling(), option::of(build_config()), template(), traffic());
-    (flags, texts, rest).prop_map(|((invoker_iam_disabled, default_uri_disabled, ingress, client), (labels, annotations, description, custom_audiences), (scaling, build_config, template, traffic))| Service {
-        labels,
-        annotations,
-        client_version: if client.is_empty() { String::new() } else { "528.0.0".to_owned() },
-        client,
-        description,
-        ingress,
-        invoker_iam_disabled,
-        default_uri_disabled,
-        custom_audiences,
-        scaling,
-        build_config,
-        traffic,
-        ..blank(key(), template)
-    })
+    (flags, texts, rest).prop_map(
+        |(
+            (invoker_iam_disabled, default_uri_disabled, ingress, client),
+            (labels, annotations, description, custom_audiences),
+            (scaling, build_config, template, traffic),
+        )| Service {
+            labels,
+            annotations,
+            client_version: if client.is_empty() { String::new() } else { "528.0.0".to_owned() },
+            client,
+            description,
+            ingress,
+            invoker_iam_disabled,
+            default_uri_disabled,
+            custom_audiences,
+            scaling,
+            build_config,
+            traffic,
+            ..blank(key(), template)
+        },
+    )
 }
 
 pub(crate) fn key() -> ServiceKey {
@@ -52,7 +58,13 @@ pub(crate) fn template() -> impl Strategy<Value = RevisionTemplate> {
     let environment = prop_oneof![Just(ExecutionEnvironment::Unset), Just(ExecutionEnvironment::Gen1), Just(ExecutionEnvironment::Gen2)];
     let texts = (option::of("sample-function-1-[a-z]{3}"), map(), map(), "[a-z]{0,5}", option::of("[a-z]{1,5}"));
     (numbers, environment, texts, container(), any::<bool>()).prop_map(
-        |((min_instances, max_instances, concurrency, timeout_s), execution_environment, (revision, labels, mut annotations, account, client), container, session_affinity)| {
+        |(
+            (min_instances, max_instances, concurrency, timeout_s),
+            execution_environment,
+            (revision, labels, mut annotations, account, client),
+            container,
+            session_affinity,
+        )| {
             // As gcloud writes them through run v1.
             annotations.extend(client.map(|client| ("run.googleapis.com/client-name".to_owned(), client)));
             RevisionTemplate {
@@ -116,8 +128,11 @@ fn ingress() -> impl Strategy<Value = Ingress> {
 }
 
 fn scaling() -> impl Strategy<Value = ServiceScaling> {
-    (0u32..10, option::of(1u32..100), option::of(0u32..10))
-        .prop_map(|(min_instances, max_instances, manual_instances)| ServiceScaling { min_instances, max_instances, manual_instances })
+    (0u32..10, option::of(1u32..100), option::of(0u32..10)).prop_map(|(min_instances, max_instances, manual_instances)| ServiceScaling {
+        min_instances,
+        max_instances,
+        manual_instances,
+    })
 }
 
 fn build_config() -> impl Strategy<Value = BuildConfig> {
@@ -138,8 +153,11 @@ fn build_config() -> impl Strategy<Value = BuildConfig> {
 }
 
 fn traffic() -> impl Strategy<Value = Vec<TrafficTarget>> {
-    let target = (option::of("sample-function-1-[a-z]{3}"), 0u32..=100, option::of("[a-z]{1,5}"))
-        .prop_map(|(revision, percent, tag)| TrafficTarget { revision: revision.map(|name| RevisionName::parse(&name).unwrap()), percent, tag });
+    let target = (option::of("sample-function-1-[a-z]{3}"), 0u32..=100, option::of("[a-z]{1,5}")).prop_map(|(revision, percent, tag)| TrafficTarget {
+        revision: revision.map(|name| RevisionName::parse(&name).unwrap()),
+        percent,
+        tag,
+    });
     vec(target, 1..4)
 }
 

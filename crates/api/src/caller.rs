@@ -33,11 +33,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Status> {
         return Err(Status::unauthenticated());
     }
     match value.to_str().ok().and_then(|text| text.split_once(' ')) {
-        Some((scheme, token))
-            if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() =>
-        {
-            Ok(Some(token.trim()))
-        }
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => Ok(Some(token.trim())),
         _ => Err(Status::unauthenticated()),
     }
 }

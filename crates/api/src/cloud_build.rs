@@ -10,7 +10,7 @@ use prost::Name;
 use proto::google::{devtools::cloudbuild::v1 as pb, longrunning as lro};
 
 use crate::{
-    Deps,
+    app::App,
     convert::time,
     error,
     grpc::{Context, Group, Method},
@@ -23,9 +23,9 @@ const BUILD: &str = "projects/{project}/locations/{location}/builds/{build}";
 /// How long reading a build's operation waits for its end: gcloud asks anew without a pause that anyone notices.
 pub(crate) const OPERATION_WAIT: Duration = Duration::from_secs(10);
 
-pub(crate) fn methods(deps: &Deps) -> Vec<Method> {
+pub(crate) fn methods(app: &App) -> Vec<Method> {
     const PROJECT: &str = "projects/{project}";
-    Group::new(deps.clone(), HOSTS)
+    Group::new(app.clone(), HOSTS)
         .unary(
             "google.devtools.cloudbuild.v1.CloudBuild/GetBuild",
             on("cloudbuild.builds.get", PROJECT),
@@ -54,13 +54,13 @@ fn name_or(name: &str, other: impl FnOnce() -> String) -> String {
     if name.is_empty() { other() } else { name.to_owned() }
 }
 
-async fn build_get(deps: Deps, context: Context, _: pb::GetBuildRequest) -> Result<pb::Build, Status> {
-    let project = deps.control.project_get(context.var("project")?)?;
-    let build = deps.control.build_get(&project.id, &context.region()?, context.var("build")?)?;
+async fn build_get(app: App, context: Context, _: pb::GetBuildRequest) -> Result<pb::Build, Status> {
+    let project = app.control.project_get(context.var("project")?)?;
+    let build = app.control.build_get(&project.id, &context.region()?, context.var("build")?)?;
     Ok(write(&build, &project))
 }
 
-async fn build_list(deps: Deps, context: Context, request: pb::ListBuildsRequest) -> Result<pb::ListBuildsResponse, Status> {
+async fn build_list(app: App, context: Context, request: pb::ListBuildsRequest) -> Result<pb::ListBuildsResponse, Status> {
     if !request.filter.is_empty() {
         return Err(Status::invalid_field("filter", "filters of builds are not supported by this server; leave it out"));
     }
@@ -72,13 +72,13 @@ async fn build_list(deps: Deps, context: Context, request: pb::ListBuildsRequest
         Ok(size) => size.min(crate::page::SIZE_MAX),
         Err(_) => return Err(Status::invalid_field("page_size", "it is negative")),
     };
-    let project = deps.control.project_get(context.var("project")?)?;
-    let builds = deps.control.build_list(&project.id, &context.region()?, limit)?;
+    let project = app.control.project_get(context.var("project")?)?;
+    let builds = app.control.build_list(&project.id, &context.region()?, limit)?;
     Ok(pb::ListBuildsResponse { builds: builds.iter().map(|build| write(build, &project)).collect(), ..Default::default() })
 }
 
-async fn default_service_account_get(deps: Deps, context: Context, request: pb::GetDefaultServiceAccountRequest) -> Result<pb::DefaultServiceAccount, Status> {
-    let project = deps.control.project_get(context.var("project")?)?;
+async fn default_service_account_get(app: App, context: Context, request: pb::GetDefaultServiceAccountRequest) -> Result<pb::DefaultServiceAccount, Status> {
+    let project = app.control.project_get(context.var("project")?)?;
     let email = format!("projects/{}/serviceAccounts/{}", project.id, compute_account(&project));
     Ok(pb::DefaultServiceAccount { name: request.name, service_account_email: email })
 }
@@ -96,9 +96,7 @@ pub(crate) fn operation(build: &Build, project: &Project) -> lro::Operation {
     let metadata = pb::BuildOperationMetadata { build: Some(written.clone()) };
     let result = match build.state {
         BuildState::Queued | BuildState::Working => None,
-        BuildState::Success => {
-            Some(lro::operation::Result::Response(any(pb::Build::type_url(), prost::Message::encode_to_vec(&written))))
-        }
+        BuildState::Success => Some(lro::operation::Result::Response(any(pb::Build::type_url(), prost::Message::encode_to_vec(&written)))),
         _ => Some(lro::operation::Result::Error(error::rpc_status(&failure(build)))),
     };
     lro::Operation {
@@ -141,11 +139,7 @@ pub(crate) fn write(build: &Build, project: &Project) -> pb::Build {
         BuildState::Cancelled => pb::build::Status::Cancelled,
     };
     let failed = build.state.is_done() && build.state != BuildState::Success;
-    let image = build.image.as_ref().map(|digest| pb::BuiltImage {
-        name: build.image_uri.clone(),
-        digest: digest.to_string(),
-        ..Default::default()
-    });
+    let image = build.image.as_ref().map(|digest| pb::BuiltImage { name: build.image_uri.clone(), digest: digest.to_string(), ..Default::default() });
     pb::Build {
         name: format!("projects/{}/locations/{}/builds/{}", project.number, build.region, build.id),
         id: build.id.clone(),
@@ -183,7 +177,12 @@ mod tests {
     use super::*;
 
     fn project() -> Project {
-        Project { id: ProjectId::parse("local-project").unwrap(), number: ProjectNumber(9_000_000_000_001), name: String::new(), created: Timestamp::UNIX_EPOCH }
+        Project {
+            id: ProjectId::parse("local-project").unwrap(),
+            number: ProjectNumber(9_000_000_000_001),
+            name: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn build(state: BuildState, failure: &str) -> Build {

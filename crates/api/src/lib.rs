@@ -6,17 +6,23 @@
 //! they may, then the method's own function answers. REST methods that Google defines in protos arrive at the gRPC
 //! service that implements them ([`transcode`]); those that have no proto are endpoints of a [`surface`].
 
+mod app;
 #[cfg(test)]
 mod arbitrary;
 mod artifact_registry;
 mod caller;
 mod cloud_build;
 mod convert;
+mod credentials;
 mod error;
 mod front;
 mod grpc;
+mod iam_admin;
 mod location;
+mod logging;
 mod mask;
+mod metadata;
+mod oauth;
 mod operation;
 mod page;
 mod permission;
@@ -26,6 +32,8 @@ mod resource_manager;
 mod run_v1;
 mod run_v2;
 mod service_usage;
+mod sign_in;
+mod storage;
 mod surface;
 mod template;
 mod transcode;
@@ -84,10 +92,39 @@ impl Api {
         self.0.handle(host, request).await
     }
 
+    /// Every REST method that is served, with what it needs: for documents, and for the test that calls each without it.
+    pub fn served(&self) -> Vec<Served> {
+        self.0.served()
+    }
+
     /// The metadata server of one identity.
     pub async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
         self.0.metadata(identity, request).await
     }
+}
+
+/// One REST method.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The API, or the method's name in its proto.
+    pub api: String,
+    pub verb: http::Method,
+    /// The first of its hosts.
+    pub host: &'static str,
+    /// `*` for a part of any value, `**` for several.
+    pub path: String,
+    pub needs: Needs,
+}
+
+/// What a method asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Not even credentials.
+    Nothing,
+    /// Good credentials of anyone.
+    Credentials,
+    /// This permission on the resource that the request names.
+    Permission(&'static str),
 }
 
 /// Whose metadata server it is.

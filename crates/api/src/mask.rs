@@ -4,9 +4,9 @@
 
 use model::Status;
 use prost::Message;
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
 
-use crate::transcode::pool;
+use crate::transcode;
 
 /// `current` with the fields of `new` that `paths` name. Names may be of the proto or of JSON.
 ///
@@ -16,7 +16,7 @@ pub(crate) fn masked<T: Message + prost::Name + Default>(current: &T, new: T, pa
     if paths.is_empty() || paths.iter().any(|path| path == "*") {
         return Ok(new);
     }
-    let descriptor = pool().get_message_by_name(&T::full_name()).expect("every message of `proto` is in its descriptors");
+    let descriptor = transcode::descriptor::<T>();
     let dynamic = |message: &T| DynamicMessage::decode(descriptor.clone(), message.encode_to_vec().as_slice()).map_err(Status::internal);
     let (mut into, from) = (dynamic(current)?, dynamic(&new)?);
     for path in paths {
@@ -43,7 +43,7 @@ fn known(message: &MessageDescriptor, path: &str) -> Result<(), Status> {
 /// Copies the field at a path that [`known`] has checked; what `from` does not have is cleared.
 fn copy(into: &mut DynamicMessage, from: &DynamicMessage, path: &str) {
     let (head, tail) = path.split_once('.').map_or((path, None), |(head, tail)| (head, Some(tail)));
-    let descriptor = into.descriptor_owned();
+    let descriptor = into.descriptor();
     let Some(field) = descriptor.get_field_by_name(head).or_else(|| descriptor.get_field_by_json_name(head)) else { return };
     match tail {
         None if from.has_field(&field) => into.set_field(&field, from.get_field(&field).into_owned()),
@@ -55,16 +55,6 @@ fn copy(into: &mut DynamicMessage, from: &DynamicMessage, path: &str) {
                 copy(into, from, tail);
             }
         }
-    }
-}
-
-trait DescriptorOwned {
-    fn descriptor_owned(&self) -> MessageDescriptor;
-}
-
-impl DescriptorOwned for DynamicMessage {
-    fn descriptor_owned(&self) -> MessageDescriptor {
-        prost_reflect::ReflectMessage::descriptor(self)
     }
 }
 

@@ -9,14 +9,12 @@ use model::{
     operation::{Operation, Subject, Verb},
 };
 use prost::{Message, Name};
-use proto::google::{
-    cloud::run::v2 as run,
-    devtools::artifactregistry::v1 as artifact,
-    longrunning as lro,
-};
+use proto::google::{cloud::run::v2 as run, devtools::artifactregistry::v1 as artifact, longrunning as lro};
 
 use crate::{
-    Deps, artifact_registry, cloud_build, error,
+    Deps,
+    app::App,
+    artifact_registry, cloud_build, error,
     grpc::{Context, Group, Method},
     permission::on,
     run_v2,
@@ -27,10 +25,10 @@ const HOSTS: &[&str] = &["run.googleapis.com", "cloudbuild.googleapis.com", "art
 /// A wait at most, whatever the client asks for.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
-pub(crate) fn methods(deps: &Deps) -> Vec<Method> {
+pub(crate) fn methods(app: &App) -> Vec<Method> {
     const PROJECT: &str = "projects/{project}";
     const OPERATION: &str = "projects/{project}/locations/{location}/operations/{operation}";
-    Group::new(deps.clone(), HOSTS)
+    Group::new(app.clone(), HOSTS)
         .unary(
             "google.longrunning.Operations/GetOperation",
             on("run.operations.get", PROJECT),
@@ -55,15 +53,14 @@ pub(crate) fn methods(deps: &Deps) -> Vec<Method> {
         .into_methods()
 }
 
-async fn operation_get(deps: Deps, context: Context, _: lro::GetOperationRequest) -> Result<lro::Operation, Status> {
-    read(&deps, &context, Duration::ZERO).await
+async fn operation_get(app: App, context: Context, _: lro::GetOperationRequest) -> Result<lro::Operation, Status> {
+    read(&app, &context, Duration::ZERO).await
 }
 
-async fn operation_wait(deps: Deps, context: Context, request: lro::WaitOperationRequest) -> Result<lro::Operation, Status> {
-    let timeout = request.timeout.map_or(Ok(WAIT_MAX), |timeout| {
-        Duration::try_from(timeout).map_err(|_| Status::invalid_field("timeout", "it is negative"))
-    })?;
-    read(&deps, &context, timeout.min(WAIT_MAX)).await
+async fn operation_wait(app: App, context: Context, request: lro::WaitOperationRequest) -> Result<lro::Operation, Status> {
+    let timeout =
+        request.timeout.map_or(Ok(WAIT_MAX), |timeout| Duration::try_from(timeout).map_err(|_| Status::invalid_field("timeout", "it is negative")))?;
+    read(&app, &context, timeout.min(WAIT_MAX)).await
 }
 
 /// The operation or build of an id, when it is done or `timeout` is over.
@@ -84,22 +81,22 @@ async fn read(deps: &Deps, context: &Context, timeout: Duration) -> Result<lro::
     }
 }
 
-async fn operation_list(deps: Deps, context: Context, request: lro::ListOperationsRequest) -> Result<lro::ListOperationsResponse, Status> {
+async fn operation_list(app: App, context: Context, request: lro::ListOperationsRequest) -> Result<lro::ListOperationsResponse, Status> {
     if !request.filter.is_empty() {
         return Err(Status::invalid_field("filter", "filters of operations are not supported by this server; leave it out"));
     }
     let (project, region) = (context.project()?, context.region()?);
-    let mut list = deps.control.operation_list(&project, &region)?;
+    let mut list = app.control.operation_list(&project, &region)?;
     list.sort_by(|a, b| a.id.cmp(&b.id));
     let scope = format!("operations/{project}/{region}");
-    let asked = deps.pages.read(&scope, &request.page_token, i64::from(request.page_size)).await?;
+    let asked = app.pages.read(&scope, &request.page_token, i64::from(request.page_size)).await?;
     let mut rest = list.iter().filter(|operation| asked.after.as_deref().is_none_or(|after| operation.id.as_str() > after));
     let page: Vec<_> = rest.by_ref().take(asked.size).collect();
     let next_page_token = match (page.last(), rest.next()) {
-        (Some(last), Some(_)) => deps.pages.token(&scope, &last.id).await?,
+        (Some(last), Some(_)) => app.pages.token(&scope, &last.id).await?,
         _ => String::new(),
     };
-    let operations = page.into_iter().map(|operation| write(&deps, operation)).collect::<Result<_, _>>()?;
+    let operations = page.into_iter().map(|operation| write(&app, operation)).collect::<Result<_, _>>()?;
     Ok(lro::ListOperationsResponse { operations, next_page_token, ..Default::default() })
 }
 
@@ -133,9 +130,7 @@ fn subject(deps: &Deps, operation: &Operation) -> Result<prost_types::Any, Statu
             let name = model::RevisionName::parse(revision)?;
             let revision = match deps.control.revision_get(&operation.project, &operation.region, &name) {
                 Ok(found) => run_v2::revision::write(&found.value, found.revision),
-                Err(error) if error.code == Code::NotFound => {
-                    run::Revision { name: format!("{}/revisions/{revision}", key.resource()), ..Default::default() }
-                }
+                Err(error) if error.code == Code::NotFound => run::Revision { name: format!("{}/revisions/{revision}", key.resource()), ..Default::default() },
                 Err(error) => return Err(error),
             };
             Ok(any(&revision))

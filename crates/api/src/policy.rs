@@ -107,7 +107,11 @@ mod tests {
 
     #[test]
     fn policies_come_back() {
-        let policy = pb::Policy { version: 3, bindings: vec![binding("roles/run.invoker", "allUsers"), binding("roles/viewer", "user:a@example.com")], ..Default::default() };
+        let policy = pb::Policy {
+            version: 3,
+            bindings: vec![binding("roles/run.invoker", "allUsers"), binding("roles/viewer", "user:a@example.com")],
+            ..Default::default()
+        };
         let read = policy_read(policy.clone()).unwrap();
         let written = policy_write(&VersionedPolicy { policy: read, etag: "ACAB".to_owned() }).unwrap();
         assert_eq!(written, pb::Policy { version: 1, etag: vec![0, 32, 1], ..policy });

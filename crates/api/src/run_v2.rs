@@ -11,8 +11,10 @@ use model::{ProjectId, Region, RevisionName, Service, ServiceName, Status, build
 use proto::google::{cloud::run::v2 as pb, iam::v1 as iam_pb, longrunning as lro};
 
 use crate::{
-    Deps, cloud_build,
-    convert::{refuse, unsupported},
+    Deps,
+    app::App,
+    cloud_build,
+    convert::refuse,
     grpc::{Context, Group, Method},
     mask, operation,
     permission::{Need, on},
@@ -27,8 +29,8 @@ const LOCATION: &str = "projects/{project}/locations/{location}";
 const SERVICE: &str = "projects/{project}/locations/{location}/services/{service}";
 const REVISION: &str = "projects/{project}/locations/{location}/services/{service}/revisions/{revision}";
 
-pub(crate) fn methods(deps: &Deps) -> Vec<Method> {
-    let services = Group::new(deps.clone(), HOSTS)
+pub(crate) fn methods(app: &App) -> Vec<Method> {
+    let services = Group::new(app.clone(), HOSTS)
         .unary(
             "google.cloud.run.v2.Services/CreateService",
             on("run.services.create", PROJECT),
@@ -85,7 +87,7 @@ pub(crate) fn methods(deps: &Deps) -> Vec<Method> {
             ("resource", SERVICE),
             permissions_test,
         );
-    let others = Group::new(deps.clone(), HOSTS)
+    let others = Group::new(app.clone(), HOSTS)
         .unary(
             "google.cloud.run.v2.Revisions/GetRevision",
             on("run.revisions.get", SERVICE),
@@ -109,7 +111,7 @@ pub(crate) fn methods(deps: &Deps) -> Vec<Method> {
         )
         .unary(
             "google.cloud.run.v2.Builds/SubmitBuild",
-            on("run.builds.create", PROJECT),
+            on("cloudbuild.builds.create", PROJECT),
             |r: &pb::SubmitBuildRequest| r.parent.clone(),
             ("parent", LOCATION),
             build_submit,
@@ -122,124 +124,119 @@ pub(crate) fn service_write(deps: &Deps, service: &Service) -> pb::Service {
     service::write(service, deps.control.service_urls(service))
 }
 
-async fn service_create(deps: Deps, context: Context, request: pb::CreateServiceRequest) -> Result<lro::Operation, Status> {
+async fn service_create(app: App, context: Context, request: pb::CreateServiceRequest) -> Result<lro::Operation, Status> {
     let written = request.service.ok_or_else(|| Status::invalid_field("service", "it is required"))?;
     let key = model::ServiceKey { project: context.project()?, region: context.region()?, service: ServiceName::parse(&request.service_id)? };
     let service = service::read(key, written)?;
-    let (created, started) = deps.control.service_create(&context.who, service, request.validate_only).await?;
-    operation_of(&deps, &created.value, &started, request.validate_only)
+    let (created, started) = app.control.service_create(&context.who, service, request.validate_only).await?;
+    operation_of(&app, &created.value, &started, request.validate_only)
 }
 
-async fn service_get(deps: Deps, context: Context, _: pb::GetServiceRequest) -> Result<pb::Service, Status> {
-    Ok(service_write(&deps, &deps.control.service_get(&context.service()?)?.value))
+async fn service_get(app: App, context: Context, _: pb::GetServiceRequest) -> Result<pb::Service, Status> {
+    Ok(service_write(&app, &app.control.service_get(&context.service()?)?.value))
 }
 
-async fn service_list(deps: Deps, context: Context, request: pb::ListServicesRequest) -> Result<pb::ListServicesResponse, Status> {
+async fn service_list(app: App, context: Context, request: pb::ListServicesRequest) -> Result<pb::ListServicesResponse, Status> {
     let (project, region) = (context.project()?, context.region_or_all()?);
     let scope = format!("services/{project}/{}", context.var("location")?);
-    let asked = deps.pages.read(&scope, &request.page_token, i64::from(request.page_size)).await?;
+    let asked = app.pages.read(&scope, &request.page_token, i64::from(request.page_size)).await?;
     // One more than the page: whether there is another page.
-    let mut list = deps.control.service_list(&project, region.as_ref(), asked.after.as_deref(), asked.size + 1)?;
+    let mut list = app.control.service_list(&project, region.as_ref(), asked.after.as_deref(), asked.size + 1)?;
     let more = list.len() > asked.size;
     list.truncate(asked.size);
     let next_page_token = match list.last().filter(|_| more) {
-        Some(last) => deps.pages.token(&scope, &model::key::service(&last.value.key)).await?,
+        Some(last) => app.pages.token(&scope, &model::key::service(&last.value.key)).await?,
         None => String::new(),
     };
-    let services = list.iter().map(|found| service_write(&deps, &found.value)).collect();
+    let services = list.iter().map(|found| service_write(&app, &found.value)).collect();
     Ok(pb::ListServicesResponse { services, next_page_token, ..Default::default() })
 }
 
-async fn service_update(deps: Deps, context: Context, request: pb::UpdateServiceRequest) -> Result<lro::Operation, Status> {
+async fn service_update(app: App, context: Context, request: pb::UpdateServiceRequest) -> Result<lro::Operation, Status> {
     let key = context.service()?;
     let written = request.service.ok_or_else(|| Status::invalid_field("service", "it is required"))?;
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let dry_run = request.validate_only;
     let etag = written.etag.clone();
 
-    if request.allow_missing && deps.control.service_get(&key).is_err_and(|error| error.code == model::Code::NotFound) {
+    if request.allow_missing && app.control.service_get(&key).is_err_and(|error| error.code == model::Code::NotFound) {
         // To make one is another right than to change one.
         let project = key.project.as_str();
-        if !deps.iam.may(Some(&context.who), "run.services.create", &format!("projects/{project}"), project) {
+        if !app.iam.may(Some(&context.who), "run.services.create", &format!("projects/{project}"), project) {
             return Err(Status::permission_denied("run.services.create", &format!("projects/{project}")));
         }
-        let (created, started) = deps.control.service_create(&context.who, service::read(key, written)?, dry_run).await?;
-        return operation_of(&deps, &created.value, &started, dry_run);
+        let (created, started) = app.control.service_create(&context.who, service::read(key, written)?, dry_run).await?;
+        return operation_of(&app, &created.value, &started, dry_run);
     }
-    let (deps, who, key_, paths, written) = (&deps, &context.who, &key, &paths, &written);
-    let (replaced, started) = version::with_current(&deps.control, &key, &etag, |current| async move {
-        let merged = mask::masked(&service_write(deps, &current.value), written.clone(), paths)?;
+    let (app, who, key_, paths, written) = (&app, &context.who, &key, &paths, &written);
+    let (replaced, started) = version::with_current(&app.control, &key, &etag, |current| async move {
+        let merged = mask::masked(&service_write(app, &current.value), written.clone(), paths)?;
         let mut service = service::read(key_.clone(), merged)?;
         template::hidden_keep(&mut service.template, &current.value.template);
         service::hidden_keep(&mut service, &current.value);
-        // A revision's name belongs to the template that made it: a changed template without a new one gets a new name.
-        if request.force_new_revision {
-            return Err(unsupported("force_new_revision"));
-        }
-        deps.control.service_replace(who, service, Some(current.revision), dry_run).await
+        app.control.service_replace(who, service, Some(current.revision), dry_run).await
     })
     .await?;
-    operation_of(deps, &replaced.value, &started, dry_run)
+    operation_of(app, &replaced.value, &started, dry_run)
 }
 
-async fn service_delete(deps: Deps, context: Context, request: pb::DeleteServiceRequest) -> Result<lro::Operation, Status> {
+async fn service_delete(app: App, context: Context, request: pb::DeleteServiceRequest) -> Result<lro::Operation, Status> {
     let key = context.service()?;
     if request.validate_only {
-        let found = deps.control.service_get(&key)?;
+        let found = app.control.service_get(&key)?;
         version::version_check(&found.value, &request.etag)?;
-        return Ok(validated(&service_write(&deps, &found.value)));
+        return Ok(validated(&service_write(&app, &found.value)));
     }
-    let (deps, who, key_) = (&deps, &context.who, &key);
-    let (_, started) = version::with_current(&deps.control, &key, &request.etag, |current| async move {
-        deps.control.service_delete(who, key_, Some(current.revision)).await
-    })
-    .await?;
-    operation::write(deps, &started)
+    let (app, who, key_) = (&app, &context.who, &key);
+    let (_, started) =
+        version::with_current(&app.control, &key, &request.etag, |current| async move { app.control.service_delete(who, key_, Some(current.revision)).await })
+            .await?;
+    operation::write(app, &started)
 }
 
-async fn policy_get(deps: Deps, context: Context, request: iam_pb::GetIamPolicyRequest) -> Result<iam_pb::Policy, Status> {
+async fn policy_get(app: App, context: Context, request: iam_pb::GetIamPolicyRequest) -> Result<iam_pb::Policy, Status> {
     let key = context.service()?;
-    deps.control.service_get(&key)?;
-    policy::policy_get(&deps, &key.resource(), &request)
+    app.control.service_get(&key)?;
+    policy::policy_get(&app, &key.resource(), &request)
 }
 
-async fn policy_set(deps: Deps, context: Context, request: iam_pb::SetIamPolicyRequest) -> Result<iam_pb::Policy, Status> {
+async fn policy_set(app: App, context: Context, request: iam_pb::SetIamPolicyRequest) -> Result<iam_pb::Policy, Status> {
     let key = context.service()?;
-    deps.control.service_get(&key)?;
-    policy::policy_set(&deps, &key.resource(), request).await
+    app.control.service_get(&key)?;
+    policy::policy_set(&app, &key.resource(), request).await
 }
 
-async fn permissions_test(deps: Deps, context: Context, request: iam_pb::TestIamPermissionsRequest) -> Result<iam_pb::TestIamPermissionsResponse, Status> {
+async fn permissions_test(app: App, context: Context, request: iam_pb::TestIamPermissionsRequest) -> Result<iam_pb::TestIamPermissionsResponse, Status> {
     let key = context.service()?;
-    policy::permissions_test(&deps, &context.who, &key.resource(), key.project.as_str(), &request)
+    policy::permissions_test(&app, &context.who, &key.resource(), key.project.as_str(), &request)
 }
 
-async fn revision_get(deps: Deps, context: Context, _: pb::GetRevisionRequest) -> Result<pb::Revision, Status> {
-    let found = revision_of(&deps, &context)?;
+async fn revision_get(app: App, context: Context, _: pb::GetRevisionRequest) -> Result<pb::Revision, Status> {
+    let found = revision_of(&app, &context)?;
     Ok(revision::write(&found.value, found.revision))
 }
 
-async fn revision_list(deps: Deps, context: Context, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {
+async fn revision_list(app: App, context: Context, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {
     let (project, region): (ProjectId, Option<Region>) = (context.project()?, context.region_or_all()?);
     let service = match context.var("service")? {
         "-" => None,
         name => Some(ServiceName::parse(name)?),
     };
     let scope = format!("revisions/{project}/{}/{}", context.var("location")?, context.var("service")?);
-    let asked = deps.pages.read(&scope, &request.page_token, i64::from(request.page_size)).await?;
-    let mut list = deps.control.revision_list(&project, region.as_ref(), service.as_ref(), asked.after.as_deref(), asked.size + 1)?;
+    let asked = app.pages.read(&scope, &request.page_token, i64::from(request.page_size)).await?;
+    let mut list = app.control.revision_list(&project, region.as_ref(), service.as_ref(), asked.after.as_deref(), asked.size + 1)?;
     let more = list.len() > asked.size;
     list.truncate(asked.size);
     let next_page_token = match list.last().filter(|_| more) {
-        Some(last) => deps.pages.token(&scope, &model::key::revision(&last.value.service, &last.value.name)).await?,
+        Some(last) => app.pages.token(&scope, &model::key::revision(&last.value.service, &last.value.name)).await?,
         None => String::new(),
     };
     let revisions = list.iter().map(|found| revision::write(&found.value, found.revision)).collect();
     Ok(pb::ListRevisionsResponse { revisions, next_page_token, ..Default::default() })
 }
 
-async fn revision_delete(deps: Deps, context: Context, request: pb::DeleteRevisionRequest) -> Result<lro::Operation, Status> {
-    let found = revision_of(&deps, &context)?;
+async fn revision_delete(app: App, context: Context, request: pb::DeleteRevisionRequest) -> Result<lro::Operation, Status> {
+    let found = revision_of(&app, &context)?;
     let written = revision::write(&found.value, found.revision);
     if !request.etag.is_empty() && request.etag.trim_matches('"') != written.etag.trim_matches('"') {
         return Err(Status::new(model::Code::Aborted, format!("Conflict for resource '{}': its etag is now {}.", found.value.name, written.etag)));
@@ -248,8 +245,8 @@ async fn revision_delete(deps: Deps, context: Context, request: pb::DeleteRevisi
         return Ok(validated(&written));
     }
     let (project, region) = (context.project()?, context.region()?);
-    let (_, started) = deps.control.revision_delete(&context.who, &project, &region, &found.value.name).await?;
-    operation::write(&deps, &started)
+    let (_, started) = app.control.revision_delete(&context.who, &project, &region, &found.value.name).await?;
+    operation::write(&app, &started)
 }
 
 /// The revision of the request's name, which must be one of the service that the name says.
@@ -263,7 +260,7 @@ fn revision_of(deps: &Deps, context: &Context) -> Result<control::Versioned<mode
     Ok(found)
 }
 
-async fn build_submit(deps: Deps, context: Context, request: pb::SubmitBuildRequest) -> Result<pb::SubmitBuildResponse, Status> {
+async fn build_submit(app: App, context: Context, request: pb::SubmitBuildRequest) -> Result<pb::SubmitBuildResponse, Status> {
     use pb::submit_build_request::{BuildType, Source};
     refuse(!request.worker_pool.is_empty(), "worker_pool")?;
     refuse(!request.machine_type.is_empty(), "machine_type")?;
@@ -281,9 +278,10 @@ async fn build_submit(deps: Deps, context: Context, request: pb::SubmitBuildRequ
     refuse(!pack.cache_image_uri.is_empty(), "buildpack_build.cache_image_uri")?;
     refuse(!pack.project_descriptor.is_empty(), "buildpack_build.project_descriptor")?;
     // The older name of the base image.
+    #[expect(deprecated, reason = "older clients still send it")]
     let base_image = if pack.base_image.is_empty() { pack.runtime } else { pack.base_image };
-    let project = deps.control.project_get(context.var("project")?)?;
-    let (build, base_image_uri) = deps
+    let project = app.control.project_get(context.var("project")?)?;
+    let (build, base_image_uri) = app
         .control
         .build_submit(
             &context.who,

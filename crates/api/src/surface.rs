@@ -30,7 +30,7 @@ pub(crate) struct Surface {
     pub rows: Vec<Row>,
     /// Receives what passed, with [`Passed`] and (unless public) [`iam::Identity`] as extensions.
     pub router: Router,
-    /// How errors of the front are written: [`error::rest`] or [`error::rest_legacy`].
+    /// How errors are written, also those of the front: [`error::rest`], or an older API's own way.
     pub error: fn(&Status) -> Response,
 }
 
@@ -47,11 +47,7 @@ pub(crate) struct Row {
 impl Row {
     /// A method of a surface that routes by itself.
     pub(crate) fn new(verb: Method, path: &'static str, need: Need) -> Self {
-        Self {
-            verb,
-            template: Template::parse(path).expect("a literal of this crate"),
-            need,
-        }
+        Self { verb, template: Template::parse(path).expect("a literal of this crate"), need }
     }
 }
 
@@ -78,19 +74,12 @@ impl Call {
 
     /// A variable of the path.
     pub(crate) fn var(&self, name: &str) -> Result<&str, Status> {
-        self.vars.get(name).map(String::as_str).ok_or_else(|| {
-            Status::internal(format!(
-                "the path of {} has no variable {name}",
-                self.uri.path()
-            ))
-        })
+        self.vars.get(name).map(String::as_str).ok_or_else(|| Status::internal(format!("the path of {} has no variable {name}", self.uri.path())))
     }
 
     /// The first value of a query parameter.
     pub(crate) fn query(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.uri.query()?.as_bytes())
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(self.uri.query()?.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
     /// The body, which must be JSON of at most [`BODY_MAX_BYTES`].
@@ -101,20 +90,13 @@ impl Call {
         let body = std::mem::take(&mut self.body);
         let bytes = body_read(body).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(text)
-            .map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))
+        serde_json::from_slice(text).map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))
     }
 }
 
 /// A whole body of at most [`BODY_MAX_BYTES`].
 pub(crate) async fn body_read(body: Body) -> Result<bytes::Bytes, Status> {
-    axum::body::to_bytes(body, BODY_MAX_BYTES)
-        .await
-        .map_err(|_| {
-            Status::invalid(format!(
-                "Request payload size exceeds the limit: {BODY_MAX_BYTES} bytes."
-            ))
-        })
+    axum::body::to_bytes(body, BODY_MAX_BYTES).await.map_err(|_| Status::invalid(format!("Request payload size exceeds the limit: {BODY_MAX_BYTES} bytes.")))
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response, Status>> + Send>>;
@@ -129,28 +111,17 @@ pub(crate) struct Endpoints<S> {
 
 impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
     pub(crate) fn new(state: S) -> Self {
-        Self {
-            state,
-            rows: Vec::new(),
-            handlers: Vec::new(),
-        }
+        Self { state, rows: Vec::new(), handlers: Vec::new() }
     }
 
     /// Adds a method: `handler` is an `async fn(S, Call) -> Result<Response, Status>`.
-    pub(crate) fn on<F, A>(
-        mut self,
-        verb: Method,
-        path: &'static str,
-        need: Need,
-        handler: F,
-    ) -> Self
+    pub(crate) fn on<F, A>(mut self, verb: Method, path: &'static str, need: Need, handler: F) -> Self
     where
         F: Fn(S, Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Response, Status>> + Send + 'static,
     {
         self.rows.push(Row::new(verb, path, need));
-        self.handlers
-            .push(Box::new(move |state, call| Box::pin(handler(state, call))));
+        self.handlers.push(Box::new(move |state, call| Box::pin(handler(state, call))));
         self
     }
 
@@ -160,12 +131,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
     }
 
     /// The surface.
-    pub(crate) fn surface_with(
-        self,
-        name: &'static str,
-        hosts: &'static [&'static str],
-        error: fn(&Status) -> Response,
-    ) -> Surface {
+    pub(crate) fn surface_with(self, name: &'static str, hosts: &'static [&'static str], error: fn(&Status) -> Response) -> Surface {
         let (state, handlers) = (self.state, Arc::new(self.handlers));
         let router = Router::new().fallback(move |request: Request| {
             let (state, handlers) = (state.clone(), handlers.clone());
@@ -174,25 +140,10 @@ impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
                 let Some(passed) = parts.extensions.remove::<Passed>() else {
                     return error(&Status::internal("a request came past the front"));
                 };
-                let call = Call {
-                    who: passed.who,
-                    vars: passed.vars,
-                    region: passed.region,
-                    uri: parts.uri,
-                    headers: parts.headers,
-                    body,
-                };
-                handlers[passed.row](state, call)
-                    .await
-                    .unwrap_or_else(|status| error(&status))
+                let call = Call { who: passed.who, vars: passed.vars, region: passed.region, uri: parts.uri, headers: parts.headers, body };
+                handlers[passed.row](state, call).await.unwrap_or_else(|status| error(&status))
             }
         });
-        Surface {
-            name,
-            hosts,
-            rows: self.rows,
-            router,
-            error,
-        }
+        Surface { name, hosts, rows: self.rows, router, error }
     }
 }

@@ -41,45 +41,22 @@ impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, Malformed> {
         let bad = |why| Malformed(text.to_owned(), why);
         let (path, verb) = match text.rfind(':') {
-            Some(at) if !text[at..].contains(['/', '}']) => {
-                (&text[..at], Some(text[at + 1..].to_owned()))
-            }
+            Some(at) if !text[at..].contains(['/', '}']) => (&text[..at], Some(text[at + 1..].to_owned())),
             _ => (text, None),
         };
-        let mut template = Self {
-            segments: Vec::new(),
-            variables: Vec::new(),
-            verb,
-        };
-        let mut rest = path
-            .strip_prefix('/')
-            .ok_or_else(|| bad("it does not begin with a slash"))?;
+        let mut template = Self { segments: Vec::new(), variables: Vec::new(), verb };
+        let mut rest = path.strip_prefix('/').ok_or_else(|| bad("it does not begin with a slash"))?;
         while let Some(open) = rest.find('{') {
-            let close = rest[open..]
-                .find('}')
-                .ok_or_else(|| bad("a brace is not closed"))?
-                + open;
+            let close = rest[open..].find('}').ok_or_else(|| bad("a brace is not closed"))? + open;
             template.push(&rest[..open]);
-            let (name, pattern) = rest[open + 1..close]
-                .split_once('=')
-                .unwrap_or((&rest[open + 1..close], "*"));
+            let (name, pattern) = rest[open + 1..close].split_once('=').unwrap_or((&rest[open + 1..close], "*"));
             let from = template.segments.len();
             template.push(pattern);
-            template.variables.push(Variable {
-                name: name.to_owned(),
-                from,
-                to: template.segments.len(),
-            });
+            template.variables.push(Variable { name: name.to_owned(), from, to: template.segments.len() });
             rest = &rest[close + 1..];
         }
         template.push(rest);
-        if template
-            .segments
-            .iter()
-            .filter(|s| **s == Segment::Many)
-            .count()
-            > 1
-        {
+        if template.segments.iter().filter(|s| **s == Segment::Many).count() > 1 {
             return Err(bad("it has more than one **"));
         }
         Ok(template)
@@ -103,6 +80,10 @@ impl Template {
             None => path,
         };
         let parts: Vec<&str> = path.split('/').collect();
+        // What follows a colon at the end is another method's verb, not part of a name.
+        if self.verb.is_none() && self.segments.last() == Some(&Segment::One) && parts.last().is_some_and(|last| last.contains(':')) {
+            return None;
+        }
         let many = self.segments.iter().position(|s| *s == Segment::Many);
         match many {
             None if parts.len() == self.segments.len() => {}
@@ -111,11 +92,7 @@ impl Template {
         }
         // Where segment `at` begins among the parts: those behind `**` are counted from the end.
         let place = |at: usize| {
-            if many.is_some_and(|many| at > many) {
-                at + parts.len() - self.segments.len()
-            } else {
-                at
-            }
+            if many.is_some_and(|many| at > many) { at + parts.len() - self.segments.len() } else { at }
         };
         for (at, segment) in self.segments.iter().enumerate() {
             let fits = match segment {
@@ -127,24 +104,12 @@ impl Template {
                 return None;
             }
         }
-        self.variables
-            .iter()
-            .map(|v| Some((v.name.clone(), decode(&parts[place(v.from)..place(v.to)])?)))
-            .collect()
-    }
-
-    /// The names of its variables, in order.
-    pub(crate) fn variables(&self) -> impl Iterator<Item = &str> {
-        self.variables.iter().map(|v| v.name.as_str())
+        self.variables.iter().map(|v| Some((v.name.clone(), decode(&parts[place(v.from)..place(v.to)])?))).collect()
     }
 
     /// Templates with a verb and with more literals are tried first.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        let literals = self
-            .segments
-            .iter()
-            .filter(|s| matches!(s, Segment::Literal(_)))
-            .count();
+        let literals = self.segments.iter().filter(|s| matches!(s, Segment::Literal(_))).count();
         let many = self.segments.contains(&Segment::Many);
         (self.verb.is_none(), many, std::cmp::Reverse(literals))
     }
@@ -173,10 +138,7 @@ impl fmt::Display for Template {
 
 /// `None` for what is not UTF-8: no name of Google's is.
 fn decode(parts: &[&str]) -> Option<String> {
-    let decoded: Option<Vec<_>> = parts
-        .iter()
-        .map(|part| percent_decode_str(part).decode_utf8().ok())
-        .collect();
+    let decoded: Option<Vec<_>> = parts.iter().map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
     Some(decoded?.join("/"))
 }
 
@@ -186,59 +148,25 @@ mod tests {
 
     fn check(template: &str, path: &str, expect: Option<&[(&str, &str)]>) {
         let found = Template::parse(template).unwrap().matches(path);
-        let expect = expect.map(|vars| {
-            vars.iter()
-                .map(|(k, v)| (k.to_string(), v.to_string()))
-                .collect::<Vec<_>>()
-        });
+        let expect = expect.map(|vars| vars.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Vec<_>>());
         assert_eq!(found, expect, "{template} {path}");
     }
 
     #[test]
     fn paths_match() {
-        check(
-            "/v1/projects/{project}",
-            "/v1/projects/demo",
-            Some(&[("project", "demo")]),
-        );
+        check("/v1/projects/{project}", "/v1/projects/demo", Some(&[("project", "demo")]));
         check("/v1/projects/{project}", "/v1/projects/demo/", None);
         check("/v1/projects/{project}", "/v1/projects/", None);
-        check(
-            "/v1/projects/{project}:getIamPolicy",
-            "/v1/projects/demo:getIamPolicy",
-            Some(&[("project", "demo")]),
-        );
-        check(
-            "/v1/projects/{project}:getIamPolicy",
-            "/v1/projects/demo",
-            None,
-        );
-        check(
-            "/v2/{name=projects/*/locations/*}/x",
-            "/v2/projects/p/locations/l/x",
-            Some(&[("name", "projects/p/locations/l")]),
-        );
-        check(
-            "/b/{bucket}/o/{object=**}",
-            "/b/one/o/a%2Fb%20c",
-            Some(&[("bucket", "one"), ("object", "a/b c")]),
-        );
-        check(
-            "/b/{bucket}/o/{object=**}",
-            "/b/one/o/a/b",
-            Some(&[("bucket", "one"), ("object", "a/b")]),
-        );
+        check("/v1/projects/{project}:getIamPolicy", "/v1/projects/demo:getIamPolicy", Some(&[("project", "demo")]));
+        check("/v1/projects/{project}:getIamPolicy", "/v1/projects/demo", None);
+        check("/v2/{name=projects/*/locations/*}/x", "/v2/projects/p/locations/l/x", Some(&[("name", "projects/p/locations/l")]));
+        check("/b/{bucket}/o/{object=**}", "/b/one/o/a%2Fb%20c", Some(&[("bucket", "one"), ("object", "a/b c")]));
+        check("/b/{bucket}/o/{object=**}", "/b/one/o/a/b", Some(&[("bucket", "one"), ("object", "a/b")]));
         check("/b/{bucket}/o/{object=**}", "/b/one/o", None);
-        check(
-            "/b/{bucket}/o/{object=**}/compose",
-            "/b/one/o/a/b/compose",
-            Some(&[("bucket", "one"), ("object", "a/b")]),
-        );
-        check(
-            "/v1/{service.name=services/*}",
-            "/v1/services/s",
-            Some(&[("service.name", "services/s")]),
-        );
+        check("/b/{bucket}/o/{object=**}/compose", "/b/one/o/a/b/compose", Some(&[("bucket", "one"), ("object", "a/b")]));
+        check("/v1/{service.name=services/*}", "/v1/services/s", Some(&[("service.name", "services/s")]));
+        check("/v1/{service.name=services/*}", "/v1/services/s:undelete", None);
+        check("/b/{bucket}/o/{object=**}", "/b/one/o/a:b", Some(&[("bucket", "one"), ("object", "a:b")]));
         check("/x/{bad}", "/x/%FF", None);
         check("/", "/", None);
     }

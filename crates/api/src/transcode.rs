@@ -11,10 +11,7 @@ use bytes::Bytes;
 use http::{Method as Verb, StatusCode};
 use model::Status;
 use prost::Message;
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor,
-    SerializeOptions,
-};
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde_json::{Map, Value as Json};
 
 use crate::{Request, Response, error, grpc::Methods, surface::body_read, template::Template};
@@ -43,21 +40,18 @@ pub(crate) struct Found<'a> {
 }
 
 impl Transcoder {
+    /// Verb, hosts, path and method of every route.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Verb, &'static [&'static str], &Template, &str)> {
+        self.routes.iter().map(|route| (&route.verb, route.hosts, &route.template, route.name.as_str()))
+    }
+
     /// The first route of `verb` and `path` that `serves` (asked with the hosts of a method).
-    pub(crate) fn find(
-        &self,
-        verb: &Verb,
-        path: &str,
-        serves: impl Fn(&[&str]) -> bool,
-    ) -> Option<Found<'_>> {
+    pub(crate) fn find(&self, verb: &Verb, path: &str, serves: impl Fn(&[&str]) -> bool) -> Option<Found<'_>> {
         self.routes.iter().find_map(|route| {
             if route.verb != *verb || !serves(route.hosts) {
                 return None;
             }
-            Some(Found {
-                route,
-                vars: route.template.matches(path)?,
-            })
+            Some(Found { route, vars: route.template.matches(path)? })
         })
     }
 }
@@ -65,37 +59,18 @@ impl Transcoder {
 impl Found<'_> {
     /// Reads the request, calls the method, writes the answer.
     pub(crate) async fn call(self, methods: &Methods, request: Request) -> Response {
-        let asked = match Asked::read(request.uri().query().unwrap_or_default()) {
-            Ok(asked) => asked,
-            Err(status) => return error::rest(&status),
-        };
-        match self.answer(methods, request, &asked).await {
-            Ok(json) => asked.response(json),
-            Err(status) => error::rest(&status),
-        }
+        self.answer(methods, request).await.unwrap_or_else(|status| error::rest(&status))
     }
 
-    async fn answer(
-        self,
-        methods: &Methods,
-        request: Request,
-        asked: &Asked,
-    ) -> Result<Json, Status> {
+    async fn answer(self, methods: &Methods, request: Request) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
+        let admitted = methods.admit(&self.route.name, &parts.headers)?;
+        let asked = &Asked::read(parts.uri.query().unwrap_or_default())?;
         let message = self.message(asked, body_read(body).await?)?;
-        let reply = methods
-            .call(
-                &self.route.name,
-                &parts.headers,
-                message.encode_to_vec().into(),
-            )
-            .await?;
-        let reply =
-            DynamicMessage::decode(self.route.method.output(), reply).map_err(Status::internal)?;
+        let reply = admitted.call(message.encode_to_vec().into()).await?;
+        let reply = DynamicMessage::decode(self.route.method.output(), reply).map_err(Status::internal)?;
         let options = SerializeOptions::new().use_enum_numbers(asked.enum_numbers);
-        reply
-            .serialize_with_options(serde_json::value::Serializer, &options)
-            .map_err(Status::internal)
+        Ok(asked.response(reply.serialize_with_options(serde_json::value::Serializer, &options).map_err(Status::internal)?))
     }
 
     fn message(&self, asked: &Asked, body: Bytes) -> Result<DynamicMessage, Status> {
@@ -118,22 +93,15 @@ impl Found<'_> {
             return Ok(Map::new());
         }
         // What Google does too: a body where none belongs is an error, not a thing to pass over.
-        let not_here = || {
-            Status::invalid("Invalid JSON payload received. A request of this method has no body.")
-        };
-        let value: Json = serde_json::from_slice(body)
-            .map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))?;
+        let not_here = || Status::invalid("Invalid JSON payload received. A request of this method has no body.");
+        let value: Json = serde_json::from_slice(body).map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))?;
         match (self.route.body.as_str(), value) {
             ("", Json::Object(object)) if object.is_empty() => Ok(object),
             ("", _) => Err(not_here()),
             ("*", Json::Object(object)) => Ok(object),
-            ("*", _) => Err(Status::invalid(
-                "Invalid JSON payload received. Root element must be a message.",
-            )),
+            ("*", _) => Err(Status::invalid("Invalid JSON payload received. Root element must be a message.")),
             (field, value) => {
-                let field = input.get_field_by_name(field).ok_or_else(|| {
-                    Status::internal(format!("{} has no field {field}", input.full_name()))
-                })?;
+                let field = input.get_field_by_name(field).ok_or_else(|| Status::internal(format!("{} has no field {field}", input.full_name())))?;
                 Ok(Map::from_iter([(field.json_name().to_owned(), value)]))
             }
         }
@@ -151,22 +119,14 @@ struct Asked {
 impl Asked {
     /// Source: cloud.google.com/apis/docs/system-parameters.
     fn read(query: &str) -> Result<Self, Status> {
-        let mut asked = Self {
-            query: Vec::new(),
-            pretty: true,
-            enum_numbers: false,
-            fields: None,
-        };
+        let mut asked = Self { query: Vec::new(), pretty: true, enum_numbers: false, fields: None };
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match name.as_ref() {
                 "alt" | "$alt" => match value.as_ref() {
                     "json" => {}
                     "json;enum-encoding=int" => asked.enum_numbers = true,
                     other => {
-                        return Err(Status::invalid_field(
-                            name,
-                            format!("{other:?} is not served; use json"),
-                        ));
+                        return Err(Status::invalid_field(name, format!("{other:?} is not served; use json")));
                     }
                 },
                 "prettyPrint" | "$prettyPrint" => asked.pretty = value != "false",
@@ -175,9 +135,8 @@ impl Asked {
                     return Err(Status::invalid_field(name, "JSONP is not served"));
                 }
                 // Keys and quotas are counted nowhere here; tokens are taken from the header alone.
-                "key" | "$key" | "quotaUser" | "$quotaUser" | "userIp" | "access_token"
-                | "$access_token" | "oauth_token" | "uploadType" | "upload_protocol"
-                | "$.xgafv" | "$xgafv" | "$userProject" => {}
+                "key" | "$key" | "quotaUser" | "$quotaUser" | "userIp" | "access_token" | "$access_token" | "oauth_token" | "uploadType"
+                | "upload_protocol" | "$.xgafv" | "$xgafv" | "$userProject" => {}
                 _ => asked.query.push((name.into_owned(), value.into_owned())),
             }
         }
@@ -192,10 +151,7 @@ impl Asked {
             return error::json_response(StatusCode::OK, &json);
         }
         let mut response = Response::new(json.to_string().into());
-        response.headers_mut().insert(
-            http::header::CONTENT_TYPE,
-            http::HeaderValue::from_static("application/json; charset=UTF-8"),
-        );
+        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json; charset=UTF-8"));
         response
     }
 }
@@ -203,8 +159,28 @@ impl Asked {
 /// The descriptors of everything in `proto`, decoded (some milliseconds) when first asked for.
 pub(crate) fn pool() -> &'static DescriptorPool {
     static POOL: std::sync::OnceLock<DescriptorPool> = std::sync::OnceLock::new();
-    POOL.get_or_init(|| {
-        DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET)
-            .expect("the descriptors that the compiler wrote")
-    })
+    POOL.get_or_init(|| DescriptorPool::decode(proto::FILE_DESCRIPTOR_SET).expect("the descriptors that the compiler wrote"))
+}
+
+/// A message as JSON, for surfaces that are not made of protos.
+pub(crate) fn to_json<T: Message + prost::Name>(message: &T) -> Result<Json, Status> {
+    let dynamic = DynamicMessage::decode(descriptor::<T>(), message.encode_to_vec().as_slice()).map_err(Status::internal)?;
+    dynamic.serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new()).map_err(Status::internal)
+}
+
+/// A message of JSON, for surfaces that are not made of protos.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` in Google's words.
+pub(crate) fn from_json<T: Message + prost::Name + Default>(value: Json) -> Result<T, Status> {
+    let descriptor = descriptor::<T>();
+    json::check(&descriptor, &value)?;
+    let dynamic = DynamicMessage::deserialize_with_options(descriptor, value, &DeserializeOptions::new())
+        .map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))?;
+    dynamic.transcode_to().map_err(Status::internal)
+}
+
+/// The descriptor of a message of `proto`.
+pub(crate) fn descriptor<T: prost::Name>() -> MessageDescriptor {
+    pool().get_message_by_name(&T::full_name()).expect("every message of `proto` is in its descriptors")
 }

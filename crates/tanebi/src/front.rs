@@ -12,7 +12,6 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -104,12 +103,18 @@ impl Door {
         MetadataDoor { front: self.front.clone(), identity }
     }
 
-    pub fn limits(&self) -> Limits {
-        self.front.limits.clone()
-    }
-
-    pub fn tls(&self) -> Arc<rustls::ServerConfig> {
-        self.front.tls.clone()
+    /// Serves a stream that something else has accepted, TLS when `is_tls`.
+    pub async fn serve<S>(self, stream: S, is_tls: bool, origin: Origin)
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let limits = self.front.limits;
+        if is_tls {
+            let tls = self.front.tls.clone();
+            listener::serve_tls_connection(stream, tls, origin, Arc::new(self), limits).await;
+        } else {
+            listener::serve_connection(stream, origin, Arc::new(self), limits).await;
+        }
     }
 }
 
@@ -117,6 +122,13 @@ impl Door {
 pub struct MetadataDoor {
     front: Arc<Front>,
     identity: InstanceIdentity,
+}
+
+impl MetadataDoor {
+    pub async fn serve(self, stream: tokio::net::TcpStream, origin: Origin) {
+        let limits = self.front.limits;
+        listener::serve_connection(stream, origin, Arc::new(self), limits).await;
+    }
 }
 
 impl Handler for MetadataDoor {
@@ -180,14 +192,8 @@ impl Door {
         }
         tokio::spawn(async move {
             let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
-            let stream = TokioIo::new(upgraded);
-            let limits = door.front.limits.clone();
-            if port == 80 {
-                listener::serve_connection(stream, Origin::Outside { remote, tls: false }, Arc::new(door), limits).await;
-            } else {
-                let tls = door.front.tls.clone();
-                listener::serve_tls_connection(stream, tls, Origin::Outside { remote, tls: true }, Arc::new(door), limits).await;
-            }
+            let is_tls = port != 80;
+            door.serve(TokioIo::new(upgraded), is_tls, Origin::Outside { remote, tls: is_tls }).await;
         });
         http::Response::new(empty())
     }

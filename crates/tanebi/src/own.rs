@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use model::Status;
 use serde_json::{Value, json};
 use serving::{Request, Response};
@@ -50,9 +50,15 @@ impl Own {
     }
 
     async fn call(&self, request: Request) -> Result<Value, Status> {
-        let (parts, body) = request.into_parts();
-        let body = body.map_err(std::io::Error::other);
-        let bytes = Limited::new(body, BODY_MAX_BYTES).collect().await.map_err(|_| Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes or ended early")))?.to_bytes();
+        let (parts, mut body) = request.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Status::invalid("the body ended early"))?;
+            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if bytes.len() > BODY_MAX_BYTES {
+                return Err(Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes")));
+            }
+        }
         let body: Value = if bytes.is_empty() { json!({}) } else { serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))? };
         match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/_tanebi/v1/server") => Ok(json!({

@@ -14,7 +14,6 @@ use serving::{
     listener::{self, Limits},
 };
 use tokio::{
-    io::unix::AsyncFd,
     net::TcpStream,
     signal::unix::{SignalKind, signal},
 };
@@ -87,6 +86,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             memory_bytes: BUILD_MEMORY_BYTES,
             package_environment: packages.environment,
             catalogue,
+            clock: clock.clone(),
         },
         store.clone(),
         keeper.clone(),
@@ -112,7 +112,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     });
 
     // The door.
-    let limits = Limits::default();
+    let (limits, stop) = (limits(), CancellationToken::new());
     let front = Arc::new(Front {
         hosts,
         serving: serving.clone(),
@@ -130,12 +130,11 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
         authority,
         tls: tls.clone(),
-        limits: limits.clone(),
+        limits,
     });
     let door = Door::new(front);
     assert!(inward.door.set(door.clone()).is_ok(), "the door is set once");
-    let stop = CancellationToken::new();
-    let plain = tokio::spawn(listener::serve(listener, None, Arc::new(door.clone()), limits.clone(), stop.clone()));
+    let plain = tokio::spawn(listener::serve(listener, None, Arc::new(door.clone()), limits, stop.clone()));
     let secure = tokio::spawn(listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone()));
     let keys = tokio::spawn(keys_turn(iam.clone()));
 
@@ -166,6 +165,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     }
 }
 
+/// Each connection is a descriptor, each request one more into an instance: a third of what the process may open.
+fn limits() -> Limits {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
+    let connections_max = usize::try_from(files / 3).unwrap_or(usize::MAX).max(64);
+    // All callers of one machine have one address, so the cap for one is near the whole.
+    Limits { connections_max, connections_per_ip_max: connections_max / 4 * 3, ..Limits::default() }
+}
+
 enum End {
     Asked,
     Broken(String),
@@ -193,18 +200,25 @@ async fn asked_to_stop() -> Result<End> {
     Ok(End::Asked)
 }
 
+/// Waits on a thread of its own: the descriptor becomes readable once, when the keeper ends.
 async fn keeper_gone(keeper: &sandbox::Keeper) {
     // One that cannot be watched is as good as gone.
     let Ok(gone) = keeper.gone() else { return };
-    let Ok(gone) = AsyncFd::new(gone) else { return };
-    let _ = gone.readable().await;
+    let (told, telling) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        while let Err(rustix::io::Errno::INTR) = rustix::event::poll(&mut [rustix::event::PollFd::new(&gone, rustix::event::PollFlags::IN)], None) {}
+        let _ = told.send(());
+    });
+    let _ = telling.await;
 }
 
 async fn keys_turn(iam: iam::Iam) {
     let mut tick = tokio::time::interval(KEYS_TICK);
     loop {
         tick.tick().await;
-        iam.rotate().await;
+        if let Err(error) = iam.rotate().await {
+            tracing::error!(%error, "signing keys could not be turned");
+        }
     }
 }
 
@@ -222,12 +236,9 @@ impl Inward for Within {
     fn serve(&self, owner: Arc<Owner>, stream: TcpStream, port: u16) -> BoxFuture<'static, ()> {
         let Some(door) = self.door.get().cloned() else { return Box::pin(async {}) };
         let origin = Origin::Inside { project: owner.project().to_owned() };
-        let (limits, tls) = (door.limits(), door.tls());
         Box::pin(async move {
-            match port {
-                80 => listener::serve_connection(stream, origin, Arc::new(door), limits).await,
-                443 => listener::serve_tls_connection(stream, tls, origin, Arc::new(door), limits).await,
-                _ => {}
+            if port == 80 || port == 443 {
+                door.serve(stream, port == 443, origin).await;
             }
         })
     }
@@ -235,8 +246,7 @@ impl Inward for Within {
     fn metadata(&self, identity: InstanceIdentity, stream: TcpStream) -> BoxFuture<'static, ()> {
         let Some(door) = self.door.get().cloned() else { return Box::pin(async {}) };
         let origin = Origin::Inside { project: identity.project.clone() };
-        let limits = door.limits();
-        Box::pin(async move { listener::serve_connection(stream, origin, Arc::new(door.metadata(identity)), limits).await })
+        Box::pin(async move { door.metadata(identity).serve(stream, origin).await })
     }
 }
 

@@ -7,7 +7,7 @@ use super::{service::condition_write, template};
 use crate::convert::{int, time};
 
 /// The revision as clients see it.
-pub(super) fn write(revision: &Revision, etag: u64) -> pb::Revision {
+pub(crate) fn write(revision: &Revision, etag: u64) -> pb::Revision {
     let service = revision.service.resource();
     let template = &revision.template;
     let mut container = template::container_write(&template.container);

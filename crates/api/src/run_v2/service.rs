@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     RevisionName, Service, ServiceKey, Status, Timestamp,
-    condition::{self, Condition, State},
+    condition::{Condition, State},
     service::{BuildConfig, Ingress, ServiceScaling, ServiceStatus, TrafficTarget},
 };
 use proto::google::{api::LaunchStage, cloud::run::v2 as pb};
@@ -194,11 +194,6 @@ fn reason_write(reason: &str) -> Option<pb::condition::Reasons> {
     }
     let revision = RevisionReason::from_str_name(&name).map(|r| Reasons::RevisionReason(r as i32));
     CommonReason::from_str_name(&name).map(|r| Reasons::Reason(r as i32)).or(revision)
-}
-
-/// What failed or is not there yet, for an operation's error.
-pub(crate) fn failure(service: &Service) -> Option<&Condition> {
-    condition::find(&service.status.conditions, "Ready").filter(|ready| ready.state == State::False)
 }
 
 fn launch_stage_read(stage: i32) -> Result<Option<&'static str>, Status> {

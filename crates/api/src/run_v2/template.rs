@@ -31,7 +31,10 @@ pub(super) fn annotations_read(field: &str, annotations: impl IntoIterator<Item 
         .into_iter()
         .map(|(key, value)| {
             if is_system(&key) {
-                return Err(Status::invalid_field(format!("{field}[{key}]"), "annotations of the system are not allowed in v2; use the field that has the same meaning"));
+                return Err(Status::invalid_field(
+                    format!("{field}[{key}]"),
+                    "annotations of the system are not allowed in v2; use the field that has the same meaning",
+                ));
             }
             Ok((key, value))
         })
@@ -129,7 +132,9 @@ fn container_one(mut containers: Vec<pb::Container>) -> Result<Container, Status
     match (containers.pop(), containers.is_empty()) {
         (Some(container), true) => container_read(container),
         (None, _) => Err(Status::invalid_field("template.containers", "a container with an image is required")),
-        (Some(_), false) => Err(Status::invalid_field("template.containers", "more than one container is not supported by this server; leave the sidecars out")),
+        (Some(_), false) => {
+            Err(Status::invalid_field("template.containers", "more than one container is not supported by this server; leave the sidecars out"))
+        }
     }
 }
 
@@ -205,11 +210,7 @@ pub(super) fn container_write(container: &Container) -> pb::Container {
         base_image_uri: container.base_image.clone(),
         command: container.command.clone(),
         args: container.args.clone(),
-        env: container
-            .env
-            .iter()
-            .map(|(name, value)| pb::EnvVar { name: name.clone(), values: Some(pb::env_var::Values::Value(value.clone())) })
-            .collect(),
+        env: container.env.iter().map(|(name, value)| pb::EnvVar { name: name.clone(), values: Some(pb::env_var::Values::Value(value.clone())) }).collect(),
         resources,
         ports: ports.into_iter().collect(),
         startup_probe: container.startup_probe.as_ref().map(probe_write),
@@ -247,9 +248,7 @@ fn probe_write(probe: &Probe) -> pb::Probe {
         failure_threshold: int(probe.failure_threshold),
         probe_type: Some(match &probe.check {
             Check::Tcp { port } => ProbeType::TcpSocket(pb::TcpSocketAction { port: i32::from(*port) }),
-            Check::Http { path, port } => {
-                ProbeType::HttpGet(pb::HttpGetAction { path: path.clone(), port: i32::from(*port), ..Default::default() })
-            }
+            Check::Http { path, port } => ProbeType::HttpGet(pb::HttpGetAction { path: path.clone(), port: i32::from(*port), ..Default::default() }),
             Check::Grpc { port, service } => ProbeType::Grpc(pb::GrpcAction { port: i32::from(*port), service: service.clone() }),
         }),
     }
@@ -310,7 +309,10 @@ mod tests {
             "template.containers[0].env[0].value_source",
         );
         check(
-            |t| t.containers[0].resources = Some(pb::ResourceRequirements { limits: [("nvidia.com/gpu".to_owned(), "1".to_owned())].into(), ..Default::default() }),
+            |t| {
+                t.containers[0].resources =
+                    Some(pb::ResourceRequirements { limits: [("nvidia.com/gpu".to_owned(), "1".to_owned())].into(), ..Default::default() })
+            },
             "template.containers[0].resources.limits[nvidia.com/gpu]",
         );
         check(|t| t.containers[0].ports.extend([Default::default(), Default::default()]), "template.containers[0].ports");

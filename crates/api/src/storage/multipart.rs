@@ -4,12 +4,14 @@
 //! LF line ends and a boundary in single quotes, which the body's delimiters do not have. The first delimiter line tells
 //! which one it is, for the whole body: media that ends in CR is not mistaken.
 //!
-//! The media is handed out in pieces; only the metadata part and part headers are held, up to [`HELD_MAX_BYTES`].
+//! The media is handed out in pieces; only the metadata part and part headers are held, up to [`METADATA_MAX_BYTES`].
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// How large the preamble, a part's headers or the metadata may be, in bytes.
-pub(crate) const HELD_MAX_BYTES: usize = 1 << 20;
+/// How large the metadata may be, in bytes.
+const METADATA_MAX_BYTES: usize = 1 << 20;
+/// How large a part's headers may be, in bytes.
+const HEADERS_MAX_BYTES: usize = 8 << 10;
 
 /// What comes out, in this order: `Metadata`, `Media`, any number of `Bytes`, `End`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(crate) enum MultipartError {
     Boundary,
     #[error("the body does not begin with its boundary")]
     Preamble,
-    #[error("a part's headers or the metadata are larger than 1 MiB")]
+    #[error("a part's headers are larger than 8 KiB or the metadata is larger than 1 MiB")]
     TooLarge,
     #[error("a part's headers are malformed")]
     Headers,
@@ -62,6 +64,8 @@ pub(crate) struct Multipart {
     newline: &'static [u8],
     state: State,
     held: BytesMut,
+    /// No delimiter begins in `held` before here: each byte is searched once, however small the pieces are.
+    searched: usize,
 }
 
 impl Multipart {
@@ -70,16 +74,12 @@ impl Multipart {
     pub(crate) fn new(content_type: &str) -> Result<Self, MultipartError> {
         let raw = boundary(content_type).ok_or(MultipartError::Boundary)?;
         let bare = raw.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-        let candidates: Vec<Vec<u8>> = bare
-            .into_iter()
-            .chain([raw])
-            .filter(|boundary| (1..=70).contains(&boundary.len()))
-            .map(|boundary| format!("--{boundary}").into_bytes())
-            .collect();
+        let candidates: Vec<Vec<u8>> =
+            bare.into_iter().chain([raw]).filter(|boundary| (1..=70).contains(&boundary.len())).map(|boundary| format!("--{boundary}").into_bytes()).collect();
         if candidates.is_empty() {
             return Err(MultipartError::Boundary);
         }
-        Ok(Self { candidates, delimiter: Vec::new(), newline: b"", state: State::Preamble, held: BytesMut::new() })
+        Ok(Self { candidates, delimiter: Vec::new(), newline: b"", state: State::Preamble, held: BytesMut::new(), searched: 0 })
     }
 
     /// Takes bytes, gives what they complete.
@@ -90,10 +90,12 @@ impl Multipart {
         self.held.extend_from_slice(bytes);
         let mut events = Vec::new();
         while self.step(&mut events)? {}
-        if !matches!(self.state, State::Media | State::Ended) && self.held.len() > HELD_MAX_BYTES {
-            return Err(MultipartError::TooLarge);
-        }
-        Ok(events)
+        let held_max = match self.state {
+            State::Media | State::Ended => return Ok(events),
+            State::Metadata => METADATA_MAX_BYTES,
+            State::Preamble | State::MetadataHeaders | State::MediaHeaders => HEADERS_MAX_BYTES,
+        };
+        if self.held.len() > held_max { Err(MultipartError::TooLarge) } else { Ok(events) }
     }
 
     /// The body has ended.
@@ -113,13 +115,13 @@ impl Multipart {
                 true
             })),
             State::Metadata => {
-                let Some((at, ended)) = self.delimiter_find() else { return Ok(false) };
-                let Some((end, after)) = ended else { return Ok(false) };
+                let Some((at, Some((end, after)))) = self.delimiter_find() else { return Ok(false) };
                 if end {
                     return Err(MultipartError::OnePart);
                 }
                 events.push(Event::Metadata(self.held.split_to(at).freeze()));
                 self.held.advance(after - at);
+                self.searched = 0;
                 self.state = State::MediaHeaders;
                 Ok(true)
             }
@@ -178,7 +180,9 @@ impl Multipart {
     }
 
     fn media(&mut self, events: &mut Vec<Event>) -> Result<bool, MultipartError> {
-        match self.delimiter_find() {
+        let found = self.delimiter_find();
+        let searched = std::mem::take(&mut self.searched);
+        match found {
             Some((at, Some((end, _)))) => {
                 if at > 0 {
                     events.push(Event::Bytes(self.held.split_to(at).freeze()));
@@ -197,10 +201,9 @@ impl Multipart {
                 }
             }
             None => {
-                // The tail may be the beginning of a delimiter.
-                let sure = self.held.len().saturating_sub(self.delimiter.len() - 1);
-                if sure > 0 {
-                    events.push(Event::Bytes(self.held.split_to(sure).freeze()));
+                // What was not searched may be the beginning of a delimiter.
+                if searched > 0 {
+                    events.push(Event::Bytes(self.held.split_to(searched).freeze()));
                 }
             }
         }
@@ -209,16 +212,20 @@ impl Multipart {
 
     /// The first delimiter: where it begins, and, when the bytes after it have come, whether it is the closing one and where
     /// the next part begins. Text that only begins like a delimiter is passed over.
-    fn delimiter_find(&self) -> Option<(usize, Option<(bool, usize)>)> {
-        let mut from = 0;
+    fn delimiter_find(&mut self) -> Option<(usize, Option<(bool, usize)>)> {
         loop {
-            let at = from + memchr::memmem::find(&self.held[from..], &self.delimiter)?;
+            let from = self.searched;
+            let Some(at) = memchr::memmem::find(&self.held[from..], &self.delimiter).map(|at| from + at) else {
+                self.searched = from.max(self.held.len().saturating_sub(self.delimiter.len() - 1));
+                return None;
+            };
+            self.searched = at;
             let end = at + self.delimiter.len();
             match self.delimiter_end(end) {
                 End::Unknown => return Some((at, None)),
                 End::Closing => return Some((at, Some((true, end + 2)))),
                 End::Next(after) => return Some((at, Some((false, after)))),
-                End::Text => from = at + 1,
+                End::Text => self.searched = at + 1,
             }
         }
     }
@@ -300,9 +307,8 @@ mod tests {
 
     /// As RFC 2387 has it, and Google's client libraries.
     fn rfc(boundary: &str, metadata: &str, media: &[u8]) -> Vec<u8> {
-        let head = format!(
-            "--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: application/zip\r\n\r\n"
-        );
+        let head =
+            format!("--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{metadata}\r\n--{boundary}\r\nContent-Type: application/zip\r\n\r\n");
         [head.as_bytes(), media, format!("\r\n--{boundary}--").as_bytes()].concat()
     }
 
@@ -346,7 +352,8 @@ mod tests {
         check(kind, b"--b\r\n\r\n{}\r\n--b--", MultipartError::OnePart);
         check(kind, b"--b\r\n\r\n{}\r\n--b\r\n\r\nmedia", MultipartError::Truncated);
         check(kind, b"--b\r\n\r\n{}\r\n--b\r\n\r\nmedia\r\n--b\r\n\r\n", MultipartError::ManyParts);
-        check(kind, &[b"--b\r\n\r\n".to_vec(), vec![b'x'; HELD_MAX_BYTES + 1]].concat(), MultipartError::TooLarge);
+        check(kind, &[b"--b\r\n\r\n".to_vec(), vec![b'x'; METADATA_MAX_BYTES + 1]].concat(), MultipartError::TooLarge);
+        check(kind, &[b"--b\r\nx:".to_vec(), vec![b'x'; HEADERS_MAX_BYTES + 1]].concat(), MultipartError::TooLarge);
     }
 
     proptest! {

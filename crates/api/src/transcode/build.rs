@@ -9,36 +9,11 @@ use crate::{grpc::Methods, template::Template};
 
 /// Bindings that Google keeps in each API's service configuration rather than in a proto: method, verb, template, body.
 const MIXINS: &[(&str, &str, &str, &str)] = &[
-    (
-        "google.longrunning.Operations/GetOperation",
-        "GET",
-        "/v2/{name=projects/*/locations/*/operations/*}",
-        "",
-    ),
-    (
-        "google.longrunning.Operations/ListOperations",
-        "GET",
-        "/v2/{name=projects/*/locations/*}/operations",
-        "",
-    ),
-    (
-        "google.longrunning.Operations/WaitOperation",
-        "POST",
-        "/v2/{name=projects/*/locations/*/operations/*}:wait",
-        "*",
-    ),
-    (
-        "google.cloud.location.Locations/ListLocations",
-        "GET",
-        "/v2/{name=projects/*}/locations",
-        "",
-    ),
-    (
-        "google.cloud.location.Locations/GetLocation",
-        "GET",
-        "/v2/{name=projects/*/locations/*}",
-        "",
-    ),
+    ("google.longrunning.Operations/GetOperation", "GET", "/v2/{name=projects/*/locations/*/operations/*}", ""),
+    ("google.longrunning.Operations/ListOperations", "GET", "/v2/{name=projects/*/locations/*}/operations", ""),
+    ("google.longrunning.Operations/WaitOperation", "POST", "/v2/{name=projects/*/locations/*/operations/*}:wait", "*"),
+    ("google.cloud.location.Locations/ListLocations", "GET", "/v2/{name=projects/*}/locations", ""),
+    ("google.cloud.location.Locations/GetLocation", "GET", "/v2/{name=projects/*/locations/*}", ""),
 ];
 
 impl Transcoder {
@@ -47,9 +22,7 @@ impl Transcoder {
     /// # Panics
     /// When a method is not in the protos, a template is malformed, or two methods of one host claim the same path.
     pub(crate) fn new(methods: &Methods) -> Self {
-        let http = pool()
-            .get_extension_by_name("google.api.http")
-            .expect("the protos have google/api/http.proto");
+        let http = pool().get_extension_by_name("google.api.http").expect("the protos have google/api/http.proto");
         let mut routes = Vec::new();
         for registered in methods.iter() {
             let method = descriptor(registered.name);
@@ -63,8 +36,7 @@ impl Transcoder {
                     body: body.to_owned(),
                 });
             };
-            for (_, verb, path, body) in MIXINS.iter().filter(|(name, ..)| *name == registered.name)
-            {
+            for (_, verb, path, body) in MIXINS.iter().filter(|(name, ..)| *name == registered.name) {
                 bind(verb, path, body);
             }
             let options = method.options();
@@ -87,33 +59,19 @@ impl Transcoder {
 
 fn descriptor(name: &str) -> MethodDescriptor {
     let (service, method) = name.split_once('/').expect("a method's name has a slash");
-    let service = pool()
-        .get_service_by_name(service)
-        .unwrap_or_else(|| panic!("the protos have no service {service}"));
-    service
-        .methods()
-        .find(|m| m.name() == method)
-        .unwrap_or_else(|| panic!("the protos have no method {name}"))
+    let service = pool().get_service_by_name(service).unwrap_or_else(|| panic!("the protos have no service {service}"));
+    service.methods().find(|m| m.name() == method).unwrap_or_else(|| panic!("the protos have no method {name}"))
 }
 
 /// Verb, path and body of a rule and of its additional bindings.
 fn bindings(rule: &DynamicMessage) -> Vec<(String, String, String)> {
-    let text = |rule: &DynamicMessage, name: &str| {
-        rule.get_field_by_name(name)
-            .and_then(|v| v.as_str().map(str::to_owned))
-            .unwrap_or_default()
-    };
+    let text = |rule: &DynamicMessage, name: &str| rule.get_field_by_name(name).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
     let one = |rule: &DynamicMessage| {
-        let verb = ["get", "put", "post", "delete", "patch"]
-            .into_iter()
-            .find(|verb| rule.has_field_by_name(verb))?;
+        let verb = ["get", "put", "post", "delete", "patch"].into_iter().find(|verb| rule.has_field_by_name(verb))?;
         Some((verb.to_uppercase(), text(rule, verb), text(rule, "body")))
     };
     let more = rule.get_field_by_name("additional_bindings");
-    let more = more
-        .iter()
-        .flat_map(|list| list.as_list().unwrap_or_default())
-        .filter_map(|rule| one(rule.as_message()?));
+    let more = more.iter().flat_map(|list| list.as_list().unwrap_or_default()).filter_map(|rule| one(rule.as_message()?));
     one(rule).into_iter().chain(more).collect()
 }
 

@@ -51,11 +51,7 @@ impl Fields {
         if let Some(next) = rest.strip_prefix(['/', '.']) {
             *rest = next;
             // `a,a/b` asks for all of `a` already.
-            return if new || !child.0.is_empty() {
-                child.path(rest, depth + 1)
-            } else {
-                Self::default().path(rest, depth + 1)
-            };
+            return if new || !child.0.is_empty() { child.path(rest, depth + 1) } else { Self::default().path(rest, depth + 1) };
         }
         if let Some(next) = rest.strip_prefix('(') {
             *rest = next;
@@ -76,15 +72,8 @@ impl Fields {
             return value;
         }
         match value {
-            Json::Object(object) => Json::Object(
-                object
-                    .into_iter()
-                    .filter_map(|(name, value)| self.part(name, value))
-                    .collect::<Map<_, _>>(),
-            ),
-            Json::Array(list) => {
-                Json::Array(list.into_iter().map(|value| self.apply(value)).collect())
-            }
+            Json::Object(object) => Json::Object(object.into_iter().filter_map(|(name, value)| self.part(name, value)).collect::<Map<_, _>>()),
+            Json::Array(list) => Json::Array(list.into_iter().map(|value| self.apply(value)).collect()),
             value => value,
         }
     }
@@ -104,54 +93,22 @@ mod tests {
     #[test]
     fn masks_select() {
         let value = json!({"name": "s", "uid": "u", "template": {"containers": [{"image": "i", "name": "c"}], "timeout": "3s"}});
-        let check = |mask: &str, expect: Json| {
-            assert_eq!(
-                Fields::parse(mask).unwrap().apply(value.clone()),
-                expect,
-                "{mask}"
-            )
-        };
+        let check = |mask: &str, expect: Json| assert_eq!(Fields::parse(mask).unwrap().apply(value.clone()), expect, "{mask}");
         check("name", json!({"name": "s"}));
         check("name,uid", json!({"name": "s", "uid": "u"}));
         check("template/timeout", json!({"template": {"timeout": "3s"}}));
         check("template.timeout", json!({"template": {"timeout": "3s"}}));
-        check(
-            "template(containers(image),timeout)",
-            json!({"template": {"containers": [{"image": "i"}], "timeout": "3s"}}),
-        );
-        check(
-            "template/containers/name,template/timeout",
-            json!({"template": {"containers": [{"name": "c"}], "timeout": "3s"}}),
-        );
-        check(
-            "template,template/timeout",
-            json!({"template": value["template"]}),
-        );
-        check(
-            "template/timeout,template",
-            json!({"template": value["template"]}),
-        );
-        check(
-            "*/timeout",
-            json!({"name": "s", "uid": "u", "template": {"timeout": "3s"}}),
-        );
+        check("template(containers(image),timeout)", json!({"template": {"containers": [{"image": "i"}], "timeout": "3s"}}));
+        check("template/containers/name,template/timeout", json!({"template": {"containers": [{"name": "c"}], "timeout": "3s"}}));
+        check("template,template/timeout", json!({"template": value["template"]}));
+        check("template/timeout,template", json!({"template": value["template"]}));
+        check("*/timeout", json!({"name": "s", "uid": "u", "template": {"timeout": "3s"}}));
         check("absent", json!({}));
     }
 
     #[test]
     fn what_is_no_mask_is_refused() {
-        for bad in [
-            "",
-            ",",
-            "a,",
-            "a(",
-            "a)",
-            "a(b",
-            "a()",
-            "/a",
-            "a//b",
-            &"a(".repeat(1000),
-        ] {
+        for bad in ["", ",", "a,", "a(", "a)", "a(b", "a()", "/a", "a//b", &"a(".repeat(1000)] {
             assert!(Fields::parse(bad).is_err(), "{bad}");
         }
     }

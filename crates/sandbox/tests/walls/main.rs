@@ -23,7 +23,9 @@ fn main() {
     };
     let root = rustix::process::geteuid().is_root();
     if root {
-        add(as_fork("root", || Suite::new("root", filter.clone()).run(checks)));
+        add(as_fork("root", || {
+            Suite::new("root", filter.clone()).run(checks)
+        }));
         add(as_fork("mutations", || mutations::run(filter.as_deref())));
     }
     add(as_fork("rootless", || {

@@ -14,7 +14,7 @@ pub fn run(filter: Option<&str>) -> (u32, u32) {
 
     /// The layer, and a probe that must turn red without it.
     const LAYERS: [(&str, &str); 11] = [
-        ("capabilities", "capabilities_effective"),
+        ("capabilities", "capabilities_bounding"),
         ("descriptors", "inherited_descriptors"),
         ("environment", "environment_of_the_host"),
         ("hide-processes", "see_init"),
@@ -42,7 +42,12 @@ pub fn run(filter: Option<&str>) -> (u32, u32) {
                 for line in allowed.iter().take(6) {
                     println!("    {line}");
                 }
-                assert!(allowed.iter().any(|line| line.starts_with(&format!("ALLOWED {red}:"))), "{red} is not red: {allowed:#?}");
+                assert!(
+                    allowed
+                        .iter()
+                        .any(|line| line.starts_with(&format!("ALLOWED {red}:"))),
+                    "{red} is not red: {allowed:#?}"
+                );
             });
             let ended = suite.run(|_| {});
             counted.0 += ended.0;

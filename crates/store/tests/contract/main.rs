@@ -1,13 +1,15 @@
 //! What every back end of the store must do, seen through the public interface only.
 //!
-//! `files` is about blobs and layers, `crash` kills a process that commits, `full` fills its disk; `damage` flips bits and knows the embedded back end's files.
+//! `files` is about blobs and layers, `crash` kills a process that commits, `full` fills its disk, `refused`
+//! makes its writes fail; `damage` flips bits and knows the embedded back end's files.
 
 mod crash;
 mod damage;
 mod files;
 mod full;
+mod refused;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use store::{CommitError, Error, Event, Expect, Record, Store, Watch, Write};
 use tempfile::TempDir;
