@@ -34,24 +34,6 @@ pub(crate) fn rest(status: &Status) -> Response {
     json_response(http_status(status.code), &json!({ "error": frame(status) }))
 }
 
-/// As [`rest`], with the list `errors` that the older JSON APIs (storage, oauth2) have beside it.
-pub(crate) fn rest_legacy(status: &Status) -> Response {
-    log(status);
-    let reason = match status.code {
-        Code::InvalidArgument | Code::OutOfRange => "invalid",
-        Code::FailedPrecondition => "conditionNotMet",
-        Code::Unauthenticated => "required",
-        Code::PermissionDenied => "forbidden",
-        Code::NotFound => "notFound",
-        Code::AlreadyExists | Code::Aborted => "conflict",
-        Code::ResourceExhausted => "rateLimitExceeded",
-        _ => "backendError",
-    };
-    let mut error = frame(status);
-    error["errors"] = json!([{ "message": status.outer, "domain": "global", "reason": reason }]);
-    json_response(http_status(status.code), &json!({ "error": error }))
-}
-
 /// The status of a gRPC call, with `google.rpc.BadRequest` for the fields at fault.
 pub(crate) fn grpc(status: &Status) -> tonic::Status {
     log(status);
@@ -73,9 +55,22 @@ pub(crate) fn rpc_status(status: &Status) -> rpc::Status {
     rpc::Status { code: status.code as i32, message: status.outer.clone(), details }
 }
 
+/// Parts of Cloud Run that clients ask for and that are not served, by the word in the path.
+const MISSING: [(&str, &str); 7] = [
+    ("/jobs", "Cloud Run jobs are"),
+    ("/executions", "executions of Cloud Run jobs are"),
+    ("/tasks", "tasks of Cloud Run jobs are"),
+    ("/workerPools", "Cloud Run worker pools are"),
+    ("/workerpools", "Cloud Run worker pools are"),
+    ("/domainmappings", "domain mappings are"),
+    ("/instances", "Cloud Run instances are"),
+];
+
 /// A 404 for a path that no method has. Google's front answers it with a page; clients of ours read JSON.
 pub(crate) fn no_method(method: &http::Method, host: &str, path: &str) -> Status {
-    Status::not_found(format!("Method not found: {method} {path} is not served for {host} by this server."))
+    let missing = MISSING.iter().find(|(word, _)| host.ends_with("run.googleapis.com") && path.contains(word));
+    let why = missing.map_or_else(String::new, |(_, what)| format!(" {what} not served by this server."));
+    Status::not_found(format!("Method not found: {method} {path} is not served on {host}.{why}"))
 }
 
 /// A JSON answer, printed as Google prints it.

@@ -3,14 +3,14 @@
 //! A host of Google's reaches only the APIs that live there. Any other host is this server addressed directly: all APIs
 //! answer, by path alone. A region in front of the host (`asia-northeast1-run.googleapis.com`) is the request's region.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use http::Method;
 use model::{Region, Status};
 use tower::ServiceExt;
 
 use crate::{
-    Deps, MetadataIdentity, Request, Response,
+    Deps, MetadataIdentity, Request, Response, Served,
     app::App,
     artifact_registry,
     caller::caller_check,
@@ -29,7 +29,7 @@ pub(crate) struct Front {
     surfaces: Vec<Surface>,
     /// Surface and row, those tried first first.
     order: Vec<(usize, usize)>,
-    methods: Arc<Methods>,
+    methods: Methods,
     /// Made when the first REST call of a method of a proto arrives: it wants the descriptors.
     transcoder: OnceLock<Transcoder>,
 }
@@ -61,7 +61,7 @@ impl Front {
     pub(crate) fn new(deps: Deps) -> Self {
         let app = App::new(deps.clone());
         let surfaces = surfaces(&app);
-        let methods = Arc::new(Methods::new(deps.clone(), methods(&app)));
+        let methods = Methods::new(deps.clone(), methods(&app));
         if let Some(twice) = ambiguity(&surfaces) {
             panic!("two methods claim {twice}");
         }
@@ -72,15 +72,14 @@ impl Front {
 
     pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {
         if grpc::is_grpc(request.headers()) {
-            return self.methods.clone().serve(request).await;
+            return self.methods.serve(request).await;
         }
         let host = Host::parse(host);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         if let Some((surface, row, vars)) = self.find(&host, &method, &path) {
             return self.endpoint(&host, surface, row, vars, request).await;
         }
-        let transcoder = self.transcoder.get_or_init(|| Transcoder::new(&self.methods));
-        match transcoder.find(&method, &path, |hosts| host.serves(hosts)) {
+        match self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
             Some(found) => found.call(&self.methods, request).await,
             None => error::rest(&error::no_method(&method, &host.name, &path)),
         }
@@ -88,6 +87,32 @@ impl Front {
 
     pub(crate) async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
         metadata::answer(&self.deps, &identity, &request)
+    }
+
+    fn transcoder(&self) -> &Transcoder {
+        self.transcoder.get_or_init(|| Transcoder::new(&self.methods))
+    }
+
+    /// Everything that is served over REST.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        let endpoints = self.surfaces.iter().flat_map(|surface| {
+            surface.rows.iter().map(|row| Served {
+                api: surface.name.to_owned(),
+                verb: row.verb.clone(),
+                host: surface.hosts[0],
+                path: row.template.to_string(),
+                needs: row.need.into(),
+            })
+        });
+        let needs: std::collections::HashMap<_, _> = self.methods.iter().map(|method| (method.name, method.need)).collect();
+        let methods = self.transcoder().iter().map(|(verb, hosts, template, name)| Served {
+            api: name.to_owned(),
+            verb: verb.clone(),
+            host: hosts[0],
+            path: template.to_string(),
+            needs: needs[name].into(),
+        });
+        endpoints.chain(methods).collect()
     }
 
     fn find(&self, host: &Host, method: &Method, path: &str) -> Option<(usize, usize, Vars)> {

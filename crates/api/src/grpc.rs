@@ -52,8 +52,8 @@ impl Context {
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
-/// From the caller's headers and the encoded request to the encoded reply.
-type Call = Box<dyn Fn(Deps, Option<Identity>, Bytes) -> Answer + Send + Sync>;
+/// From the caller and the encoded request to the encoded reply.
+type Call = Box<dyn Fn(Deps, Identity, Bytes) -> Answer + Send + Sync>;
 
 /// One method.
 pub(crate) struct Method {
@@ -108,7 +108,6 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
             let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
             Box::pin(async move {
                 let request = Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))?;
-                let who = who.ok_or_else(Status::unauthenticated)?;
                 let written = resource(&request);
                 let mut vars = permission::name_read(pattern, &written)
                     .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
@@ -139,6 +138,20 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
     }
 }
 
+/// A call whose caller is known.
+pub(crate) struct Admitted {
+    deps: Deps,
+    method: Arc<Method>,
+    who: Identity,
+}
+
+impl Admitted {
+    /// Calls the method with an encoded request.
+    pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
+        (self.method.call)(self.deps, self.who, request).await
+    }
+}
+
 impl Methods {
     /// # Panics
     /// When a method is registered twice.
@@ -156,27 +169,32 @@ impl Methods {
         self.by_name.values().map(Arc::as_ref)
     }
 
-    /// Calls a method with an encoded request.
-    pub(crate) async fn call(&self, name: &str, headers: &HeaderMap, request: Bytes) -> Result<Bytes, Status> {
+    /// The method of a name, and who calls it.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` for a name that is not registered; `UNAUTHENTICATED` without good credentials, before anything of the request is read.
+    pub(crate) fn admit(&self, name: &str, headers: &HeaderMap) -> Result<Admitted, Status> {
         let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
-        let who = caller_check(&self.deps.iam, headers)?;
-        (method.call)(self.deps.clone(), who, request).await
+        let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
+        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who })
     }
 
     /// A gRPC call. The status is in the trailers.
-    pub(crate) async fn serve(self: Arc<Self>, request: Request) -> Response {
+    pub(crate) async fn serve(&self, request: Request) -> Response {
         let name = request.uri().path().trim_start_matches('/').to_owned();
         if request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-")) {
             return tonic::Status::unimplemented("gRPC-Web is not served; use gRPC or REST").into_http();
         }
-        let headers = request.headers().clone();
+        let admitted = match self.admit(&name, request.headers()) {
+            Ok(admitted) => admitted,
+            Err(status) => return error::grpc(&status).into_http(),
+        };
+        let mut admitted = Some(admitted);
         let unary = tower::service_fn(move |request: tonic::Request<Bytes>| {
-            let (methods, name, headers) = (self.clone(), name.clone(), headers.clone());
+            let admitted = admitted.take();
             async move {
-                match methods.call(&name, &headers, request.into_inner()).await {
-                    Ok(reply) => Ok(tonic::Response::new(reply)),
-                    Err(status) => Err(error::grpc(&status)),
-                }
+                let admitted = admitted.ok_or_else(|| tonic::Status::internal("a unary call has one request"))?;
+                admitted.call(request.into_inner()).await.map(tonic::Response::new).map_err(|status| error::grpc(&status))
             }
         });
         tonic::server::Grpc::new(Encoded).apply_max_message_size_config(Some(BODY_MAX_BYTES), None).unary(unary, request).await.map(axum::body::Body::new)

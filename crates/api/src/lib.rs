@@ -92,10 +92,39 @@ impl Api {
         self.0.handle(host, request).await
     }
 
+    /// Every REST method that is served, with what it needs: for documents, and for the test that calls each without it.
+    pub fn served(&self) -> Vec<Served> {
+        self.0.served()
+    }
+
     /// The metadata server of one identity.
     pub async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
         self.0.metadata(identity, request).await
     }
+}
+
+/// One REST method.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The API, or the method's name in its proto.
+    pub api: String,
+    pub verb: http::Method,
+    /// The first of its hosts.
+    pub host: &'static str,
+    /// `*` for a part of any value, `**` for several.
+    pub path: String,
+    pub needs: Needs,
+}
+
+/// What a method asks of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Not even credentials.
+    Nothing,
+    /// Good credentials of anyone.
+    Credentials,
+    /// This permission on the resource that the request names.
+    Permission(&'static str),
 }
 
 /// Whose metadata server it is.

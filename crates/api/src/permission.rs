@@ -32,6 +32,16 @@ pub(crate) enum Need {
     },
 }
 
+impl From<Need> for crate::Needs {
+    fn from(need: Need) -> Self {
+        match need {
+            Need::Public => Self::Nothing,
+            Need::SignedIn => Self::Credentials,
+            Need::Inside { permission } | Need::On { permission, .. } => Self::Permission(permission),
+        }
+    }
+}
+
 /// Short for [`Need::On`].
 pub(crate) const fn on(permission: &'static str, resource: &'static str) -> Need {
     Need::On { permission, resource }

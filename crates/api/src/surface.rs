@@ -30,7 +30,7 @@ pub(crate) struct Surface {
     pub rows: Vec<Row>,
     /// Receives what passed, with [`Passed`] and (unless public) [`iam::Identity`] as extensions.
     pub router: Router,
-    /// How errors of the front are written: [`error::rest`] or [`error::rest_legacy`].
+    /// How errors are written, also those of the front: [`error::rest`], or an older API's own way.
     pub error: fn(&Status) -> Response,
 }
 

@@ -40,6 +40,11 @@ pub(crate) struct Found<'a> {
 }
 
 impl Transcoder {
+    /// Verb, hosts, path and method of every route.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Verb, &'static [&'static str], &Template, &str)> {
+        self.routes.iter().map(|route| (&route.verb, route.hosts, &route.template, route.name.as_str()))
+    }
+
     /// The first route of `verb` and `path` that `serves` (asked with the hosts of a method).
     pub(crate) fn find(&self, verb: &Verb, path: &str, serves: impl Fn(&[&str]) -> bool) -> Option<Found<'_>> {
         self.routes.iter().find_map(|route| {
@@ -54,23 +59,18 @@ impl Transcoder {
 impl Found<'_> {
     /// Reads the request, calls the method, writes the answer.
     pub(crate) async fn call(self, methods: &Methods, request: Request) -> Response {
-        let asked = match Asked::read(request.uri().query().unwrap_or_default()) {
-            Ok(asked) => asked,
-            Err(status) => return error::rest(&status),
-        };
-        match self.answer(methods, request, &asked).await {
-            Ok(json) => asked.response(json),
-            Err(status) => error::rest(&status),
-        }
+        self.answer(methods, request).await.unwrap_or_else(|status| error::rest(&status))
     }
 
-    async fn answer(self, methods: &Methods, request: Request, asked: &Asked) -> Result<Json, Status> {
+    async fn answer(self, methods: &Methods, request: Request) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
+        let admitted = methods.admit(&self.route.name, &parts.headers)?;
+        let asked = &Asked::read(parts.uri.query().unwrap_or_default())?;
         let message = self.message(asked, body_read(body).await?)?;
-        let reply = methods.call(&self.route.name, &parts.headers, message.encode_to_vec().into()).await?;
+        let reply = admitted.call(message.encode_to_vec().into()).await?;
         let reply = DynamicMessage::decode(self.route.method.output(), reply).map_err(Status::internal)?;
         let options = SerializeOptions::new().use_enum_numbers(asked.enum_numbers);
-        reply.serialize_with_options(serde_json::value::Serializer, &options).map_err(Status::internal)
+        Ok(asked.response(reply.serialize_with_options(serde_json::value::Serializer, &options).map_err(Status::internal)?))
     }
 
     fn message(&self, asked: &Asked, body: Bytes) -> Result<DynamicMessage, Status> {
