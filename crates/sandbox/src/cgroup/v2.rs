@@ -18,7 +18,8 @@ use crate::{
     spec::{Limits, Usage},
 };
 
-const DELEGATE: &str = "give it a cgroup of its own: systemd-run --user --scope -p Delegate=yes tanebi serve";
+const DELEGATE: &str =
+    "give it a cgroup of its own: systemd-run --user --scope -p Delegate=yes tanebi serve";
 pub(super) const LEAF_END: &str = "-daemon";
 
 /// The controllers that a group is given from above.
@@ -43,22 +44,38 @@ impl Subtree {
         let parent = parent_of(own);
         let folder = parent.join(name);
         if let Err(failure) = folder_make(&folder) {
-            missing.push(format!("limits of memory, cpu and processes: {}; {DELEGATE}", failure.line()));
+            missing.push(format!(
+                "limits of memory, cpu and processes: {}; {DELEGATE}",
+                failure.line()
+            ));
             return None;
         }
-        let mut subtree = Self { parent, folder, leaf: None, handed_down: Vec::new() };
+        let mut subtree = Self {
+            parent,
+            folder,
+            leaf: None,
+            handed_down: Vec::new(),
+        };
         // Only the root has no type.
         if subtree.parent.join("cgroup.type").exists()
             && let Err(failure) = subtree.move_out(name, daemon)
         {
-            missing.push(format!("limits of memory, cpu and processes: {}; {DELEGATE}", failure.line()));
+            missing.push(format!(
+                "limits of memory, cpu and processes: {}; {DELEGATE}",
+                failure.line()
+            ));
         }
         for controller in ["memory", "cpu", "pids"] {
             let word = format!("+{controller}");
-            let handed = [&subtree.parent, &subtree.folder].iter().try_for_each(|group| write(&group.join("cgroup.subtree_control"), &word));
+            let handed = [&subtree.parent, &subtree.folder]
+                .iter()
+                .try_for_each(|group| write(&group.join("cgroup.subtree_control"), &word));
             match handed {
                 Ok(()) => subtree.handed_down.push(controller),
-                Err(failure) => missing.push(format!("the limit of {controller}: {}; {DELEGATE}", failure.line())),
+                Err(failure) => missing.push(format!(
+                    "the limit of {controller}: {}; {DELEGATE}",
+                    failure.line()
+                )),
             }
         }
         Some(subtree)
@@ -69,13 +86,21 @@ impl Subtree {
         folder_make(&leaf)?;
         self.leaf = Some(leaf.clone());
         for pid in [daemon, getpid()] {
-            write(&leaf.join("cgroup.procs"), &pid.as_raw_nonzero().to_string())?;
+            write(
+                &leaf.join("cgroup.procs"),
+                &pid.as_raw_nonzero().to_string(),
+            )?;
         }
         Ok(())
     }
 
     pub fn group(&self, name: &str) -> Group {
-        Group { folder: self.folder.join(name), memory: self.has("memory"), cpu: self.has("cpu"), pids: self.has("pids") }
+        Group {
+            folder: self.folder.join(name),
+            memory: self.has("memory"),
+            cpu: self.has("cpu"),
+            pids: self.has("pids"),
+        }
     }
 
     fn has(&self, controller: &str) -> bool {
@@ -84,14 +109,23 @@ impl Subtree {
 
     pub fn given(&self) -> Given {
         // The freezer is no controller but part of every group, since Linux 5.2.
-        Given { version: 2, memory: self.has("memory"), cpu: self.has("cpu"), pids: self.has("pids"), freezer: true }
+        Given {
+            version: 2,
+            memory: self.has("memory"),
+            cpu: self.has("cpu"),
+            pids: self.has("pids"),
+            freezer: true,
+        }
     }
 
     /// Takes the controllers back and returns to the parent, so that the leaf can go when the daemon has ended.
     pub fn leave(&self) {
         let _ = folder_remove(&self.folder);
         for controller in &self.handed_down {
-            let _ = write(&self.parent.join("cgroup.subtree_control"), &format!("-{controller}"));
+            let _ = write(
+                &self.parent.join("cgroup.subtree_control"),
+                &format!("-{controller}"),
+            );
         }
         if self.leaf.is_some() {
             let _ = write(&self.parent.join("cgroup.procs"), "0");
@@ -99,7 +133,11 @@ impl Subtree {
     }
 
     pub fn folders(&self) -> Vec<PathBuf> {
-        [Some(&self.folder), self.leaf.as_ref()].into_iter().flatten().cloned().collect()
+        [Some(&self.folder), self.leaf.as_ref()]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect()
     }
 }
 
@@ -123,7 +161,10 @@ impl Group {
     pub fn make(&self, limits: &Limits) -> Result<(), Failure> {
         folder_make(&self.folder)?;
         if self.memory {
-            write(&self.folder.join("memory.max"), &limits.memory_bytes.to_string())?;
+            write(
+                &self.folder.join("memory.max"),
+                &limits.memory_bytes.to_string(),
+            )?;
             let swap = self.folder.join("memory.swap.max");
             if swap.exists() {
                 write(&swap, "0")?;
@@ -133,7 +174,10 @@ impl Group {
         }
         if self.pids {
             // Init is one more, and so is the starter for a moment.
-            write(&self.folder.join("pids.max"), &(limits.pids + 2).to_string())?;
+            write(
+                &self.folder.join("pids.max"),
+                &(limits.pids + 2).to_string(),
+            )?;
         }
         Ok(())
     }
@@ -142,13 +186,22 @@ impl Group {
         if !self.cpu {
             return Ok(());
         }
-        write(&self.folder.join("cpu.max"), &format!("{quota_us} {period_us}"))
+        write(
+            &self.folder.join("cpu.max"),
+            &format!("{quota_us} {period_us}"),
+        )
     }
 
     pub fn usage(&self) -> Result<Usage, Failure> {
         // Time is counted in every group, controller or not.
         let stat = read(&self.folder.join("cpu.stat"))?;
-        let optional = |given: bool, file: &str| if given { number(&self.folder.join(file)) } else { Ok(0) };
+        let optional = |given: bool, file: &str| {
+            if given {
+                number(&self.folder.join(file))
+            } else {
+                Ok(0)
+            }
+        };
         Ok(Usage {
             cpu: Duration::from_micros(field(&stat, "usage_usec").unwrap_or(0)),
             memory_bytes: optional(self.memory, "memory.current")?,
@@ -167,7 +220,10 @@ impl Group {
     }
 
     pub fn freeze(&self, frozen: bool) -> Result<(), Failure> {
-        write(&self.folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+        write(
+            &self.folder.join("cgroup.freeze"),
+            if frozen { "1" } else { "0" },
+        )
     }
 
     pub fn is_frozen(&self) -> Result<bool, Failure> {
