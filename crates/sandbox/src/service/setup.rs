@@ -32,7 +32,7 @@ use crate::{
     keeper::KeeperConfig,
     mutation::{Layer, without},
     privilege,
-    seccomp::Filters,
+    seccomp::Filter,
     slot::Slots,
 };
 
@@ -124,12 +124,7 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
             .iter()
             .map(|folder| real_path(folder))
             .collect(),
-        filters: Filters::compile().map_err(|error| {
-            Failure::new(
-                format!("compile the system call filters: {error}"),
-                rustix::io::Errno::INVAL,
-            )
-        })?,
+        filter: Filter::compile(),
         groups,
         slots: slots(root),
         root,
