@@ -1,1 +1,15 @@
-fn main(){}
+//! End to end: the built program, used as a user uses it.
+
+mod cli;
+mod faults;
+mod gcloud;
+mod hostile;
+mod seed;
+mod serving;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let tests: Vec<_> = [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), hostile::tests(), faults::tests()].into_iter().flatten().collect();
+    e2e::runner::run(&tests)
+}

@@ -1,15 +1,38 @@
 //! From source to image.
 //!
 //! **Invariant:** user code and package managers run only inside a sandbox.
+//!
+//! The way of a build: `archive` (unpack) -> `variables`, `python` (decide) -> `uv`, `dependencies` (install, or know) ->
+//! `code` (compile) -> `image` (keep the manifest). `builder` is that story; `step` runs each command in its sandbox.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use model::image::{Image, ImageDigest};
 
-/// Builds functions. Clones share queue and caches: one build a core at a time, the rest in order.
-#[derive(Clone)]
-pub struct Builder {}
+pub mod archive;
+mod builder;
+mod cache;
+pub mod catalogue;
+mod code;
+mod dependencies;
+mod environment;
+mod failure;
+mod image;
+mod log;
+mod python;
+mod record;
+mod requirements;
+mod step;
+mod tree;
+mod uv;
+mod variables;
+mod work;
 
+pub use builder::Builder;
+pub use catalogue::Catalogue;
+pub use image::image_get;
+
+/// What builds need.
 pub struct Config {
     /// Folder for caches and work in progress; sandboxes write below it, so it is one of the keeper's `writable_under`.
     pub dir: PathBuf,
@@ -17,20 +40,27 @@ pub struct Config {
     pub ca_bundle: Vec<u8>,
     /// The network of build steps.
     pub egress: Arc<dyn BuildEgress>,
-    /// The wall time of a build.
+    /// The wall time of a build, from when it leaves the queue.
     pub timeout: std::time::Duration,
     /// Bytes of memory of a build's sandbox.
     pub memory_bytes: u64,
     /// What the host's own package-manager configuration says (index URLs, proxies), read by the binary and passed in. Variable, value.
     pub package_environment: Vec<(String, String)>,
+    /// The interpreters of this host, found before privileges were dropped.
+    pub catalogue: Catalogue,
+    /// Says when dependencies were installed.
+    pub clock: Arc<dyn model::Clock>,
 }
 
 /// Takes the network ends of a build's sandbox and serves them (DNS, outbound to registries only) until the sandbox ends.
 pub trait BuildEgress: Send + Sync + 'static {
+    /// Takes `outbound`, `dns_udp` and `dns_tcp`. Called on a thread of the async runtime: must not block.
     fn serve(&self, sandbox: &mut sandbox::Sandbox);
 }
 
+/// What to build.
 pub struct Request {
+    /// Names the build in the folder of work in progress and in its sandboxes.
     pub id: String,
     /// Blob with the archive (zip or tar.gz).
     pub archive: String,
@@ -38,57 +68,43 @@ pub struct Request {
     pub base_image: String,
     /// Empty: not a function.
     pub function_target: String,
+    /// Build environment variables. Google's are honoured or refused.
     pub env: BTreeMap<String, String>,
 }
 
 /// A line of the build's log.
 pub type LogLine = String;
 
+/// What a build made.
 #[derive(Clone, Debug)]
 pub struct Built {
+    /// Names the manifest.
     pub digest: ImageDigest,
+    /// The manifest.
     pub image: Image,
 }
 
+/// Why a build made nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The source or its dependencies are at fault; the text says what to do.
+    /// The source or its dependencies are at fault; the text says what to do. Its first line is the cause.
     #[error("{0}")]
     User(String),
+    /// It took longer than this.
     #[error("the build took longer than {0:?}")]
     Timeout(std::time::Duration),
+    /// This host is at fault; for our log.
     #[error("{0}")]
     Internal(String),
 }
 
-impl Builder {
-    pub fn new(config: Config, store: store::Store, keeper: Arc<sandbox::Keeper>) -> Result<Self, Error> {
-        todo!()
-    }
-    /// Runs to the end; `log` gets each line as it comes.
-    pub async fn build(&self, request: Request, log: Arc<dyn Fn(LogLine) + Send + Sync>) -> Result<Built, Error> {
-        todo!()
-    }
-    /// Base image names that can be built on now, with their interpreters' versions and paths.
-    pub fn runtimes(&self) -> Vec<Runtime> {
-        todo!()
-    }
-    /// The full URI by which gcloud shows a base image: `REGION-docker.pkg.dev/serverless-runtimes/google-22/runtimes/python312`.
-    /// # Errors
-    /// `Error::User` for a name that is no base image or not on this host.
-    pub fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, Error> {
-        todo!()
-    }
-}
-
-/// The manifest behind a digest, if this store has it.
-pub fn image_get(store: &store::Store, digest: &ImageDigest) -> Result<Option<Image>, store::Error> {
-    todo!()
-}
-
-#[derive(Clone, Debug)]
+/// A base image that can be built on now.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
+    /// `python312`.
     pub id: String,
+    /// `3.12.1`.
     pub version: String,
+    /// The interpreter's file.
     pub interpreter: PathBuf,
 }

@@ -1,21 +1,51 @@
 //! What owners ask for, made true.
 //!
 //! **Invariant:** loops take no input but the store; doing it twice equals doing it once; knows no wire format.
+//!
+//! Two halves. The nouns (`service`, `revision`, `build`, `bucket`...) hold the rules: they check a wish, store it as an intent
+//! and return. `reconcile` holds the loops that read intents and make them true. A call that was answered is on disk; what
+//! was still to be done when the process died is done after the next start.
 
-use std::sync::Arc;
+mod bucket;
+mod build;
+mod image;
+mod object;
+mod operation;
+mod project;
+mod reconcile;
+mod records;
+mod repository;
+mod revision;
+mod seam;
+mod service;
+mod template;
+#[cfg(test)]
+mod tests;
+mod traffic;
 
-use model::{
-    Clock, ProjectId, ProjectNumber, Region, Revision, RevisionName, Service, ServiceKey, Status,
-    build::{Build, StorageSource},
-    operation::Operation,
-    storage::{Bucket, Object},
-};
+use std::sync::{Arc, atomic::AtomicI64};
 
-/// The control plane. Clones share it.
+use model::{Clock, ProjectId, Region, Status};
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::JoinHandle};
+
+pub use build::BuildRequest;
+pub use object::{Preconditions, is_precondition};
+pub use project::{Project, project_ensure};
+pub use repository::Repository;
+
+/// The control plane. Clones share it; when the last one is dropped, its loops end where they are.
 #[derive(Clone)]
-pub struct Control {}
+pub struct Control {
+    context: Arc<Context>,
+    loops: Arc<Loops>,
+    config: Arc<Config>,
+    serving: Option<serving::Serving>,
+}
 
+/// What a client means who names no project or region.
 pub struct Config {
+    /// Made at the start when it is not there.
     pub default_project: ProjectId,
     pub default_region: Region,
 }
@@ -27,185 +57,142 @@ pub struct Versioned<T> {
     pub revision: u64,
 }
 
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Project {
-    pub id: ProjectId,
-    pub number: ProjectNumber,
-    pub name: String,
-    pub created: model::Timestamp,
+/// What the rules and the loops work with.
+pub(crate) struct Context {
+    clock: Arc<dyn Clock>,
+    store: store::Store,
+    images: Arc<dyn seam::Images>,
+    starter: Arc<dyn seam::Starter>,
+    accounts: Arc<dyn seam::Accounts>,
+    log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
+    /// The last instant, in microseconds, that was given to a bucket or an object.
+    instant_last: AtomicI64,
+    /// Held for reading while an object is written, for writing while a bucket is deleted: no object lands in a bucket that goes.
+    objects: tokio::sync::RwLock<()>,
 }
 
-/// An Artifact Registry repository: a name only; images are in the store.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Repository {
-    pub project: ProjectId,
-    pub region: Region,
-    pub id: String,
-    pub format: String,
-    pub description: String,
-    pub created: model::Timestamp,
-    pub updated: model::Timestamp,
+/// The running reconcilers; they end when `stop` says so or is dropped.
+struct Loops {
+    stop: watch::Sender<bool>,
+    /// The first loop that ended without being told to.
+    failed: Arc<watch::Sender<Option<&'static str>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-pub struct BuildRequest {
-    pub project: ProjectId,
-    pub region: Region,
-    pub source: StorageSource,
-    pub image_uri: String,
-    pub base_image: String,
-    pub function_target: String,
-    pub enable_automatic_updates: bool,
-    pub env: std::collections::BTreeMap<String, String>,
-    pub tags: Vec<String>,
-    pub service_account: String,
+impl Loops {
+    fn new() -> Self {
+        Self { stop: watch::Sender::new(false), failed: Arc::new(watch::Sender::new(None)), tasks: Mutex::default() }
+    }
+
+    fn spawn<R: reconcile::Reconciler>(&self, reconciler: R, store: &store::Store) {
+        let stop = self.stop.subscribe();
+        // Dropped at the end of the loop, by a panic too.
+        let ended = Ended { name: R::NAME, stop: stop.clone(), failed: self.failed.clone() };
+        let run = reconcile::run(Arc::new(reconciler), store.clone(), stop);
+        self.tasks.lock().push(tokio::spawn(async move {
+            let _ended = ended;
+            run.await;
+        }));
+    }
 }
 
-/// Preconditions of an object write or read (ifGenerationMatch and friends); 0 in `generation_match` means "must not exist".
-#[derive(Clone, Debug, Default)]
-pub struct Preconditions {
-    pub generation_match: Option<i64>,
-    pub generation_not_match: Option<i64>,
-    pub metageneration_match: Option<i64>,
-    pub metageneration_not_match: Option<i64>,
+/// Says that a loop ended, unless it was told to.
+struct Ended {
+    name: &'static str,
+    stop: watch::Receiver<bool>,
+    failed: Arc<watch::Sender<Option<&'static str>>>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let is_meant = *self.stop.borrow() || self.stop.has_changed().is_err();
+        if !is_meant {
+            self.failed.send_if_modified(|failed| failed.replace(failed.unwrap_or(self.name)).is_none());
+        }
+    }
 }
 
 impl Control {
+    /// Makes the default project when it is not there, and starts the loops; what an earlier process left undone goes on.
+    ///
+    /// Call inside a tokio runtime.
+    /// # Errors
+    /// `INTERNAL` when the store fails.
     pub async fn start(
         config: Config,
         clock: Arc<dyn Clock>,
         store: store::Store,
         iam: iam::Iam,
         telemetry: telemetry::Telemetry,
-        builder: build::Builder,
+        builder: ::build::Builder,
         serving: serving::Serving,
     ) -> Result<Self, Status> {
-        todo!()
+        let context = Context {
+            images: Arc::new(seam::Builder { builder, store: store.clone() }),
+            starter: Arc::new(serving.clone()),
+            accounts: Arc::new(iam),
+            log: Box::new(move |entry| telemetry.log(entry)),
+            instant_last: AtomicI64::new(clock.now().as_microsecond()),
+            objects: tokio::sync::RwLock::default(),
+            clock,
+            store,
+        };
+        Self::start_with(config, context, Some(serving)).await
     }
 
-    // --- projects -----------------------------------------------------------------------------------------------
-    pub fn project_get(&self, id_or_number: &str) -> Result<Project, Status> {
-        todo!()
-    }
-    pub fn project_list(&self) -> Result<Vec<Project>, Status> {
-        todo!()
-    }
-
-    // --- services (permission checks are the api's; actAs on the service account is checked here) -----------------
-    pub fn service_get(&self, key: &ServiceKey) -> Result<Versioned<Service>, Status> {
-        todo!()
-    }
-    /// `region` `None` is the wildcard `-`. After `after` (a key), at most `limit`.
-    pub fn service_list(&self, project: &ProjectId, region: Option<&Region>, after: Option<&str>, limit: usize) -> Result<Vec<Versioned<Service>>, Status> {
-        todo!()
-    }
-    /// Checks (names, limits, image, traffic) and stores the intent; reconcilers do the rest. `service` has what the owner wrote; uid, generation, times, status are set here.
-    /// `dry_run`: everything but the store.
-    pub async fn service_create(&self, who: &iam::Identity, service: Service, dry_run: bool) -> Result<(Versioned<Service>, Operation), Status> {
-        todo!()
-    }
-    /// `expected`: the revision that the writer has read; `None` for any. A template that differs makes a revision; one that does not, none.
-    pub async fn service_replace(&self, who: &iam::Identity, service: Service, expected: Option<u64>, dry_run: bool) -> Result<(Versioned<Service>, Operation), Status> {
-        todo!()
-    }
-    pub async fn service_delete(&self, who: &iam::Identity, key: &ServiceKey, expected: Option<u64>) -> Result<(Versioned<Service>, Operation), Status> {
-        todo!()
-    }
-    /// Waits until the service is settled (at `generation` or later), or `timeout`.
-    pub async fn service_wait(&self, key: &ServiceKey, generation: u64, timeout: std::time::Duration) -> Result<Versioned<Service>, Status> {
-        todo!()
-    }
-    /// All URLs of a service, the deterministic one first: `https://...run.app`.
-    pub fn service_urls(&self, service: &Service) -> Vec<String> {
-        todo!()
-    }
-    pub fn revision_get(&self, project: &ProjectId, region: &Region, name: &RevisionName) -> Result<Versioned<Revision>, Status> {
-        todo!()
-    }
-    pub fn revision_list(&self, project: &ProjectId, region: Option<&Region>, service: Option<&model::ServiceName>, after: Option<&str>, limit: usize) -> Result<Vec<Versioned<Revision>>, Status> {
-        todo!()
-    }
-    /// Refused while it gets traffic or is the latest.
-    pub async fn revision_delete(&self, who: &iam::Identity, project: &ProjectId, region: &Region, name: &RevisionName) -> Result<(Versioned<Revision>, Operation), Status> {
-        todo!()
-    }
-    pub fn operation_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Operation, Status> {
-        todo!()
-    }
-    pub fn operation_list(&self, project: &ProjectId, region: &Region) -> Result<Vec<Operation>, Status> {
-        todo!()
-    }
-    /// The operation when it is done, or as it is after `timeout`.
-    pub async fn operation_wait(&self, project: &ProjectId, region: &Region, id: &str, timeout: std::time::Duration) -> Result<Operation, Status> {
-        todo!()
+    pub(crate) async fn start_with(config: Config, context: Context, serving: Option<serving::Serving>) -> Result<Self, Status> {
+        project_ensure(&context.store, &*context.clock, &config.default_project).await?;
+        let context = Arc::new(context);
+        let loops = Loops::new();
+        loops.spawn(reconcile::service::Services(context.clone()), &context.store);
+        loops.spawn(reconcile::revision::Revisions(context.clone()), &context.store);
+        loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
+        loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
+        Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }
 
-    // --- builds ---------------------------------------------------------------------------------------------------
-    /// Checks source and base image, stores the build, runs it. Returns it and the base image's full URI.
-    pub async fn build_submit(&self, who: &iam::Identity, request: BuildRequest) -> Result<(Build, String), Status> {
-        todo!()
-    }
-    pub fn build_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Build, Status> {
-        todo!()
-    }
-    pub fn build_list(&self, project: &ProjectId, region: &Region, limit: usize) -> Result<Vec<Build>, Status> {
-        todo!()
-    }
-    /// The build when it is done, or as it is after `timeout`.
-    pub async fn build_wait(&self, project: &ProjectId, region: &Region, id: &str, timeout: std::time::Duration) -> Result<Build, Status> {
-        todo!()
-    }
-
-    // --- repositories -----------------------------------------------------------------------------------------------
-    pub fn repository_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Repository, Status> {
-        todo!()
-    }
-    pub fn repository_list(&self, project: &ProjectId, region: &Region) -> Result<Vec<Repository>, Status> {
-        todo!()
-    }
-    pub async fn repository_create(&self, project: &ProjectId, region: &Region, id: &str, format: &str, description: &str) -> Result<(Repository, Operation), Status> {
-        todo!()
+    /// Resolves with the name of the first loop that ended without being told to: a fault of ours, or the store is closed. Then
+    /// intents are stored and nothing makes them true; the process should be started again.
+    pub fn failed(&self) -> impl Future<Output = &'static str> + Send + 'static {
+        let mut failed = self.loops.failed.subscribe();
+        async move {
+            loop {
+                if let Some(name) = *failed.borrow_and_update() {
+                    return name;
+                }
+                if failed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
     }
 
-    // --- buckets and objects ------------------------------------------------------------------------------------------
-    pub fn bucket_get(&self, name: &str) -> Result<Versioned<Bucket>, Status> {
-        todo!()
+    /// Ends the loops where they are and waits until they write no more; what they left goes on after the next start.
+    /// Calls to this control plane still store intents.
+    pub async fn stop(&self) {
+        self.loops.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.loops.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a reconciler had ended by a fault");
+            }
+        }
     }
-    pub fn bucket_list(&self, project: &ProjectId, prefix: &str) -> Result<Vec<Versioned<Bucket>>, Status> {
-        todo!()
+
+    pub fn default_project(&self) -> &ProjectId {
+        &self.config.default_project
     }
-    /// Names by Google's rules; taken: 409.
-    pub async fn bucket_create(&self, bucket: Bucket) -> Result<Versioned<Bucket>, Status> {
-        todo!()
+
+    pub fn default_region(&self) -> &Region {
+        &self.config.default_region
     }
-    pub async fn bucket_update(&self, bucket: Bucket, expected: u64) -> Result<Versioned<Bucket>, Status> {
-        todo!()
-    }
-    /// Refused while it holds objects.
-    pub async fn bucket_delete(&self, name: &str) -> Result<(), Status> {
-        todo!()
-    }
-    pub fn object_get(&self, bucket: &str, name: &str) -> Result<Versioned<Object>, Status> {
-        todo!()
-    }
-    /// Names after `after`, with `prefix`, at most `limit`.
-    pub fn object_list(&self, bucket: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Versioned<Object>>, Status> {
-        todo!()
-    }
-    /// The bytes are a blob already; size and hashes were computed while it was written. Generation and times are set here.
-    pub async fn object_put(&self, object: Object, preconditions: &Preconditions) -> Result<Versioned<Object>, Status> {
-        todo!()
-    }
-    pub async fn object_update(&self, object: Object, preconditions: &Preconditions) -> Result<Versioned<Object>, Status> {
-        todo!()
-    }
-    pub async fn object_delete(&self, bucket: &str, name: &str, preconditions: &Preconditions) -> Result<(), Status> {
-        todo!()
-    }
+
     /// Where blobs are read and written.
     pub fn store(&self) -> &store::Store {
-        todo!()
+        &self.context.store
     }
+
     pub fn serving(&self) -> &serving::Serving {
-        todo!()
+        self.serving.as_ref().expect("every control plane that `start` made has one")
     }
 }

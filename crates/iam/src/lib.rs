@@ -1,21 +1,91 @@
 //! Identity: who calls, and whether they may.
 //!
 //! **Invariant:** the only place that sees keys or decides "may call"; deny is the default.
+//!
+//! All records it needs are in memory, kept current by the store's watch: a check reads no disk and waits for nobody.
+//! Files, in the order in which a caller meets them: `token` and `id_token` say who calls, on the narrow reader of `jws`, the
+//! keys of `signing` and the memory of `verified`; `policy` says whether they may, by the tables of `role` and `permission`.
+//! `user`, `sign_in`, `refresh_token` and `assertion` are the ways to a token; `service_account` and `service_account_key` are
+//! what they look up. `table` is how records are held, `keys` the arithmetic of RSA.
 
-use std::{sync::Arc, time::Duration};
+mod assertion;
+mod id_token;
+mod jws;
+mod keys;
+mod permission;
+mod policy;
+mod refresh_token;
+mod role;
+mod service_account;
+mod service_account_key;
+mod sign_in;
+mod signing;
+mod table;
+mod token;
+mod user;
+mod verified;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
 
 use model::{
-    Clock, ProjectId, ProjectNumber, Status, Timestamp,
-    policy::{Policy, VersionedPolicy},
+    Clock, ProjectId, ProjectNumber, Status, Timestamp, key,
+    policy::{Binding, Member, Policy},
 };
+use parking_lot::RwLock;
+use store::{CommitError, Event, Expect, Store, Write};
+use tokio::{sync::Mutex, task::AbortHandle};
+
+use self::{
+    policy::PolicyRow,
+    refresh_token::RefreshToken,
+    service_account_key::AccountKey,
+    sign_in::CodeGrant,
+    signing::SigningKey,
+    table::{Source, Table},
+    user::User,
+};
+pub use self::{role::Role, token::Access};
 
 /// gcloud's own OAuth client: its id is an audience that services accept.
 pub const GCLOUD_CLIENT_ID: &str = "32555940559.apps.googleusercontent.com";
+/// Who issues the tokens: Google's name, for that is what clients expect.
 pub const ISSUER: &str = "https://accounts.google.com";
 
 /// The local issuer and the policies. Clones share it.
 #[derive(Clone)]
-pub struct Iam {}
+pub struct Iam {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    number: ProjectNumber,
+    tables: Arc<Tables>,
+    signer: signing::Signer,
+    verified: verified::Cache,
+    links: sign_in::Secrets<String>,
+    codes: sign_in::Secrets<CodeGrant>,
+    /// Further audiences of assertions.
+    token_uris: RwLock<Vec<String>>,
+    /// Held from a count or look to the commit that depends on it.
+    changes: Mutex<()>,
+    rotation: Mutex<()>,
+    watches: Vec<AbortHandle>,
+}
+
+/// Everything that is looked up.
+struct Tables {
+    signing_keys: Table<SigningKey>,
+    users: Table<User>,
+    accounts: Table<ServiceAccount>,
+    account_keys: Table<AccountKey>,
+    refresh_tokens: Table<RefreshToken>,
+    policies: Table<PolicyRow>,
+}
 
 /// Someone whose token was good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -46,9 +116,13 @@ pub enum TokenError {
     Audience,
     #[error("its subject is disabled or gone")]
     Subject,
+    /// Only from [`Iam::code_redeem`]; our fault, not the caller's.
+    #[error("the store did not take the refresh token")]
+    Store,
 }
 
-#[derive(Clone, Debug)]
+/// What a client sends with its calls.
+#[derive(Clone)]
 pub struct AccessToken {
     pub token: String,
     pub expires: Timestamp,
@@ -66,6 +140,7 @@ pub struct ServiceAccount {
     pub created: Timestamp,
 }
 
+/// A service account's key: its public half.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceAccountKey {
     pub email: String,
@@ -83,11 +158,12 @@ pub struct Assertion {
     pub identity: Identity,
     /// An ID token for this audience is wanted.
     pub target_audience: Option<String>,
+    /// Scopes with spaces between.
     pub scope: String,
 }
 
 /// What `authorization_code` and `refresh_token` grants give.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Grant {
     pub identity: Identity,
     pub refresh_token: Option<String>,
@@ -98,133 +174,142 @@ pub struct Grant {
 impl Iam {
     /// Loads or makes keys (RS256 2048 bit; rotation 24 h, overlap 48 h), the owner's user record, the default compute account of `project`
     /// (`NUMBER-compute@developer.gserviceaccount.com`) and the project's first policy (`owner` and the compute account have roles/owner, roles/editor).
-    pub async fn open(store: store::Store, clock: Arc<dyn Clock>, project: ProjectId, number: ProjectNumber, owner: &str) -> Result<Self, Status> {
-        todo!()
+    ///
+    /// A project that has a policy keeps it, whoever `owner` is. Needs a tokio runtime, which then follows the store's changes
+    /// until the last clone is dropped.
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `owner` is no address of a person; `INTERNAL` when the store or a record cannot be read.
+    pub async fn open(store: Store, clock: Arc<dyn Clock>, project: ProjectId, number: ProjectNumber, owner: &str) -> Result<Self, Status> {
+        let owner = user::user_email(owner)?;
+        let tables = Arc::new(Tables {
+            signing_keys: signing::table(),
+            users: user::table(),
+            accounts: service_account::table(),
+            account_keys: service_account_key::table(),
+            refresh_tokens: refresh_token::table(),
+            policies: policy::table(),
+        });
+        let watches = tables.follow(&store)?;
+        let iam = Self {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                number,
+                tables,
+                signer: RwLock::new(None),
+                verified: verified::Cache::default(),
+                links: sign_in::Secrets::default(),
+                codes: sign_in::Secrets::default(),
+                token_uris: RwLock::default(),
+                changes: Mutex::new(()),
+                rotation: Mutex::new(()),
+                watches,
+            }),
+        };
+        iam.rotate().await?;
+        iam.first_records_make(&project, &owner).await?;
+        Ok(iam)
     }
 
-    // --- tokens -------------------------------------------------------------------------------------------------
-    /// Issues an access token (a signed JWT with prefix `ya29.` is fine; opaque to clients), valid `lifetime` (at most 1 h; 12 h with impersonation's extension is refused).
-    pub fn access_token_issue(&self, who: &Identity, scope: &str, lifetime: Duration) -> AccessToken {
-        todo!()
-    }
-    pub fn access_token_check(&self, token: &str) -> Result<Identity, TokenError> {
-        todo!()
-    }
-    /// An ID token as Google's: iss, aud, sub, azp, email, email_verified (when `include_email`), iat, exp (1 h), kid in the header.
-    pub fn id_token_issue(&self, who: &Identity, audience: &str, include_email: bool) -> String {
-        todo!()
-    }
-    /// `is_audience` says whether an audience is one of the receiver's (the GCLOUD_CLIENT_ID is always one).
-    pub fn id_token_check(&self, token: &str, is_audience: &dyn Fn(&str) -> bool) -> Result<Identity, TokenError> {
-        todo!()
-    }
-    /// Whether `token` carries the signature of a key of this issuer, whatever it is for: such a token must not reach a function usable.
-    pub fn is_own(&self, token: &str) -> bool {
-        todo!()
-    }
-    /// The published keys as a JWKS document.
-    pub fn jwks(&self) -> String {
-        todo!()
-    }
-    pub fn assertion_check(&self, jwt: &str) -> Result<Assertion, TokenError> {
-        todo!()
+    /// The owner, the compute account and the project's first policy, each where there is none.
+    async fn first_records_make(&self, project: &ProjectId, owner: &str) -> Result<(), Status> {
+        let tables = &self.inner.tables;
+        if !tables.users.contains(owner) {
+            self.user_create(owner).await?;
+        }
+        let compute = self.compute_account();
+        let mut writes = Vec::new();
+        if !tables.accounts.contains(&compute) {
+            let account = self.account_new(project, compute.clone(), "Compute Engine default service account", "");
+            writes.push(Write::put(key::service_account(project, &compute), Expect::Absent, &account));
+        }
+        let resource = format!("projects/{project}");
+        if !tables.policies.contains(&resource) {
+            let bind = |role: &str, member| Binding { role: role.to_owned(), members: vec![member] };
+            let bindings = vec![bind("roles/owner", Member::User(owner.to_owned())), bind("roles/editor", Member::ServiceAccount(compute))];
+            writes.push(Write::put(key::policy(&resource), Expect::Absent, &Policy { bindings }));
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.commit(writes).await.map_err(Status::internal)
     }
 
-    // --- users and sign-in --------------------------------------------------------------------------------------
-    /// The identity of an e-mail: a service account when its record exists or its domain is gserviceaccount.com, else a user.
-    pub fn identity(&self, email: &str) -> Identity {
-        todo!()
-    }
-    pub fn user_exists(&self, email: &str) -> bool {
-        todo!()
-    }
-    pub async fn user_create(&self, email: &str) -> Result<(), Status> {
-        todo!()
-    }
-    /// Argon2id; 8 to 1024 bytes.
-    pub async fn password_set(&self, email: &str, password: &str) -> Result<(), Status> {
-        todo!()
-    }
-    /// Slow by design: call from a blocking thread. Same time for an unknown user.
-    pub fn password_check(&self, email: &str, password: &str) -> bool {
-        todo!()
-    }
-    /// A secret good once, for 15 minutes, to sign `email` in by a link that `serve` prints.
-    pub fn sign_in_link_issue(&self, email: &str) -> String {
-        todo!()
-    }
-    pub fn sign_in_link_redeem(&self, secret: &str) -> Option<Identity> {
-        todo!()
-    }
-    /// An authorization code, bound to client, redirect and PKCE challenge (S256; `None` when the client sent none), good once, for 10 minutes.
-    pub fn code_issue(&self, who: &Identity, client_id: &str, redirect_uri: &str, challenge: Option<&str>, scope: &str) -> String {
-        todo!()
-    }
-    pub async fn code_redeem(&self, code: &str, client_id: &str, redirect_uri: &str, verifier: Option<&str>) -> Result<Grant, TokenError> {
-        todo!()
-    }
-    pub async fn refresh_token_issue(&self, who: &Identity, client_id: &str, scope: &str) -> Result<String, Status> {
-        todo!()
-    }
-    pub fn refresh_token_redeem(&self, token: &str, client_id: &str) -> Result<Grant, TokenError> {
-        todo!()
-    }
-    pub async fn refresh_token_revoke(&self, token: &str) -> Result<(), Status> {
-        todo!()
+    /// Writes, and lets the tables know before it returns.
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), CommitError> {
+        self.commit_revision(writes).await.map(drop)
     }
 
-    // --- service accounts ---------------------------------------------------------------------------------------
-    pub async fn service_account_create(&self, project: &ProjectId, id: &str, display_name: &str, description: &str) -> Result<ServiceAccount, Status> {
-        todo!()
+    async fn commit_revision(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
+        let revision = self.inner.store.commit(writes.clone()).await?;
+        for write in &writes {
+            self.inner.tables.apply(&write.key, write.value.as_deref(), revision, Source::Commit);
+        }
+        Ok(revision)
     }
-    /// `project` `None` is the wildcard `-`.
-    pub fn service_account_get(&self, project: Option<&ProjectId>, email_or_unique_id: &str) -> Result<ServiceAccount, Status> {
-        todo!()
+}
+
+// Tokens never appear in logs, not by `{:?}` either.
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("expires", &self.expires).finish_non_exhaustive()
     }
-    pub fn service_account_list(&self, project: &ProjectId) -> Result<Vec<ServiceAccount>, Status> {
-        todo!()
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant").field("identity", &self.identity).field("scope", &self.scope).field("client_id", &self.client_id).finish_non_exhaustive()
     }
-    pub async fn service_account_delete(&self, email: &str) -> Result<(), Status> {
-        todo!()
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for watch in &self.watches {
+            watch.abort();
+        }
     }
-    pub async fn service_account_disable(&self, email: &str, disabled: bool) -> Result<(), Status> {
-        todo!()
-    }
-    pub async fn service_account_update(&self, email: &str, display_name: Option<&str>, description: Option<&str>) -> Result<ServiceAccount, Status> {
-        todo!()
-    }
-    /// The key and, only here and never again, its private half in PKCS#8 PEM.
-    pub async fn key_create(&self, email: &str) -> Result<(ServiceAccountKey, String), Status> {
-        todo!()
-    }
-    pub fn key_list(&self, email: &str) -> Result<Vec<ServiceAccountKey>, Status> {
-        todo!()
-    }
-    pub async fn key_delete(&self, email: &str, id: &str) -> Result<(), Status> {
-        todo!()
+}
+
+/// The same call on each table.
+macro_rules! each_table {
+    ($tables:expr, $table:ident => $do:expr) => {{
+        let tables = $tables;
+        each_table!(@ tables, $table => $do; signing_keys users accounts account_keys refresh_tokens policies)
+    }};
+    (@ $tables:ident, $table:ident => $do:expr; $($name:ident)*) => {{ $( { let $table = &$tables.$name; $do; } )* }};
+}
+
+impl Tables {
+    fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64, source: Source) {
+        each_table!(self, table => table.apply(key, value, revision, source));
     }
 
-    // --- policies -----------------------------------------------------------------------------------------------
-    /// Resources: `projects/P`, `projects/P/locations/R/services/S`, `projects/P/serviceAccounts/EMAIL`, `buckets/B`.
-    /// No record: the empty policy with the etag `ACAB`.
-    pub fn policy_get(&self, resource: &str) -> Result<VersionedPolicy, Status> {
-        todo!()
+    fn load(&self, prefix: &str, store: &Store) -> Result<(), Status> {
+        each_table!(self, table => if table.prefix() == prefix { table.load(store)? });
+        Ok(())
     }
-    /// `ABORTED` (409) when `etag` is not empty and not the current one. Unknown roles and members are refused by name.
-    pub async fn policy_set(&self, resource: &str, policy: Policy, etag: &str) -> Result<VersionedPolicy, Status> {
-        todo!()
+
+    /// Watches, then loads: nothing falls between.
+    fn follow(self: &Arc<Self>, store: &Store) -> Result<Vec<AbortHandle>, Status> {
+        let mut watches = Vec::new();
+        each_table!(self, table => {
+            let watch = store.watch(table.prefix());
+            table.load(store)?;
+            watches.push(tokio::spawn(self.clone().watch_run(table.prefix(), watch, store.clone())).abort_handle());
+        });
+        Ok(watches)
     }
-    /// Whether `who` (None: anonymous) has `permission` on `resource` or on the project it belongs to (`project`, empty for none).
-    /// In memory, no allocation on the way to an answer, effective at once after `policy_set`.
-    pub fn may(&self, who: Option<&Identity>, permission: &str, resource: &str, project: &str) -> bool {
-        todo!()
-    }
-    /// The permissions of `asked` that `who` has.
-    pub fn test_permissions(&self, who: Option<&Identity>, asked: &[String], resource: &str, project: &str) -> Vec<String> {
-        todo!()
-    }
-    /// Whether `role` (`roles/run.invoker`) is known.
-    pub fn role_exists(&self, role: &str) -> bool {
-        todo!()
+
+    async fn watch_run(self: Arc<Self>, prefix: &'static str, mut watch: store::Watch, store: Store) {
+        while let Some(event) = watch.next().await {
+            match event {
+                Event::Change(change) => self.apply(&change.key, change.value.as_deref(), change.revision, Source::Watch),
+                Event::Resync => {
+                    if let Err(error) = self.load(prefix, &store) {
+                        tracing::error!(prefix, %error, "records not read again; changes by other writers may be missing");
+                    }
+                }
+            }
+        }
     }
 }

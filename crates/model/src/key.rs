@@ -16,6 +16,7 @@ pub const USERS: &str = "user/";
 pub const SERVICE_ACCOUNTS: &str = "serviceaccount/";
 pub const SERVICE_ACCOUNT_KEYS: &str = "serviceaccountkey/";
 pub const SIGNING_KEYS: &str = "signingkey/";
+pub const REFRESH_TOKENS: &str = "refreshtoken/";
 pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 
@@ -86,6 +87,11 @@ pub fn service_account(project: &ProjectId, email: &str) -> String {
 
 pub fn service_account_key(email: &str, id: &str) -> String {
     format!("{SERVICE_ACCOUNT_KEYS}{email}/{id}")
+}
+
+/// `hash` is the token's SHA-256 in hexadecimal; the token itself is kept nowhere.
+pub fn refresh_token(hash: &str) -> String {
+    format!("{REFRESH_TOKENS}{hash}")
 }
 
 pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {

@@ -1,12 +1,56 @@
 //! From a request to an instance and back.
 //!
 //! **Invariant:** no store write and no wait on the control plane in a request's path.
+//!
+//! The files in the order of a request: [`listener`] (accept, TLS, HTTP) -> [`host`] (which service) -> `ingress` (from where) ->
+//! `invoker` (by whom) -> `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
+//! `finish` (log and meter). Beside it: `table` (what requests are routed by), `pool` and `slots` (a revision's instances and queue),
+//! `instances` (their life), `autoscaler`.
 
-use std::{sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::combinators::BoxBody;
-use model::{Clock, Revision, RevisionName, ServiceKey, image::Image};
+use model::{Clock, Revision, RevisionName, ServiceKey, image::Image, limits};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+mod activator;
+mod autoscaler;
+mod connection;
+pub mod egress;
+mod environment;
+mod finish;
+mod forward;
+mod headers;
+pub mod host;
+mod ingress;
+mod instances;
+mod invoker;
+pub mod listener;
+mod output;
+pub mod pages;
+mod pool;
+mod probe;
+pub mod refusal;
+mod slots;
+mod stream;
+mod supervise;
+mod table;
+mod traffic;
+
+pub use refusal::Refusal;
+
+use finish::Finish;
+use instances::StopOrder;
+use pool::{Pool, Pools};
+use supervise::Supervisor;
+use table::{Entry, Follower, Route, Table};
 
 /// Any error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,7 +82,11 @@ pub struct Config {
 
 /// The data plane. Clones share it.
 #[derive(Clone)]
-pub struct Serving {}
+pub struct Serving {
+    shared: Arc<Shared>,
+    pools: Pools,
+    table: Arc<ArcSwap<Table>>,
+}
 
 /// Gets every inbound request of an instance that is not for a service: metadata server and Google's API hosts.
 pub trait Platform: Send + Sync + 'static {
@@ -46,6 +94,12 @@ pub trait Platform: Send + Sync + 'static {
     fn metadata(&self, instance: InstanceIdentity, request: Request) -> futures_util::future::BoxFuture<'static, Response>;
     /// A request of an instance to a host of Google's that tanebi plays (TLS already ended): APIs, accounts, service URLs.
     fn google(&self, project: String, request: Request) -> futures_util::future::BoxFuture<'static, Response>;
+}
+
+/// What an instance's network leads to: the listeners that were made inside it, one set for each instance.
+pub trait InstanceNetwork: Send + Sync + 'static {
+    /// Serves an instance's listeners until `ended` is cancelled. Returns at once. Which listener it is *is* the identity.
+    fn serve(&self, identity: InstanceIdentity, outbound: OwnedFd, dns_udp: OwnedFd, dns_tcp: OwnedFd, metadata: OwnedFd, ended: CancellationToken);
 }
 
 /// Whose metadata server it is.
@@ -84,8 +138,32 @@ pub struct InstanceInfo {
     pub started: model::Timestamp,
 }
 
+/// What all parts need.
+pub(crate) struct Shared {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    store: store::Store,
+    iam: iam::Iam,
+    telemetry: telemetry::Telemetry,
+    keeper: Arc<sandbox::Keeper>,
+    network: Arc<dyn InstanceNetwork>,
+    supervisor: Supervisor,
+    /// Starts of sandboxes at a time, on the whole host.
+    starts: Arc<Semaphore>,
+    /// No new requests.
+    closing: CancellationToken,
+    /// Tunnels end.
+    cut: CancellationToken,
+}
+
+/// How long a revision that was proven may take to appear in the store.
+const PROVEN_MAX: Duration = Duration::from_secs(60);
+
 impl Serving {
-    /// Starts the loops (table watch, autoscaler). `image_of` reads an image's manifest.
+    /// Reads the table of services and starts to follow it. Needs a running tokio runtime. `network` gets each instance's listeners.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub fn start(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -93,36 +171,260 @@ impl Serving {
         iam: iam::Iam,
         telemetry: telemetry::Telemetry,
         keeper: Arc<sandbox::Keeper>,
-        platform: Arc<dyn Platform>,
+        network: Arc<dyn InstanceNetwork>,
     ) -> Result<Self, BoxError> {
-        todo!()
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let domains = config.domains.clone();
+        let shared = Arc::new(Shared {
+            config,
+            clock,
+            store: store.clone(),
+            iam,
+            telemetry,
+            keeper,
+            network,
+            supervisor: Supervisor::new(),
+            starts: Arc::new(Semaphore::new(2 * cores)),
+            closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        });
+        let pools = Pools::new(shared.clone());
+        let mut follower = Follower::new(store, domains, pools.clone())?;
+        let table = Arc::new(ArcSwap::from_pointee(follower.table(&Table::default())));
+        let serving = Self { shared, pools, table };
+        let (table, supervisor, closing) = (serving.table.clone(), serving.shared.supervisor.clone(), serving.shared.closing.clone());
+        serving.shared.supervisor.spawn("table", async move {
+            loop {
+                let changed = tokio::select! {
+                    changed = follower.changed() => changed,
+                    () = closing.cancelled() => return,
+                };
+                match changed {
+                    Ok(true) => table.store(Arc::new(follower.table(&table.load()))),
+                    Ok(false) => return supervisor.fail("table: the store is closed"),
+                    Err(error) => {
+                        tracing::error!(%error, "the table of services cannot be followed");
+                        return supervisor.fail("table: the store cannot be read");
+                    }
+                }
+            }
+        });
+        Ok(serving)
     }
+
+    /// Resolves with a name when a part of the data plane has failed for good: the process should end and be started again.
+    pub fn failed(&self) -> impl Future<Output = &'static str> + Send + 'static {
+        self.shared.supervisor.failed()
+    }
+
     /// Whether `host` (no port) is one of a service's, existing or not: below one of the domains.
     pub fn owns_host(&self, host: &str) -> bool {
-        todo!()
+        host::below(host, &self.shared.config.domains)
     }
+
     /// Answers a request for a service by its host, from `host` on: ingress, invoker, traffic, activator, forward, finish. Always an answer.
     pub async fn handle(&self, origin: Origin, request: Request) -> Response {
-        todo!()
+        let (parts, body) = request.into_parts();
+        let refuse = |refusal, parts: &http::request::Parts| pages::refusal(refusal, &parts.method, parts.uri.path());
+        let authority = match host::authority(&parts) {
+            Ok(Some(authority)) => authority.to_owned(),
+            Ok(None) => return refuse(Refusal::UnknownHost, &parts),
+            Err(refusal) => return refuse(refusal, &parts),
+        };
+        let found = {
+            let table = self.table.load();
+            table.by_host(&host::lowered(host::host(&authority))).map(|(entry, route)| (entry.clone(), route.clone()))
+        };
+        match found {
+            Some((entry, route)) if !entry.default_uri_disabled => self.answer(&entry, &route, &origin, &authority, parts, body).await,
+            _ => refuse(Refusal::UnknownHost, &parts),
+        }
     }
+
     /// Answers a request for a service named by path (`/_run/REGION/NAME/...` of the default project); the prefix is already cut off.
     pub async fn handle_service(&self, origin: Origin, service: &ServiceKey, request: Request) -> Response {
-        todo!()
+        let (parts, body) = request.into_parts();
+        let entry = self.table.load().by_key(service).cloned();
+        let authority = match host::authority(&parts) {
+            Ok(authority) => authority.unwrap_or("localhost").to_owned(),
+            Err(refusal) => return pages::refusal(refusal, &parts.method, parts.uri.path()),
+        };
+        match entry {
+            // Such a path is a default URL too; the platform's own senders use none.
+            Some(entry) if !(entry.default_uri_disabled && matches!(origin, Origin::Outside { .. })) => {
+                self.answer(&entry, &Route::Split, &origin, &authority, parts, body).await
+            }
+            _ => pages::refusal(Refusal::UnknownHost, &parts.method, parts.uri.path()),
+        }
     }
+
+    /// The story of a request for a service that is there.
+    async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: &str, mut parts: http::request::Parts, body: Body) -> Response {
+        let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);
+        let pool = match self.admit(entry, route, origin, &parts) {
+            Ok(pool) => pool,
+            Err(refusal) => return finish.refuse(refusal),
+        };
+        finish.belongs_to(&pool.source, pool.meter());
+        let h2c = pool.template.container.h2c;
+        let max = (!h2c).then_some(limits::REQUEST_BODY_MAX_BYTES);
+        if max.is_some_and(|max| body.size_hint().lower() > max) {
+            return finish.refuse(Refusal::BodyTooLarge);
+        }
+        let deadline = finish.arrived() + pool.template.timeout();
+        let slot = match activator::slot_take(&pool, deadline).await {
+            Ok(slot) => slot,
+            Err(refusal) => return finish.refuse(refusal),
+        };
+        invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
+        headers::request(&mut parts, authority, origin, &finish.trace, h2c);
+        let body = forward::Upload::new(body, finish.flow.clone(), max);
+        forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await
+    }
+
+    /// Who may not call is refused before anything is started for them.
+    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<Arc<Pool>, Refusal> {
+        if self.shared.closing.is_cancelled() {
+            return Err(Refusal::Closing);
+        }
+        ingress::check(entry.ingress, entry.key.project.as_str(), origin)?;
+        if matches!(parts.method, http::Method::TRACE | http::Method::CONNECT) {
+            return Err(Refusal::MethodNotAllowed);
+        }
+        if !entry.invoker_iam_disabled {
+            let table = self.table.load();
+            let is_audience = |audience: &str| table.is_audience(entry, audience);
+            let target = invoker::Target { resource: &entry.resource, project: entry.key.project.as_str(), is_audience: &is_audience };
+            invoker::check(&self.shared.iam, &target, &parts.headers)?;
+        }
+        match route {
+            Route::Split => traffic::pick(&entry.shares).cloned().ok_or(Refusal::NoRevision),
+            Route::Tag(pool) => Ok(pool.clone()),
+        }
+    }
+
     /// Starts the first instance of a new revision and waits until it listens; it stays as the revision's first instance.
+    ///
+    /// It is ended again when the revision does not appear in the store within a minute.
+    ///
+    /// # Errors
+    /// Why it does not listen; the failed instance is gone by then.
     pub async fn prove(&self, revision: &Revision, image: &Image) -> Result<(), StartFailure> {
-        todo!()
+        let pool = self.pools.of(revision);
+        let instance = pool.first(image)?;
+        let (pools, uid) = (self.pools.clone(), revision.uid.clone());
+        self.shared.supervisor.spawn("proven", async move {
+            tokio::time::sleep(PROVEN_MAX).await;
+            if !pools.is_recorded(&uid) {
+                pools.retire(&uid);
+            }
+        });
+        instance.outcome().await
     }
+
+    /// The instances there are, in no order.
     pub fn instances(&self) -> Vec<InstanceInfo> {
-        todo!()
+        self.pools.all().iter().flat_map(|pool| pool.infos()).collect()
     }
+
     /// Drains and ends the instances of a service (all services when `None`): scale to zero now. Returns how many; waits at most `grace`.
+    ///
+    /// Requests that come meanwhile start new ones.
     pub async fn stop_instances(&self, service: Option<&ServiceKey>, grace: Duration) -> usize {
-        todo!()
+        let order = StopOrder::within(grace);
+        let pools = self.pools.all();
+        let stopped: Vec<_> = pools.iter().filter(|pool| service.is_none_or(|service| pool.service == *service)).flat_map(|pool| pool.drain_all(order)).collect();
+        // The keeper ends what is left at the deadline; that takes a moment of its own.
+        let deadline = Instant::now() + grace + END_MAX;
+        for instance in &stopped {
+            if timeout_at(deadline, instance.gone.cancelled()).await.is_err() {
+                tracing::warn!(instance = %instance.sandbox, "an instance has not ended in time");
+            }
+        }
+        stopped.len()
     }
+
     /// Ends everything: no new requests, SIGTERM, `grace`, SIGKILL.
     pub async fn shutdown(&self, grace: Duration) {
-        todo!()
+        self.shared.closing.cancel();
+        self.pools.close();
+        self.stop_instances(None, grace).await;
+        self.shared.cut.cancel();
     }
 }
 
+/// What ending the processes of an instance takes at most.
+const END_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use model::{
+        ProjectId, Region, ServiceName, Timestamp,
+        revision::{Container, RevisionTemplate},
+        service::{Ingress, ServiceStatus},
+    };
+
+    use super::*;
+
+    pub(crate) fn service_sample(name: &str) -> model::Service {
+        model::Service {
+            key: ServiceKey {
+                project: ProjectId::parse("my-project").unwrap(),
+                region: Region::parse("asia-northeast1").unwrap(),
+                service: ServiceName::parse(name).unwrap(),
+            },
+            uid: format!("uid-of-{name}"),
+            generation: 1,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+            deleted: None,
+            creator: String::new(),
+            last_modifier: String::new(),
+            client: String::new(),
+            client_version: String::new(),
+            description: String::new(),
+            ingress: Ingress::All,
+            invoker_iam_disabled: false,
+            default_uri_disabled: false,
+            custom_audiences: Vec::new(),
+            scaling: model::service::ServiceScaling::default(),
+            build_config: None,
+            template: RevisionTemplate {
+                revision: None,
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                container: Container::default(),
+                min_instances: 0,
+                max_instances: None,
+                concurrency: None,
+                timeout_s: None,
+                service_account: String::new(),
+                execution_environment: model::revision::ExecutionEnvironment::Unset,
+                session_affinity: false,
+            },
+            traffic: Vec::new(),
+            status: ServiceStatus::default(),
+        }
+    }
+
+    pub(crate) fn revision_sample(service: &model::Service, name: &str) -> Revision {
+        Revision {
+            service: service.key.clone(),
+            name: RevisionName::parse(name).unwrap(),
+            uid: format!("uid-of-{name}"),
+            service_uid: service.uid.clone(),
+            generation: 1,
+            created: Timestamp::UNIX_EPOCH,
+            creator: String::new(),
+            template: service.template.clone(),
+            image: None,
+            conditions: Vec::new(),
+            client: String::new(),
+            client_version: String::new(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+# The commands of the README. `make test` is what CI runs; `make verify` runs every size that is promised.
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+BIN := $(CARGO_TARGET_DIR)/debug
+DATA ?= $(CURDIR)/data
+PARTS := seed gcloud serving cli hostile faults
+
+.PHONY: run build test unit e2e verify verify-% lint bench clean-data
+
+## Build, start, deploy the example and call it; stays in the foreground.
+run: build
+	@PATH="$(BIN):$$PATH" DATA="$(DATA)" examples/run.sh
+
+build: needs
+	cargo build --locked -p tanebi
+
+## What CI runs: every table once, ten kills, ten power cuts.
+test: lint unit e2e
+
+unit: needs
+	cargo test --locked --workspace --exclude e2e
+	cargo test --locked -p e2e --test tidy
+
+e2e: build
+	cargo test --locked -p e2e --test e2e
+
+## Every size that an issue names. Each part leaves a mark when it has passed; a part with a mark of this commit is not run again.
+verify: lint unit build $(addprefix verify-,$(PARTS))
+	@echo "verified: $$(git rev-parse HEAD)"
+
+verify-%: build
+	@mark="$(CARGO_TARGET_DIR)/verified/$$(git rev-parse HEAD)-$$(git status --porcelain | sha256sum | cut -c1-8)-$*"; \
+	if [ -e "$$mark" ]; then echo "$* has passed at this commit"; else \
+	TANEBI_TIER=full TANEBI_PART=$* cargo test --locked -p e2e --test e2e && mkdir -p "$$(dirname "$$mark")" && touch "$$mark"; fi
+
+lint: needs
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+## Figures of SPECIFICATION.md; needs a release build.
+bench:
+	cargo build --locked --release -p tanebi
+	python3 benches/rest.py
+	python3 benches/deploy.py
+	python3 benches/router.py
+
+needs:
+	@command -v cargo >/dev/null || { echo "Rust is missing. Install it: https://rustup.rs"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing (the protos of Google's APIs are an npm package). Install it: apt-get install npm"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing (SQLite and the TLS library are built with it). Install it: apt-get install gcc"; exit 1; }
+
+clean-data:
+	rm -rf "$(DATA)"
+
+.PHONY: needs

@@ -1,0 +1,228 @@
+//! From a request to its method: by host, then by path.
+//!
+//! A host of Google's reaches only the APIs that live there. Any other host is this server addressed directly: all APIs
+//! answer, by path alone. A region in front of the host (`asia-northeast1-run.googleapis.com`) is the request's region.
+
+use std::sync::OnceLock;
+
+use http::Method;
+use model::{Region, Status};
+use tower::ServiceExt;
+
+use crate::{
+    Deps, MetadataIdentity, Request, Response, Served,
+    app::App,
+    artifact_registry,
+    caller::caller_check,
+    cloud_build, credentials, error,
+    grpc::{self, Methods},
+    iam_admin, location, logging, metadata, oauth, operation,
+    permission::{self, Need, Passed, Vars},
+    resource_manager, run_v1, run_v2, service_usage, sign_in, storage,
+    surface::Surface,
+    transcode::Transcoder,
+};
+
+/// Every route of the APIs.
+pub(crate) struct Front {
+    deps: Deps,
+    surfaces: Vec<Surface>,
+    /// Surface and row, those tried first first.
+    order: Vec<(usize, usize)>,
+    methods: Methods,
+    /// Made when the first REST call of a method of a proto arrives: it wants the descriptors.
+    transcoder: OnceLock<Transcoder>,
+}
+
+/// The surfaces, in no order that matters.
+fn surfaces(app: &App) -> Vec<Surface> {
+    let deps = || (**app).clone();
+    vec![run_v1::surface(app), resource_manager::surface(app), storage::surface(deps()), oauth::surface(deps()), sign_in::surface(deps())]
+}
+
+/// The methods that protos describe, in no order that matters.
+fn methods(app: &App) -> Vec<grpc::Method> {
+    let groups = [
+        run_v2::methods,
+        operation::methods,
+        location::methods,
+        cloud_build::methods,
+        artifact_registry::methods,
+        service_usage::methods,
+        resource_manager::methods,
+        iam_admin::methods,
+        credentials::methods,
+        logging::methods,
+    ];
+    groups.into_iter().flat_map(|group| group(app)).collect()
+}
+
+impl Front {
+    pub(crate) fn new(deps: Deps) -> Self {
+        let app = App::new(deps.clone());
+        let surfaces = surfaces(&app);
+        let methods = Methods::new(deps.clone(), methods(&app));
+        if let Some(twice) = ambiguity(&surfaces) {
+            panic!("two methods claim {twice}");
+        }
+        let mut order: Vec<_> = surfaces.iter().enumerate().flat_map(|(s, surface)| (0..surface.rows.len()).map(move |r| (s, r))).collect();
+        order.sort_by_key(|(s, r)| surfaces[*s].rows[*r].template.rank());
+        Self { deps, surfaces, order, methods, transcoder: OnceLock::new() }
+    }
+
+    pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {
+        if grpc::is_grpc(request.headers()) {
+            return self.methods.serve(request).await;
+        }
+        let host = Host::parse(host);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        if let Some((surface, row, vars)) = self.find(&host, &method, &path) {
+            return self.endpoint(&host, surface, row, vars, request).await;
+        }
+        match self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
+            Some(found) => found.call(&self.methods, request).await,
+            None => error::rest(&error::no_method(&method, &host.name, &path)),
+        }
+    }
+
+    pub(crate) async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
+        metadata::answer(&self.deps, &identity, &request)
+    }
+
+    fn transcoder(&self) -> &Transcoder {
+        self.transcoder.get_or_init(|| Transcoder::new(&self.methods))
+    }
+
+    /// Everything that is served over REST.
+    pub(crate) fn served(&self) -> Vec<Served> {
+        let endpoints = self.surfaces.iter().flat_map(|surface| {
+            surface.rows.iter().map(|row| Served {
+                api: surface.name.to_owned(),
+                verb: row.verb.clone(),
+                host: surface.hosts[0],
+                path: row.template.to_string(),
+                needs: row.need.into(),
+            })
+        });
+        let needs: std::collections::HashMap<_, _> = self.methods.iter().map(|method| (method.name, method.need)).collect();
+        let methods = self.transcoder().iter().map(|(verb, hosts, template, name)| Served {
+            api: name.to_owned(),
+            verb: verb.clone(),
+            host: hosts[0],
+            path: template.to_string(),
+            needs: needs[name].into(),
+        });
+        endpoints.chain(methods).collect()
+    }
+
+    fn find(&self, host: &Host, method: &Method, path: &str) -> Option<(usize, usize, Vars)> {
+        self.order.iter().find_map(|&(s, r)| {
+            let (surface, row) = (&self.surfaces[s], &self.surfaces[s].rows[r]);
+            if row.verb != *method || !host.serves(surface.hosts) {
+                return None;
+            }
+            Some((s, r, row.template.matches(path)?.into_iter().collect()))
+        })
+    }
+
+    async fn endpoint(&self, host: &Host, surface: usize, row: usize, mut vars: Vars, mut request: Request) -> Response {
+        let surface = &self.surfaces[surface];
+        let need = surface.rows[row].need;
+        let region = match self.region(host, &vars) {
+            Ok(region) => region,
+            Err(status) => return (surface.error)(&status),
+        };
+        vars.entry("location".to_owned()).or_insert_with(|| region.to_string());
+        let passed = (|| {
+            let who = if need == Need::Public { None } else { caller_check(&self.deps.iam, request.headers())? };
+            let query = request.uri().query().map(|q| form_urlencoded::parse(q.as_bytes()).into_owned().collect()).unwrap_or_default();
+            permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)?;
+            Ok::<_, Status>(Passed { who, vars, region, row })
+        })();
+        let passed = match passed {
+            Ok(passed) => passed,
+            Err(status) => return (surface.error)(&status),
+        };
+        if let Some(who) = &passed.who {
+            request.extensions_mut().insert(who.clone());
+        }
+        request.extensions_mut().insert(passed);
+        match surface.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// The region that the path names, else the host, else the default.
+    fn region(&self, host: &Host, vars: &Vars) -> Result<Region, Status> {
+        match (vars.get("location").filter(|l| *l != "-" && *l != "global"), &host.region) {
+            (Some(location), _) => Region::parse(location),
+            (None, Some(region)) => Ok(region.clone()),
+            (None, None) => Ok(self.deps.config.default_region.clone()),
+        }
+    }
+}
+
+/// A request's host, understood.
+struct Host {
+    /// Without a region in front.
+    name: String,
+    region: Option<Region>,
+    /// Whether it is one of Google's: then it serves its own APIs only.
+    google: bool,
+}
+
+impl Host {
+    fn parse(host: &str) -> Self {
+        let region = model::address::REGIONS
+            .iter()
+            .map(|(region, _)| *region)
+            .find(|region| host.strip_prefix(region).is_some_and(|rest| rest.starts_with('-')))
+            .and_then(|region| Region::parse(region).ok());
+        let name = match &region {
+            Some(region) => host[region.as_str().len() + 1..].to_owned(),
+            None => host.to_owned(),
+        };
+        let google = name.ends_with(".googleapis.com") || name == "accounts.google.com" || name.ends_with(".google.internal");
+        Self { name, region, google }
+    }
+
+    fn serves(&self, hosts: &[&str]) -> bool {
+        !self.google || hosts.contains(&self.name.as_str())
+    }
+}
+
+/// A method and path that two rows of one host claim.
+fn ambiguity(surfaces: &[Surface]) -> Option<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    for surface in surfaces {
+        for row in &surface.rows {
+            for host in surface.hosts {
+                let claim = format!("{} {host}{}", row.verb, row.template.shape());
+                if !seen.insert(claim.clone()) {
+                    return Some(claim);
+                }
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_understood() {
+        let check = |host: &str, name: &str, region: Option<&str>, google: bool| {
+            let found = Host::parse(host);
+            assert_eq!((found.name.as_str(), found.region.as_ref().map(Region::as_str), found.google), (name, region, google), "{host}");
+        };
+        check("run.googleapis.com", "run.googleapis.com", None, true);
+        check("asia-northeast1-run.googleapis.com", "run.googleapis.com", Some("asia-northeast1"), true);
+        check("europe-west10-run.googleapis.com", "run.googleapis.com", Some("europe-west10"), true);
+        check("asia-northeast1-run.localhost", "run.localhost", Some("asia-northeast1"), false);
+        check("127.0.0.1", "127.0.0.1", None, false);
+        check("accounts.google.com", "accounts.google.com", None, true);
+    }
+}

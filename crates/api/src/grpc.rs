@@ -1,0 +1,244 @@
+//! The methods that Google's protos describe: one function each, called by gRPC and, through [`crate::transcode`], by REST.
+//!
+//! A method and what it needs are registered in one call; a method that is not registered answers `UNIMPLEMENTED`.
+//! Messages arrive encoded, so that both ways share one path: read the caller, decode, check, call, encode.
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+
+use bytes::{Buf, BufMut, Bytes};
+use http::HeaderMap;
+use iam::Identity;
+use model::{ProjectId, Region, ServiceKey, ServiceName, Status};
+use prost::Message;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+
+use crate::{
+    Deps, Request, Response,
+    caller::caller_check,
+    error,
+    permission::{self, Need, Vars},
+    surface::BODY_MAX_BYTES,
+};
+
+/// Who calls, and the names that stand in the request's resource name.
+pub(crate) struct Context {
+    pub who: Identity,
+    /// Of the method's pattern; `project` is an id.
+    pub vars: Vars,
+}
+
+impl Context {
+    /// A variable of the method's pattern.
+    pub(crate) fn var(&self, name: &str) -> Result<&str, Status> {
+        self.vars.get(name).map(String::as_str).ok_or_else(|| Status::internal(format!("no variable {name} in the method's pattern")))
+    }
+
+    pub(crate) fn project(&self) -> Result<ProjectId, Status> {
+        ProjectId::parse(self.var("project")?)
+    }
+
+    pub(crate) fn region(&self) -> Result<Region, Status> {
+        Region::parse(self.var("location")?)
+    }
+
+    /// The region, or `None` for the wildcard `-`.
+    pub(crate) fn region_or_all(&self) -> Result<Option<Region>, Status> {
+        if self.var("location")? == "-" { Ok(None) } else { self.region().map(Some) }
+    }
+
+    pub(crate) fn service(&self) -> Result<ServiceKey, Status> {
+        Ok(ServiceKey { project: self.project()?, region: self.region()?, service: ServiceName::parse(self.var("service")?)? })
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
+/// From the caller and the encoded request to the encoded reply.
+type Call = Box<dyn Fn(Deps, Identity, Bytes) -> Answer + Send + Sync>;
+
+/// One method.
+pub(crate) struct Method {
+    /// Such as `google.cloud.run.v2.Services/GetService`.
+    pub name: &'static str,
+    /// The hosts on which its REST form is found.
+    pub hosts: &'static [&'static str],
+    /// What its caller needs.
+    pub need: Need,
+    call: Call,
+}
+
+/// Every registered method.
+pub(crate) struct Methods {
+    deps: Deps,
+    by_name: HashMap<&'static str, Arc<Method>>,
+}
+
+/// Collects the methods of one API.
+pub(crate) struct Group<S> {
+    state: S,
+    hosts: &'static [&'static str],
+    methods: Vec<Method>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Group<S> {
+    /// Methods whose functions share `state`, found on `hosts`.
+    pub(crate) fn new(state: S, hosts: &'static [&'static str]) -> Self {
+        Self { state, hosts, methods: Vec::new() }
+    }
+
+    /// Adds a method. `resource` gives the request's resource name, of the form `pattern`, in the field called `field`
+    /// by the proto; `handler` is an `async fn(S, Context, Request) -> Result<Reply, Status>`.
+    pub(crate) fn unary<Q, A, R, H, F>(
+        mut self,
+        name: &'static str,
+        need: Need,
+        resource: R,
+        (field, pattern): (&'static str, &'static str),
+        handler: H,
+    ) -> Self
+    where
+        Q: Message + Default + 'static,
+        A: Message,
+        R: Fn(&Q) -> String + Send + Sync + 'static,
+        H: Fn(S, Context, Q) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<A, Status>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let (resource, handler) = (Arc::new(resource), Arc::new(handler));
+        let call: Call = Box::new(move |deps, who, bytes| {
+            let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
+            Box::pin(async move {
+                let request = Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))?;
+                let written = resource(&request);
+                let mut vars = permission::name_read(pattern, &written)
+                    .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
+                permission::check(&deps, Some(&who), need, &mut vars, &Vars::new())?;
+                let reply = handler(state, Context { who, vars }, request).await?;
+                Ok(reply.encode_to_vec().into())
+            })
+        });
+        self.methods.push(Method { name, hosts: self.hosts, need, call });
+        self
+    }
+
+    /// Adds a method that needs good credentials only and names no resource.
+    pub(crate) fn anyones<Q, A, H, F>(self, name: &'static str, handler: H) -> Self
+    where
+        Q: Message + Default + 'static,
+        A: Message,
+        H: Fn(S, Context, Q) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<A, Status>> + Send + 'static,
+    {
+        // The pattern is a word that the name is always equal to.
+        self.unary(name, Need::SignedIn, |_: &Q| "-".to_owned(), ("name", "-"), handler)
+    }
+
+    /// What was collected.
+    pub(crate) fn into_methods(self) -> Vec<Method> {
+        self.methods
+    }
+}
+
+/// A call whose caller is known.
+pub(crate) struct Admitted {
+    deps: Deps,
+    method: Arc<Method>,
+    who: Identity,
+}
+
+impl Admitted {
+    /// Calls the method with an encoded request.
+    pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
+        (self.method.call)(self.deps, self.who, request).await
+    }
+}
+
+impl Methods {
+    /// # Panics
+    /// When a method is registered twice.
+    pub(crate) fn new(deps: Deps, list: Vec<Method>) -> Self {
+        let mut by_name = HashMap::new();
+        for method in list {
+            let name = method.name;
+            assert!(by_name.insert(name, Arc::new(method)).is_none(), "{name} is registered twice");
+        }
+        Self { deps, by_name }
+    }
+
+    /// All methods, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Method> {
+        self.by_name.values().map(Arc::as_ref)
+    }
+
+    /// The method of a name, and who calls it.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` for a name that is not registered; `UNAUTHENTICATED` without good credentials, before anything of the request is read.
+    pub(crate) fn admit(&self, name: &str, headers: &HeaderMap) -> Result<Admitted, Status> {
+        let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
+        let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
+        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who })
+    }
+
+    /// A gRPC call. The status is in the trailers.
+    pub(crate) async fn serve(&self, request: Request) -> Response {
+        let name = request.uri().path().trim_start_matches('/').to_owned();
+        if request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-")) {
+            return tonic::Status::unimplemented("gRPC-Web is not served; use gRPC or REST").into_http();
+        }
+        let admitted = match self.admit(&name, request.headers()) {
+            Ok(admitted) => admitted,
+            Err(status) => return error::grpc(&status).into_http(),
+        };
+        let mut admitted = Some(admitted);
+        let unary = tower::service_fn(move |request: tonic::Request<Bytes>| {
+            let admitted = admitted.take();
+            async move {
+                let admitted = admitted.ok_or_else(|| tonic::Status::internal("a unary call has one request"))?;
+                admitted.call(request.into_inner()).await.map(tonic::Response::new).map_err(|status| error::grpc(&status))
+            }
+        });
+        tonic::server::Grpc::new(Encoded).apply_max_message_size_config(Some(BODY_MAX_BYTES), None).unary(unary, request).await.map(axum::body::Body::new)
+    }
+}
+
+/// Whether a request is a gRPC call.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A codec that leaves messages encoded.
+struct Encoded;
+
+impl Codec for Encoded {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Encoded {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, item: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        out.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Encoded {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, input: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
+        Ok(Some(input.copy_to_bytes(input.remaining())))
+    }
+}

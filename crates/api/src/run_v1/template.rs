@@ -1,0 +1,204 @@
+//! RevisionTemplate and RevisionSpec of run v1, both ways. What is unset stays unset: gcloud writes back what it reads,
+//! and a template that nobody changed must not make a revision.
+
+use model::{
+    RevisionName, Status,
+    revision::{Check, Container, Probe, RevisionTemplate},
+};
+
+use super::{
+    annotation,
+    types::{self as v1, refuse_rest},
+};
+use crate::{
+    convert::{count, int, port},
+    quantity::{cpu_parse, cpu_print, memory_parse, memory_print},
+};
+
+/// The runtime class that goes with a base image whose updates are wanted.
+const BASE_IMAGE_UPDATE: &str = "run.googleapis.com/linux-base-image-update";
+
+/// # Errors
+/// `INVALID_ARGUMENT` naming the field at fault.
+pub(super) fn read(template: v1::RevisionTemplate) -> Result<RevisionTemplate, Status> {
+    refuse_rest("spec.template", &template.rest)?;
+    refuse_rest("spec.template.metadata", &template.metadata.rest)?;
+    let spec = template.spec;
+    refuse_rest("spec.template.spec", &spec.rest)?;
+    let mut out = RevisionTemplate {
+        revision: if template.metadata.name.is_empty() { None } else { Some(RevisionName::parse(&template.metadata.name)?) },
+        labels: template.metadata.labels,
+        annotations: Default::default(),
+        container: container_one(spec.containers)?,
+        min_instances: 0,
+        max_instances: None,
+        concurrency: spec.container_concurrency.map(|n| count("spec.template.spec.containerConcurrency", n)).transpose()?.filter(|n| *n > 0),
+        timeout_s: spec.timeout_seconds.map(|n| count("spec.template.spec.timeoutSeconds", n)).transpose()?.filter(|n| *n > 0),
+        service_account: spec.service_account_name,
+        execution_environment: Default::default(),
+        session_affinity: false,
+    };
+    annotation::template_read(template.metadata.annotations, &mut out)?;
+    match spec.runtime_class_name.as_str() {
+        "" => {}
+        BASE_IMAGE_UPDATE if !out.container.base_image.is_empty() => {}
+        BASE_IMAGE_UPDATE => {
+            return Err(Status::invalid_field(
+                "spec.template.spec.runtimeClassName",
+                "it needs the annotation run.googleapis.com/base-images, which names the base image",
+            ));
+        }
+        other => return Err(Status::invalid_field("spec.template.spec.runtimeClassName", format!("{other:?} is not supported; use {BASE_IMAGE_UPDATE}"))),
+    }
+    Ok(out)
+}
+
+pub(super) fn write(template: &RevisionTemplate) -> v1::RevisionTemplate {
+    v1::RevisionTemplate {
+        metadata: v1::ObjectMeta {
+            name: template.revision.as_ref().map(RevisionName::to_string).unwrap_or_default(),
+            labels: template.labels.clone(),
+            annotations: annotation::template_write(template),
+            ..Default::default()
+        },
+        spec: spec_write(template),
+        rest: Default::default(),
+    }
+}
+
+/// The part that a template shares with a revision.
+pub(super) fn spec_write(template: &RevisionTemplate) -> v1::RevisionSpec {
+    v1::RevisionSpec {
+        container_concurrency: template.concurrency.map(int),
+        timeout_seconds: template.timeout_s.map(int),
+        service_account_name: template.service_account.clone(),
+        runtime_class_name: if template.container.base_image.is_empty() { String::new() } else { BASE_IMAGE_UPDATE.to_owned() },
+        containers: vec![container_write(&template.container)],
+        rest: Default::default(),
+    }
+}
+
+fn container_one(mut containers: Vec<v1::Container>) -> Result<Container, Status> {
+    const AT: &str = "spec.template.spec.containers";
+    match (containers.pop(), containers.is_empty()) {
+        (Some(container), true) => container_read(container),
+        (None, _) => Err(Status::invalid_field(AT, "a container with an image is required")),
+        (Some(_), false) => Err(Status::invalid_field(AT, "more than one container is not supported by this server; leave the sidecars out")),
+    }
+}
+
+fn container_read(container: v1::Container) -> Result<Container, Status> {
+    const AT: &str = "spec.template.spec.containers[0]";
+    refuse_rest(AT, &container.rest)?;
+    let mut out = Container {
+        name: container.name,
+        image: container.image,
+        command: container.command,
+        args: container.args,
+        startup_probe: container.startup_probe.map(probe_read).transpose()?,
+        ..Default::default()
+    };
+    for (i, variable) in container.env.into_iter().enumerate() {
+        refuse_rest(&format!("{AT}.env[{i}]"), &variable.rest)?;
+        out.env.push((variable.name, variable.value));
+    }
+    if let Some(resources) = container.resources {
+        refuse_rest(&format!("{AT}.resources"), &resources.rest)?;
+        for (name, value) in resources.limits {
+            let field = format!("{AT}.resources.limits[{name}]");
+            match name.as_str() {
+                "cpu" => out.cpu_millis = Some(cpu_parse(&field, &value.text())?),
+                "memory" => out.memory_bytes = Some(memory_parse(&field, &value.text())?),
+                _ => return Err(crate::convert::unsupported(field)),
+            }
+        }
+    }
+    if container.ports.len() > 1 {
+        return Err(Status::invalid_field(format!("{AT}.ports"), "a service has one port"));
+    }
+    if let Some(written) = container.ports.into_iter().next() {
+        refuse_rest(&format!("{AT}.ports[0]"), &written.rest)?;
+        out.port = port_read(&format!("{AT}.ports[0].containerPort"), written.container_port)?;
+        out.h2c = match written.name.as_str() {
+            "" | "http1" => false,
+            "h2c" => true,
+            other => return Err(Status::invalid_field(format!("{AT}.ports[0].name"), format!("{other:?} is neither http1 nor h2c"))),
+        };
+    }
+    Ok(out)
+}
+
+/// 0 and nothing are the same: unset.
+fn port_read(field: &str, value: Option<i32>) -> Result<Option<u16>, Status> {
+    Ok(value.map(|value| port(field, value)).transpose()?.filter(|port| *port != 0))
+}
+
+fn container_write(container: &Container) -> v1::Container {
+    let mut limits = std::collections::BTreeMap::new();
+    limits.extend(container.cpu_millis.map(|millis| ("cpu".to_owned(), v1::Quantity::Text(cpu_print(millis)))));
+    limits.extend(container.memory_bytes.map(|bytes| ("memory".to_owned(), v1::Quantity::Text(memory_print(bytes)))));
+    let name = if container.h2c { "h2c" } else { "http1" };
+    let ports = (container.port.is_some() || container.h2c).then(|| v1::ContainerPort {
+        name: name.to_owned(),
+        container_port: container.port.map(i32::from),
+        rest: Default::default(),
+    });
+    v1::Container {
+        name: container.name.clone(),
+        image: container.image.clone(),
+        command: container.command.clone(),
+        args: container.args.clone(),
+        env: container.env.iter().map(|(name, value)| v1::EnvVar { name: name.clone(), value: value.clone(), rest: Default::default() }).collect(),
+        ports: ports.into_iter().collect(),
+        resources: (!limits.is_empty()).then(|| v1::Resources { limits, rest: Default::default() }),
+        startup_probe: container.startup_probe.as_ref().map(probe_write),
+        rest: Default::default(),
+    }
+}
+
+fn probe_read(probe: v1::Probe) -> Result<Probe, Status> {
+    const AT: &str = "spec.template.spec.containers[0].startupProbe";
+    refuse_rest(AT, &probe.rest)?;
+    let port = |kind: &str, value| Ok::<_, Status>(port_read(&format!("{AT}.{kind}.port"), value)?.unwrap_or(0));
+    let check = match (probe.tcp_socket, probe.http_get, probe.grpc) {
+        (Some(tcp), None, None) => {
+            refuse_rest(&format!("{AT}.tcpSocket"), &tcp.rest)?;
+            Check::Tcp { port: port("tcpSocket", tcp.port)? }
+        }
+        (None, Some(get), None) => {
+            refuse_rest(&format!("{AT}.httpGet"), &get.rest)?;
+            Check::Http { path: get.path, port: port("httpGet", get.port)? }
+        }
+        (None, None, Some(grpc)) => {
+            refuse_rest(&format!("{AT}.grpc"), &grpc.rest)?;
+            Check::Grpc { port: port("grpc", grpc.port)?, service: grpc.service }
+        }
+        _ => return Err(Status::invalid_field(AT, "exactly one of tcpSocket, httpGet and grpc is required")),
+    };
+    let seconds = |field: &str, value: Option<i32>| count(&format!("{AT}.{field}"), value.unwrap_or(0));
+    Ok(Probe {
+        initial_delay_s: seconds("initialDelaySeconds", probe.initial_delay_seconds)?,
+        timeout_s: seconds("timeoutSeconds", probe.timeout_seconds)?,
+        period_s: seconds("periodSeconds", probe.period_seconds)?,
+        failure_threshold: seconds("failureThreshold", probe.failure_threshold)?,
+        check,
+    })
+}
+
+fn probe_write(probe: &Probe) -> v1::Probe {
+    let set = |value: u32| (value != 0).then(|| int(value));
+    let port = |value: u16| (value != 0).then(|| i32::from(value));
+    let mut out = v1::Probe {
+        initial_delay_seconds: set(probe.initial_delay_s),
+        timeout_seconds: set(probe.timeout_s),
+        period_seconds: set(probe.period_s),
+        failure_threshold: set(probe.failure_threshold),
+        ..Default::default()
+    };
+    match &probe.check {
+        Check::Tcp { port: at } => out.tcp_socket = Some(v1::TcpSocket { port: port(*at), rest: Default::default() }),
+        Check::Http { path, port: at } => out.http_get = Some(v1::HttpGet { path: path.clone(), port: port(*at), rest: Default::default() }),
+        Check::Grpc { port: at, service } => out.grpc = Some(v1::Grpc { port: port(*at), service: service.clone(), rest: Default::default() }),
+    }
+    out
+}

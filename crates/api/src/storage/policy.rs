@@ -1,0 +1,98 @@
+//! A bucket's IAM policy, in this API's form.
+
+use model::policy::{Binding, Member, Policy, VersionedPolicy};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    bucket::{anyone, public_access_prevented},
+    error::Error,
+    query::Query,
+};
+use crate::{Deps, Response, surface::Call};
+
+/// What `iam` calls a bucket.
+pub(crate) fn resource(bucket: &str) -> String {
+    format!("buckets/{bucket}")
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Written {
+    #[serde(default)]
+    bindings: Vec<WrittenBinding>,
+    #[serde(default)]
+    etag: String,
+    #[serde(default)]
+    #[expect(dead_code, reason = "1 and 3 differ by conditions only, and those are refused by name")]
+    version: Option<u32>,
+    #[serde(default, rename = "kind")]
+    _kind: Option<String>,
+    #[serde(default, rename = "resourceId")]
+    _resource: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenBinding {
+    role: String,
+    #[serde(default)]
+    members: Vec<Member>,
+    #[serde(default)]
+    condition: Value,
+}
+
+pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
+    let query = Query::of(&call, &[&["optionsRequestedPolicyVersion"]])?;
+    let bucket = call.var("bucket")?;
+    let policy = deps.iam.policy_get(&resource(bucket))?;
+    query.answer(policy_json(bucket, &policy))
+}
+
+pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
+    let query = Query::of(&call, &[])?;
+    let written: Written = call.json().await?;
+    let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
+    let mut policy = Policy::default();
+    for binding in written.bindings {
+        if !binding.condition.is_null() {
+            return Err(Error::not_served("bindings.condition", "conditions on bindings are not evaluated; remove the condition"));
+        }
+        policy.bindings.push(Binding { role: binding.role, members: binding.members });
+    }
+    if public_access_prevented(&bucket) && is_public(&policy) {
+        return Err(Error::condition("The member bindings allUsers and allAuthenticatedUsers are not allowed since public access prevention is enforced."));
+    }
+    let stored = deps.iam.policy_set(&resource(&bucket.name), policy, &written.etag).await.map_err(|status| match status.code {
+        model::Code::Aborted => Error::condition_not_met(),
+        _ => status.into(),
+    })?;
+    query.answer(policy_json(&bucket.name, &stored))
+}
+
+pub(crate) async fn test(deps: Deps, call: Call) -> Result<Response, Error> {
+    let query = Query::of(&call, &[&["permissions"]])?;
+    let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
+    let asked = query.all("permissions");
+    let has = deps.iam.test_permissions(call.who.as_ref(), &asked, &resource(&bucket.name), bucket.project.as_str());
+    let mut body = json!({ "kind": "storage#testIamPermissionsResponse" });
+    if !has.is_empty() {
+        body["permissions"] = json!(has);
+    }
+    query.answer(body)
+}
+
+/// Whether a binding lets anyone in.
+pub(crate) fn is_public(policy: &Policy) -> bool {
+    policy.bindings.iter().any(|binding| binding.members.iter().any(anyone))
+}
+
+fn policy_json(bucket: &str, policy: &VersionedPolicy) -> Value {
+    let bindings: Vec<Value> = policy
+        .policy
+        .bindings
+        .iter()
+        .map(|binding| json!({ "role": binding.role, "members": binding.members.iter().map(Member::to_string).collect::<Vec<_>>() }))
+        .collect();
+    json!({ "kind": "storage#policy", "resourceId": format!("projects/_/buckets/{bucket}"), "version": 1, "etag": policy.etag, "bindings": bindings })
+}

@@ -1,0 +1,68 @@
+//! The APIs over the real control plane, issuer and store: requests in, answers out, by REST and by gRPC.
+//!
+//! One process, one story: it forks the keeper while it has one thread. No user code runs: the image that services are made
+//! of here has a command that does not exist, so that what becomes of a deploy is known.
+
+#[path = "real/access.rs"]
+mod access;
+#[path = "real/lists.rs"]
+mod lists;
+#[path = "real/policies.rs"]
+mod policies;
+#[path = "real/run_v1.rs"]
+mod run_v1;
+#[path = "real/run_v2.rs"]
+mod run_v2;
+#[path = "real/shapes.rs"]
+mod shapes;
+#[path = "real/world.rs"]
+mod world;
+
+use std::sync::Arc;
+
+use world::World;
+
+fn main() {
+    let dir = tempfile::Builder::new().prefix("tanebi-api-").tempdir().expect("a folder for the state");
+    let keeper = world::keeper(dir.path());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let failed = runtime.block_on(async {
+        let world = Arc::new(World::new(dir.path(), Arc::new(keeper)).await);
+        let mut failed = 0;
+        macro_rules! run {
+            ($($module:ident::$test:ident),* $(,)?) => {$({
+                let world = world.clone();
+                let result = tokio::spawn(async move { $module::$test(&world).await }).await;
+                println!("test {}::{} ... {}", stringify!($module), stringify!($test), if result.is_ok() { "ok" } else { "FAILED" });
+                failed += usize::from(result.is_err());
+            })*};
+        }
+        run!(
+            access::no_method_answers_without_credentials,
+            access::no_method_answers_a_stranger,
+            access::a_project_that_does_not_exist_looks_like_one_that_is_not_yours,
+            access::a_viewer_reads_and_does_not_write,
+            access::grpc_calls_need_the_same,
+            shapes::what_is_not_served_is_not_found,
+            shapes::bad_requests_are_named,
+            shapes::the_answer_is_as_asked_for,
+            shapes::everything_answers_on_one_host,
+            run_v2::a_service_lives_and_dies,
+            run_v2::masks_and_etags_guard_an_update,
+            run_v2::grpc_and_rest_are_one,
+            run_v2::a_build_without_its_source_is_refused,
+            run_v1::a_deploy_ends_in_conditions_that_say_why,
+            run_v1::a_writer_who_has_not_read_is_told,
+            run_v1::a_dry_run_leaves_nothing,
+            run_v1::operations_are_waited_for,
+            run_v1::views_of_a_service_agree,
+            policies::a_policy_is_set_and_read_in_every_shape,
+            policies::permissions_are_tested,
+            lists::pages_follow_each_other,
+            lists::regions_projects_apis_and_repositories_are_listed,
+        );
+        failed
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    assert_eq!(failed, 0, "{failed} tests failed");
+}

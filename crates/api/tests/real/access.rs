@@ -1,0 +1,98 @@
+//! Who may call: every method that is served, called without what it needs.
+
+use api::Needs;
+use http::StatusCode;
+use proto::google::cloud::run::v2 as pb;
+use serde_json::json;
+
+use crate::world::{PROJECT, REGION, RUN_REGION, World};
+
+/// A path of a template: names that are good, in a project that is there (or `project`).
+fn path_of(template: &str, project: &str) -> String {
+    let (path, verb) = template.split_once(':').map_or((template, None), |(path, verb)| (path, Some(verb)));
+    let mut out = String::new();
+    let mut before = "";
+    for part in path.split('/').skip(1) {
+        let name = match (part, before) {
+            ("*", "projects" | "namespaces") => project,
+            ("*", "locations") => REGION,
+            ("*", "b") => "no-such-bucket-1",
+            ("*", "serviceAccounts") => "nobody@local-project.iam.gserviceaccount.com",
+            ("*" | "**", _) => "name-1",
+            (literal, _) => literal,
+        };
+        out.push('/');
+        out.push_str(name);
+        before = part;
+    }
+    if let Some(verb) = verb {
+        out.push(':');
+        out.push_str(verb);
+    }
+    format!("{out}?project={project}")
+}
+
+pub async fn no_method_answers_without_credentials(world: &World) {
+    let mut checked = 0;
+    for method in world.api.served() {
+        if method.needs == Needs::Nothing {
+            continue;
+        }
+        let path = path_of(&method.path, PROJECT);
+        for token in [None, Some("ya29.forged"), Some("")] {
+            // Not even the form of the body is discussed.
+            let (status, body) = world.raw(token, method.verb.as_str(), method.host, &path, "application/json", b"{".to_vec()).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path} ({}): {}", method.verb, method.api, String::from_utf8_lossy(&body));
+        }
+        checked += 1;
+    }
+    assert!(checked > 60, "only {checked} methods were checked");
+}
+
+pub async fn no_method_answers_a_stranger(world: &World) {
+    for method in world.api.served() {
+        let Needs::Permission(permission) = method.needs else { continue };
+        let path = path_of(&method.path, PROJECT);
+        let (status, body) = world.call(Some(&world.stranger), method.verb.as_str(), method.host, &path, Some(json!({}))).await;
+        // Buckets' names are global: one that does not exist is not found, whoever asks.
+        let is_bucket = path.contains("/b/no-such-bucket-1");
+        let expect = if is_bucket { StatusCode::NOT_FOUND } else { StatusCode::FORBIDDEN };
+        assert_eq!(status, expect, "{} {path} ({}): {body:#}", method.verb, method.api);
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(is_bucket || message.contains(permission), "{path}: {message}");
+    }
+}
+
+pub async fn a_project_that_does_not_exist_looks_like_one_that_is_not_yours(world: &World) {
+    for method in world.api.served() {
+        if !matches!(method.needs, Needs::Permission(_)) || !(method.path.contains("/projects/") || method.path.contains("/namespaces/")) {
+            continue;
+        }
+        for project in ["no-such-project", "123456789012"] {
+            let path = path_of(&method.path, project);
+            let (status, body) = world.call(Some(&world.owner), method.verb.as_str(), method.host, &path, Some(json!({}))).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{} {path} ({}): {body:#}", method.verb, method.api);
+        }
+    }
+}
+
+pub async fn a_viewer_reads_and_does_not_write(world: &World) {
+    let services = format!("/v2/projects/{PROJECT}/locations/{REGION}/services");
+    let (status, _) = world.call(Some(&world.viewer), "GET", RUN_REGION, &services, None).await;
+    assert_eq!(status, StatusCode::OK);
+    let (status, body) = world.call(Some(&world.viewer), "POST", RUN_REGION, &format!("{services}?serviceId=s"), Some(world.v2_service())).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body:#}");
+    // Changing what is not there is no way round the right to make it.
+    let (status, body) = world.call(Some(&world.viewer), "PATCH", RUN_REGION, &format!("{services}/s?allowMissing=true"), Some(world.v2_service())).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body:#}");
+}
+
+pub async fn grpc_calls_need_the_same(world: &World) {
+    let request = pb::ListServicesRequest { parent: format!("projects/{PROJECT}/locations/{REGION}"), ..Default::default() };
+    let list = async |token: Option<&str>| world.grpc::<pb::ListServicesResponse>(token, "google.cloud.run.v2.Services/ListServices", &request).await;
+    assert_eq!(list(None).await.unwrap_err().0, tonic::Code::Unauthenticated);
+    assert_eq!(list(Some(&world.stranger)).await.unwrap_err().0, tonic::Code::PermissionDenied);
+    assert!(list(Some(&world.viewer)).await.is_ok());
+    let jobs = world.grpc::<pb::ListServicesResponse>(Some(&world.owner), "google.cloud.run.v2.Jobs/ListJobs", &request).await;
+    assert_eq!(jobs.unwrap_err().0, tonic::Code::Unimplemented);
+}

@@ -1,0 +1,119 @@
+//! run v1, as gcloud uses it.
+
+use serde_json::{Value as Json, json};
+
+use crate::world::{PROJECT, REGION, RUN, RUN_REGION, World};
+
+const SERVICES: &str = "/apis/serving.knative.dev/v1/namespaces/local-project/services";
+
+fn condition<'a>(resource: &'a Json, kind: &str) -> &'a Json {
+    resource["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == kind).unwrap_or(&Json::Null)
+}
+
+/// A service that was made, settled.
+async fn made(world: &World, name: &str) -> Json {
+    world.good("POST", RUN_REGION, SERVICES, Some(world.v1_service(name))).await
+}
+
+pub async fn a_deploy_ends_in_conditions_that_say_why(world: &World) {
+    let service = made(world, "v1-deploy").await;
+    // What gcloud reads. Its command does not exist, so the reply tells of the failure at once.
+    assert_eq!(service["metadata"]["namespace"], world.number.to_string());
+    assert_eq!(service["metadata"]["labels"]["cloud.googleapis.com/location"], REGION);
+    assert_eq!(service["status"]["observedGeneration"], service["metadata"]["generation"]);
+    assert_eq!(service["status"]["conditions"][0]["type"], "Ready");
+    assert_eq!(condition(&service, "Ready")["status"], "False", "{service:#}");
+    assert_eq!(condition(&service, "ConfigurationsReady")["status"], "False");
+    assert!(!condition(&service, "Ready")["message"].as_str().unwrap().is_empty());
+    assert!(service["metadata"]["annotations"]["run.googleapis.com/operation-id"].is_string());
+
+    // The same by the project's number, and in the list of all regions.
+    let by_number = format!("/apis/serving.knative.dev/v1/namespaces/{}/services/v1-deploy", world.number);
+    assert_eq!(world.good("GET", RUN_REGION, &by_number, None).await["metadata"]["uid"], service["metadata"]["uid"]);
+    let list = world.good("GET", RUN, &format!("/v1/projects/{PROJECT}/locations/-/services"), None).await;
+    assert!(list["items"].as_array().unwrap().iter().any(|item| item["metadata"]["name"] == "v1-deploy"));
+
+    let deleted = world.good("DELETE", RUN_REGION, &format!("{SERVICES}/v1-deploy"), None).await;
+    assert_eq!((deleted["kind"].as_str(), deleted["status"].as_str()), (Some("Status"), Some("Success")));
+    let gone = world.bad("GET", RUN_REGION, &format!("{SERVICES}/v1-deploy"), None).await;
+    assert_eq!((gone.0, gone.1.as_str()), (404, "NOT_FOUND"));
+}
+
+pub async fn a_writer_who_has_not_read_is_told(world: &World) {
+    let path = format!("{SERVICES}/v1-write");
+    let first = made(world, "v1-write").await;
+    let mut change = first.clone();
+    change["metadata"]["annotations"]["run.googleapis.com/ingress"] = json!("internal");
+    let second = world.good("PUT", RUN_REGION, &path, Some(change.clone())).await;
+    assert_eq!(second["metadata"]["annotations"]["run.googleapis.com/ingress-status"], "internal");
+    assert_eq!(second["metadata"]["generation"], 2);
+    // Only the service changed: no revision was made.
+    assert_eq!(second["status"]["latestCreatedRevisionName"], first["status"]["latestCreatedRevisionName"]);
+
+    let stale = world.bad("PUT", RUN_REGION, &path, Some(change)).await;
+    assert_eq!((stale.0, stale.1.as_str()), (409, "ABORTED"), "{}", stale.2);
+    let mut other = second.clone();
+    other["metadata"]["name"] = json!("another");
+    assert_eq!(world.bad("PUT", RUN_REGION, &path, Some(other)).await.0, 400);
+    let mut elsewhere = second.clone();
+    elsewhere["metadata"]["namespace"] = json!("another-project");
+    assert_eq!(world.bad("PUT", RUN_REGION, &path, Some(elsewhere)).await.0, 400);
+
+    // A template with another nonce is another revision.
+    let mut forced = second.clone();
+    forced["spec"]["template"]["metadata"]["labels"] = json!({ "client.knative.dev/nonce": "another" });
+    let third = world.good("PUT", RUN_REGION, &path, Some(forced)).await;
+    assert_ne!(third["status"]["latestCreatedRevisionName"], second["status"]["latestCreatedRevisionName"]);
+}
+
+pub async fn a_dry_run_leaves_nothing(world: &World) {
+    let service = world.good("POST", RUN_REGION, &format!("{SERVICES}?dryRun=all"), Some(world.v1_service("v1-dry"))).await;
+    assert_eq!(service["metadata"]["name"], "v1-dry");
+    assert_eq!(world.bad("GET", RUN_REGION, &format!("{SERVICES}/v1-dry"), None).await.0, 404);
+    assert_eq!(world.bad("POST", RUN_REGION, &format!("{SERVICES}?dryRun=some"), Some(world.v1_service("v1-dry"))).await.0, 400);
+}
+
+pub async fn operations_are_waited_for(world: &World) {
+    let service = made(world, "v1-wait").await;
+    let id = service["metadata"]["annotations"]["run.googleapis.com/operation-id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/projects/{PROJECT}/locations/{REGION}/operations/{id}");
+    let mut operation = Json::Null;
+    for _ in 0..20 {
+        operation = world.good("POST", RUN_REGION, &format!("{path}:wait"), Some(json!({ "timeout": "30s" }))).await;
+        if operation["done"] == true {
+            break;
+        }
+    }
+    assert_eq!(operation["done"], true, "{operation:#}");
+    // It went wrong, and gcloud wants the service all the same: its conditions say which stage failed.
+    assert!(operation.get("error").is_none());
+    assert_eq!(operation["response"]["@type"], "type.googleapis.com/google.cloud.run.v1.Service");
+    assert_eq!(condition(&operation["response"], "Ready")["status"], "False");
+    assert_eq!(world.good("GET", RUN_REGION, &path, None).await["done"], true);
+    assert_eq!(world.bad("POST", RUN_REGION, &format!("{path}0:wait"), Some(json!({}))).await.0, 404);
+    assert_eq!(world.bad("POST", RUN_REGION, &format!("{path}:wait"), Some(json!({ "timeout": "soon" }))).await.0, 400);
+}
+
+pub async fn views_of_a_service_agree(world: &World) {
+    let service = made(world, "v1-views").await;
+    let base = "/apis/serving.knative.dev/v1/namespaces/local-project";
+    let configuration = world.good("GET", RUN_REGION, &format!("{base}/configurations/v1-views"), None).await;
+    assert_eq!(configuration["spec"]["template"], service["spec"]["template"]);
+    assert_eq!(condition(&configuration, "Ready")["status"], condition(&service, "ConfigurationsReady")["status"]);
+    let route = world.good("GET", RUN_REGION, &format!("{base}/routes/v1-views"), None).await;
+    assert_eq!(route["status"]["url"], service["status"]["url"]);
+    assert_eq!(route["spec"]["traffic"], service["spec"]["traffic"]);
+
+    let revision = service["status"]["latestCreatedRevisionName"].as_str().unwrap();
+    let selector = "serving.knative.dev%2Fservice%20%3D%20v1-views";
+    let list = world.good("GET", RUN_REGION, &format!("{base}/revisions?labelSelector={selector}"), None).await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let found = &list["items"][0];
+    assert_eq!(found["metadata"]["name"], revision);
+    assert_eq!(found["metadata"]["labels"]["serving.knative.dev/service"], "v1-views");
+    assert_eq!(found["status"]["imageDigest"], world.image);
+    assert_eq!(condition(found, "Ready")["status"], "False");
+    assert_eq!(&world.good("GET", RUN_REGION, &format!("{base}/revisions/{revision}"), None).await, found);
+    let latest = world.bad("DELETE", RUN_REGION, &format!("{base}/revisions/{revision}"), None).await;
+    assert!((400..500).contains(&latest.0), "{latest:?}");
+}

@@ -1,0 +1,97 @@
+//! A build's own folder, and its sandboxes' names. Both are gone when the build is.
+
+use std::{
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sandbox::Keeper;
+
+use crate::Error;
+
+/// Folders of builds, below the configured one.
+pub(crate) const WORK: &str = "work";
+
+/// Distinguishes builds of this process, and sandboxes of a build.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// Discarded on drop, whoever owns what is in it.
+pub(crate) struct Work {
+    path: PathBuf,
+    name: String,
+    keeper: Arc<Keeper>,
+}
+
+impl Work {
+    pub(crate) fn new(dir: &Path, id: &str, keeper: Arc<Keeper>) -> Result<Self, Error> {
+        let plain: String = id
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+            .take(36)
+            .collect();
+        let name = format!(
+            "build-{plain}-{}",
+            COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000
+        );
+        let path = dir.join(WORK).join(&name);
+        folder_make(&path)?;
+        Ok(Self { path, name, keeper })
+    }
+
+    /// A new empty folder, for a sandbox to write to. Made again when it is there.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.path.join(name);
+        if path.symlink_metadata().is_ok() {
+            self.keeper
+                .discard(&path)
+                .map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
+        }
+        folder_make(&path)?;
+        Ok(path)
+    }
+
+    /// At most 63 characters: `build-`, 36, a hyphen and up to 6 digits, `-` and more.
+    pub(crate) fn sandbox_id(&self) -> String {
+        format!(
+            "{}-{}",
+            self.name,
+            COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000
+        )
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        // Large trees take a while, and this may be a thread of the async runtime.
+        let (path, keeper) = (self.path.clone(), self.keeper.clone());
+        let discarding = std::thread::Builder::new()
+            .name("build-discard".to_owned())
+            .spawn(move || discard(&keeper, &path));
+        if discarding.is_err() {
+            discard(&self.keeper, &self.path);
+        }
+    }
+}
+
+/// Removes a tree. What cannot be removed is tried again at the next start.
+pub(crate) fn discard(keeper: &Keeper, path: &Path) {
+    if let Err(e) = keeper.discard(path) {
+        tracing::warn!(
+            "discarding {}: {e}; the next start tries again",
+            path.display()
+        );
+    }
+}
+
+/// 0755: a sandbox's uid must come through.
+pub(crate) fn folder_make(path: &Path) -> Result<(), Error> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(|e| Error::Internal(format!("making {}: {e}", path.display())))
+}

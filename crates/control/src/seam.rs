@@ -1,0 +1,83 @@
+//! What the control plane asks of other crates while it reconciles, as small traits.
+//!
+//! The real crates stand behind them everywhere but in this crate's own tests, which decide here
+//! when a proof ends and how, so that each order of events can be played.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use iam::Identity;
+use model::{
+    Revision, ServiceKey, Status,
+    image::{Image, ImageDigest},
+};
+
+/// Builds images and knows those that are there.
+pub(crate) trait Images: Send + Sync + 'static {
+    fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, build::Error>;
+    fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>>;
+    /// The manifest behind a digest.
+    fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error>;
+}
+
+/// Starts and ends instances.
+pub(crate) trait Starter: Send + Sync + 'static {
+    fn prove<'a>(&'a self, revision: &'a Revision, image: &'a Image) -> BoxFuture<'a, Result<(), serving::StartFailure>>;
+    /// Ends the instances of a service.
+    fn stop<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()>;
+}
+
+/// Decides about service accounts and keeps policies.
+pub(crate) trait Accounts: Send + Sync + 'static {
+    /// Whether the account is there, enabled, and `who` may let code run as it.
+    fn may_act_as(&self, who: &Identity, email: &str) -> bool;
+    /// Forgets the policy of a resource that is gone.
+    fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>>;
+}
+
+/// The real builder, and the store in which its images lie.
+pub(crate) struct Builder {
+    pub builder: build::Builder,
+    pub store: store::Store,
+}
+
+impl Images for Builder {
+    fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, build::Error> {
+        self.builder.base_image_uri(base_image, region)
+    }
+
+    fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>> {
+        self.builder.build(request, log).boxed()
+    }
+
+    fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error> {
+        build::image_get(&self.store, digest)
+    }
+}
+
+/// How long instances of a deleted service may take to finish their requests.
+const DRAIN_MAX: Duration = Duration::from_secs(model::limits::SHUTDOWN_GRACE_S as u64);
+
+impl Starter for serving::Serving {
+    fn prove<'a>(&'a self, revision: &'a Revision, image: &'a Image) -> BoxFuture<'a, Result<(), serving::StartFailure>> {
+        serving::Serving::prove(self, revision, image).boxed()
+    }
+
+    fn stop<'a>(&'a self, service: &'a ServiceKey) -> BoxFuture<'a, ()> {
+        self.stop_instances(Some(service), DRAIN_MAX).map(drop).boxed()
+    }
+}
+
+impl Accounts for iam::Iam {
+    fn may_act_as(&self, who: &Identity, email: &str) -> bool {
+        let Ok(account) = self.service_account_get(None, email) else {
+            return false;
+        };
+        let resource = format!("projects/{}/serviceAccounts/{}", account.project, account.email);
+        !account.disabled && self.may(Some(who), "iam.serviceAccounts.actAs", &resource, account.project.as_str())
+    }
+
+    fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        self.policy_delete(resource).boxed()
+    }
+}

@@ -1,0 +1,179 @@
+//! Connections to an instance, kept for the next request.
+//!
+//! A connection that speaks HTTP/1 is driven by the request that uses it, in that request's own task: no other task and no other
+//! thread is woken on the way. It is looked at again when it is taken from the pool, so that one which the instance has closed is not used.
+//! A connection that speaks HTTP/2 carries many requests and has a task of its own.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::task::noop_waker_ref;
+use http::Response;
+use hyper::{
+    body::Incoming,
+    client::conn::{self, TrySendError},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::{Body, Request, instances::Instance};
+
+pub(crate) type Sender1 = conn::http1::SendRequest<Body>;
+pub(crate) type Connection1 = conn::http1::Connection<TokioIo<TcpStream>, Body>;
+pub(crate) type Sender2 = conn::http2::SendRequest<Body>;
+type Connection2 = conn::http2::Connection<TokioIo<TcpStream>, Body, TokioExecutor>;
+
+/// Of an instance's answer.
+const HEADERS_MAX: usize = 1000;
+const HEAD_MAX_BYTES: u16 = u16::MAX;
+/// A kept connection is not used after this: servers close theirs after 2 s (gunicorn), 5 s (Node.js) or later.
+const KEPT_MAX: Duration = Duration::from_secs(1);
+const KEPT_COUNT_MAX: usize = 1000;
+
+pub(crate) async fn http1(stream: TcpStream) -> hyper::Result<(Sender1, Connection1)> {
+    conn::http1::Builder::new().max_headers(HEADERS_MAX).max_header_size(usize::from(HEAD_MAX_BYTES)).handshake(TokioIo::new(stream)).await
+}
+
+pub(crate) async fn http2(stream: TcpStream) -> hyper::Result<(Sender2, Connection2)> {
+    conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(256 << 10)
+        .initial_connection_window_size(WINDOW_MAX)
+        .max_header_list_size(u32::from(HEAD_MAX_BYTES))
+        .handshake(TokioIo::new(stream))
+        .await
+}
+
+/// The largest window there is: one answer that is not read must not hold up the others.
+const WINDOW_MAX: u32 = (1 << 31) - 1;
+
+/// A connection that speaks HTTP/1, for one request at a time.
+pub(crate) struct Http1 {
+    sender: Sender1,
+    connection: Connection1,
+    /// The connection has come to its end and must not be polled again.
+    pub(crate) closed: bool,
+    kept_since: Instant,
+}
+
+impl Http1 {
+    pub(crate) async fn new(stream: TcpStream) -> hyper::Result<Box<Self>> {
+        let (sender, connection) = http1(stream).await?;
+        Ok(Box::new(Self { sender, connection, closed: false, kept_since: Instant::now() }))
+    }
+
+    /// Sends `request` and waits for the head of the answer; what follows is read while [`Http1::drive`] is called.
+    pub(crate) async fn send(&mut self, request: Request) -> Result<Response<Incoming>, TrySendError<Request>> {
+        let Self { sender, connection, closed, .. } = self;
+        let answer = sender.try_send_request(request);
+        let mut answer = std::pin::pin!(answer);
+        std::future::poll_fn(|cx| {
+            drive(connection, closed, cx);
+            answer.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Reads and writes what can be read and written now.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        drive(&mut self.connection, &mut self.closed, cx);
+    }
+
+    /// Whether another request can be sent.
+    fn is_usable(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(noop_waker_ref()));
+        !self.closed && self.sender.is_ready()
+    }
+
+    /// The stream and what was read of it beyond the answer's head, after an answer of 101.
+    pub(crate) async fn upgraded(mut self: Box<Self>) -> (TcpStream, bytes::Bytes) {
+        std::future::poll_fn(|cx| {
+            self.drive(cx);
+            if self.closed { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let parts = self.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
+
+fn drive(connection: &mut Connection1, closed: &mut bool, cx: &mut Context<'_>) {
+    if !*closed && connection.poll_without_shutdown(cx).is_ready() {
+        // With an error or without: the answer, or its body, says which.
+        *closed = true;
+    }
+}
+
+/// What an instance has of connections.
+#[derive(Default)]
+pub(crate) struct Connections {
+    kept: Mutex<Vec<Box<Http1>>>,
+    http2: tokio::sync::Mutex<Option<Sender2>>,
+}
+
+impl Connections {
+    /// A kept connection that is still open, the one used last.
+    pub(crate) fn take(&self) -> Option<Box<Http1>> {
+        loop {
+            let mut last = self.kept.lock().pop()?;
+            if last.kept_since.elapsed() > KEPT_MAX {
+                // All below it are older.
+                self.kept.lock().clear();
+                return None;
+            }
+            if last.is_usable() {
+                return Some(last);
+            }
+        }
+    }
+
+    /// Keeps `connection` when its last exchange came to a clean end.
+    pub(crate) fn keep(&self, mut connection: Box<Http1>) {
+        if connection.is_usable() {
+            connection.kept_since = Instant::now();
+            let mut kept = self.kept.lock();
+            if kept.len() < KEPT_COUNT_MAX {
+                kept.push(connection);
+            }
+        }
+    }
+
+    /// Keeps a new connection for a request that waits.
+    pub(crate) async fn offer(&self, instance: &Instance, stream: TcpStream) {
+        if !instance.pool.template.container.h2c
+            && let Ok(connection) = Http1::new(stream).await
+        {
+            self.kept.lock().push(connection);
+        }
+    }
+
+    /// The connection for HTTP/2, made when there is none.
+    pub(crate) async fn http2(&self, instance: &Arc<Instance>) -> Result<Sender2, String> {
+        let mut current = self.http2.lock().await;
+        if let Some(sender) = current.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let stream = instance.dial(instance.pool.template.port()).await?;
+        let (sender, connection) = http2(stream).await.map_err(|error| error.to_string())?;
+        instance.shared().supervisor.spawn("http2", async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an instance ended");
+            }
+        });
+        *current = Some(sender.clone());
+        Ok(sender)
+    }
+
+    /// Closes what no request uses.
+    pub(crate) fn clear(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock());
+        drop(kept);
+        if let Ok(mut http2) = self.http2.try_lock() {
+            *http2 = None;
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What an instance is made of: its environment, files, mounts and limits, from the revision's template and its image.
+//!
+//! A rule without effects; the sandbox is made from its result by `instances.rs`. Source: Cloud Run's container contract.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use model::{image::Image, limits};
+use sandbox::{Limits, Mount, Network, Spec};
+
+use crate::pool::Pool;
+
+/// The sandbox of an instance. `layer` finds the folder of a layer by its digest.
+///
+/// # Errors
+/// A layer that is not there, in words.
+pub(crate) fn spec(pool: &Pool, image: &Image, ca_bundle: &[u8], id: String, layer: impl Fn(&str) -> Option<PathBuf>) -> Result<Spec, String> {
+    let template = &pool.template;
+    let mut mounts: Vec<Mount> =
+        image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
+    for part in &image.layers {
+        let source = layer(&part.digest).ok_or_else(|| format!("layer {} of the image is not there", part.digest))?;
+        mounts.push(Mount { source, target: part.target.clone(), writable: false });
+    }
+    Ok(Spec {
+        id,
+        mounts,
+        files: files(ca_bundle),
+        command: command(&template.container.command, &template.container.args, &image.command),
+        env: variables(&image.env, &template.container.env, &names(pool), template.port(), template.timeout().as_secs()),
+        working_dir: image.working_dir.clone(),
+        limits: Limits {
+            memory_bytes: template.memory_bytes(),
+            cpu_millis: if template.container.startup_cpu_boost { boosted(template.cpu_millis()) } else { template.cpu_millis() },
+            pids: PIDS,
+            files_open: FILES_OPEN,
+            tmp_bytes: template.memory_bytes(),
+        },
+        network: Network { redirected: true, metadata: true },
+    })
+}
+
+/// What the platform calls the service and the revision.
+struct Names {
+    service: String,
+    revision: String,
+}
+
+fn names(pool: &Pool) -> Names {
+    Names { service: pool.service.service.to_string(), revision: pool.revision.to_string() }
+}
+
+/// Processes and threads of one instance.
+const PIDS: u32 = 512;
+/// Google gives 25,000; a host whose own limit is lower cannot.
+const FILES_OPEN: u32 = 20_000;
+/// Where Linux programs look for trusted roots.
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Variables by which runtimes that bring roots of their own are told to use ours.
+const CA_VARIABLES: [&str; 5] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
+
+/// The CPU that an instance has while it starts and for 10 s more, by Google's table: 2 vCPU up to one, then twice the limit, 8 at most.
+pub(crate) fn boosted(cpu_millis: u32) -> u32 {
+    if cpu_millis <= 1000 { 2000 } else { (cpu_millis * 2).min(8000).max(cpu_millis) }
+}
+
+fn files(ca_bundle: &[u8]) -> Vec<(PathBuf, Vec<u8>)> {
+    let file = |path: &str, content: &[u8]| (Path::new(path).to_owned(), content.to_owned());
+    vec![
+        file(CA_BUNDLE, ca_bundle),
+        // All DNS is led to the listener of the instance, whatever the address.
+        file("/etc/resolv.conf", b"nameserver 169.254.169.254\noptions timeout:5 attempts:2\n"),
+    ]
+}
+
+/// The owner's command and arguments where given, else the image's.
+fn command(command: &[String], args: &[String], image: &[String]) -> Vec<String> {
+    match (command, args) {
+        ([], []) => image.to_vec(),
+        ([], args) => image.first().into_iter().chain(args).cloned().collect(),
+        (command, args) => command.iter().chain(args).cloned().collect(),
+    }
+}
+
+/// The whole environment: the platform's defaults, over them the image's, over them the owner's, over all what an owner cannot set.
+fn variables(image: &[(String, String)], owner: &[(String, String)], names: &Names, port: u16, timeout_s: u64) -> Vec<(String, String)> {
+    let mut all: BTreeMap<&str, String> = BTreeMap::new();
+    all.insert("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    // The one folder that is writable.
+    all.insert("HOME", "/tmp".to_owned());
+    all.insert("CLOUD_RUN_TIMEOUT_SECONDS", timeout_s.to_string());
+    all.extend(CA_VARIABLES.map(|name| (name, CA_BUNDLE.to_owned())));
+    for (name, value) in image.iter().chain(owner) {
+        all.insert(name, value.clone());
+    }
+    let reserved: [(&str, String); limits::ENV_RESERVED.len()] = [
+        ("PORT", port.to_string()),
+        ("K_SERVICE", names.service.clone()),
+        ("K_REVISION", names.revision.clone()),
+        ("K_CONFIGURATION", names.service.clone()),
+    ];
+    all.extend(reserved);
+    all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_owners_variables_win_over_all_but_the_reserved() {
+        let names = Names { service: "hello".to_owned(), revision: "hello-00001-abc".to_owned() };
+        let image = pairs(&[("FUNCTION_TARGET", "hello_http"), ("LANG", "C.UTF-8"), ("PORT", "1")]);
+        let owner = pairs(&[("LANG", "ja_JP.UTF-8"), ("K_SERVICE", "other"), ("SSL_CERT_FILE", "/own.pem"), ("EMPTY", "")]);
+        let got: BTreeMap<String, String> = variables(&image, &owner, &names, 8080, 300).into_iter().collect();
+        for (name, expect) in [
+            ("FUNCTION_TARGET", "hello_http"),
+            ("LANG", "ja_JP.UTF-8"),
+            ("PORT", "8080"),
+            ("K_SERVICE", "hello"),
+            ("K_REVISION", "hello-00001-abc"),
+            ("K_CONFIGURATION", "hello"),
+            ("CLOUD_RUN_TIMEOUT_SECONDS", "300"),
+            ("SSL_CERT_FILE", "/own.pem"),
+            ("NODE_EXTRA_CA_CERTS", CA_BUNDLE),
+            ("EMPTY", ""),
+        ] {
+            assert_eq!(got.get(name).map(String::as_str), Some(expect), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_owners_command_replaces_the_images() {
+        let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let image = list(&["/bin/python", "main.py"]);
+        assert_eq!(command(&[], &[], &image), image);
+        assert_eq!(command(&[], &list(&["other.py"]), &image), list(&["/bin/python", "other.py"]));
+        assert_eq!(command(&list(&["/bin/sh"]), &list(&["-c", "x"]), &image), list(&["/bin/sh", "-c", "x"]));
+    }
+
+    #[test]
+    fn the_boost_is_googles_table() {
+        for (cpu, expect) in [(80, 2000), (500, 2000), (1000, 2000), (2000, 4000), (4000, 8000), (6000, 8000), (8000, 8000)] {
+            assert_eq!(boosted(cpu), expect);
+        }
+    }
+}

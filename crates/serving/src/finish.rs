@@ -1,0 +1,228 @@
+//! The end of every request: its log entry and its place in the metrics, exactly once.
+//!
+//! Dropping it without an end is an end too: the caller has gone, and nobody will ever see an answer.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+};
+
+use http::{HeaderName, Method, StatusCode, Version, header};
+use model::{
+    Timestamp,
+    log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
+};
+use telemetry::Meter;
+use tokio::time::Instant;
+
+use crate::{Origin, Response, Shared, headers::{self, Trace}, pages, refusal::Refusal};
+
+/// Google's status for a caller that did not wait.
+const CLIENT_GONE: u16 = 499;
+
+/// A request that has not ended.
+pub(crate) struct Finish {
+    shared: Arc<Shared>,
+    source: Arc<Source>,
+    meter: Option<Arc<Meter>>,
+    arrived: Instant,
+    time: Timestamp,
+    method: Method,
+    /// Path, without the query.
+    path: String,
+    http: HttpRequest,
+    pub(crate) trace: Trace,
+    pub(crate) flow: Arc<Flow>,
+    open: bool,
+}
+
+/// What is known of a request's body while others read it.
+#[derive(Default)]
+pub(crate) struct Flow {
+    bytes: AtomicU64,
+    fault: AtomicU8,
+    whole: AtomicBool,
+}
+
+impl Flow {
+    /// Counts `bytes` more; how many there are now.
+    pub(crate) fn add(&self, bytes: u64) -> u64 {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// All of the body has come.
+    pub(crate) fn whole(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
+    }
+
+    /// The body ended badly, by the caller's doing.
+    pub(crate) fn fault(&self, refusal: Refusal) {
+        self.fault.store(if refusal == Refusal::BodyTooLarge { 1 } else { 2 }, Ordering::Relaxed);
+    }
+
+    pub(crate) fn faulted(&self) -> Option<Refusal> {
+        match self.fault.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Refusal::BodyTooLarge),
+            _ => Some(Refusal::BodyBroken),
+        }
+    }
+}
+
+/// How an answer that had begun came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    /// The instance stopped in the middle.
+    Broken,
+    TimedOut,
+    ClientGone,
+}
+
+impl Finish {
+    pub(crate) fn new(shared: Arc<Shared>, source: Arc<Source>, parts: &http::request::Parts, authority: &str, origin: &Origin) -> Self {
+        let text = |name: HeaderName| parts.headers.get(name).map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let (scheme, remote_ip) = match origin {
+            Origin::Outside { remote, tls } => (if *tls { "https" } else { "http" }, remote.ip().to_canonical().to_string()),
+            Origin::Inside { .. } => ("https", headers::INSIDE.to_owned()),
+        };
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        Self {
+            arrived: Instant::now(),
+            time: shared.clock.now(),
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            http: HttpRequest {
+                method: parts.method.to_string(),
+                url: format!("{scheme}://{authority}{path}"),
+                request_bytes: 0,
+                status: 0,
+                response_bytes: 0,
+                user_agent: text(header::USER_AGENT),
+                remote_ip,
+                referer: text(header::REFERER),
+                latency_us: 0,
+                protocol: protocol(parts.version).to_owned(),
+            },
+            trace: Trace::of(&parts.headers),
+            flow: Arc::default(),
+            meter: None,
+            source,
+            shared,
+            open: true,
+        }
+    }
+
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// From now on the request is one of this revision, or of this instance.
+    pub(crate) fn belongs_to(&mut self, source: &Arc<Source>, meter: &Arc<Meter>) {
+        self.source = source.clone();
+        self.meter = Some(meter.clone());
+    }
+
+    /// The head of an answer goes out.
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.http.status = status.as_u16();
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.http.response_bytes += bytes as u64;
+    }
+
+    /// Ends with a refusal; its page.
+    pub(crate) fn refuse(mut self, refusal: Refusal) -> Response {
+        let response = pages::refusal(refusal, &self.method, &self.path);
+        self.http.status = response.status().as_u16();
+        self.http.response_bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        self.close(refusal.log_text());
+        response
+    }
+
+    /// Ends an answer that had begun.
+    pub(crate) fn end(mut self, end: End) {
+        match end {
+            End::Whole => self.close(None),
+            End::Broken => {
+                self.http.status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+                self.close(Refusal::MalformedResponse.log_text());
+            }
+            End::TimedOut => {
+                self.http.status = StatusCode::GATEWAY_TIMEOUT.as_u16();
+                self.close(Refusal::Timeout.log_text());
+            }
+            // Dropping is that.
+            End::ClientGone => {}
+        }
+    }
+
+    fn close(&mut self, text: Option<&str>) {
+        self.open = false;
+        let latency = self.arrived.elapsed();
+        if let Some(meter) = &self.meter {
+            meter.request(self.http.status, latency);
+        }
+        self.http.latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.http.request_bytes = self.flow.bytes.load(Ordering::Relaxed);
+        self.shared.telemetry.log(Entry {
+            trace: format!("projects/{}/traces/{}", self.source.project, self.trace.id),
+            span: std::mem::take(&mut self.trace.span),
+            trace_sampled: self.trace.sampled,
+            source: self.source.clone(),
+            log: LogName::Requests,
+            time: self.time,
+            severity: severity(self.http.status),
+            payload: text.map_or(Payload::None, |text| Payload::Text(text.to_owned())),
+            http: Some(std::mem::take(&mut self.http)),
+            labels: std::collections::BTreeMap::new(),
+        });
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if self.open {
+            self.http.status = CLIENT_GONE;
+            self.close(None);
+        }
+    }
+}
+
+fn severity(status: u16) -> Severity {
+    match status {
+        500.. => Severity::Error,
+        400.. => Severity::Warning,
+        _ => Severity::Info,
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_3 => "HTTP/3",
+        _ => "HTTP/1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severity_follows_the_status() {
+        for (status, expect) in [(200, Severity::Info), (302, Severity::Info), (404, Severity::Warning), (499, Severity::Warning), (503, Severity::Error)] {
+            assert_eq!(severity(status), expect);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! What happens to headers on the way to a function and back.
+//!
+//! What is about one connection only is taken off in both directions; what says who the caller is and how it came is set anew,
+//! whatever the caller claimed. Source: Cloud Run's container contract and RFC 9110.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, response};
+use rand::RngExt;
+
+use crate::Origin;
+
+const TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Headers that speak of one connection, besides those that `Connection` names. `Trailer` is not one of them.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// The trace that a request belongs to: the caller's, or a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trace {
+    /// 32 hexadecimal digits.
+    pub(crate) id: String,
+    /// 16 hexadecimal digits.
+    pub(crate) span: String,
+    pub(crate) sampled: bool,
+}
+
+impl Trace {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        text(&TRACEPARENT).and_then(Self::from_traceparent).or_else(|| text(&TRACE_CONTEXT).and_then(Self::from_context)).unwrap_or_else(|| {
+            let mut random = rand::rng();
+            Self { id: format!("{:032x}", random.random::<u128>()), span: format!("{:016x}", random.random::<u64>()), sampled: false }
+        })
+    }
+
+    fn from_traceparent(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let good = is_hex(version, 2) && version != "ff" && is_hex(id, 32) && is_hex(span, 16) && is_hex(flags, 2);
+        let good = good && !is_zero(id) && !is_zero(span) && (version != "00" || parts.next().is_none());
+        good.then(|| Self { id: id.to_owned(), span: span.to_owned(), sampled: u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1) })
+    }
+
+    /// `TRACE/SPAN;o=1`; the span is a decimal number.
+    fn from_context(text: &str) -> Option<Self> {
+        let (ids, options) = text.split_once(';').unwrap_or((text, ""));
+        let (id, span) = ids.split_once('/').unwrap_or((ids, ""));
+        let id = id.to_ascii_lowercase();
+        let span = if span.is_empty() { rand::random::<u64>() | 1 } else { span.parse().ok()? };
+        (is_hex(&id, 32) && !is_zero(&id)).then(|| Self { id, span: format!("{span:016x}"), sampled: options == "o=1" })
+    }
+
+    fn context(&self) -> String {
+        let span = u64::from_str_radix(&self.span, 16).unwrap_or(0);
+        format!("{}/{span};o={}", self.id, u8::from(self.sampled))
+    }
+}
+
+fn is_hex(text: &str, len: usize) -> bool {
+    text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn is_zero(text: &str) -> bool {
+    text.bytes().all(|b| b == b'0')
+}
+
+/// The address that stands for a caller inside the platform.
+pub(crate) const INSIDE: &str = "169.254.1.1";
+
+/// The protocol that the caller asked to switch to, when it did so as RFC 9110 wants it.
+pub(crate) fn upgrade_wanted(parts: &request::Parts) -> Option<HeaderValue> {
+    let named = parts.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let upgrades = parts.version == Version::HTTP_11 && named.into_iter().any(|name| name.trim().eq_ignore_ascii_case("upgrade"));
+    // h2c by upgrade is a matter of our own listener, and it does not offer it.
+    parts.headers.get(header::UPGRADE).filter(|value| upgrades && !value.as_bytes().eq_ignore_ascii_case(b"h2c")).cloned()
+}
+
+/// Makes a request's head the one that the function sees. `authority` is the host that the caller named, with its port.
+pub(crate) fn request(parts: &mut request::Parts, authority: &str, origin: &Origin, trace: &Trace, h2c: bool) {
+    let upgrade = upgrade_wanted(parts).filter(|_| !h2c);
+    let trailers = parts.headers.get(header::TE).is_some_and(|value| value.to_str().is_ok_and(|te| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"))));
+    hop_by_hop_remove(&mut parts.headers);
+    let headers = &mut parts.headers;
+    // The caller's wish to be asked first is met by our own listener, once the function's connection takes the body.
+    headers.remove(header::EXPECT);
+    headers.remove(FORWARDED_HOST);
+    let (ip, tls) = match origin {
+        Origin::Outside { remote, tls } => (remote.ip().to_canonical().to_string(), *tls),
+        Origin::Inside { .. } => (INSIDE.to_owned(), true),
+    };
+    let proto = if tls { "https" } else { "http" };
+    let quoted = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
+    set(headers, header::FORWARDED, &format!("for=\"{quoted}\";proto={proto}"));
+    set(headers, FORWARDED_FOR, &ip);
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+    headers.append(header::VIA, HeaderValue::from_static(if parts.version == Version::HTTP_2 { "2 google" } else { "1.1 google" }));
+    set(headers, TRACE_CONTEXT, &trace.context());
+    set(headers, TRACEPARENT, &format!("00-{}-{}-{:02x}", trace.id, trace.span, u8::from(trace.sampled)));
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    if h2c {
+        headers.remove(header::HOST);
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        parts.uri = Uri::builder().scheme(proto).authority(authority).path_and_query(path).build().unwrap_or_default();
+        parts.version = Version::HTTP_2;
+    } else {
+        cookies_join(headers);
+        set(headers, header::HOST, authority);
+        if let Some(protocol) = upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+        }
+        parts.uri = path.parse().unwrap_or_default();
+        parts.version = Version::HTTP_11;
+    }
+}
+
+/// HTTP/2 may send cookies as many fields, HTTP/1 as one (RFC 9113, 8.2.3).
+fn cookies_join(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        let joined = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b"; "[..]);
+        if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// Makes the head of a function's answer the one that the caller sees. `upgraded` keeps what a switch of protocols needs.
+pub(crate) fn response(parts: &mut response::Parts, method: &Method, trace: &Trace, upgraded: bool) {
+    let protocol = parts.headers.get(header::UPGRADE).filter(|_| upgraded).cloned();
+    hop_by_hop_remove(&mut parts.headers);
+    let headers = &mut parts.headers;
+    if let Some(protocol) = protocol {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));
+    set(headers, TRACE_CONTEXT, &trace.context());
+    if headers.contains_key(header::SET_COOKIE) && !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    }
+    // RFC 9110, 8.6: these have no content, whatever was said of its length.
+    if parts.status == StatusCode::NO_CONTENT || (parts.status.is_informational() && !upgraded) || (*method == Method::CONNECT && parts.status.is_success()) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    // The listener speaks its own version; the instance's was between us and it.
+    parts.version = Version::HTTP_11;
+}
+
+fn hop_by_hop_remove(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    match HeaderValue::from_str(value) {
+        Ok(value) => headers.insert(name, value),
+        Err(_) => headers.remove(name),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outside() -> Origin {
+        Origin::Outside { remote: "192.0.2.7:4000".parse().unwrap(), tls: true }
+    }
+
+    fn seen(list: &[(&'static str, &'static str)], version: Version, h2c: bool) -> request::Parts {
+        let mut request = http::Request::builder().method("GET").uri("http://a.run.app/x?y=1").version(version);
+        for (name, value) in list {
+            request = request.header(*name, *value);
+        }
+        let mut parts = request.body(()).unwrap().into_parts().0;
+        let trace = Trace::of(&parts.headers);
+        super::request(&mut parts, "a.run.app", &outside(), &trace, h2c);
+        parts
+    }
+
+    #[test]
+    fn what_is_about_one_connection_does_not_pass() {
+        let parts = seen(
+            &[
+                ("host", "a.run.app"),
+                ("connection", "keep-alive, X-Mine, close, host"),
+                ("x-mine", "1"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-authorization", "Basic x"),
+                ("te", "trailers"),
+                ("upgrade", "websocket"),
+                ("expect", "100-continue"),
+                ("x-other", "2"),
+            ],
+            Version::HTTP_11,
+            false,
+        );
+        for gone in ["connection", "x-mine", "keep-alive", "proxy-authorization", "te", "upgrade", "expect"] {
+            assert!(!parts.headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(parts.headers["x-other"], "2");
+        assert_eq!(parts.headers["host"], "a.run.app");
+        assert_eq!(parts.uri, "/x?y=1");
+    }
+
+    #[test]
+    fn a_caller_cannot_say_where_it_comes_from() {
+        let parts = seen(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "gopher"), ("forwarded", "for=me"), ("x-forwarded-host", "evil")], Version::HTTP_11, false);
+        assert_eq!(parts.headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(parts.headers["x-forwarded-proto"], "https");
+        assert_eq!(parts.headers["forwarded"], "for=\"192.0.2.7\";proto=https");
+        assert_eq!(parts.headers["via"], "1.1 google");
+        assert!(!parts.headers.contains_key("x-forwarded-host"));
+    }
+
+    #[test]
+    fn upgrades_pass_when_asked_for_properly() {
+        let asked = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+        let parts = seen(&asked, Version::HTTP_11, false);
+        assert_eq!((&parts.headers["connection"], &parts.headers["upgrade"]), (&HeaderValue::from_static("Upgrade"), &HeaderValue::from_static("websocket")));
+        assert!(!seen(&asked, Version::HTTP_11, true).headers.contains_key("upgrade"));
+        assert!(!seen(&asked, Version::HTTP_2, false).headers.contains_key("upgrade"));
+        assert!(!seen(&[("connection", "upgrade"), ("upgrade", "h2c")], Version::HTTP_11, false).headers.contains_key("upgrade"));
+    }
+
+    #[test]
+    fn h2c_has_the_host_as_its_authority() {
+        let parts = seen(&[("host", "a.run.app"), ("te", "trailers")], Version::HTTP_2, true);
+        assert_eq!(parts.uri, "https://a.run.app/x?y=1");
+        assert!(!parts.headers.contains_key("host"));
+        assert_eq!(parts.headers["te"], "trailers");
+    }
+
+    #[test]
+    fn traces_are_kept_or_made() {
+        fn check(list: &[(&'static str, &'static str)], expect: Option<(&str, &str)>) {
+            let parts = seen(list, Version::HTTP_11, false);
+            let text = |name: &str| parts.headers[name].to_str().unwrap().to_owned();
+            let (context, parent) = (text("x-cloud-trace-context"), text("traceparent"));
+            match expect {
+                Some(expect) => assert_eq!((context.as_str(), parent.as_str()), expect),
+                None => {
+                    assert!(Trace::from_traceparent(&parent).is_some() && Trace::from_context(&context).is_some(), "{context} {parent}");
+                    assert!(!parent.contains("beef"), "{parent}");
+                }
+            }
+        }
+        let (id, parent) = ("105445aa7843bc8bf206b12000100000", "00-105445aa7843bc8bf206b12000100000-00000000000000ff-01");
+        check(&[("x-cloud-trace-context", "105445aa7843bc8bf206b12000100000/255;o=1")], Some((&format!("{id}/255;o=1"), parent)));
+        check(&[("traceparent", parent)], Some((&format!("{id}/255;o=1"), parent)));
+        check(&[], None);
+        check(&[("traceparent", "00-beef-1-01")], None);
+        check(&[("traceparent", "00-00000000000000000000000000000000-00000000000000ff-01")], None);
+        check(&[("x-cloud-trace-context", "beef/1")], None);
+    }
+
+    #[test]
+    fn answers_are_googles() {
+        let head = http::Response::builder()
+            .version(Version::HTTP_10)
+            .header("server", "BaseHTTP/0.6")
+            .header("connection", "close, x-mine")
+            .header("x-mine", "1")
+            .header("set-cookie", "a=1")
+            .header("upgrade", "websocket");
+        let mut parts = head.body(()).unwrap().into_parts().0;
+        response(&mut parts, &Method::GET, &Trace::of(&HeaderMap::new()), false);
+        assert_eq!(parts.version, Version::HTTP_11);
+        assert_eq!(parts.headers["server"], "Google Frontend");
+        assert_eq!(parts.headers["cache-control"], "private");
+        for gone in ["connection", "x-mine", "upgrade"] {
+            assert!(!parts.headers.contains_key(gone), "{gone}");
+        }
+    }
+}

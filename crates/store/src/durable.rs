@@ -1,0 +1,59 @@
+//! Making files and folders outlive a power cut. The only place that syncs beside SQLite.
+//!
+//! A file's content is durable after its own fsync, its name after one of its folder. With the test feature
+//! `unsafe-no-fsync` all of it does nothing, and SQLite does not sync either.
+
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+};
+
+use crate::error::Error;
+
+/// Whether syncs are real.
+pub(crate) const SYNCS: bool = !cfg!(feature = "unsafe-no-fsync");
+
+/// The content and size of `file`, found at `path`.
+pub(crate) fn file_sync(file: &File, path: &Path) -> Result<(), Error> {
+    if !SYNCS {
+        return Ok(());
+    }
+    file.sync_all()
+        .map_err(|error| Error::io("fsync", path, error))
+}
+
+/// The names in the folder `path`.
+pub(crate) fn folder_sync(path: &Path) -> Result<(), Error> {
+    let folder = File::open(path).map_err(|error| Error::io("open folder", path, error))?;
+    file_sync(&folder, path)
+}
+
+/// Everything on the file system that holds `path`.
+pub(crate) fn file_system_sync(path: &Path) -> Result<(), Error> {
+    if !SYNCS {
+        return Ok(());
+    }
+    let folder = File::open(path).map_err(|error| Error::io("open folder", path, error))?;
+    rustix::fs::syncfs(&folder).map_err(|error| Error::io("syncfs", path, error))
+}
+
+/// Makes the folder `path` with `mode`, and those above it, where they are not there, and makes its name durable.
+pub(crate) fn folder_make(path: &Path, mode: u32) -> Result<(), Error> {
+    let above = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+        other => other,
+    };
+    if let Some(above) = above.filter(|above| !above.exists()) {
+        folder_make(above, mode)?;
+    }
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        // One that is there may come from a process that was killed before it could sync.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !path.is_dir() => {
+            return Err(Error::io("create folder", path, error));
+        }
+        _ => {}
+    }
+    above.map_or(Ok(()), folder_sync)
+}

@@ -1,0 +1,55 @@
+//! `tanebi instances list|stop`: what runs now, and ending it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct InstancesArgs {
+    /// Folder of the running server
+    #[arg(long, value_name = "DIR", env = "TANEBI_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    command: InstancesCommand,
+}
+
+#[derive(clap::Subcommand, Clone, Debug)]
+enum InstancesCommand {
+    /// List them
+    List,
+    /// End those of a service, or all: scale to zero now
+    Stop {
+        service: Option<String>,
+        #[arg(long)]
+        region: Option<String>,
+    },
+}
+
+pub async fn instances(args: &InstancesArgs) -> Result<ExitCode> {
+    let data_dir = match &args.data_dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => crate::config::data_dir_default()?,
+    };
+    let client = Client::find(&data_dir).await?;
+    match &args.command {
+        InstancesCommand::List => {
+            let answer = client.own(Method::GET, "/_tanebi/v1/instances", None).await?;
+            for instance in answer["instances"].as_array().into_iter().flatten() {
+                let text = |name: &str| instance[name].as_str().map_or_else(|| instance[name].to_string(), str::to_owned);
+                let id = text("id");
+                println!("{}\t{}\t{}\t{} in flight\tsince {}\t{}", text("service"), text("revision"), text("state"), text("inFlight"), text("started"), &id[..id.len().min(16)]);
+            }
+        }
+        InstancesCommand::Stop { service, region } => {
+            let region = region.clone().unwrap_or_else(|| client.server.region.clone());
+            let body = service.as_ref().map_or(json!({}), |service| json!({ "service": service, "region": region }));
+            let answer = client.own(Method::POST, "/_tanebi/v1/instances:stop", Some(body)).await?;
+            eprintln!("stopped {}", answer["stopped"].as_u64().map_or(Value::Null, Value::from));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,186 @@
+//! tanebi's own methods (`/_tanebi/v1/...`), for its commands: what Google has no method for. The operator's secret opens them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use model::Status;
+use serde_json::{Value, json};
+use serving::{Request, Response};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// Bytes of a request's body.
+const BODY_MAX_BYTES: usize = 64 << 10;
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The methods and what they work on.
+pub struct Own {
+    pub secret: String,
+    pub iam: iam::Iam,
+    pub control: control::Control,
+    pub telemetry: telemetry::Telemetry,
+    pub project: control::Project,
+    pub region: model::Region,
+    pub owner: String,
+    pub ca_pem: String,
+}
+
+impl Own {
+    /// Answers `/_tanebi/v1/...` and `/metrics`.
+    pub async fn handle(&self, request: Request) -> Response {
+        if !self.is_operator(&request) {
+            return error(&Status::unauthenticated());
+        }
+        if request.uri().path() == "/metrics" {
+            return text(self.telemetry.prometheus());
+        }
+        match self.call(request).await {
+            Ok(value) => answer(StatusCode::OK, &value),
+            Err(status) => error(&status),
+        }
+    }
+
+    fn is_operator(&self, request: &Request) -> bool {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+        given.is_some_and(|given| bool::from(given.as_bytes().ct_eq(self.secret.as_bytes())))
+    }
+
+    async fn call(&self, request: Request) -> Result<Value, Status> {
+        let (parts, mut body) = request.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Status::invalid("the body ended early"))?;
+            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+            if bytes.len() > BODY_MAX_BYTES {
+                return Err(Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes")));
+            }
+        }
+        let body: Value = if bytes.is_empty() { json!({}) } else { serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))? };
+        match (&parts.method, parts.uri.path()) {
+            (&Method::GET, "/_tanebi/v1/server") => Ok(json!({
+                "project": self.project.id, "projectNumber": self.project.number, "region": self.region, "owner": self.owner,
+            })),
+            (&Method::POST, "/_tanebi/v1/sessions") => self.session(&field(&body, "email")?).await,
+            (&Method::POST, "/_tanebi/v1/idTokens") => {
+                let identity = self.identity(&field(&body, "email")?).await?;
+                Ok(json!({ "idToken": self.iam.id_token_issue(&identity, &field(&body, "audience")?, true) }))
+            }
+            (&Method::GET, "/_tanebi/v1/instances") => Ok(self.instances()),
+            (&Method::POST, "/_tanebi/v1/instances:stop") => self.instances_stop(&body).await,
+            (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
+        }
+    }
+
+    /// Signs an identity in: a user by a refresh token, a service account by a metadata server of its own.
+    async fn session(&self, email: &str) -> Result<Value, Status> {
+        let identity = self.identity(email).await?;
+        let access = self.iam.access_token_issue(&identity, &crate::env::SCOPES.join(" "), Duration::from_secs(3600));
+        let mut session = json!({ "email": identity.email, "accessToken": access.token, "caPem": self.ca_pem });
+        match identity.kind {
+            iam::Kind::User => session["refreshToken"] = json!(self.iam.refresh_token_issue(&identity, iam::GCLOUD_CLIENT_ID, &crate::env::SCOPES.join(" ")).await?),
+            iam::Kind::ServiceAccount => session["metadataPath"] = json!(self.metadata_path(&identity.email)),
+        }
+        Ok(session)
+    }
+
+    async fn identity(&self, email: &str) -> Result<iam::Identity, Status> {
+        let member = model::policy::Member::parse(&format!("user:{email}"))?;
+        let model::policy::Member::User(email) = member else { return Err(Status::invalid_field("email", format!("{email:?} is no e-mail address"))) };
+        let identity = self.iam.identity(&email);
+        match identity.kind {
+            iam::Kind::User if !self.iam.user_exists(&email) => self.iam.user_create(&email).await?,
+            iam::Kind::User => {}
+            iam::Kind::ServiceAccount => drop(self.iam.service_account_get(None, &email)?),
+        }
+        Ok(identity)
+    }
+
+    /// `/_metadata/EMAIL/MAC`: who was given the path has the identity. Nothing is stored, so it holds over restarts.
+    fn metadata_path(&self, email: &str) -> String {
+        format!("/_metadata/{email}/{}", self.metadata_mac(email))
+    }
+
+    fn metadata_mac(&self, email: &str) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("HMAC takes a key of any length");
+        mac.update(b"metadata:");
+        mac.update(email.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    /// Whose metadata server `path` is, and the path that it sees. `None` for a forged one.
+    pub fn metadata_of<'a>(&self, path: &'a str) -> Option<(api::MetadataIdentity, &'a str)> {
+        let rest = path.strip_prefix("/_metadata/")?;
+        let (email, rest) = rest.split_once('/')?;
+        let (mac, rest) = rest.split_at_checked(64)?;
+        if !bool::from(mac.as_bytes().ct_eq(self.metadata_mac(email).as_bytes())) {
+            return None;
+        }
+        let identity = api::MetadataIdentity {
+            project: self.project.id.to_string(),
+            region: self.region.to_string(),
+            instance: String::new(),
+            service_account: email.to_owned(),
+        };
+        Some((identity, if rest.is_empty() { "/" } else { rest }))
+    }
+
+    fn instances(&self) -> Value {
+        let instances: Vec<_> = self.control.serving().instances().into_iter().map(|i| {
+            json!({
+                "id": i.id, "service": i.service.service, "region": i.service.region, "revision": i.revision, "state": i.state,
+                "inFlight": i.in_flight, "started": i.started.to_string(),
+            })
+        }).collect();
+        json!({ "instances": instances })
+    }
+
+    async fn instances_stop(&self, body: &Value) -> Result<Value, Status> {
+        let key = match body.get("service").and_then(Value::as_str) {
+            None => None,
+            Some(service) => {
+                let key = model::ServiceKey {
+                    project: self.project.id.clone(),
+                    region: model::Region::parse(&field(body, "region")?)?,
+                    service: model::ServiceName::parse(service)?,
+                };
+                self.control.service_get(&key)?;
+                Some(key)
+            }
+        };
+        let stopped = self.control.serving().stop_instances(key.as_ref(), STOP_GRACE).await;
+        Ok(json!({ "stopped": stopped }))
+    }
+}
+
+fn field(body: &Value, name: &str) -> Result<String, Status> {
+    body.get(name).and_then(Value::as_str).filter(|v| !v.is_empty()).map(str::to_owned).ok_or_else(|| Status::invalid_field(name, "is required"))
+}
+
+fn error(status: &Status) -> Response {
+    if !status.inner.is_empty() {
+        tracing::error!(%status, "own method");
+    }
+    let code = StatusCode::from_u16(status.code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    answer(code, &json!({ "error": { "code": code.as_u16(), "message": status.outer, "status": status.code.name() } }))
+}
+
+fn answer(code: StatusCode, value: &Value) -> Response {
+    let mut response = http::Response::new(full(value.to_string()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=UTF-8"));
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+fn text(body: String) -> Response {
+    let mut response = http::Response::new(full(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; version=0.0.4"));
+    response
+}
+
+fn full(text: String) -> serving::Body {
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed()
+}

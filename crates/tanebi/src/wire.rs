@@ -1,0 +1,281 @@
+//! The whole program, created and connected once: read [`run`] and you know the process.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use futures_util::future::BoxFuture;
+use serving::{
+    InstanceIdentity, Origin, Serving,
+    egress::{Egress, Ends, Inward, Owner, Policy},
+    listener::{self, Limits},
+};
+use tokio::{
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ca::Authority,
+    clock::SystemClock,
+    front::{Door, Front, Hosts},
+    own::Own,
+    serve::{Prepared, authority_root},
+    supervise::EXIT_AGAIN,
+    tunnel::Tunnel,
+};
+
+/// Between SIGTERM and the end: requests in flight finish, instances get their SIGTERM.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+const BUILD_TIMEOUT: Duration = Duration::from_secs(600);
+const BUILD_MEMORY_BYTES: u64 = 2 << 30;
+/// How long an instance without requests is kept.
+const IDLE_MAX: Duration = Duration::from_secs(model::limits::IDLE_MAX_S as u64);
+const HOLD_MIN: Duration = Duration::from_secs(10);
+const KEYS_TICK: Duration = Duration::from_secs(3600);
+
+pub async fn run(prepared: Prepared) -> Result<ExitCode> {
+    let Prepared { config, folders, listener, tls_listener, keeper, catalogue, packages, upstream, own_addresses, host_roots, secret } = prepared;
+    let (listen, tls_listen) = (listener.local_addr()?, tls_listener.local_addr()?);
+    let clock: Arc<dyn model::Clock> = Arc::new(SystemClock);
+    let status = |status: model::Status| anyhow!("{status}");
+
+    // State, and who may do what with it.
+    let store = store::Store::open(&folders.state).context("the store")?;
+    let telemetry = telemetry::Telemetry::open(&folders.state, clock.clone()).context("the logs")?;
+    let project = control::project_ensure(&store, &*clock, &config.project).await.map_err(status)?;
+    let iam = iam::Iam::open(store.clone(), clock.clone(), project.id.clone(), project.number, &config.owner).await.map_err(status)?;
+
+    // The hosts that are played, and the CA that speaks for them.
+    let domains: Vec<String> = ["run.app", "run.localhost"].into_iter().map(str::to_owned).chain(config.domain.clone()).collect();
+    let hosts = Hosts { domains: domains.clone() };
+    let root = authority_root(&folders)?;
+    let mut ca_bundle = host_roots;
+    ca_bundle.extend_from_slice(root.cert_pem.as_bytes());
+    let authority = Authority::new(root, clock.clone(), Arc::new({
+        let hosts = hosts.clone();
+        move |host| hosts.has_certificate(host)
+    }))?;
+    let tls = authority.server_config()?;
+
+    // The data plane; what its instances ask for comes back in by the same door.
+    let inward = Arc::new(Within { hosts: hosts.clone(), door: OnceLock::new() });
+    let egress = Egress::new(inward.clone(), upstream.clone(), own_addresses);
+    let serving = Serving::start(
+        serving::Config { domains, ca_bundle: ca_bundle.clone(), hold_min: HOLD_MIN, instance_idle_max: IDLE_MAX },
+        clock.clone(),
+        store.clone(),
+        iam.clone(),
+        telemetry.clone(),
+        keeper.clone(),
+        Arc::new(InstanceEgress(egress.clone())),
+    )
+    .map_err(|error| anyhow!("the data plane: {error}"))?;
+
+    // The control plane.
+    let builder = build::Builder::new(
+        build::Config {
+            dir: folders.build.clone(),
+            ca_bundle,
+            egress: Arc::new(BuildWay { egress, hosts: packages.hosts.into(), runtime: tokio::runtime::Handle::current() }),
+            timeout: BUILD_TIMEOUT,
+            memory_bytes: BUILD_MEMORY_BYTES,
+            package_environment: packages.environment,
+            catalogue,
+            clock: clock.clone(),
+        },
+        store.clone(),
+        keeper.clone(),
+    )
+    .context("the builder")?;
+    let control = control::Control::start(
+        control::Config { default_project: project.id.clone(), default_region: config.region.clone() },
+        clock.clone(),
+        store.clone(),
+        iam.clone(),
+        telemetry.clone(),
+        builder,
+        serving.clone(),
+    )
+    .await
+    .map_err(status)?;
+    let api = api::Api::new(api::Deps {
+        clock: clock.clone(),
+        control: control.clone(),
+        iam: iam.clone(),
+        telemetry: telemetry.clone(),
+        config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
+    });
+
+    // The door.
+    let (limits, stop) = (limits(), CancellationToken::new());
+    let front = Arc::new(Front {
+        hosts,
+        serving: serving.clone(),
+        api,
+        own: Own {
+            secret,
+            iam: iam.clone(),
+            control: control.clone(),
+            telemetry: telemetry.clone(),
+            project: project.clone(),
+            region: config.region.clone(),
+            owner: config.owner.clone(),
+            ca_pem: authority.root_pem().to_owned(),
+        },
+        tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
+        tls: tls.clone(),
+        limits,
+    });
+    let door = Door::new(front);
+    assert!(inward.door.set(door.clone()).is_ok(), "the door is set once");
+    let plain = tokio::spawn(listener::serve(listener, None, Arc::new(door.clone()), limits, stop.clone()));
+    let secure = tokio::spawn(listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone()));
+    let keys = tokio::spawn(keys_turn(iam.clone()));
+
+    greet(&config, &project, listen, tls_listen, &keeper, &iam);
+    let end = tokio::select! {
+        end = asked_to_stop() => end?,
+        () = keeper_gone(&keeper) => End::Broken("the keeper of sandboxes is gone".into()),
+        name = serving.failed() => End::Broken(format!("a loop of the data plane ended: {name}")),
+        name = control.failed() => End::Broken(format!("a loop of the control plane ended: {name}")),
+        _ = plain => End::Broken("the plain listener ended".into()),
+        _ = secure => End::Broken("the TLS listener ended".into()),
+        _ = keys => End::Broken("the turning of keys ended".into()),
+    };
+    match end {
+        End::Asked => {
+            stop.cancel();
+            tokio::select! {
+                () = serving.shutdown(SHUTDOWN_GRACE) => {}
+                _ = asked_to_stop() => {}
+            }
+            telemetry.flush().await;
+            Ok(ExitCode::SUCCESS)
+        }
+        End::Broken(why) => {
+            eprintln!("error: {why}");
+            Ok(ExitCode::from(EXIT_AGAIN))
+        }
+    }
+}
+
+/// Each connection is a descriptor, each request one more into an instance: a third of what the process may open.
+fn limits() -> Limits {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
+    let connections_max = usize::try_from(files / 3).unwrap_or(usize::MAX).max(64);
+    // All callers of one machine have one address, so the cap for one is near the whole.
+    Limits { connections_max, connections_per_ip_max: connections_max / 4 * 3, ..Limits::default() }
+}
+
+enum End {
+    Asked,
+    Broken(String),
+}
+
+/// What a user needs next, on stdout; what is missing, on stderr.
+fn greet(config: &crate::config::Config, project: &control::Project, listen: std::net::SocketAddr, tls_listen: std::net::SocketAddr, keeper: &sandbox::Keeper, iam: &iam::Iam) {
+    println!("ready http://{listen} https://{tls_listen}");
+    println!("project {} (number {}), region {}, owner {}", project.id, project.number, config.region, config.owner);
+    println!("for a shell: eval \"$(tanebi env --data-dir '{}')\"", config.data_dir.display());
+    println!("to sign in in a browser: http://{listen}/sign-in?link={}", iam.sign_in_link_issue(&config.owner));
+    match keeper.walls() {
+        Ok(walls) => walls.missing.iter().for_each(|line| eprintln!("missing: {line}")),
+        Err(error) => eprintln!("missing: the walls could not be measured: {error}"),
+    }
+}
+
+async fn asked_to_stop() -> Result<End> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(End::Asked)
+}
+
+/// Waits on a thread of its own: the descriptor becomes readable once, when the keeper ends.
+async fn keeper_gone(keeper: &sandbox::Keeper) {
+    // One that cannot be watched is as good as gone.
+    let Ok(gone) = keeper.gone() else { return };
+    let (told, telling) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        while let Err(rustix::io::Errno::INTR) = rustix::event::poll(&mut [rustix::event::PollFd::new(&gone, rustix::event::PollFlags::IN)], None) {}
+        let _ = told.send(());
+    });
+    let _ = telling.await;
+}
+
+async fn keys_turn(iam: iam::Iam) {
+    let mut tick = tokio::time::interval(KEYS_TICK);
+    loop {
+        tick.tick().await;
+        if let Err(error) = iam.rotate().await {
+            tracing::error!(%error, "signing keys could not be turned");
+        }
+    }
+}
+
+/// What instances ask of Google's hosts and of services comes in by the door, from inside.
+struct Within {
+    hosts: Hosts,
+    door: OnceLock<Door>,
+}
+
+impl Inward for Within {
+    fn plays(&self, host: &str) -> bool {
+        self.hosts.plays(host)
+    }
+
+    fn serve(&self, owner: Arc<Owner>, stream: TcpStream, port: u16) -> BoxFuture<'static, ()> {
+        let Some(door) = self.door.get().cloned() else { return Box::pin(async {}) };
+        let origin = Origin::Inside { project: owner.project().to_owned() };
+        Box::pin(async move {
+            if port == 80 || port == 443 {
+                door.serve(stream, port == 443, origin).await;
+            }
+        })
+    }
+
+    fn metadata(&self, identity: InstanceIdentity, stream: TcpStream) -> BoxFuture<'static, ()> {
+        let Some(door) = self.door.get().cloned() else { return Box::pin(async {}) };
+        let origin = Origin::Inside { project: identity.project.clone() };
+        Box::pin(async move { door.metadata(identity).serve(stream, origin).await })
+    }
+}
+
+/// The network of instances: public addresses, played hosts, a metadata server.
+struct InstanceEgress(Egress);
+
+impl serving::InstanceNetwork for InstanceEgress {
+    fn serve(&self, identity: InstanceIdentity, outbound: std::os::fd::OwnedFd, dns_udp: std::os::fd::OwnedFd, dns_tcp: std::os::fd::OwnedFd, metadata: std::os::fd::OwnedFd, ended: CancellationToken) {
+        let ends = Ends { outbound, dns_udp, dns_tcp, metadata: Some(metadata) };
+        if let Err(error) = self.0.serve(Owner::Instance(identity), Policy::Public, ends, ended) {
+            tracing::error!(%error, "an instance has no network");
+        }
+    }
+}
+
+/// The network of build steps: the registries that the host is set to.
+struct BuildWay {
+    egress: Egress,
+    hosts: Arc<[serving::egress::AllowedHost]>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl build::BuildEgress for BuildWay {
+    fn serve(&self, sandbox: &mut sandbox::Sandbox) {
+        let (Some(outbound), Some(dns_udp), Some(dns_tcp)) = (sandbox.outbound.take(), sandbox.dns_udp.take(), sandbox.dns_tcp.take()) else { return };
+        let _runtime = self.runtime.enter();
+        let ended = CancellationToken::new();
+        let ends = Ends { outbound, dns_udp, dns_tcp, metadata: None };
+        if let Err(error) = self.egress.serve(Owner::Build { project: String::new() }, Policy::Hosts(self.hosts.clone()), ends, ended) {
+            tracing::error!(%error, "a build step has no network");
+        }
+    }
+}

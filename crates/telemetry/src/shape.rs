@@ -1,0 +1,235 @@
+//! How Google names what an entry comes from: log names, monitored resources, severities.
+//!
+//! Truth: google.logging.v2.LogEntry, google.api.MonitoredResource, and what gcloud's recorded filters ask for.
+
+use std::collections::BTreeMap;
+
+use model::log::{Entry, LogName, Severity, Source};
+
+/// The log's id as users write it, such as `run.googleapis.com/requests`.
+pub fn log_id(log: LogName) -> &'static str {
+    match log {
+        LogName::Requests => "run.googleapis.com/requests",
+        LogName::Stdout => "run.googleapis.com/stdout",
+        LogName::Stderr => "run.googleapis.com/stderr",
+        LogName::System => "run.googleapis.com/varlog/system",
+        LogName::Build => "cloudbuild",
+    }
+}
+
+/// `logName`: `projects/P/logs/` and the log's id with its slashes as `%2F`.
+pub fn log_name(entry: &Entry) -> String {
+    log_name_of(&entry.source.project, entry.log)
+}
+
+pub(crate) fn log_name_of(project: &str, log: LogName) -> String {
+    format!(
+        "projects/{project}/logs/{}",
+        log_id(log).replace('/', "%2F")
+    )
+}
+
+/// `resource.type`.
+pub fn resource_type(entry: &Entry) -> &'static str {
+    resource_type_of(&entry.source)
+}
+
+pub(crate) fn resource_type_of(source: &Source) -> &'static str {
+    if source.build.is_empty() {
+        "cloud_run_revision"
+    } else {
+        "build"
+    }
+}
+
+/// `resource.labels`.
+pub fn resource_labels(entry: &Entry) -> BTreeMap<String, String> {
+    RESOURCE_LABELS
+        .iter()
+        .filter_map(|name| {
+            Some((
+                (*name).to_owned(),
+                resource_label(&entry.source, name)?.to_owned(),
+            ))
+        })
+        .collect()
+}
+
+/// Of both types of resource.
+pub(crate) const RESOURCE_LABELS: [&str; 6] = [
+    "project_id",
+    "location",
+    "service_name",
+    "revision_name",
+    "configuration_name",
+    "build_id",
+];
+
+/// One label of the resource; `None` when its type has none of this name.
+pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a str> {
+    let is_build = !source.build.is_empty();
+    match name {
+        "project_id" => Some(&source.project),
+        "build_id" if is_build => Some(&source.build),
+        _ if is_build => None,
+        "location" => Some(&source.region),
+        // A configuration has the name of its service.
+        "service_name" | "configuration_name" => Some(&source.service),
+        "revision_name" => Some(&source.revision),
+        _ => None,
+    }
+}
+
+/// `labels`: the entry's own, and `instanceId` where an instance was involved.
+pub fn entry_labels(entry: &Entry) -> BTreeMap<String, String> {
+    let mut labels = entry.labels.clone();
+    if !entry.source.instance.is_empty() {
+        labels.insert(INSTANCE_LABEL.to_owned(), entry.source.instance.clone());
+    }
+    labels
+}
+
+pub(crate) const INSTANCE_LABEL: &str = "instanceId";
+
+const SEVERITIES: [(Severity, &str); 9] = [
+    (Severity::Default, "DEFAULT"),
+    (Severity::Debug, "DEBUG"),
+    (Severity::Info, "INFO"),
+    (Severity::Notice, "NOTICE"),
+    (Severity::Warning, "WARNING"),
+    (Severity::Error, "ERROR"),
+    (Severity::Critical, "CRITICAL"),
+    (Severity::Alert, "ALERT"),
+    (Severity::Emergency, "EMERGENCY"),
+];
+
+/// The name on the wire, such as `WARNING`.
+pub fn severity_name(severity: Severity) -> &'static str {
+    SEVERITIES
+        .iter()
+        .find(|(known, _)| *known == severity)
+        .map_or("DEFAULT", |(_, name)| name)
+}
+
+/// The severity of this name, whatever its case, or of this number (`ERROR`, `error`, `500`).
+pub fn severity_parse(text: &str) -> Option<Severity> {
+    let by_name = SEVERITIES
+        .iter()
+        .find(|(_, name)| name.eq_ignore_ascii_case(text));
+    by_name
+        .map(|(severity, _)| *severity)
+        .or_else(|| severity_of(text.parse().ok()?))
+}
+
+/// The severity of exactly this number.
+pub(crate) fn severity_of(number: i64) -> Option<Severity> {
+    SEVERITIES
+        .iter()
+        .map(|(severity, _)| *severity)
+        .find(|severity| *severity as i64 == number)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use model::{Timestamp, log::Payload};
+
+    use super::*;
+
+    pub(crate) fn source(service: &str) -> Source {
+        Source {
+            project: "local-project".into(),
+            region: "asia-northeast1".into(),
+            service: service.into(),
+            revision: format!("{service}-00001-abc"),
+            instance: "i1".into(),
+            build: String::new(),
+        }
+    }
+
+    pub(crate) fn entry(text: &str) -> Entry {
+        Entry {
+            source: Arc::new(source("sample")),
+            log: LogName::Stdout,
+            time: Timestamp::UNIX_EPOCH,
+            severity: Severity::Default,
+            payload: Payload::Text(text.into()),
+            http: None,
+            trace: String::new(),
+            span: String::new(),
+            trace_sampled: false,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn names_are_googles() {
+        let entry = entry("x");
+        assert_eq!(
+            log_name(&entry),
+            "projects/local-project/logs/run.googleapis.com%2Fstdout"
+        );
+        assert_eq!(
+            log_name_of("p", LogName::System),
+            "projects/p/logs/run.googleapis.com%2Fvarlog%2Fsystem"
+        );
+        assert_eq!(resource_type(&entry), "cloud_run_revision");
+        let labels = resource_labels(&entry);
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        let expect = [
+            ("configuration_name", "sample"),
+            ("location", "asia-northeast1"),
+            ("project_id", "local-project"),
+            ("revision_name", "sample-00001-abc"),
+            ("service_name", "sample"),
+        ];
+        assert_eq!(labels, expect);
+        assert_eq!(
+            entry_labels(&entry),
+            BTreeMap::from([("instanceId".to_owned(), "i1".to_owned())])
+        );
+    }
+
+    #[test]
+    fn a_build_is_another_resource() {
+        let source = Source {
+            build: "b1".into(),
+            service: String::new(),
+            ..source("")
+        };
+        let entry = Entry {
+            source: Arc::new(source),
+            log: LogName::Build,
+            ..entry("step 1")
+        };
+        assert_eq!(log_name(&entry), "projects/local-project/logs/cloudbuild");
+        assert_eq!(resource_type(&entry), "build");
+        assert_eq!(
+            resource_labels(&entry).into_iter().collect::<Vec<_>>(),
+            [
+                ("build_id".into(), "b1".into()),
+                ("project_id".into(), "local-project".into())
+            ]
+        );
+    }
+
+    #[test]
+    fn severities_by_name_and_number() {
+        for (severity, name) in SEVERITIES {
+            assert_eq!(severity_name(severity), name);
+            for text in [
+                name.to_owned(),
+                name.to_lowercase(),
+                (severity as i64).to_string(),
+            ] {
+                assert_eq!(severity_parse(&text), Some(severity), "{text}");
+            }
+        }
+        assert_eq!(severity_parse("LOUD"), None);
+        assert_eq!(severity_parse("150"), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! Faults: the daemon is killed at random moments, and nothing that it acknowledged is lost.
+//!
+//! Power cuts are tested where the bytes are written: `crates/store/tests`.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::{PROJECT, REGION, Tanebi, children, eventually, http1, is_full, kill, repository, tests};
+use rand::RngExt;
+use serde_json::{Value, json};
+
+pub fn tests() -> Vec<e2e::runner::Test> {
+    tests!["faults"; kills_lose_nothing]
+}
+
+/// What was acknowledged, and what was being asked for when the daemon died: either may hold afterwards.
+#[derive(Default)]
+struct Ledger {
+    /// Object to content.
+    objects: BTreeMap<String, Vec<u8>>,
+    object_pending: Option<(String, Vec<u8>)>,
+    /// Members of the service's policy, in order.
+    members: Vec<String>,
+    member_pending: Option<String>,
+    /// The service's label `n`.
+    label: u64,
+    label_pending: Option<u64>,
+}
+
+/// The API by hand, as the owner.
+struct Client<'a> {
+    tanebi: &'a Tanebi,
+    token: String,
+}
+
+impl<'a> Client<'a> {
+    fn new(tanebi: &'a Tanebi) -> Result<Self> {
+        let secret = std::fs::read_to_string(tanebi.data.path().join("client/secret"))?;
+        let session = eventually("a session", || {
+            let address = tanebi.listen.to_string();
+            let answer = http1::call(tanebi.listen, "POST", "/_tanebi/v1/sessions", &address, &[&format!("Authorization: Bearer {secret}")], br#"{"email":"developer@tanebi.local"}"#);
+            Ok(answer.ok().filter(|a| a.status == 200))
+        })?;
+        let session: Value = serde_json::from_slice(&session.body)?;
+        Ok(Self { tanebi, token: session["accessToken"].as_str().context("a token")?.to_owned() })
+    }
+
+    fn call(&self, method: &str, host: &str, target: &str, body: &[u8]) -> Result<Value> {
+        let authorization = format!("Authorization: Bearer {}", self.token);
+        let answer = http1::call(self.tanebi.listen, method, target, host, &[&authorization, "Content-Type: application/json"], body)?;
+        if answer.status != 200 {
+            bail!("{method} {target}: {} {}", answer.status, answer.text());
+        }
+        Ok(if answer.body.is_empty() { Value::Null } else { serde_json::from_slice(&answer.body).unwrap_or(Value::Null) })
+    }
+}
+
+const SERVICE: &str = "steady";
+
+fn service_path() -> String {
+    format!("/v2/projects/{PROJECT}/locations/{REGION}/services/{SERVICE}")
+}
+
+fn kills_lose_nothing() -> Result<()> {
+    let kills = if is_full() { 200 } else { 10 };
+    let mut tanebi = Tanebi::start()?;
+    tanebi.deploy(SERVICE, &repository().join("examples/python/hello_http"), "--function hello_http --allow-unauthenticated")?;
+    Client::new(&tanebi)?.call("POST", "storage.googleapis.com", &format!("/storage/v1/b?project={PROJECT}"), json!({ "name": "ledger-of-kills" }).to_string().as_bytes())?;
+    let members = Client::new(&tanebi)?.call("GET", "run.googleapis.com", &format!("{}:getIamPolicy", service_path()), b"")?;
+    ensure!(members["bindings"][0]["members"] == json!(["allUsers"]), "{members}");
+
+    let ledger = Mutex::new(Ledger::default());
+    let acknowledged = AtomicU64::new(0);
+    let mut restarts = Vec::new();
+    for round in 0..kills {
+        let seen = tanebi.ready_count();
+        let stop = AtomicBool::new(false);
+        let client = Client::new(&tanebi)?;
+        std::thread::scope(|scope| -> Result<()> {
+            let workers = [scope.spawn(|| until(&stop, || upload(&client, &ledger, &acknowledged))), scope.spawn(|| until(&stop, || bind(&client, &ledger, &acknowledged))), scope.spawn(|| until(&stop, || label(&client, &ledger, &acknowledged)))];
+            std::thread::sleep(Duration::from_millis(rand::rng().random_range(50..700)));
+            let daemon = *children(tanebi.pid()).first().context("no daemon")?;
+            kill(daemon, "KILL")?;
+            stop.store(true, Ordering::Relaxed);
+            for worker in workers {
+                worker.join().expect("no panic");
+            }
+            Ok(())
+        })?;
+        let killed = Instant::now();
+        tanebi.ready_wait(seen)?;
+        restarts.push(killed.elapsed());
+        verify(&tanebi, &ledger).with_context(|| format!("after kill {}", round + 1))?;
+    }
+    restarts.sort();
+    println!("  {kills} kills, {} acknowledged changes, 0 lost; ready again in {:?} (median)", acknowledged.load(Ordering::Relaxed), restarts[restarts.len() / 2]);
+    ensure!(acknowledged.load(Ordering::Relaxed) > kills, "the changes were hardly under way");
+    Ok(())
+}
+
+fn until(stop: &AtomicBool, change: impl Fn() -> Result<()>) {
+    // The error of the change that the kill cut short is expected; `verify` decides what it may mean.
+    while !stop.load(Ordering::Relaxed) && change().is_ok() {}
+}
+
+fn upload(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> Result<()> {
+    let mut random = rand::rng();
+    let name = format!("object-{}", random.random_range(0..50));
+    let mut content = vec![0; random.random_range(1..200_000)];
+    random.fill(&mut content[..]);
+    ledger.lock().expect("no panic").object_pending = Some((name.clone(), content.clone()));
+    let stored = client.call("POST", "storage.googleapis.com", &format!("/upload/storage/v1/b/ledger-of-kills/o?uploadType=media&name={name}"), &content)?;
+    ensure!(stored["name"] == name);
+    let mut ledger = ledger.lock().expect("no panic");
+    ledger.objects.insert(name, content);
+    ledger.object_pending = None;
+    acknowledged.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+fn bind(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> Result<()> {
+    let (members, new) = {
+        let mut ledger = ledger.lock().expect("no panic");
+        let new = format!("user:u{}@example.com", rand::rng().random_range(0..1_000_000));
+        // A bounded policy: the oldest goes.
+        let from = ledger.members.len().saturating_sub(20);
+        let mut members = ledger.members[from..].to_vec();
+        members.push(new.clone());
+        ledger.member_pending = Some(new.clone());
+        (members, new)
+    };
+    let mut all = vec!["allUsers".to_owned()];
+    all.extend(members.iter().cloned());
+    let policy = json!({ "policy": { "bindings": [{ "role": "roles/run.invoker", "members": all }] } });
+    client.call("POST", "run.googleapis.com", &format!("{}:setIamPolicy", service_path()), policy.to_string().as_bytes())?;
+    let mut ledger = ledger.lock().expect("no panic");
+    ledger.members = members;
+    ensure!(ledger.members.last() == Some(&new));
+    ledger.member_pending = None;
+    acknowledged.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// A change of the service: its label, which makes no revision.
+fn label(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> Result<()> {
+    let next = {
+        let mut ledger = ledger.lock().expect("no panic");
+        let next = ledger.label_pending.unwrap_or(ledger.label) + 1;
+        ledger.label_pending = Some(next);
+        next
+    };
+    let change = json!({ "labels": { "n": next.to_string() } });
+    client.call("PATCH", "run.googleapis.com", &format!("{}?updateMask=labels", service_path()), change.to_string().as_bytes())?;
+    let mut ledger = ledger.lock().expect("no panic");
+    ledger.label = next;
+    ledger.label_pending = None;
+    acknowledged.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+fn verify(tanebi: &Tanebi, ledger: &Mutex<Ledger>) -> Result<()> {
+    let client = Client::new(tanebi)?;
+    let mut ledger = ledger.lock().expect("no panic");
+    let authorization = format!("Authorization: Bearer {}", client.token);
+    let get = |name: &str| http1::call(tanebi.listen, "GET", &format!("/storage/v1/b/ledger-of-kills/o/{name}?alt=media"), "storage.googleapis.com", &[&authorization], b"");
+    let pending = ledger.object_pending.take();
+    for (name, content) in &ledger.objects {
+        let answer = get(name)?;
+        let is_pending = pending.as_ref().is_some_and(|(n, c)| n == name && *c == answer.body);
+        ensure!(answer.status == 200 && (answer.body == *content || is_pending), "object {name}: {} {} bytes, {} were acknowledged", answer.status, answer.body.len(), content.len());
+    }
+    if let Some((name, content)) = pending {
+        let answer = get(&name)?;
+        let whole = answer.status == 200 && answer.body == content;
+        let before = match ledger.objects.get(&name) {
+            Some(before) => answer.body == *before,
+            None => answer.status == 404,
+        };
+        ensure!(whole || before, "object {name} is half visible: {} {} bytes", answer.status, answer.body.len());
+        if whole {
+            ledger.objects.insert(name, content);
+        }
+    }
+    let policy = client.call("GET", "run.googleapis.com", &format!("{}:getIamPolicy", service_path()), b"")?;
+    let members: Vec<String> = policy["bindings"][0]["members"].as_array().context("members")?.iter().filter_map(|m| m.as_str().map(str::to_owned)).filter(|m| m != "allUsers").collect();
+    let pending = ledger.member_pending.take();
+    let last = ledger.members.last().cloned();
+    ensure!(last.is_none() || members.contains(last.as_ref().expect("some")) || pending.as_ref().is_some_and(|p| members.contains(p)), "the policy lost {last:?}: {members:?}");
+    if let Some(pending) = pending.filter(|p| members.contains(p)) {
+        let from = ledger.members.len().saturating_sub(20);
+        ledger.members = ledger.members[from..].to_vec();
+        ledger.members.push(pending);
+    }
+    let service = client.call("GET", "run.googleapis.com", &service_path(), b"")?;
+    let found: u64 = service["labels"]["n"].as_str().map_or(Ok(0), str::parse)?;
+    let pending = ledger.label_pending.take();
+    ensure!(found == ledger.label || Some(found) == pending, "label {found}, {} was acknowledged, {pending:?} under way", ledger.label);
+    ledger.label = found;
+    let host = format!("{SERVICE}-{}.{REGION}.run.localhost", tanebi.number);
+    let reply = http1::call(tanebi.listen, "GET", "/?name=again", &host, &[], b"")?;
+    ensure!(reply.text() == "Hello again!", "{reply:?}");
+    Ok(())
+}
