@@ -117,7 +117,9 @@ pub struct InstanceIdentity {
 /// Why a revision's first instance did not become ready.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StartFailure {
-    #[error("The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable within the allocated timeout.")]
+    #[error(
+        "The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable within the allocated timeout."
+    )]
     NotListening { port: u16, last_output: String },
     #[error("The container exited with code {code}.")]
     Exited { code: i32, last_output: String },
@@ -278,7 +280,7 @@ impl Serving {
         };
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
         headers::request(&mut parts, authority, origin, &finish.trace, h2c);
-        let body = forward::Upload::new(body, finish.flow.clone(), max);
+        let body = forward::Upload::of(body, finish.flow.clone(), max);
         forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await
     }
 
@@ -333,7 +335,8 @@ impl Serving {
     pub async fn stop_instances(&self, service: Option<&ServiceKey>, grace: Duration) -> usize {
         let order = StopOrder::within(grace);
         let pools = self.pools.all();
-        let stopped: Vec<_> = pools.iter().filter(|pool| service.is_none_or(|service| pool.service == *service)).flat_map(|pool| pool.drain_all(order)).collect();
+        let stopped: Vec<_> =
+            pools.iter().filter(|pool| service.is_none_or(|service| pool.service == *service)).flat_map(|pool| pool.drain_all(order)).collect();
         // The keeper ends what is left at the deadline; that takes a moment of its own.
         let deadline = Instant::now() + grace + END_MAX;
         for instance in &stopped {

@@ -156,9 +156,12 @@ async fn probes(world: &World) {
     let service = world.service().template(|template| template.container.startup_probe = probe("/healthy")).deploy().await;
     assert_eq!(world.get(&host(&service), "/").await.status, 200);
     world.system_log_until(&service, "STARTUP HTTP probe succeeded after 1 attempt for container").await;
-    let revision = world.service().template(|template| {
-        template.container.startup_probe = probe("/early").map(|probe| model::revision::Probe { period_s: 1, ..probe });
-    }).revision();
+    let revision = world
+        .service()
+        .template(|template| {
+            template.container.startup_probe = probe("/early").map(|probe| model::revision::Probe { period_s: 1, ..probe });
+        })
+        .revision();
     assert!(matches!(world.serving.prove(&revision, &world.image).await, Err(StartFailure::NotListening { .. })));
 }
 

@@ -120,8 +120,7 @@ impl World {
             hold_min: Duration::from_secs(2),
             instance_idle_max: Duration::from_secs(900),
         };
-        let serving =
-            Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving");
+        let serving = Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let handler = {
@@ -220,7 +219,11 @@ impl World {
             if let Some(entry) = log.iter().find(|entry| wanted(entry)) {
                 return entry.clone();
             }
-            assert!(begun.elapsed() < LIMIT, "no entry: {what}; there are {:?}", log.iter().rev().take(50).map(|entry| (entry.log, text(entry))).collect::<Vec<_>>());
+            assert!(
+                begun.elapsed() < LIMIT,
+                "no entry: {what}; there are {:?}",
+                log.iter().rev().take(50).map(|entry| (entry.log, text(entry))).collect::<Vec<_>>()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -230,7 +233,8 @@ impl World {
     }
 
     pub async fn request_log_until(&self, service: &ServiceKey, status: u16) -> Entry {
-        self.log_until(service, &status.to_string(), |entry| entry.log == LogName::Requests && entry.http.as_ref().is_some_and(|http| http.status == status)).await
+        self.log_until(service, &status.to_string(), |entry| entry.log == LogName::Requests && entry.http.as_ref().is_some_and(|http| http.status == status))
+            .await
     }
 }
 
