@@ -12,6 +12,10 @@ const MIXINS: &[(&str, &str, &str, &str)] = &[
     ("google.longrunning.Operations/GetOperation", "GET", "/v2/{name=projects/*/locations/*/operations/*}", ""),
     ("google.longrunning.Operations/ListOperations", "GET", "/v2/{name=projects/*/locations/*}/operations", ""),
     ("google.longrunning.Operations/WaitOperation", "POST", "/v2/{name=projects/*/locations/*/operations/*}:wait", "*"),
+    ("google.longrunning.Operations/GetOperation", "GET", "/v1/{name=projects/*/locations/*/operations/*}", ""),
+    ("google.cloud.run.v2.Services/GetIamPolicy", "GET", "/v1/{resource=projects/*/locations/*/services/*}:getIamPolicy", ""),
+    ("google.cloud.run.v2.Services/SetIamPolicy", "POST", "/v1/{resource=projects/*/locations/*/services/*}:setIamPolicy", "*"),
+    ("google.cloud.run.v2.Services/TestIamPermissions", "POST", "/v1/{resource=projects/*/locations/*/services/*}:testIamPermissions", "*"),
     ("google.cloud.location.Locations/ListLocations", "GET", "/v2/{name=projects/*}/locations", ""),
     ("google.cloud.location.Locations/GetLocation", "GET", "/v2/{name=projects/*/locations/*}", ""),
 ];
