@@ -88,14 +88,6 @@ pub struct Serving {
     table: Arc<ArcSwap<Table>>,
 }
 
-/// Gets every inbound request of an instance that is not for a service: metadata server and Google's API hosts.
-pub trait Platform: Send + Sync + 'static {
-    /// A request to 169.254.169.254:80 / metadata.google.internal of an instance.
-    fn metadata(&self, instance: InstanceIdentity, request: Request) -> futures_util::future::BoxFuture<'static, Response>;
-    /// A request of an instance to a host of Google's that tanebi plays (TLS already ended): APIs, accounts, service URLs.
-    fn google(&self, project: String, request: Request) -> futures_util::future::BoxFuture<'static, Response>;
-}
-
 /// What an instance's network leads to: the listeners that were made inside it, one set for each instance.
 pub trait InstanceNetwork: Send + Sync + 'static {
     /// Serves an instance's listeners until `ended` is cancelled. Returns at once. Which listener it is *is* the identity.
