@@ -14,11 +14,11 @@ use crate::{
     app::App,
     artifact_registry,
     caller::caller_check,
-    cloud_build, error,
+    cloud_build, credentials, error,
     grpc::{self, Methods},
-    location, operation,
+    iam_admin, location, logging, metadata, oauth, operation,
     permission::{self, Need, Passed, Vars},
-    resource_manager, run_v1, run_v2, service_usage, storage,
+    resource_manager, run_v1, run_v2, service_usage, sign_in, storage,
     surface::Surface,
     transcode::Transcoder,
 };
@@ -36,7 +36,8 @@ pub(crate) struct Front {
 
 /// The surfaces, in no order that matters.
 fn surfaces(app: &App) -> Vec<Surface> {
-    vec![run_v1::surface(app), resource_manager::surface(app), storage::surface((**app).clone())]
+    let deps = || (**app).clone();
+    vec![run_v1::surface(app), resource_manager::surface(app), storage::surface(deps()), oauth::surface(deps()), sign_in::surface(deps())]
 }
 
 /// The methods that protos describe, in no order that matters.
@@ -49,6 +50,9 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         artifact_registry::methods,
         service_usage::methods,
         resource_manager::methods,
+        iam_admin::methods,
+        credentials::methods,
+        logging::methods,
     ];
     groups.into_iter().flat_map(|group| group(app)).collect()
 }
@@ -81,8 +85,8 @@ impl Front {
         }
     }
 
-    pub(crate) async fn metadata(&self, _identity: MetadataIdentity, request: Request) -> Response {
-        error::rest(&error::no_method(request.method(), "metadata.google.internal", request.uri().path()))
+    pub(crate) async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
+        metadata::answer(&self.deps, &identity, &request)
     }
 
     fn transcoder(&self) -> &Transcoder {

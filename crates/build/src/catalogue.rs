@@ -63,7 +63,8 @@ pub(crate) struct Pins {
 }
 
 pub(crate) static KNOWN: LazyLock<Known> = LazyLock::new(|| {
-    toml::from_str(include_str!("../../../runtimes/python/catalogue.toml")).expect("the catalogue is compiled in; a test reads it")
+    toml::from_str(include_str!("../../../runtimes/python/catalogue.toml"))
+        .expect("the catalogue is compiled in; a test reads it")
 });
 
 /// `3.12.1`.
@@ -77,7 +78,11 @@ pub struct Version {
 impl Version {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.').map(|part| part.parse().ok());
-        let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
+        let version = Self {
+            major: parts.next()??,
+            minor: parts.next()??,
+            patch: parts.next()??,
+        };
         parts.next().is_none().then_some(version)
     }
 }
@@ -143,7 +148,11 @@ impl Catalogue {
     /// as the owner of its path, so a folder that another uid can write never gets root's rights; one that everybody can
     /// write is passed over. Takes some 100 ms; starts and joins threads of its own.
     pub fn discover(search: &[PathBuf]) -> Catalogue {
-        let names: Vec<String> = KNOWN.runtimes.iter().map(|runtime| format!("python{}", runtime.version)).collect();
+        let names: Vec<String> = KNOWN
+            .runtimes
+            .iter()
+            .map(|runtime| format!("python{}", runtime.version))
+            .collect();
         let mut pythons = BTreeMap::new();
         let mut uvs = BTreeMap::new();
         for root in search {
@@ -175,14 +184,20 @@ impl Catalogue {
                 Err(why) => catalogue.skipped.push(why),
             }
         }
-        let uvs: Vec<PathBuf> = uvs.into_keys().filter(|path| path.is_file()).take(CANDIDATES_MAX).collect();
+        let uvs: Vec<PathBuf> = uvs
+            .into_keys()
+            .filter(|path| path.is_file())
+            .take(CANDIDATES_MAX)
+            .collect();
         for probed in in_parallel(&uvs, uv_probe) {
             match probed {
                 Ok(uv) => catalogue.uv.push(uv),
                 Err(why) => catalogue.skipped.push(why),
             }
         }
-        catalogue.interpreters.sort_by(|a, b| (b.version, b.has_pip, &a.path).cmp(&(a.version, a.has_pip, &b.path)));
+        catalogue
+            .interpreters
+            .sort_by(|a, b| (b.version, b.has_pip, &a.path).cmp(&(a.version, a.has_pip, &b.path)));
         catalogue.interpreters.dedup_by(|a, b| a.path == b.path);
         catalogue
     }
@@ -199,12 +214,17 @@ impl Catalogue {
 
     /// The uv of this host that we know, else any.
     pub(crate) fn uv(&self) -> Option<&(PathBuf, String)> {
-        self.uv.iter().find(|(_, version)| *version == KNOWN.uv.version).or_else(|| self.uv.first())
+        self.uv
+            .iter()
+            .find(|(_, version)| *version == KNOWN.uv.version)
+            .or_else(|| self.uv.first())
     }
 
     /// The newest interpreter of a runtime.
     pub(crate) fn interpreter(&self, runtime: &KnownRuntime) -> Option<&Interpreter> {
-        self.interpreters.iter().find(|found| format!("{}.{}", found.version.major, found.version.minor) == runtime.version)
+        self.interpreters.iter().find(|found| {
+            format!("{}.{}", found.version.major, found.version.minor) == runtime.version
+        })
     }
 
     /// The interpreter of a base image.
@@ -229,10 +249,18 @@ impl Catalogue {
         if self.interpreters.is_empty() {
             return "none".to_owned();
         }
-        let mut versions: Vec<Version> = self.interpreters.iter().map(|found| found.version).collect();
+        let mut versions: Vec<Version> = self
+            .interpreters
+            .iter()
+            .map(|found| found.version)
+            .collect();
         versions.sort();
         versions.dedup();
-        versions.iter().map(Version::to_string).collect::<Vec<_>>().join(", ")
+        versions
+            .iter()
+            .map(Version::to_string)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -242,13 +270,20 @@ impl BaseImage {
     /// `User` for what is none of ours.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let without_digest = text.split_once('@').map_or(text, |(name, _)| name);
-        let (path, last) = without_digest.rsplit_once('/').map_or(("", without_digest), |(path, last)| (path, last));
+        let (path, last) = without_digest
+            .rsplit_once('/')
+            .map_or(("", without_digest), |(path, last)| (path, last));
         let id = last.split_once(':').map_or(last, |(id, _)| id);
         let Some(runtime) = KNOWN.runtimes.iter().find(|runtime| runtime.id == id) else {
             return Err(Error::User(unknown_text(text, id)));
         };
-        let stack = match path.split('/').find(|segment| segment.starts_with("google-")) {
-            Some(stack) if STACKS.contains(&stack.strip_suffix("-full").unwrap_or(stack)) => stack.to_owned(),
+        let stack = match path
+            .split('/')
+            .find(|segment| segment.starts_with("google-"))
+        {
+            Some(stack) if STACKS.contains(&stack.strip_suffix("-full").unwrap_or(stack)) => {
+                stack.to_owned()
+            }
             Some(stack) => {
                 return Err(Error::User(format!(
                     "Base image {text:?} names an unknown stack {stack:?}. Known: {}, each also with \"-full\".",
@@ -264,21 +299,34 @@ impl BaseImage {
             }
             None => runtime.stack.clone(),
         };
-        Ok(Self { id: id.to_owned(), stack })
+        Ok(Self {
+            id: id.to_owned(),
+            stack,
+        })
     }
 
     /// A runtime on its own stack.
     pub(crate) fn of_runtime(runtime: &KnownRuntime) -> Self {
-        Self { id: runtime.id.clone(), stack: runtime.stack.clone() }
+        Self {
+            id: runtime.id.clone(),
+            stack: runtime.stack.clone(),
+        }
     }
 
     pub(crate) fn runtime(&self) -> &'static KnownRuntime {
-        KNOWN.runtimes.iter().find(|runtime| runtime.id == self.id).expect("made from a known runtime only")
+        KNOWN
+            .runtimes
+            .iter()
+            .find(|runtime| runtime.id == self.id)
+            .expect("made from a known runtime only")
     }
 
     /// As gcloud shows it.
     pub(crate) fn uri(&self, region: &str) -> String {
-        format!("{region}-docker.pkg.dev/serverless-runtimes/{}/runtimes/{}", self.stack, self.id)
+        format!(
+            "{region}-docker.pkg.dev/serverless-runtimes/{}/runtimes/{}",
+            self.stack, self.id
+        )
     }
 }
 
@@ -287,23 +335,43 @@ const STACKS: [&str; 3] = ["google-18", "google-22", "google-24"];
 fn unknown_text(text: &str, id: &str) -> String {
     let family = id.trim_end_matches(|c: char| c.is_ascii_digit());
     let numbered = family.len() < id.len();
-    let known: Vec<&str> = KNOWN.runtimes.iter().map(|runtime| runtime.id.as_str()).collect();
+    let known: Vec<&str> = KNOWN
+        .runtimes
+        .iter()
+        .map(|runtime| runtime.id.as_str())
+        .collect();
     match family {
         "nodejs" | "go" | "java" | "ruby" | "php" | "dotnet" | "osonly" if numbered => {
-            format!("Base image {text:?} is not available on this host yet: only Python functions can be built (base images {}).", known.join(", "))
+            format!(
+                "Base image {text:?} is not available on this host yet: only Python functions can be built (base images {}).",
+                known.join(", ")
+            )
         }
-        _ => format!("Unknown base image {text:?}. Known: {}, also with a stack in front, such as google-22/python312.", known.join(", ")),
+        _ => format!(
+            "Unknown base image {text:?}. Known: {}, also with a stack in front, such as google-22/python312.",
+            known.join(", ")
+        ),
     }
 }
 
 /// Runs `probe` for each path, a few at a time, and keeps the order.
-fn in_parallel<T: Send>(paths: &[PathBuf], probe: fn(&Path) -> Result<T, String>) -> Vec<Result<T, String>> {
+fn in_parallel<T: Send>(
+    paths: &[PathBuf],
+    probe: fn(&Path) -> Result<T, String>,
+) -> Vec<Result<T, String>> {
     let mut results = Vec::new();
     for chunk in paths.chunks(4) {
         std::thread::scope(|scope| {
-            let running: Vec<_> = chunk.iter().map(|path| scope.spawn(move || probe(path))).collect();
+            let running: Vec<_> = chunk
+                .iter()
+                .map(|path| scope.spawn(move || probe(path)))
+                .collect();
             for (thread, path) in running.into_iter().zip(chunk) {
-                results.push(thread.join().unwrap_or_else(|_| Err(format!("{}: the probe failed", path.display()))));
+                results.push(
+                    thread
+                        .join()
+                        .unwrap_or_else(|_| Err(format!("{}: the probe failed", path.display()))),
+                );
             }
         });
     }
@@ -313,27 +381,40 @@ fn in_parallel<T: Send>(paths: &[PathBuf], probe: fn(&Path) -> Result<T, String>
 fn interpreter_probe(path: &Path) -> Result<Interpreter, String> {
     let fail = |why: String| format!("{}: {why}", path.display());
     let said = candidate_run(path, &["-I", "-c", PROBE]).map_err(fail)?;
-    let probed: Probed = serde_json::from_str(&said).map_err(|e| fail(format!("does not say what it is: {e}")))?;
+    let probed: Probed =
+        serde_json::from_str(&said).map_err(|e| fail(format!("does not say what it is: {e}")))?;
     if probed.implementation != "cpython" {
         return Err(fail(format!("is {}, not CPython", probed.implementation)));
     }
     if probed.is_virtual {
         return Err(fail("belongs to a virtual environment".to_owned()));
     }
-    let version = Version::parse(&probed.version).ok_or_else(|| fail(format!("has version {:?}", probed.version)))?;
+    let version = Version::parse(&probed.version)
+        .ok_or_else(|| fail(format!("has version {:?}", probed.version)))?;
     if !probed.release {
         return Err(fail(format!("is a pre-release of {version}")));
     }
     let mut runtime_paths = vec![PathBuf::from("/usr")];
     // Hosts whose /lib is not a link into /usr.
     for path in ["/lib", "/lib64", "/lib32", "/bin", "/sbin"] {
-        if Path::new(path).symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
+        if Path::new(path)
+            .symlink_metadata()
+            .is_ok_and(|meta| meta.is_dir())
+        {
             runtime_paths.push(path.into());
         }
     }
-    for needed in [probed.base_prefix.as_path(), probed.base_exec_prefix.as_path(), probed.stdlib.as_path(), path] {
+    for needed in [
+        probed.base_prefix.as_path(),
+        probed.base_exec_prefix.as_path(),
+        probed.stdlib.as_path(),
+        path,
+    ] {
         let Ok(real) = needed.canonicalize() else {
-            return Err(fail(format!("its folder {} is not there", needed.display())));
+            return Err(fail(format!(
+                "its folder {} is not there",
+                needed.display()
+            )));
         };
         if real == Path::new("/") {
             return Err(fail("its prefix is the whole host".to_owned()));
@@ -344,12 +425,21 @@ fn interpreter_probe(path: &Path) -> Result<Interpreter, String> {
         }
         if !runtime_paths.iter().any(|known| real.starts_with(known)) {
             if real == path {
-                return Err(fail(format!("lies outside of its prefix {}", probed.base_prefix.display())));
+                return Err(fail(format!(
+                    "lies outside of its prefix {}",
+                    probed.base_prefix.display()
+                )));
             }
             runtime_paths.push(real);
         }
     }
-    Ok(Interpreter { version, path: path.to_owned(), runtime_paths, platform: probed.platform, has_pip: probed.pip })
+    Ok(Interpreter {
+        version,
+        path: path.to_owned(),
+        runtime_paths,
+        platform: probed.platform,
+        has_pip: probed.pip,
+    })
 }
 
 fn uv_probe(path: &Path) -> Result<(PathBuf, String), String> {
@@ -380,7 +470,10 @@ fn candidate_run(path: &Path, arguments: &[&str]) -> Result<String, String> {
     let stdout = child.stdout.take().ok_or("has no output")?;
     let reader = std::thread::spawn(move || {
         let mut said = String::new();
-        stdout.take(PROBE_MAX_BYTES).read_to_string(&mut said).map(|_| said)
+        stdout
+            .take(PROBE_MAX_BYTES)
+            .read_to_string(&mut said)
+            .map(|_| said)
     });
     let deadline = Instant::now() + PROBE_TIMEOUT;
     let status = loop {
@@ -412,10 +505,15 @@ fn path_owner(path: &Path) -> Result<Option<(u32, u32)>, String> {
     }
     let mut owner = None;
     for part in path.ancestors() {
-        let meta = part.symlink_metadata().map_err(|e| format!("{}: {e}", part.display()))?;
+        let meta = part
+            .symlink_metadata()
+            .map_err(|e| format!("{}: {e}", part.display()))?;
         let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
         if meta.mode() & 0o022 != 0 && !sticky {
-            return Err(format!("passed over, as others than its owner can write {}", part.display()));
+            return Err(format!(
+                "passed over, as others than its owner can write {}",
+                part.display()
+            ));
         }
         if meta.uid() != 0 {
             match owner {
@@ -429,139 +527,4 @@ fn path_owner(path: &Path) -> Result<Option<(u32, u32)>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(crate) fn catalogue(versions: &[&str]) -> Catalogue {
-        let mut interpreters: Vec<Interpreter> = versions
-            .iter()
-            .map(|version| Interpreter {
-                version: Version::parse(version).unwrap(),
-                path: format!("/opt/{version}/bin/python").into(),
-                runtime_paths: vec!["/usr".into(), format!("/opt/{version}").into()],
-                platform: "linux-x86_64".to_owned(),
-                has_pip: true,
-            })
-            .collect();
-        interpreters.sort_by(|a, b| b.version.cmp(&a.version));
-        Catalogue { interpreters, ..Catalogue::default() }
-    }
-
-    #[test]
-    fn the_catalogue_file_is_whole() {
-        assert_eq!(KNOWN.runtimes.len(), 7);
-        for runtime in &KNOWN.runtimes {
-            assert_eq!(runtime.id, format!("python{}", runtime.version.replace('.', "")));
-            assert!(STACKS.contains(&runtime.stack.as_str()));
-        }
-        assert!(KNOWN.uv.hashes.iter().all(|hash| hash.len() == 64));
-        for pins in [&KNOWN.framework, &KNOWN.webserver] {
-            assert!(pins.pins[0].starts_with(&format!("{}==", pins.package)));
-        }
-    }
-
-    #[test]
-    fn base_images_are_understood_or_refused() {
-        fn check(text: &str, expect: Result<&str, &str>) {
-            match (BaseImage::parse(text), expect) {
-                (Ok(base), Ok(uri)) => assert_eq!(base.uri("asia-northeast1"), format!("asia-northeast1-docker.pkg.dev/serverless-runtimes/{uri}")),
-                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
-                (got, _) => panic!("{text}: {got:?}"),
-            }
-        }
-        check("python312", Ok("google-22/runtimes/python312"));
-        check("python312:latest", Ok("google-22/runtimes/python312"));
-        check("google-22/python312", Ok("google-22/runtimes/python312"));
-        check("google-22-full/python312", Ok("google-22-full/runtimes/python312"));
-        check("google-24/python314", Ok("google-24/runtimes/python314"));
-        check("python314", Ok("google-24/runtimes/python314"));
-        check("python39", Ok("google-18/runtimes/python39"));
-        check("us-central1-docker.pkg.dev/serverless-runtimes/google-22-full/runtimes/python313:3.13_20250101", Ok("google-22-full/runtimes/python313"));
-        check("asia-northeast1-docker.pkg.dev/serverless-runtimes/google-22/runtimes/python312@sha256:0123", Ok("google-22/runtimes/python312"));
-        check("localhost:5000/runtimes/python312", Ok("google-22/runtimes/python312"));
-        check("nodejs22", Err("only Python functions can be built"));
-        check("google-22/go126", Err("only Python functions can be built"));
-        check("osonly24", Err("only Python functions can be built"));
-        check("java17", Err("not available on this host yet"));
-        check("python399", Err("Unknown base image \"python399\". Known: python38, python39"));
-        check("python", Err("Unknown base image"));
-        check("python312 ", Err("Unknown base image"));
-        check("", Err("Unknown base image"));
-        check("google-20/python312", Err("unknown stack \"google-20\""));
-        check("debian/python312", Err("unknown stack \"debian\""));
-        check("gcr.io/x/ubuntu:22.04", Err("Unknown base image"));
-    }
-
-    #[test]
-    fn a_missing_interpreter_is_named_with_what_is_there() {
-        let text = catalogue(&["3.12.1", "3.13.0"]).interpreter_of(&BaseImage::parse("python314").unwrap()).unwrap_err().to_string();
-        assert_eq!(
-            text,
-            "Base image \"python314\" needs Python 3.14, which is not installed on this host. Found: 3.12.1, 3.13.0. \
-             Install Python 3.14 (for example with pyenv or uv), restart tanebi, then deploy again."
-        );
-        let text = catalogue(&[]).interpreter_of(&BaseImage::parse("python312").unwrap()).unwrap_err().to_string();
-        assert!(text.contains("Found: none."), "{text}");
-    }
-
-    #[test]
-    fn the_newest_patch_of_a_runtime_is_taken_and_no_other_minor() {
-        let catalogue = catalogue(&["3.12.1", "3.12.11", "3.12.9", "3.1.2"]);
-        let found = catalogue.interpreter_of(&BaseImage::parse("python312").unwrap()).unwrap();
-        assert_eq!(found.version.to_string(), "3.12.11");
-        assert!(catalogue.interpreter_of(&BaseImage::parse("python311").unwrap()).is_err());
-    }
-
-    #[test]
-    fn only_what_runs_and_answers_is_an_interpreter() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let bin = dir.path().join("some-python/bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        for (name, script) in [
-            ("python3.8", "#!/bin/sh\necho lies\n"),
-            ("python3.9", "#!/bin/sh\nexit 3\n"),
-            ("python3.10", "not a program"),
-            ("uv", "#!/bin/sh\necho uv 1.2.3 '(x86_64)'\n"),
-        ] {
-            std::fs::write(bin.join(name), script).unwrap();
-            std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        std::fs::set_permissions(bin.join("python3.10"), std::fs::Permissions::from_mode(0o644)).unwrap();
-        let catalogue = Catalogue::discover(&[dir.path().to_owned(), "/nowhere".into()]);
-        assert_eq!(catalogue.interpreters(), []);
-        assert_eq!(catalogue.skipped().len(), 3, "{:?}", catalogue.skipped());
-        assert_eq!(catalogue.uv().unwrap().1, "1.2.3");
-    }
-
-    #[test]
-    fn the_interpreters_of_this_host_are_found_with_their_folders() {
-        let catalogue = Catalogue::discover(&["/usr/bin".into()]);
-        for found in catalogue.interpreters() {
-            assert!(found.runtime_paths.contains(&PathBuf::from("/usr")), "{found:?}");
-            assert!(found.path.starts_with("/usr"), "{found:?}");
-        }
-        let by_hand = std::fs::read_dir("/usr/bin").unwrap().any(|entry| entry.unwrap().file_name().to_str() == Some("python3.11"));
-        assert_eq!(by_hand, catalogue.interpreters().iter().any(|found| found.version.minor == 11), "{:?}", catalogue.skipped());
-    }
-
-    #[test]
-    fn what_everybody_can_write_is_passed_over_by_root() {
-        use std::os::unix::fs::PermissionsExt;
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("uv");
-        std::fs::write(&path, "#!/bin/sh\nid -u >&2\necho uv 1.2.3\n").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(path_owner(&path).is_err());
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(path_owner(&path), Ok(None));
-        std::os::unix::fs::chown(&path, Some(1234), Some(1234)).unwrap();
-        assert_eq!(path_owner(&path), Ok(Some((1234, 1234))));
-    }
-}
-
-#[cfg(test)]
-pub(crate) use tests::catalogue as catalogue_for_tests;
+pub(crate) mod tests;

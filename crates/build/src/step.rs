@@ -3,18 +3,12 @@
 //! Whatever happens (timeout, memory, a full disk, the caller gone) the sandbox is ended and the reason has a name. What
 //! the command's failure means is the caller's to say.
 
-use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
-use sandbox::{Ended, Keeper, Spec};
+use sandbox::{Ended, Keeper, Sandbox, Spec};
 use tokio::{
-    io::unix::AsyncFd,
+    io::AsyncReadExt,
+    net::unix::pipe::Receiver,
     time::{Instant, MissedTickBehavior},
 };
 
@@ -27,7 +21,7 @@ use crate::{
 /// Lines kept for whoever explains a failure.
 const TAIL_LINES: usize = 80;
 /// Bytes of the report of a sandbox's end.
-const ENDED_MAX_BYTES: usize = 64 << 10;
+const ENDED_MAX_BYTES: u64 = 64 << 10;
 /// How long output may still come after the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the disk is looked at.
@@ -81,25 +75,37 @@ impl Runner {
     pub(crate) async fn run(&self, spec: Spec, disk: &Path) -> Result<Outcome, Error> {
         let began = Instant::now();
         let memory_bytes = spec.limits.memory_bytes;
-        let disk = tree::TreeReader::open(disk).map_err(|e| Error::Internal(format!("opening the build's folder: {e}")))?;
+        let disk = tree::TreeReader::open(disk)
+            .map_err(|e| Error::Internal(format!("opening the build's folder: {e}")))?;
         let free_before = free(&disk)?;
-        let mut end = End { keeper: self.keeper.clone(), id: Some(spec.id.clone()) };
-        let keeper = self.keeper.clone();
+        let mut end = End {
+            keeper: self.keeper.clone(),
+            id: Some(spec.id.clone()),
+        };
         let is_redirected = spec.network.redirected;
-        let mut sandbox = blocking(move || keeper.start(&spec))
-            .await?
-            .map_err(|e| Error::Internal(format!("starting the build's sandbox: {e}")))?;
+        let mut sandbox = self.start(spec).await?;
         if is_redirected {
             self.egress.serve(&mut sandbox);
         }
-        let sandbox::Sandbox { stdout, stderr, ended, .. } = sandbox;
-        let (stdout, stderr, ended) = (async_fd(stdout)?, async_fd(stderr)?, async_fd(ended)?);
+        let Sandbox {
+            stdout,
+            stderr,
+            ended,
+            ..
+        } = sandbox;
+        let (mut stdout, mut stderr, mut ended) =
+            (receiver(stdout)?, receiver(stderr)?, receiver(ended)?);
         let tail = parking_lot::Mutex::new(VecDeque::new());
         let ended = {
-            let said = async { tokio::join!(self.listen(&stdout, &tail), self.listen(&stderr, &tail)) };
+            let said = async {
+                tokio::join!(
+                    self.listen(&mut stdout, &tail),
+                    self.listen(&mut stderr, &tail)
+                )
+            };
             tokio::pin!(said);
             let mut is_silent = false;
-            let report = report(&ended);
+            let report = report(&mut ended);
             tokio::pin!(report);
             let mut ticks = tokio::time::interval(DISK_PERIOD);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -145,7 +151,24 @@ impl Runner {
         })
     }
 
-    async fn listen(&self, fd: &AsyncFd<OwnedFd>, tail: &parking_lot::Mutex<VecDeque<String>>) {
+    /// Starts it beside the runtime's threads. When nobody waits for it any more by then, it is ended again.
+    async fn start(&self, spec: Spec) -> Result<Sandbox, Error> {
+        let (send, receive) = tokio::sync::oneshot::channel();
+        let keeper = self.keeper.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(Ok(unwanted)) = send.send(keeper.start(&spec))
+                && let Err(e) = keeper.end(&unwanted.id)
+            {
+                tracing::warn!(id = unwanted.id, "ending a build's sandbox: {e}");
+            }
+        });
+        let started = receive
+            .await
+            .map_err(|e| Error::Internal(format!("a build's thread: {e}")))?;
+        started.map_err(|e| Error::Internal(format!("starting the build's sandbox: {e}")))
+    }
+
+    async fn listen(&self, pipe: &mut Receiver, tail: &parking_lot::Mutex<VecDeque<String>>) {
         let mut lines = Lines::default();
         let mut each = |line: String| {
             self.log.program(&line);
@@ -157,7 +180,7 @@ impl Runner {
         };
         let mut buffer = [0; 8192];
         loop {
-            match read(fd, &mut buffer).await {
+            match pipe.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
                 Ok(n) => lines.push(&buffer[..n], &mut each),
             }
@@ -183,9 +206,13 @@ struct End {
 
 impl End {
     async fn now(&mut self) -> Result<(), Error> {
-        let Some(id) = self.id.take() else { return Ok(()) };
+        let Some(id) = self.id.take() else {
+            return Ok(());
+        };
         let keeper = self.keeper.clone();
-        blocking(move || keeper.end(&id)).await?.map_err(|e| Error::Internal(format!("ending the build's sandbox: {e}")))
+        blocking(move || keeper.end(&id))
+            .await?
+            .map_err(|e| Error::Internal(format!("ending the build's sandbox: {e}")))
     }
 }
 
@@ -200,42 +227,32 @@ impl Drop for End {
     }
 }
 
-async fn report(fd: &AsyncFd<OwnedFd>) -> Result<Ended, Error> {
+async fn report(pipe: &mut Receiver) -> Result<Ended, Error> {
     let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match read(fd, &mut buffer).await {
-            Ok(0) => break,
-            Ok(n) => bytes.extend_from_slice(&buffer[..n]),
-            Err(e) => return Err(Error::Internal(format!("waiting for the build's sandbox: {e}"))),
-        }
-        if bytes.len() > ENDED_MAX_BYTES {
-            return Err(Error::Internal("the report of the build's sandbox is too long".to_owned()));
-        }
-    }
-    serde_json::from_slice(&bytes).map_err(|e| Error::Internal(format!("the build's sandbox ended without a report: {e}")))
+    pipe.take(ENDED_MAX_BYTES)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|e| Error::Internal(format!("waiting for the build's sandbox: {e}")))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::Internal(format!("the build's sandbox ended without a report: {e}")))
 }
 
-fn async_fd(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, Error> {
-    AsyncFd::register(fd).map_err(|e| Error::Internal(format!("polling the build's sandbox: {e}")))
-}
-
-async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        let mut ready = fd.readable().await?;
-        match ready.try_io(|fd| rustix::io::read(fd.as_fd(), &mut *buffer).map_err(io::Error::from)) {
-            Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-            Ok(result) => return result,
-            Err(_would_block) => {}
-        }
-    }
+/// They are pipes; anything else is refused here.
+fn receiver(fd: OwnedFd) -> Result<Receiver, Error> {
+    Receiver::from_owned_fd(fd)
+        .map_err(|e| Error::Internal(format!("reading from the build's sandbox: {e}")))
 }
 
 fn free(disk: &tree::TreeReader) -> Result<u64, Error> {
-    tree::free_bytes(disk.root()).map_err(|e| Error::Internal(format!("asking for free disk space: {e}")))
+    tree::free_bytes(disk.root())
+        .map_err(|e| Error::Internal(format!("asking for free disk space: {e}")))
 }
 
 /// Runs what blocks beside the runtime's threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(format!("a build's thread: {e}")))
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::Internal(format!("a build's thread: {e}")))
 }

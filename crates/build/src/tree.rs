@@ -171,7 +171,8 @@ impl TreeWriter {
         let (parents, name) = path.split().ok_or(WriteError::Taken)?;
         let mode = if executable { 0o755 } else { 0o644 };
         let parent = self.parent(parents)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?;
         // The umask of the process must not decide what an instance may read.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
@@ -206,12 +207,22 @@ impl TreeWriter {
                 match rustix::fs::mkdirat(above, part.as_str(), DIRECTORY_MODE) {
                     Ok(()) => {
                         self.folders += 1;
-                        let made = rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?;
+                        let made = rustix::fs::openat(
+                            above,
+                            part.as_str(),
+                            DIRECTORY_FLAGS,
+                            Mode::empty(),
+                        )?;
                         rustix::fs::fchmod(&made, DIRECTORY_MODE)?;
                         folder = Some(made);
                     }
                     Err(Errno::EXIST) => {
-                        folder = Some(rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?);
+                        folder = Some(rustix::fs::openat(
+                            above,
+                            part.as_str(),
+                            DIRECTORY_FLAGS,
+                            Mode::empty(),
+                        )?);
                     }
                     Err(errno) => return Err(errno.into()),
                 }
@@ -233,7 +244,11 @@ pub(crate) struct TreeReader {
 /// One thing in a folder.
 pub(crate) enum Node {
     Folder(OwnedFd),
-    File { file: File, size: u64, mode: u32 },
+    File {
+        file: File,
+        size: u64,
+        mode: u32,
+    },
     Link(Vec<u8>),
     /// A device, socket or pipe.
     Other,
@@ -241,7 +256,9 @@ pub(crate) enum Node {
 
 impl TreeReader {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())? })
+        Ok(Self {
+            root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())?,
+        })
     }
 
     pub(crate) fn root(&self) -> &OwnedFd {
@@ -252,7 +269,9 @@ impl TreeReader {
     /// # Errors
     /// `FileTooLarge` above `limit` bytes.
     pub(crate) fn read(&self, path: &str, limit: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some((file, size)) = self.file(path)? else { return Ok(None) };
+        let Some((file, size)) = self.file(path)? else {
+            return Ok(None);
+        };
         if size > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -266,8 +285,12 @@ impl TreeReader {
     }
 
     fn file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
-        let Ok(path) = TreePath::parse(path.as_bytes()) else { return Ok(None) };
-        let Some((parents, name)) = path.split() else { return Ok(None) };
+        let Ok(path) = TreePath::parse(path.as_bytes()) else {
+            return Ok(None);
+        };
+        let Some((parents, name)) = path.split() else {
+            return Ok(None);
+        };
         let mut folder = self.root.try_clone()?;
         for part in parents {
             match rustix::fs::openat(&folder, part.as_str(), DIRECTORY_FLAGS, Mode::empty()) {
@@ -295,7 +318,10 @@ pub(crate) fn names(folder: &OwnedFd, limit: usize) -> io::Result<Vec<Vec<u8>>> 
             continue;
         }
         if names.len() == limit {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many entries"));
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                "too many entries",
+            ));
         }
         names.push(name.to_vec());
     }
@@ -307,8 +333,15 @@ pub(crate) fn names(folder: &OwnedFd, limit: usize) -> io::Result<Vec<Vec<u8>>> 
 pub(crate) fn node(folder: &OwnedFd, name: &OsStr) -> io::Result<Node> {
     let looked = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(looked.st_mode) {
-        FileType::Symlink => Ok(Node::Link(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())),
-        FileType::Directory => Ok(Node::Folder(rustix::fs::openat(folder, name, DIRECTORY_FLAGS, Mode::empty())?)),
+        FileType::Symlink => Ok(Node::Link(
+            rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes(),
+        )),
+        FileType::Directory => Ok(Node::Folder(rustix::fs::openat(
+            folder,
+            name,
+            DIRECTORY_FLAGS,
+            Mode::empty(),
+        )?)),
         FileType::RegularFile => {
             // NONBLOCK: were it swapped for a pipe just now, opening must not hang.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -317,7 +350,11 @@ pub(crate) fn node(folder: &OwnedFd, name: &OsStr) -> io::Result<Node> {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(Node::Other);
             }
-            Ok(Node::File { file: File::from(fd), size: u64::try_from(stat.st_size).unwrap_or(0), mode: stat.st_mode })
+            Ok(Node::File {
+                file: File::from(fd),
+                size: u64::try_from(stat.st_size).unwrap_or(0),
+                mode: stat.st_mode,
+            })
         }
         _ => Ok(Node::Other),
     }
@@ -355,8 +392,15 @@ pub(crate) struct Copied {
 }
 
 /// Copies a tree that others wrote, as data: regular files, folders, harmless links; anything else is refused.
-pub(crate) fn copy(from: &Path, to: &mut TreeWriter, rules: &CopyRules) -> Result<Copied, CopyError> {
-    let reader = TreeReader::open(from).map_err(|source| CopyError::Io { path: String::new(), source })?;
+pub(crate) fn copy(
+    from: &Path,
+    to: &mut TreeWriter,
+    rules: &CopyRules,
+) -> Result<Copied, CopyError> {
+    let reader = TreeReader::open(from).map_err(|source| CopyError::Io {
+        path: String::new(),
+        source,
+    })?;
     let mut copied = Copied::default();
     copy_folder(reader.root(), &mut Vec::new(), to, rules, &mut copied)?;
     Ok(copied)
@@ -376,20 +420,34 @@ fn copy_folder(
         }
         path + name
     };
-    let listed = names(folder, rules.entries_max)
-        .map_err(|source| CopyError::Io { path: here(above, ""), source })?;
+    let listed = names(folder, rules.entries_max).map_err(|source| CopyError::Io {
+        path: here(above, ""),
+        source,
+    })?;
     for name in listed {
         let shown = here(above, &String::from_utf8_lossy(&name));
-        if above.is_empty() && rules.without.iter().any(|without| without.as_bytes() == name) {
+        if above.is_empty()
+            && rules
+                .without
+                .iter()
+                .any(|without| without.as_bytes() == name)
+        {
             continue;
         }
         copied.entries += 1;
         if copied.entries > rules.entries_max {
             return Err(CopyError::TooMany(rules.entries_max));
         }
-        let refused = |why: &str| CopyError::Refused { path: shown.clone(), why: why.to_owned() };
-        let failed = |source: io::Error| CopyError::Io { path: shown.clone(), source };
-        let path = TreePath::parse(shown.as_bytes()).map_err(|fault| refused(&fault.to_string()))?;
+        let refused = |why: &str| CopyError::Refused {
+            path: shown.clone(),
+            why: why.to_owned(),
+        };
+        let failed = |source: io::Error| CopyError::Io {
+            path: shown.clone(),
+            source,
+        };
+        let path =
+            TreePath::parse(shown.as_bytes()).map_err(|fault| refused(&fault.to_string()))?;
         match node(folder, OsStr::from_bytes(&name)).map_err(failed)? {
             Node::Folder(next) => {
                 to.folder(&path).map_err(|e| refused(&e.to_string()))?;
@@ -404,16 +462,22 @@ fn copy_folder(
                 if copied.bytes.saturating_add(size) > rules.bytes_max {
                     return Err(CopyError::TooLarge(rules.bytes_max >> 20));
                 }
-                let mut target = to.file(&path, mode & 0o111 != 0).map_err(|e| refused(&e.to_string()))?;
+                let mut target = to
+                    .file(&path, mode & 0o111 != 0)
+                    .map_err(|e| refused(&e.to_string()))?;
                 let written = io::copy(&mut file.take(size), &mut target).map_err(failed)?;
                 copied.bytes += written;
             }
             Node::Link(target) => {
-                let target = String::from_utf8(target).map_err(|_| refused("its link target is not UTF-8"))?;
+                let target = String::from_utf8(target)
+                    .map_err(|_| refused("its link target is not UTF-8"))?;
                 if !link_stays(&path, &target) && !link_below(&target, &rules.links_below) {
-                    return Err(refused(&format!("it is a link that leads out, to {target:?}")));
+                    return Err(refused(&format!(
+                        "it is a link that leads out, to {target:?}"
+                    )));
                 }
-                to.link(&path, &target).map_err(|e| refused(&e.to_string()))?;
+                to.link(&path, &target)
+                    .map_err(|e| refused(&e.to_string()))?;
             }
             Node::Other => return Err(refused("it is neither file, folder nor link")),
         }
@@ -426,7 +490,11 @@ fn copy_folder(
 /// Leading `..` are counted from the link's own folder, which has no link above it; a `..` after a name could step out
 /// of where another link leads, so it is refused.
 pub(crate) fn link_stays(path: &TreePath, target: &str) -> bool {
-    if target.is_empty() || target.len() > PATH_MAX_BYTES || target.starts_with('/') || target.contains('\\') {
+    if target.is_empty()
+        || target.len() > PATH_MAX_BYTES
+        || target.starts_with('/')
+        || target.contains('\\')
+    {
         return false;
     }
     if target.bytes().any(|b| b < 0x20 || b == 0x7f) {
@@ -447,12 +515,21 @@ pub(crate) fn link_stays(path: &TreePath, target: &str) -> bool {
 
 fn link_below(target: &str, allowed: &[String]) -> bool {
     !target.split('/').any(|part| part == "..")
-        && allowed.iter().any(|root| target.strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/')))
+        && allowed.iter().any(|root| {
+            target
+                .strip_prefix(root.as_str())
+                .is_some_and(|rest| rest.starts_with('/'))
+        })
 }
 
 /// Path and size of every regular file below, for telling whether two trees differ.
 pub(crate) fn sizes(folder: &Path, entries_max: usize) -> io::Result<BTreeMap<Vec<u8>, u64>> {
-    fn walk(folder: &OwnedFd, above: &[u8], found: &mut BTreeMap<Vec<u8>, u64>, max: usize) -> io::Result<()> {
+    fn walk(
+        folder: &OwnedFd,
+        above: &[u8],
+        found: &mut BTreeMap<Vec<u8>, u64>,
+        max: usize,
+    ) -> io::Result<()> {
         for name in names(folder, max)? {
             let mut path = above.to_vec();
             path.push(b'/');
@@ -471,7 +548,12 @@ pub(crate) fn sizes(folder: &Path, entries_max: usize) -> io::Result<BTreeMap<Ve
         Ok(())
     }
     let mut found = BTreeMap::new();
-    walk(&TreeReader::open(folder)?.root, b"", &mut found, entries_max)?;
+    walk(
+        &TreeReader::open(folder)?.root,
+        b"",
+        &mut found,
+        entries_max,
+    )?;
     Ok(found)
 }
 
@@ -482,105 +564,4 @@ pub(crate) fn free_bytes(folder: impl AsFd) -> io::Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_plain_names_or_refused() {
-        fn check(path: &str, expect: Result<&str, PathFault>) {
-            assert_eq!(TreePath::parse(path.as_bytes()).map(|p| p.to_string()), expect.map(str::to_owned), "{path:?}");
-        }
-        check("main.py", Ok("main.py"));
-        check("./a//b/./c", Ok("a/b/c"));
-        check("a/", Ok("a"));
-        check("./", Ok(""));
-        check("...", Ok("..."));
-        check("", Err(PathFault::Empty));
-        check("/etc/passwd", Err(PathFault::Absolute));
-        check("..", Err(PathFault::Parent));
-        check("a/../b", Err(PathFault::Parent));
-        check("a\\..\\b", Err(PathFault::Backslash));
-        check("a\0b", Err(PathFault::Control));
-        check("a\nb", Err(PathFault::Control));
-        check(&"x".repeat(255), Ok(&"x".repeat(255)));
-        check(&"x".repeat(256), Err(PathFault::NameTooLong));
-        check(&"x/".repeat(65), Err(PathFault::TooDeep));
-        check(&"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/".repeat(30), Err(PathFault::PathTooLong));
-        assert_eq!(TreePath::parse(b"a\xff"), Err(PathFault::NotUtf8));
-    }
-
-    #[test]
-    fn links_that_could_leave_the_tree_are_told() {
-        fn check(path: &str, target: &str, stays: bool) {
-            assert_eq!(link_stays(&TreePath::parse(path.as_bytes()).unwrap(), target), stays, "{path} -> {target}");
-        }
-        check("a", "b", true);
-        check("a", "b/c", true);
-        check("a/b", "../c", true);
-        check("a/b", "..", true);
-        check("a", "..", false);
-        check("a", "../x", false);
-        check("a/b", "../../x", false);
-        check("a", "/etc/passwd", false);
-        check("a/b", "c/../../x", false);
-        check("a", "b\\..", false);
-        check("a", "", false);
-        check("a", "b\0c", false);
-    }
-
-    #[test]
-    fn a_copy_takes_files_folders_and_links_that_stay() {
-        let from = tempfile::tempdir().unwrap();
-        let to = tempfile::tempdir().unwrap();
-        std::fs::create_dir(from.path().join("bin")).unwrap();
-        std::fs::write(from.path().join("bin/x"), "x").unwrap();
-        std::os::unix::fs::symlink("x", from.path().join("bin/y")).unwrap();
-        std::os::unix::fs::symlink("/usr/bin/python3", from.path().join("bin/python")).unwrap();
-        let rules = CopyRules { bytes_max: 10, entries_max: 10, links_below: vec!["/usr".into()], without: vec![] };
-        let copied = copy(from.path(), &mut TreeWriter::open(to.path()).unwrap(), &rules).unwrap();
-        assert_eq!(copied, Copied { bytes: 1, entries: 4 });
-        assert_eq!(std::fs::read_to_string(to.path().join("bin/y")).unwrap(), "x");
-    }
-
-    #[test]
-    fn a_copy_refuses_what_is_not_data() {
-        fn check(make: impl Fn(&Path), expect: &str) {
-            let from = tempfile::tempdir().unwrap();
-            let to = tempfile::tempdir().unwrap();
-            make(from.path());
-            let rules = CopyRules { bytes_max: 10, entries_max: 3, links_below: vec!["/usr".into()], without: vec![] };
-            let error = copy(from.path(), &mut TreeWriter::open(to.path()).unwrap(), &rules).unwrap_err().to_string();
-            assert!(error.contains(expect), "{error}");
-        }
-        use std::os::unix::fs::{PermissionsExt, symlink};
-        check(|d| symlink("/etc/shadow", d.join("a")).unwrap(), "leads out");
-        check(|d| symlink("/usr/../etc/shadow", d.join("a")).unwrap(), "leads out");
-        check(|d| symlink("/usrx", d.join("a")).unwrap(), "leads out");
-        check(|d| symlink("../a", d.join("a")).unwrap(), "leads out");
-        check(|d| drop(std::os::unix::net::UnixListener::bind(d.join("s")).unwrap()), "neither file");
-        check(|d| std::fs::write(d.join("a"), "01234567890").unwrap(), "more than");
-        check(|d| (0..4).for_each(|i| std::fs::write(d.join(i.to_string()), "").unwrap()), "too many");
-        check(
-            |d| {
-                std::fs::write(d.join("a"), "x").unwrap();
-                std::fs::set_permissions(d.join("a"), std::fs::Permissions::from_mode(0o4755)).unwrap();
-            },
-            "set-user-id",
-        );
-    }
-
-    #[test]
-    fn reading_follows_no_link() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("a"), "text").unwrap();
-        std::os::unix::fs::symlink("a", dir.path().join("l")).unwrap();
-        std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
-        let tree = TreeReader::open(dir.path()).unwrap();
-        assert_eq!(tree.read("a", 10).unwrap().as_deref(), Some(&b"text"[..]));
-        assert_eq!(tree.read("./a", 10).unwrap().as_deref(), Some(&b"text"[..]));
-        assert!(tree.read("a", 3).is_err());
-        for path in ["l", "root/etc/passwd", "../a", "/etc/passwd", "none", "a/b", ""] {
-            assert_eq!(tree.read(path, 1 << 20).unwrap(), None, "{path}");
-        }
-    }
-}
+mod tests;

@@ -28,8 +28,15 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(dir: &Path, id: &str, keeper: Arc<Keeper>) -> Result<Self, Error> {
-        let plain: String = id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(36).collect();
-        let name = format!("build-{plain}-{}", COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000);
+        let plain: String = id
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+            .take(36)
+            .collect();
+        let name = format!(
+            "build-{plain}-{}",
+            COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000
+        );
         let path = dir.join(WORK).join(&name);
         folder_make(&path)?;
         Ok(Self { path, name, keeper })
@@ -39,7 +46,9 @@ impl Work {
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
         if path.symlink_metadata().is_ok() {
-            self.keeper.discard(&path).map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
+            self.keeper
+                .discard(&path)
+                .map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
         }
         folder_make(&path)?;
         Ok(path)
@@ -47,15 +56,34 @@ impl Work {
 
     /// At most 63 characters: `build-`, 36, a hyphen and up to 6 digits, `-` and more.
     pub(crate) fn sandbox_id(&self) -> String {
-        format!("{}-{}", self.name, COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000)
+        format!(
+            "{}-{}",
+            self.name,
+            COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000
+        )
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Err(e) = self.keeper.discard(&self.path) {
-            tracing::warn!("discarding {}: {e}; the next start tries again", self.path.display());
+        // Large trees take a while, and this may be a thread of the async runtime.
+        let (path, keeper) = (self.path.clone(), self.keeper.clone());
+        let discarding = std::thread::Builder::new()
+            .name("build-discard".to_owned())
+            .spawn(move || discard(&keeper, &path));
+        if discarding.is_err() {
+            discard(&self.keeper, &self.path);
         }
+    }
+}
+
+/// Removes a tree. What cannot be removed is tried again at the next start.
+pub(crate) fn discard(keeper: &Keeper, path: &Path) {
+    if let Err(e) = keeper.discard(path) {
+        tracing::warn!(
+            "discarding {}: {e}; the next start tries again",
+            path.display()
+        );
     }
 }
 

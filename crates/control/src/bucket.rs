@@ -51,7 +51,9 @@ impl Control {
             Some(found) if found.project == bucket.project => {
                 Status::already_exists("Your previous request to create the named bucket succeeded and you already own it.")
             }
-            _ => Status::already_exists("The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."),
+            _ => Status::already_exists(
+                "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.",
+            ),
         };
         if let Some(found) = records::read::<Bucket>(&cx.store, &key::bucket(&bucket.name))? {
             return Err(taken(Some(&found.value)));
@@ -150,7 +152,22 @@ mod tests {
         for good in ["run-sources-local-project-asia-northeast1", "abc", "a_b", "1.2.3", "example.com", &"a".repeat(63)] {
             assert_eq!(name_check(good), Ok(()), "{good}");
         }
-        for bad in ["", "ab", "Abc", "a b", "-ab", "ab-", "a..b", "192.168.5.4", "goog-x", "my-google-bucket", "a/b", "関数関数", &"a".repeat(64), &format!("a.{}", "b".repeat(64))] {
+        for bad in [
+            "",
+            "ab",
+            "Abc",
+            "a b",
+            "-ab",
+            "ab-",
+            "a..b",
+            "192.168.5.4",
+            "goog-x",
+            "my-google-bucket",
+            "a/b",
+            "関数関数",
+            &"a".repeat(64),
+            &format!("a.{}", "b".repeat(64)),
+        ] {
             assert!(name_check(bad).is_err(), "{bad}");
         }
     }

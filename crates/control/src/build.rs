@@ -108,9 +108,7 @@ impl Control {
     /// # Errors
     /// `NOT_FOUND`.
     pub fn build_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Build, Status> {
-        records::read::<Build>(&self.context.store, &key::build(project, region, id))?
-            .map(|build| build.value)
-            .ok_or_else(|| missing(project, region, id))
+        records::read::<Build>(&self.context.store, &key::build(project, region, id))?.map(|build| build.value).ok_or_else(|| missing(project, region, id))
     }
 
     /// The builds of a region, newest first, at most `limit`.
@@ -150,7 +148,8 @@ fn request_check(request: &BuildRequest) -> Result<(), Status> {
     if request.tags.len() > TAGS_MAX {
         return Err(Status::invalid_field("tags", format!("at most {TAGS_MAX} tags can be given; there are {}", request.tags.len())));
     }
-    let is_bad = |tag: &String| tag.is_empty() || tag.len() > TAG_MAX_BYTES || !tag.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    let is_bad =
+        |tag: &String| tag.is_empty() || tag.len() > TAG_MAX_BYTES || !tag.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
     if let Some(index) = request.tags.iter().position(is_bad) {
         return Err(Status::invalid_field(
             format!("tags[{index}]"),
@@ -172,7 +171,9 @@ fn repository_check(cx: &Context, request: &BuildRequest) -> Result<(), Status> 
         return Err(bad("is no image of Artifact Registry".to_owned()));
     };
     let region = host.strip_suffix("-docker.pkg.dev").and_then(|region| Region::parse(region).ok());
-    let Some(region) = region else { return Err(bad("does not begin with a region's registry".to_owned())) };
+    let Some(region) = region else {
+        return Err(bad("does not begin with a region's registry".to_owned()));
+    };
     if project != request.project.as_str() {
         return Err(bad(format!("is in another project than {}", request.project)));
     }

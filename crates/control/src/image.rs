@@ -50,7 +50,9 @@ impl Context {
         if reference.is_empty() || reference.len() > REFERENCE_MAX_BYTES {
             return Ok(None);
         }
-        let Some(record) = records::read::<ImageRecord>(&self.store, &key::image(&canonical(reference)))? else { return Ok(None) };
+        let Some(record) = records::read::<ImageRecord>(&self.store, &key::image(&canonical(reference)))? else {
+            return Ok(None);
+        };
         let digest = record.value.digest;
         Ok(self.images.image_get(&digest).map_err(Status::internal)?.map(|image| (digest, image)))
     }

@@ -26,7 +26,8 @@ mod traffic;
 use std::sync::{Arc, atomic::AtomicI64};
 
 use model::{Clock, ProjectId, Region, Status};
-use tokio::task::AbortHandle;
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::JoinHandle};
 
 pub use build::BuildRequest;
 pub use object::{Preconditions, is_precondition};
@@ -37,7 +38,7 @@ pub use repository::Repository;
 #[derive(Clone)]
 pub struct Control {
     context: Arc<Context>,
-    _loops: Arc<Loops>,
+    loops: Arc<Loops>,
     config: Arc<Config>,
     serving: Option<serving::Serving>,
 }
@@ -70,12 +71,44 @@ pub(crate) struct Context {
     objects: tokio::sync::RwLock<()>,
 }
 
-/// The running reconcilers.
-struct Loops(Vec<AbortHandle>);
+/// The running reconcilers; they end when `stop` says so or is dropped.
+struct Loops {
+    stop: watch::Sender<bool>,
+    /// The first loop that ended without being told to.
+    failed: Arc<watch::Sender<Option<&'static str>>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
 
-impl Drop for Loops {
+impl Loops {
+    fn new() -> Self {
+        Self { stop: watch::Sender::new(false), failed: Arc::new(watch::Sender::new(None)), tasks: Mutex::default() }
+    }
+
+    fn spawn<R: reconcile::Reconciler>(&self, reconciler: R, store: &store::Store) {
+        let stop = self.stop.subscribe();
+        // Dropped at the end of the loop, by a panic too.
+        let ended = Ended { name: R::NAME, stop: stop.clone(), failed: self.failed.clone() };
+        let run = reconcile::run(Arc::new(reconciler), store.clone(), stop);
+        self.tasks.lock().push(tokio::spawn(async move {
+            let _ended = ended;
+            run.await;
+        }));
+    }
+}
+
+/// Says that a loop ended, unless it was told to.
+struct Ended {
+    name: &'static str,
+    stop: watch::Receiver<bool>,
+    failed: Arc<watch::Sender<Option<&'static str>>>,
+}
+
+impl Drop for Ended {
     fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
+        let is_meant = *self.stop.borrow() || self.stop.has_changed().is_err();
+        if !is_meant {
+            self.failed.send_if_modified(|failed| failed.replace(failed.unwrap_or(self.name)).is_none());
+        }
     }
 }
 
@@ -110,14 +143,40 @@ impl Control {
     pub(crate) async fn start_with(config: Config, context: Context, serving: Option<serving::Serving>) -> Result<Self, Status> {
         project_ensure(&context.store, &*context.clock, &config.default_project).await?;
         let context = Arc::new(context);
-        let store = &context.store;
-        let loops = vec![
-            tokio::spawn(reconcile::run(Arc::new(reconcile::service::Services(context.clone())), store.clone())).abort_handle(),
-            tokio::spawn(reconcile::run(Arc::new(reconcile::revision::Revisions(context.clone())), store.clone())).abort_handle(),
-            tokio::spawn(reconcile::run(Arc::new(reconcile::build::Builds(context.clone())), store.clone())).abort_handle(),
-            tokio::spawn(reconcile::run(Arc::new(reconcile::operation::Operations::new(context.clone())), store.clone())).abort_handle(),
-        ];
-        Ok(Self { context, _loops: Arc::new(Loops(loops)), config: Arc::new(config), serving })
+        let loops = Loops::new();
+        loops.spawn(reconcile::service::Services(context.clone()), &context.store);
+        loops.spawn(reconcile::revision::Revisions(context.clone()), &context.store);
+        loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
+        loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
+        Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
+    }
+
+    /// Resolves with the name of the first loop that ended without being told to: a fault of ours, or the store is closed. Then
+    /// intents are stored and nothing makes them true; the process should be started again.
+    pub fn failed(&self) -> impl Future<Output = &'static str> + Send + 'static {
+        let mut failed = self.loops.failed.subscribe();
+        async move {
+            loop {
+                if let Some(name) = *failed.borrow_and_update() {
+                    return name;
+                }
+                if failed.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Ends the loops where they are and waits until they write no more; what they left goes on after the next start.
+    /// Calls to this control plane still store intents.
+    pub async fn stop(&self) {
+        self.loops.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.loops.tasks.lock());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a reconciler had ended by a fault");
+            }
+        }
     }
 
     pub fn default_project(&self) -> &ProjectId {

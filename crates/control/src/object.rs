@@ -197,7 +197,10 @@ fn object_check(object: &Object) -> Result<(), Status> {
     }
     // They become headers of an answer.
     if fixed.iter().any(|text| text.contains(char::is_control)) {
-        return Err(Status::invalid_field("metadata", "contentType, contentEncoding, contentDisposition, contentLanguage and cacheControl must not contain control characters"));
+        return Err(Status::invalid_field(
+            "metadata",
+            "contentType, contentEncoding, contentDisposition, contentLanguage and cacheControl must not contain control characters",
+        ));
     }
     Ok(())
 }

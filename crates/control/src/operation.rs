@@ -41,9 +41,7 @@ impl Control {
     /// # Errors
     /// `NOT_FOUND` for one that never was, or that ended so long ago that it is no longer kept.
     pub fn operation_get(&self, project: &ProjectId, region: &Region, id: &str) -> Result<Operation, Status> {
-        records::read(&self.context.store, &key::operation(project, region, id))?
-            .map(|operation| operation.value)
-            .ok_or_else(|| missing(project, region, id))
+        records::read(&self.context.store, &key::operation(project, region, id))?.map(|operation| operation.value).ok_or_else(|| missing(project, region, id))
     }
 
     /// The kept operations of a region, newest first.

@@ -78,7 +78,9 @@ where
     T: Serialize + DeserializeOwned,
 {
     loop {
-        let Some(mut record) = read::<T>(store, key)? else { return Ok(None) };
+        let Some(mut record) = read::<T>(store, key)? else {
+            return Ok(None);
+        };
         if !change(&mut record.value) {
             return Ok(Some(record));
         }

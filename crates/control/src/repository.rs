@@ -42,7 +42,14 @@ impl Control {
     /// Makes a repository; its operation is done at once.
     /// # Errors
     /// `ALREADY_EXISTS`; `INVALID_ARGUMENT` for a name that is none and for a format other than `DOCKER`.
-    pub async fn repository_create(&self, project: &ProjectId, region: &Region, id: &str, format: &str, description: &str) -> Result<(Repository, Operation), Status> {
+    pub async fn repository_create(
+        &self,
+        project: &ProjectId,
+        region: &Region,
+        id: &str,
+        format: &str,
+        description: &str,
+    ) -> Result<(Repository, Operation), Status> {
         let cx = &self.context;
         cx.project_get(project.as_str())?;
         id_check(id)?;

@@ -71,8 +71,7 @@ impl Control {
                 // Written as it is, so that a change of its traffic that comes at the same time conflicts.
                 writes.push(Write::put(key::service(&service.value.key), Expect::Revision(service.revision), &service.value));
             }
-            let mut operation =
-                cx.operation_new(project, region, Subject::Revision { key: service.clone(), revision: name.to_string() });
+            let mut operation = cx.operation_new(project, region, Subject::Revision { key: service.clone(), revision: name.to_string() });
             operation.finished = Some(cx.clock.now());
             writes.push(Write::put(operation::key_of(&operation), Expect::Absent, &operation));
             if records::commit(&cx.store, writes).await?.is_some() {
@@ -100,7 +99,9 @@ impl Context {
     pub(crate) fn revision_find(&self, project: &ProjectId, region: &Region, name: &RevisionName) -> Result<Option<Versioned<Revision>>, Status> {
         // A revision's name begins with its service's and a hyphen: there are as many candidates as hyphens.
         for (hyphen, _) in name.as_str().match_indices('-').rev() {
-            let Ok(service) = ServiceName::parse(&name.as_str()[..hyphen]) else { continue };
+            let Ok(service) = ServiceName::parse(&name.as_str()[..hyphen]) else {
+                continue;
+            };
             let service = ServiceKey { project: project.clone(), region: region.clone(), service };
             if let Some(found) = records::read(&self.store, &key::revision(&service, name))? {
                 return Ok(Some(found));

@@ -10,7 +10,6 @@ use iam::Identity;
 use model::{
     Revision, ServiceKey, Status,
     image::{Image, ImageDigest},
-    policy::Policy,
 };
 
 /// Builds images and knows those that are there.
@@ -71,19 +70,14 @@ impl Starter for serving::Serving {
 
 impl Accounts for iam::Iam {
     fn may_act_as(&self, who: &Identity, email: &str) -> bool {
-        let Ok(account) = self.service_account_get(None, email) else { return false };
+        let Ok(account) = self.service_account_get(None, email) else {
+            return false;
+        };
         let resource = format!("projects/{}/serviceAccounts/{}", account.project, account.email);
         !account.disabled && self.may(Some(who), "iam.serviceAccounts.actAs", &resource, account.project.as_str())
     }
 
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {
-        async move {
-            // A policy without bindings allows nothing; a resource made again under the name begins with it.
-            if !self.policy_get(resource)?.policy.bindings.is_empty() {
-                self.policy_set(resource, Policy::default(), "").await?;
-            }
-            Ok(())
-        }
-        .boxed()
+        self.policy_delete(resource).boxed()
     }
 }

@@ -104,10 +104,8 @@ impl Control {
             if dry_run {
                 return Ok((Versioned { value: next, revision: found.revision }, operation));
             }
-            let writes = vec![
-                Write::put(key.as_str(), Expect::Revision(found.revision), &next),
-                Write::put(operation::key_of(&operation), Expect::Absent, &operation),
-            ];
+            let writes =
+                vec![Write::put(key.as_str(), Expect::Revision(found.revision), &next), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
             if let Some(revision) = records::commit(&cx.store, writes).await? {
                 return Ok((Versioned { value: next, revision }, operation));
             }
@@ -255,7 +253,9 @@ impl Context {
     /// A name that the owner chose belongs to one template for ever.
     fn revision_name_check(&self, service: &Service, old: Option<&Service>) -> Result<(), Status> {
         let ServiceKey { project, region, .. } = &service.key;
-        let Some(name) = &service.template.revision else { return Ok(()) };
+        let Some(name) = &service.template.revision else {
+            return Ok(());
+        };
         let taken = || Status::already_exists(format!("Revision named '{name}' with different configuration already exists."));
         if let Some(found) = self.revision_find(project, region, name)? {
             let resolved = template::template_resolve(&service.template, &self.service_account_default(project)?);
@@ -322,20 +322,14 @@ fn version_check(found: &Versioned<Service>, expected: Option<u64>) -> Result<()
     match expected {
         Some(expected) if expected != found.revision => Err(Status::new(
             Code::Aborted,
-            format!(
-                "Conflict for resource '{}': version '{expected}' was specified but current version is '{}'.",
-                found.value.key.service, found.revision
-            ),
+            format!("Conflict for resource '{}': version '{expected}' was specified but current version is '{}'.", found.value.key.service, found.revision),
         )),
         _ => Ok(()),
     }
 }
 
 fn missing(key: &ServiceKey) -> Status {
-    Status::not_found(format!(
-        "Resource '{}' of kind 'SERVICE' in region '{}' in project '{}' does not exist.",
-        key.service, key.region, key.project
-    ))
+    Status::not_found(format!("Resource '{}' of kind 'SERVICE' in region '{}' in project '{}' does not exist.", key.service, key.region, key.project))
 }
 
 fn exists(service: &Service) -> Status {

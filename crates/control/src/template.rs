@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use model::{
     ServiceName, Status,
-    limits::{
-        CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, STARTUP_MAX_S, TIMEOUT_MAX_S,
-    },
+    limits::{CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, STARTUP_MAX_S, TIMEOUT_MAX_S},
     revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate},
 };
 
@@ -40,7 +38,10 @@ pub(crate) fn template_check(template: &RevisionTemplate, service: &ServiceName)
         if suffix.is_none_or(str::is_empty) {
             return Err(Status::invalid_field(
                 "spec.template.metadata.name",
-                format!("Revision name {name:?} must be prefixed by the name of the enclosing Service or Configuration with a trailing -", name = name.as_str()),
+                format!(
+                    "Revision name {name:?} must be prefixed by the name of the enclosing Service or Configuration with a trailing -",
+                    name = name.as_str()
+                ),
             ));
         }
     }
@@ -56,6 +57,12 @@ pub(crate) fn template_check(template: &RevisionTemplate, service: &ServiceName)
     )?;
     if let Some(probe) = &template.container.startup_probe {
         probe_check(probe)?;
+    }
+    if template.session_affinity {
+        return Err(Status::invalid_field(
+            "spec.template.metadata.annotations[run.googleapis.com/sessionAffinity]",
+            "session affinity is not supported; deploy with --no-session-affinity",
+        ));
     }
     if template.service_account.len() > 320 {
         return Err(Status::invalid_field("spec.template.spec.serviceAccountName", "must be an e-mail address of at most 320 bytes"));
@@ -136,7 +143,10 @@ pub(crate) fn env_check(field: &str, env: &[(String, String)]) -> Result<(), Sta
         total += bytes;
     }
     if total > ENV_TOTAL_MAX_BYTES {
-        return Err(Status::invalid_field(field, format!("all environment variables together must have at most {ENV_TOTAL_MAX_BYTES} bytes; they have {total}")));
+        return Err(Status::invalid_field(
+            field,
+            format!("all environment variables together must have at most {ENV_TOTAL_MAX_BYTES} bytes; they have {total}"),
+        ));
     }
     Ok(())
 }
@@ -456,15 +466,22 @@ mod tests {
             (|t| drop(t.labels.insert("a b".into(), String::new())), "spec.template.metadata.labels", "\"a b\""),
             (|t| t.labels = (0..65).map(|n| (format!("l{n}"), String::new())).collect(), "spec.template.metadata.labels", "65"),
             (|t| drop(t.annotations.insert("a".into(), "x".repeat(256 << 10))), "spec.template.metadata.annotations", "262144"),
+            (|t| t.session_affinity = true, "spec.template.metadata.annotations[run.googleapis.com/sessionAffinity]", "not supported"),
             (|t| t.container.name = "A".into(), "spec.template.spec.containers[0].name", "63"),
             (|t| t.container.args = vec!["x".repeat(65 << 10)], "spec.template.spec.containers[0].command", "65536"),
             (
-                |t| t.container.startup_probe = Some(Probe { initial_delay_s: 0, timeout_s: 11, period_s: 10, failure_threshold: 1, check: Check::Tcp { port: 1 } }),
+                |t| {
+                    t.container.startup_probe =
+                        Some(Probe { initial_delay_s: 0, timeout_s: 11, period_s: 10, failure_threshold: 1, check: Check::Tcp { port: 1 } })
+                },
                 "spec.template.spec.containers[0].startupProbe.timeoutSeconds",
                 "periodSeconds, 10",
             ),
             (
-                |t| t.container.startup_probe = Some(Probe { initial_delay_s: 0, timeout_s: 1, period_s: 10, failure_threshold: 25, check: Check::Tcp { port: 1 } }),
+                |t| {
+                    t.container.startup_probe =
+                        Some(Probe { initial_delay_s: 0, timeout_s: 1, period_s: 10, failure_threshold: 25, check: Check::Tcp { port: 1 } })
+                },
                 "spec.template.spec.containers[0].startupProbe.failureThreshold",
                 "it is 250",
             ),

@@ -41,10 +41,7 @@ impl Iam {
     /// Google's and those on loopback names are accepted without.
     pub fn token_uri_add(&self, uri: &str) {
         let mut uris = self.inner.token_uris.write();
-        if uri.ends_with("/token")
-            && uris.len() < TOKEN_URIS_MAX
-            && !uris.iter().any(|known| known == uri)
-        {
+        if uri.ends_with("/token") && uris.len() < TOKEN_URIS_MAX && !uris.iter().any(|known| known == uri) {
             uris.push(uri.to_owned());
         }
     }
@@ -61,14 +58,8 @@ impl Iam {
         if !self.is_token_uri(&audience) {
             return Err(TokenError::Audience);
         }
-        let target_audience = claims
-            .target_audience
-            .filter(|audience| !audience.is_empty());
-        Ok(Assertion {
-            identity,
-            target_audience,
-            scope: claims.scope.unwrap_or_default(),
-        })
+        let target_audience = claims.target_audience.filter(|audience| !audience.is_empty());
+        Ok(Assertion { identity, target_audience, scope: claims.scope.unwrap_or_default() })
     }
 
     /// Reads a self-signed JWT sent as an access token: for `https://SERVICE.googleapis.com/`, or for any API by its `scope`.
@@ -83,11 +74,7 @@ impl Iam {
             return Err(TokenError::Audience);
         }
         let expires = Timestamp::from_second(claims.exp).map_err(|_| TokenError::Time)?;
-        Ok(Access {
-            identity,
-            scope: claims.scope.unwrap_or_default(),
-            expires,
-        })
+        Ok(Access { identity, scope: claims.scope.unwrap_or_default(), expires })
     }
 
     /// The signature, the times, and that the account signs for itself.
@@ -100,32 +87,14 @@ impl Iam {
         let claims: SelfSignedClaims = jws.claims()?;
         let email = &claims.iss;
         let keys = match &jws.header.kid {
-            Some(kid) => self
-                .inner
-                .tables
-                .account_keys
-                .get(&format!("{email}/{kid}"))
-                .into_iter()
-                .collect(),
-            None => self
-                .inner
-                .tables
-                .account_keys
-                .select(|_, key| key.key.email == *email),
+            Some(kid) => self.inner.tables.account_keys.get(&format!("{email}/{kid}")).into_iter().collect(),
+            None => self.inner.tables.account_keys.select(|_, key| key.key.email == *email),
         };
-        let key = keys
-            .iter()
-            .find(|key| jws.verify(&key.public).is_ok())
-            .ok_or(TokenError::Signature)?;
+        let key = keys.iter().find(|key| jws.verify(&key.public).is_ok()).ok_or(TokenError::Signature)?;
         if key.key.disabled {
             return Err(TokenError::Subject);
         }
-        let account = self
-            .inner
-            .tables
-            .accounts
-            .get(email)
-            .ok_or(TokenError::Subject)?;
+        let account = self.inner.tables.accounts.get(email).ok_or(TokenError::Subject)?;
         if account.disabled {
             return Err(TokenError::Subject);
         }
@@ -136,38 +105,21 @@ impl Iam {
         if claims.exp.saturating_sub(claims.iat) > LIFETIME_MAX.as_secs().cast_signed() {
             return Err(TokenError::Time);
         }
-        if claims
-            .nbf
-            .is_some_and(|nbf| nbf > self.now_s().saturating_add(SKEW_S))
-        {
+        if claims.nbf.is_some_and(|nbf| nbf > self.now_s().saturating_add(SKEW_S)) {
             return Err(TokenError::Time);
         }
-        let identity = Identity {
-            kind: Kind::ServiceAccount,
-            email: account.email.clone(),
-            subject: account.unique_id.clone(),
-        };
+        let identity = Identity { kind: Kind::ServiceAccount, email: account.email.clone(), subject: account.unique_id.clone() };
         Ok((identity, claims))
     }
 
     fn is_token_uri(&self, audience: &str) -> bool {
-        TOKEN_URIS.contains(&audience)
-            || is_loopback_token_uri(audience)
-            || self
-                .inner
-                .token_uris
-                .read()
-                .iter()
-                .any(|uri| uri == audience)
+        TOKEN_URIS.contains(&audience) || is_loopback_token_uri(audience) || self.inner.token_uris.read().iter().any(|uri| uri == audience)
     }
 }
 
 /// Whether `uri` is `http(s)://HOST[:PORT]/token` (or Google's path `/o/oauth2/token`) on a name that only this machine has.
 fn is_loopback_token_uri(uri: &str) -> bool {
-    let Some(rest) = uri
-        .strip_prefix("http://")
-        .or_else(|| uri.strip_prefix("https://"))
-    else {
+    let Some(rest) = uri.strip_prefix("http://").or_else(|| uri.strip_prefix("https://")) else {
         return false;
     };
     let Some((authority, path)) = rest.split_once('/') else {
@@ -184,32 +136,16 @@ fn is_loopback_token_uri(uri: &str) -> bool {
         return false;
     }
     let name = host.strip_suffix(".localhost").unwrap_or("");
-    let is_local_name = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    host == "localhost"
-        || host == "[::1]"
-        || is_local_name
-        || host
-            .parse::<std::net::Ipv4Addr>()
-            .is_ok_and(|ip| ip.is_loopback())
+    let is_local_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    host == "localhost" || host == "[::1]" || is_local_name || host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Whether `audience` is an API: `https://SERVICE.googleapis.com/`.
 fn is_api(audience: &str) -> bool {
-    let host = audience
-        .strip_prefix("https://")
-        .and_then(|rest| rest.strip_suffix('/'));
-    let service = host
-        .and_then(|host| host.strip_suffix(".googleapis.com"))
-        .unwrap_or("");
+    let host = audience.strip_prefix("https://").and_then(|rest| rest.strip_suffix('/'));
+    let service = host.and_then(|host| host.strip_suffix(".googleapis.com")).unwrap_or("");
     // `oauth2` is the token endpoint's host: what is for it is an assertion.
-    !service.is_empty()
-        && service != "oauth2"
-        && service
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    !service.is_empty() && service != "oauth2" && service.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 #[cfg(test)]
@@ -251,10 +187,7 @@ mod tests {
 
     #[test]
     fn apis_are_hosts_of_google() {
-        for good in [
-            "https://run.googleapis.com/",
-            "https://storage.googleapis.com/",
-        ] {
+        for good in ["https://run.googleapis.com/", "https://storage.googleapis.com/"] {
             assert!(is_api(good), "{good}");
         }
         for bad in [

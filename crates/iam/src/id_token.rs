@@ -55,11 +55,7 @@ impl Iam {
     /// A token seen before costs microseconds. Its times, its key, its audience and its subject are looked at each time.
     /// # Errors
     /// Why it is not good.
-    pub fn id_token_check(
-        &self,
-        token: &str,
-        is_audience: &dyn Fn(&str) -> bool,
-    ) -> Result<Identity, TokenError> {
+    pub fn id_token_check(&self, token: &str, is_audience: &dyn Fn(&str) -> bool) -> Result<Identity, TokenError> {
         let verified = self.token_verify(token)?;
         let Claims::Id(claims) = &verified.claims else {
             return Err(TokenError::Malformed);

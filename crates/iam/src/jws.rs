@@ -54,12 +54,7 @@ impl<'a> Jws<'a> {
         if header.alg != "RS256" {
             return Err(TokenError::Malformed);
         }
-        let jws = Self {
-            header,
-            signed,
-            payload: decode(payload)?,
-            signature: decode(signature)?,
-        };
+        let jws = Self { header, signed, payload: decode(payload)?, signature: decode(signature)? };
         if jws.signature.len() != keys::SIGNATURE_BYTES {
             return Err(TokenError::Malformed);
         }
@@ -69,11 +64,7 @@ impl<'a> Jws<'a> {
     /// # Errors
     /// `Signature` when `key` did not sign this.
     pub(crate) fn verify(&self, key: &keys::PublicKey) -> Result<(), TokenError> {
-        if key.verify(self.signed.as_bytes(), &self.signature) {
-            Ok(())
-        } else {
-            Err(TokenError::Signature)
-        }
+        if key.verify(self.signed.as_bytes(), &self.signature) { Ok(()) } else { Err(TokenError::Signature) }
     }
 
     /// The claims. To be believed only after [`Jws::verify`].
@@ -86,25 +77,10 @@ impl<'a> Jws<'a> {
 }
 
 /// Signs `claims`; `typ` tells kinds of tokens apart.
-pub(crate) fn sign(
-    key: &keys::PrivateKey,
-    kid: &str,
-    typ: &str,
-    claims: &impl Serialize,
-) -> String {
-    let header = Header {
-        alg: "RS256".to_owned(),
-        kid: Some(kid.to_owned()),
-        typ: Some(typ.to_owned()),
-    };
-    let json = |value: serde_json::Result<Vec<u8>>| {
-        URL_SAFE_NO_PAD.encode(value.expect("strings and numbers are always JSON"))
-    };
-    let mut token = format!(
-        "{}.{}",
-        json(serde_json::to_vec(&header)),
-        json(serde_json::to_vec(claims))
-    );
+pub(crate) fn sign(key: &keys::PrivateKey, kid: &str, typ: &str, claims: &impl Serialize) -> String {
+    let header = Header { alg: "RS256".to_owned(), kid: Some(kid.to_owned()), typ: Some(typ.to_owned()) };
+    let json = |value: serde_json::Result<Vec<u8>>| URL_SAFE_NO_PAD.encode(value.expect("strings and numbers are always JSON"));
+    let mut token = format!("{}.{}", json(serde_json::to_vec(&header)), json(serde_json::to_vec(claims)));
     let signature = URL_SAFE_NO_PAD.encode(key.sign(token.as_bytes()));
     token.push('.');
     token.push_str(&signature);
@@ -113,9 +89,7 @@ pub(crate) fn sign(
 
 /// Canonical unpadded base64url: the engine refuses padding and set trailing bits.
 fn decode(text: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| TokenError::Malformed)
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)
 }
 
 fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, TokenError> {
@@ -173,22 +147,9 @@ mod tests {
     #[test]
     fn objects_name_each_field_once() {
         assert!(object::<serde_json::Value>(br#"{"a":1,"b":2}"#).is_ok());
-        for bad in [
-            &br#"{"a":1,"a":1}"#[..],
-            br#"{"a":1,"\u0061":2}"#,
-            b"[]",
-            b"1",
-            b"",
-            br#"{"a":1}x"#,
-            br#"{"a":1}{}"#,
-            b"{\"a\":\"\xff\"}",
-            br#"{"a":1,}"#,
-        ] {
-            assert!(
-                object::<serde_json::Value>(bad).is_err(),
-                "{}",
-                String::from_utf8_lossy(bad)
-            );
+        for bad in [&br#"{"a":1,"a":1}"#[..], br#"{"a":1,"\u0061":2}"#, b"[]", b"1", b"", br#"{"a":1}x"#, br#"{"a":1}{}"#, b"{\"a\":\"\xff\"}", br#"{"a":1,}"#]
+        {
+            assert!(object::<serde_json::Value>(bad).is_err(), "{}", String::from_utf8_lossy(bad));
         }
     }
 }

@@ -6,9 +6,7 @@ use aws_lc_rs::{
     encoding::AsDer,
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{
-        KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
-    },
+    signature::{KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{
     Engine,
@@ -36,49 +34,27 @@ pub(crate) struct NotAKey;
 impl PrivateKey {
     /// Takes tens to hundreds of milliseconds of one core.
     pub(crate) fn generate() -> Self {
-        Self(
-            RsaKeyPair::generate(KeySize::Rsa2048)
-                .expect("key generation fails only without memory or randomness"),
-        )
+        Self(RsaKeyPair::generate(KeySize::Rsa2048).expect("key generation fails only without memory or randomness"))
     }
 
     pub(crate) fn from_pkcs8(der: &[u8]) -> Result<Self, NotAKey> {
         let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| NotAKey)?;
-        if pair.public_modulus_len() == SIGNATURE_BYTES {
-            Ok(Self(pair))
-        } else {
-            Err(NotAKey)
-        }
+        if pair.public_modulus_len() == SIGNATURE_BYTES { Ok(Self(pair)) } else { Err(NotAKey) }
     }
 
     pub(crate) fn to_pkcs8(&self) -> Vec<u8> {
-        self.0
-            .as_der()
-            .expect("a parsed key has a DER form")
-            .as_ref()
-            .to_vec()
+        self.0.as_der().expect("a parsed key has a DER form").as_ref().to_vec()
     }
 
     pub(crate) fn public(&self) -> PublicKey {
-        let der = self
-            .0
-            .public_key()
-            .as_der()
-            .expect("a parsed key has a DER form");
+        let der = self.0.public_key().as_der().expect("a parsed key has a DER form");
         PublicKey::from_der(der.as_ref()).expect("its own DER form is a key")
     }
 
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let mut signature = [0; SIGNATURE_BYTES];
-        self.0
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                message,
-                &mut signature,
-            )
-            .expect("the buffer has the modulus' length");
+        self.0.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).expect("the buffer has the modulus' length");
         signature
     }
 
@@ -86,27 +62,18 @@ impl PrivateKey {
     pub(crate) fn jwk_parts(&self) -> (String, String) {
         let key = self.0.public_key();
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        (
-            text(key.modulus().big_endian_without_leading_zero()),
-            text(key.exponent().big_endian_without_leading_zero()),
-        )
+        (text(key.modulus().big_endian_without_leading_zero()), text(key.exponent().big_endian_without_leading_zero()))
     }
 }
 
 impl PublicKey {
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, NotAKey> {
         let parsed = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).map_err(|_| NotAKey)?;
-        Ok(Self {
-            parsed,
-            der: der.to_vec(),
-        })
+        Ok(Self { parsed, der: der.to_vec() })
     }
 
     pub(crate) fn from_pem(pem: &str) -> Result<Self, NotAKey> {
-        let body: String = pem
-            .lines()
-            .filter(|line| !line.starts_with("-----"))
-            .collect();
+        let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
         Self::from_der(&STANDARD.decode(body).map_err(|_| NotAKey)?)
     }
 
@@ -158,9 +125,6 @@ mod tests {
         assert_eq!(public.der(), key.public().der());
         assert_eq!(key.jwk_parts(), again.jwk_parts());
         assert!(PrivateKey::from_pkcs8(b"no key").is_err());
-        assert!(
-            PublicKey::from_pem("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
-                .is_err()
-        );
+        assert!(PublicKey::from_pem("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n").is_err());
     }
 }

@@ -179,13 +179,7 @@ impl Iam {
     /// until the last clone is dropped.
     /// # Errors
     /// `INVALID_ARGUMENT` when `owner` is no address of a person; `INTERNAL` when the store or a record cannot be read.
-    pub async fn open(
-        store: Store,
-        clock: Arc<dyn Clock>,
-        project: ProjectId,
-        number: ProjectNumber,
-        owner: &str,
-    ) -> Result<Self, Status> {
+    pub async fn open(store: Store, clock: Arc<dyn Clock>, project: ProjectId, number: ProjectNumber, owner: &str) -> Result<Self, Status> {
         let owner = user::user_email(owner)?;
         let tables = Arc::new(Tables {
             signing_keys: signing::table(),
@@ -212,7 +206,7 @@ impl Iam {
                 watches,
             }),
         };
-        iam.signing_keys_rotate().await?;
+        iam.rotate().await?;
         iam.first_records_make(&project, &owner).await?;
         Ok(iam)
     }
@@ -226,33 +220,14 @@ impl Iam {
         let compute = self.compute_account();
         let mut writes = Vec::new();
         if !tables.accounts.contains(&compute) {
-            let account = self.account_new(
-                project,
-                compute.clone(),
-                "Compute Engine default service account",
-                "",
-            );
-            writes.push(Write::put(
-                key::service_account(project, &compute),
-                Expect::Absent,
-                &account,
-            ));
+            let account = self.account_new(project, compute.clone(), "Compute Engine default service account", "");
+            writes.push(Write::put(key::service_account(project, &compute), Expect::Absent, &account));
         }
         let resource = format!("projects/{project}");
         if !tables.policies.contains(&resource) {
-            let bind = |role: &str, member| Binding {
-                role: role.to_owned(),
-                members: vec![member],
-            };
-            let bindings = vec![
-                bind("roles/owner", Member::User(owner.to_owned())),
-                bind("roles/editor", Member::ServiceAccount(compute)),
-            ];
-            writes.push(Write::put(
-                key::policy(&resource),
-                Expect::Absent,
-                &Policy { bindings },
-            ));
+            let bind = |role: &str, member| Binding { role: role.to_owned(), members: vec![member] };
+            let bindings = vec![bind("roles/owner", Member::User(owner.to_owned())), bind("roles/editor", Member::ServiceAccount(compute))];
+            writes.push(Write::put(key::policy(&resource), Expect::Absent, &Policy { bindings }));
         }
         if writes.is_empty() {
             return Ok(());
@@ -268,9 +243,7 @@ impl Iam {
     async fn commit_revision(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
         let revision = self.inner.store.commit(writes.clone()).await?;
         for write in &writes {
-            self.inner
-                .tables
-                .apply(&write.key, write.value.as_deref(), revision, Source::Commit);
+            self.inner.tables.apply(&write.key, write.value.as_deref(), revision, Source::Commit);
         }
         Ok(revision)
     }
@@ -279,19 +252,13 @@ impl Iam {
 // Tokens never appear in logs, not by `{:?}` either.
 impl fmt::Debug for AccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken")
-            .field("expires", &self.expires)
-            .finish_non_exhaustive()
+        f.debug_struct("AccessToken").field("expires", &self.expires).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Grant")
-            .field("identity", &self.identity)
-            .field("scope", &self.scope)
-            .field("client_id", &self.client_id)
-            .finish_non_exhaustive()
+        f.debug_struct("Grant").field("identity", &self.identity).field("scope", &self.scope).field("client_id", &self.client_id).finish_non_exhaustive()
     }
 }
 
@@ -333,20 +300,10 @@ impl Tables {
         Ok(watches)
     }
 
-    async fn watch_run(
-        self: Arc<Self>,
-        prefix: &'static str,
-        mut watch: store::Watch,
-        store: Store,
-    ) {
+    async fn watch_run(self: Arc<Self>, prefix: &'static str, mut watch: store::Watch, store: Store) {
         while let Some(event) = watch.next().await {
             match event {
-                Event::Change(change) => self.apply(
-                    &change.key,
-                    change.value.as_deref(),
-                    change.revision,
-                    Source::Watch,
-                ),
+                Event::Change(change) => self.apply(&change.key, change.value.as_deref(), change.revision, Source::Watch),
                 Event::Resync => {
                     if let Err(error) = self.load(prefix, &store) {
                         tracing::error!(prefix, %error, "records not read again; changes by other writers may be missing");

@@ -7,10 +7,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 /// Permissions as `SERVICE.KIND` and the verbs of that kind.
 pub(crate) const GROUPS: &[(&str, &str)] = &[
-    (
-        "run.services",
-        "create delete get getIamPolicy list setIamPolicy update",
-    ),
+    ("run.services", "create delete get getIamPolicy list setIamPolicy update"),
     ("run.revisions", "delete get list"),
     ("run.configurations", "get list"),
     ("run.routes", "get invoke list"),
@@ -19,35 +16,20 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("cloudbuild.builds", "create get list update"),
     ("cloudbuild.operations", "get list"),
     ("cloudbuild.locations", "get list"),
-    (
-        "artifactregistry.repositories",
-        "create delete deleteArtifacts downloadArtifacts get getIamPolicy list setIamPolicy update uploadArtifacts",
-    ),
+    ("artifactregistry.repositories", "create delete deleteArtifacts downloadArtifacts get getIamPolicy list setIamPolicy update uploadArtifacts"),
     ("artifactregistry.dockerimages", "get list"),
     ("artifactregistry.locations", "get list"),
     ("serviceusage.services", "disable enable get list use"),
     ("serviceusage.operations", "get"),
-    (
-        "resourcemanager.projects",
-        "get getIamPolicy list setIamPolicy update",
-    ),
+    ("resourcemanager.projects", "get getIamPolicy list setIamPolicy update"),
     (
         "iam.serviceAccounts",
         "actAs create delete disable enable get getAccessToken getIamPolicy getOpenIdToken implicitDelegation list setIamPolicy signBlob signJwt update",
     ),
-    (
-        "iam.serviceAccountKeys",
-        "create delete disable enable get list",
-    ),
+    ("iam.serviceAccountKeys", "create delete disable enable get list"),
     ("iam.roles", "get list"),
-    (
-        "storage.buckets",
-        "create delete get getIamPolicy list setIamPolicy update",
-    ),
-    (
-        "storage.objects",
-        "create delete get getIamPolicy list setIamPolicy update",
-    ),
+    ("storage.buckets", "create delete get getIamPolicy list setIamPolicy update"),
+    ("storage.objects", "create delete get getIamPolicy list setIamPolicy update"),
     ("storage.multipartUploads", "abort create list listParts"),
     ("logging.logEntries", "create list"),
     ("logging.logs", "delete list"),
@@ -60,16 +42,9 @@ const CAPACITY: usize = 256;
 
 /// Full names, sorted; a permission's place here is its bit in a set.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let mut names: Vec<String> = GROUPS
-        .iter()
-        .flat_map(|(kind, verbs)| verbs.split(' ').map(move |verb| format!("{kind}.{verb}")))
-        .collect();
+    let mut names: Vec<String> = GROUPS.iter().flat_map(|(kind, verbs)| verbs.split(' ').map(move |verb| format!("{kind}.{verb}"))).collect();
     names.sort_unstable();
-    assert!(
-        names.len() <= CAPACITY,
-        "{} permissions in a set for {CAPACITY}",
-        names.len()
-    );
+    assert!(names.len() <= CAPACITY, "{} permissions in a set for {CAPACITY}", names.len());
     names
 });
 
@@ -80,10 +55,7 @@ pub(crate) struct Permission(usize);
 impl Permission {
     /// `None` for a name that is not in the table. Allocates nothing.
     pub(crate) fn find(name: &str) -> Option<Self> {
-        NAMES
-            .binary_search_by(|known| known.as_str().cmp(name))
-            .ok()
-            .map(Self)
+        NAMES.binary_search_by(|known| known.as_str().cmp(name)).ok().map(Self)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -122,15 +94,9 @@ impl PermissionSet {
         let kinds: BTreeMap<&str, &str> = GROUPS.iter().copied().collect();
         let mut set = Self::default();
         for (kind, verbs) in rows {
-            let verbs = if *verbs == "*" {
-                kinds.get(kind).expect("a kind of the table")
-            } else {
-                verbs
-            };
+            let verbs = if *verbs == "*" { kinds.get(kind).expect("a kind of the table") } else { verbs };
             for verb in verbs.split(' ') {
-                set.insert(
-                    Permission::find(&format!("{kind}.{verb}")).expect("a permission of the table"),
-                );
+                set.insert(Permission::find(&format!("{kind}.{verb}")).expect("a permission of the table"));
             }
         }
         set
@@ -148,16 +114,7 @@ mod tests {
         for permission in all {
             assert_eq!(Permission::find(permission.name()), Some(permission));
         }
-        for unknown in [
-            "",
-            "run",
-            "run.services",
-            "run.services.",
-            "run.services.gets",
-            "run.*",
-            "RUN.services.get",
-            "zzz",
-        ] {
+        for unknown in ["", "run", "run.services", "run.services.", "run.services.gets", "run.*", "RUN.services.get", "zzz"] {
             assert_eq!(Permission::find(unknown), None, "{unknown}");
         }
     }
@@ -175,16 +132,9 @@ mod tests {
     #[test]
     fn sets_hold_what_was_put_in_and_nothing_else() {
         let set = PermissionSet::of(&[("run.routes", "invoke"), ("storage.objects", "*")]);
-        let held: Vec<_> = Permission::all()
-            .filter(|p| set.contains(*p))
-            .map(Permission::name)
-            .collect();
+        let held: Vec<_> = Permission::all().filter(|p| set.contains(*p)).map(Permission::name).collect();
         assert_eq!(held.len(), 8);
-        assert!(
-            held.iter()
-                .all(|name| *name == "run.routes.invoke" || name.starts_with("storage.objects.")),
-            "{held:?}"
-        );
+        assert!(held.iter().all(|name| *name == "run.routes.invoke" || name.starts_with("storage.objects.")), "{held:?}");
         let mut both = PermissionSet::of(&[("run.routes", "get")]);
         both.union(&set);
         assert_eq!(Permission::all().filter(|p| both.contains(*p)).count(), 9);

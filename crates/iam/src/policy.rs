@@ -45,11 +45,7 @@ pub(crate) struct PolicyRow {
 
 /// Policies are looked up by their resource.
 pub(crate) fn table() -> Table<PolicyRow> {
-    Table::new(
-        key::POLICIES,
-        |rest| rest,
-        |bytes| Ok(PolicyRow::new(serde_json::from_slice(bytes)?)),
-    )
+    Table::new(key::POLICIES, |rest| rest, |bytes| Ok(PolicyRow::new(serde_json::from_slice(bytes)?)))
 }
 
 impl PolicyRow {
@@ -65,12 +61,8 @@ impl PolicyRow {
                     Member::AllUsers => &mut row.everyone,
                     Member::AllAuthenticatedUsers => &mut row.authenticated,
                     Member::User(email) => row.users.entry(email.as_str().into()).or_default(),
-                    Member::ServiceAccount(email) => {
-                        row.accounts.entry(email.as_str().into()).or_default()
-                    }
-                    Member::Domain(domain) => {
-                        row.domains.entry(domain.as_str().into()).or_default()
-                    }
+                    Member::ServiceAccount(email) => row.accounts.entry(email.as_str().into()).or_default(),
+                    Member::Domain(domain) => row.domains.entry(domain.as_str().into()).or_default(),
                     Member::Group(_) => continue,
                 };
                 set.union(&role.permissions);
@@ -85,29 +77,18 @@ impl PolicyRow {
             return true;
         }
         let Some(who) = who else { return false };
-        let holds = |sets: &HashMap<Box<str>, PermissionSet>, name: &str| {
-            sets.get(name).is_some_and(|set| set.contains(permission))
-        };
+        let holds = |sets: &HashMap<Box<str>, PermissionSet>, name: &str| sets.get(name).is_some_and(|set| set.contains(permission));
         if self.authenticated.contains(permission) {
             return true;
         }
         match who.kind {
             Kind::ServiceAccount => holds(&self.accounts, &who.email),
-            Kind::User => {
-                holds(&self.users, &who.email)
-                    || who
-                        .email
-                        .rsplit_once('@')
-                        .is_some_and(|(_, domain)| holds(&self.domains, domain))
-            }
+            Kind::User => holds(&self.users, &who.email) || who.email.rsplit_once('@').is_some_and(|(_, domain)| holds(&self.domains, domain)),
         }
     }
 
     pub(crate) fn names(&self, member: &Member) -> bool {
-        self.policy
-            .bindings
-            .iter()
-            .any(|binding| binding.members.contains(member))
+        self.policy.bindings.iter().any(|binding| binding.members.contains(member))
     }
 
     /// The policy with nothing granted to `member`.
@@ -116,9 +97,7 @@ impl PolicyRow {
         for binding in &mut policy.bindings {
             binding.members.retain(|other| other != member);
         }
-        policy
-            .bindings
-            .retain(|binding| !binding.members.is_empty());
+        policy.bindings.retain(|binding| !binding.members.is_empty());
         policy
     }
 }
@@ -132,14 +111,8 @@ impl Iam {
     pub fn policy_get(&self, resource: &str) -> Result<VersionedPolicy, Status> {
         resource_check(resource)?;
         Ok(match self.inner.tables.policies.get_revision(resource) {
-            Some((row, revision)) => VersionedPolicy {
-                policy: row.policy.clone(),
-                etag: etag(revision),
-            },
-            None => VersionedPolicy {
-                policy: Policy::default(),
-                etag: EMPTY_ETAG.to_owned(),
-            },
+            Some((row, revision)) => VersionedPolicy { policy: row.policy.clone(), etag: etag(revision) },
+            None => VersionedPolicy { policy: Policy::default(), etag: EMPTY_ETAG.to_owned() },
         })
     }
 
@@ -150,12 +123,7 @@ impl Iam {
     /// `ABORTED` (409) when `etag` is not empty and not the current one. `INVALID_ARGUMENT` for a role that is not known, a
     /// service account that does not exist, everyone as a member on a project, over 1,500 members or 250 bindings.
     /// `FAILED_PRECONDITION` when a project would be left without a user as owner.
-    pub async fn policy_set(
-        &self,
-        resource: &str,
-        policy: Policy,
-        etag: &str,
-    ) -> Result<VersionedPolicy, Status> {
+    pub async fn policy_set(&self, resource: &str, policy: Policy, etag: &str) -> Result<VersionedPolicy, Status> {
         resource_check(resource)?;
         let policy = self.policy_clean(resource, policy)?;
         let expect = match etag {
@@ -163,17 +131,11 @@ impl Iam {
             EMPTY_ETAG => Expect::Absent,
             etag => Expect::Revision(etag_revision(etag).ok_or_else(concurrent_change)?),
         };
-        let revision = self
-            .commit_revision(vec![Write::put(key::policy(resource), expect, &policy)])
-            .await
-            .map_err(|error| match error {
-                CommitError::Conflict { .. } => concurrent_change(),
-                error => Status::internal(error),
-            })?;
-        Ok(VersionedPolicy {
-            policy,
-            etag: self::etag(revision),
-        })
+        let revision = self.commit_revision(vec![Write::put(key::policy(resource), expect, &policy)]).await.map_err(|error| match error {
+            CommitError::Conflict { .. } => concurrent_change(),
+            error => Status::internal(error),
+        })?;
+        Ok(VersionedPolicy { policy, etag: self::etag(revision) })
     }
 
     /// Forgets a policy, when its resource is deleted: a later one of that name starts with none.
@@ -181,41 +143,25 @@ impl Iam {
     /// # Errors
     /// `INTERNAL` when the store does not take it.
     pub async fn policy_delete(&self, resource: &str) -> Result<(), Status> {
-        self.commit(vec![Write::delete(key::policy(resource), Expect::Any)])
-            .await
-            .map_err(Status::internal)
+        self.commit(vec![Write::delete(key::policy(resource), Expect::Any)]).await.map_err(Status::internal)
     }
 
     /// Whether `who` (None: anonymous) has `permission` on `resource` or on the project it belongs to (`project`: its id, empty for none).
     /// In memory, no allocation on the way to an answer, effective at once after `policy_set`.
     ///
     /// `who` must come from a check of this moment: a disabled account is recognised there.
-    pub fn may(
-        &self,
-        who: Option<&Identity>,
-        permission: &str,
-        resource: &str,
-        project: &str,
-    ) -> bool {
+    pub fn may(&self, who: Option<&Identity>, permission: &str, resource: &str, project: &str) -> bool {
         let Some(found) = Permission::find(permission) else {
             tracing::error!(permission, "nobody has a permission that does not exist");
             return false;
         };
         let policies = &self.inner.tables.policies;
-        let allows = |resource: &str| {
-            policies
-                .look(resource, |row| row.allows(who, found))
-                .unwrap_or(false)
-        };
+        let allows = |resource: &str| policies.look(resource, |row| row.allows(who, found)).unwrap_or(false);
         if allows(resource) {
             return true;
         }
         // A resource that names another project than the caller does would be granted by the wrong project's policy.
-        if project.is_empty()
-            || resource
-                .strip_prefix("projects/")
-                .is_some_and(|rest| rest.split('/').next() != Some(project))
-        {
+        if project.is_empty() || resource.strip_prefix("projects/").is_some_and(|rest| rest.split('/').next() != Some(project)) {
             return false;
         }
         let mut buffer = [0; PROJECT_RESOURCE_MAX_BYTES];
@@ -223,21 +169,8 @@ impl Iam {
     }
 
     /// The permissions of `asked` that `who` has.
-    pub fn test_permissions(
-        &self,
-        who: Option<&Identity>,
-        asked: &[String],
-        resource: &str,
-        project: &str,
-    ) -> Vec<String> {
-        asked
-            .iter()
-            .filter(|permission| {
-                Permission::find(permission).is_some()
-                    && self.may(who, permission, resource, project)
-            })
-            .cloned()
-            .collect()
+    pub fn test_permissions(&self, who: Option<&Identity>, asked: &[String], resource: &str, project: &str) -> Vec<String> {
+        asked.iter().filter(|permission| Permission::find(permission).is_some() && self.may(who, permission, resource, project)).cloned().collect()
     }
 
     /// Whether `role` (`roles/run.invoker`) is known.
@@ -252,16 +185,12 @@ impl Iam {
         let mut seen = HashSet::new();
         for Binding { role, members } in policy.bindings {
             if Role::find(&role).is_none() {
-                return Err(Status::invalid_field(
-                    "policy.bindings.role",
-                    format!("Role {role} is not supported for this resource."),
-                ));
+                return Err(Status::invalid_field("policy.bindings.role", format!("Role {role} is not supported for this resource.")));
             }
             for member in members {
                 // Again, for a member that was not made by `parse`.
                 let member = Member::parse(&member.to_string())?;
-                if is_project && matches!(member, Member::AllUsers | Member::AllAuthenticatedUsers)
-                {
+                if is_project && matches!(member, Member::AllUsers | Member::AllAuthenticatedUsers) {
                     return Err(Status::invalid_field(
                         "policy.bindings.members",
                         "Project does not support allUsers and allAuthenticatedUsers as members in a binding of a policy; bind the role on the service itself.",
@@ -270,34 +199,21 @@ impl Iam {
                 if let Member::ServiceAccount(email) = &member
                     && self.account_is_missing(email)
                 {
-                    return Err(Status::invalid_field(
-                        "policy.bindings.members",
-                        format!("Service account {email} does not exist."),
-                    ));
+                    return Err(Status::invalid_field("policy.bindings.members", format!("Service account {email} does not exist.")));
                 }
                 if !seen.insert((role.clone(), member.clone())) {
                     continue;
                 }
                 match clean.iter_mut().find(|binding| binding.role == role) {
                     Some(binding) => binding.members.push(member),
-                    None => clean.push(Binding {
-                        role: role.clone(),
-                        members: vec![member],
-                    }),
+                    None => clean.push(Binding { role: role.clone(), members: vec![member] }),
                 }
                 if clean.len() > BINDINGS_MAX || seen.len() > MEMBERS_MAX {
-                    return Err(Status::invalid_field(
-                        "policy.bindings",
-                        format!(
-                            "a policy has at most {BINDINGS_MAX} bindings and {MEMBERS_MAX} members"
-                        ),
-                    ));
+                    return Err(Status::invalid_field("policy.bindings", format!("a policy has at most {BINDINGS_MAX} bindings and {MEMBERS_MAX} members")));
                 }
             }
         }
-        let has_owner = clean.iter().any(|b| {
-            b.role == "roles/owner" && b.members.iter().any(|m| matches!(m, Member::User(_)))
-        });
+        let has_owner = clean.iter().any(|b| b.role == "roles/owner" && b.members.iter().any(|m| matches!(m, Member::User(_))));
         if is_project && !has_owner {
             return Err(Status::failed_precondition(
                 "A project must have at least one owner: the policy must bind a user to roles/owner, or nobody could change it again.",
@@ -322,10 +238,7 @@ impl Iam {
 }
 
 pub(crate) fn concurrent_change() -> Status {
-    Status::new(
-        Code::Aborted,
-        "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.",
-    )
+    Status::new(Code::Aborted, "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
 }
 
 /// As Google's look, `BwX…`: base64 of a 7 and seven bytes, here the store's revision.
@@ -346,36 +259,19 @@ fn etag_revision(etag: &str) -> Option<u64> {
 }
 
 /// `projects/ID` without allocation. `None` for what is longer than any project's id.
-fn project_resource<'a>(
-    project: &str,
-    buffer: &'a mut [u8; PROJECT_RESOURCE_MAX_BYTES],
-) -> Option<&'a str> {
+fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX_BYTES]) -> Option<&'a str> {
     let (head, tail) = buffer.split_at_mut(9);
     head.copy_from_slice(b"projects/");
-    tail.get_mut(..project.len())?
-        .copy_from_slice(project.as_bytes());
+    tail.get_mut(..project.len())?.copy_from_slice(project.as_bytes());
     std::str::from_utf8(&buffer[..9 + project.len()]).ok()
 }
 
 fn resource_check(resource: &str) -> Result<(), Status> {
-    let is_name = |part: &str| {
-        !part.is_empty()
-            && part.len() <= 254
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
-    };
+    let is_name = |part: &str| !part.is_empty() && part.len() <= 254 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
     let parts: Vec<_> = resource.split('/').collect();
     let is_known = match parts[..] {
         ["projects", project] => is_name(project),
-        [
-            "projects",
-            project,
-            "locations",
-            region,
-            "services",
-            service,
-        ] => is_name(project) && is_name(region) && is_name(service),
+        ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
         ["buckets", bucket] => is_name(bucket),
         _ => false,
@@ -383,12 +279,7 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     if is_known {
         return Ok(());
     }
-    Err(Status::invalid_field(
-        "resource",
-        format!(
-            "{resource:?} is no resource with a policy; those are projects, services, service accounts and buckets"
-        ),
-    ))
+    Err(Status::invalid_field("resource", format!("{resource:?} is no resource with a policy; those are projects, services, service accounts and buckets")))
 }
 
 #[cfg(test)]
@@ -412,15 +303,7 @@ mod tests {
     #[test]
     fn etags_look_like_googles() {
         assert!(etag(1).starts_with("BwAAAA"));
-        for bad in [
-            "",
-            "ACAB",
-            "BwX",
-            "BwAAAAAAAAE",
-            "AAAAAAAAAAE=",
-            "!",
-            "BwAAAAAAAAEAAA==",
-        ] {
+        for bad in ["", "ACAB", "BwX", "BwAAAAAAAAE", "AAAAAAAAAAE=", "!", "BwAAAAAAAAEAAA=="] {
             assert_eq!(etag_revision(bad), None, "{bad}");
         }
     }
@@ -428,22 +311,16 @@ mod tests {
     #[test]
     fn project_resources_fit_or_are_none() {
         let mut buffer = [0; PROJECT_RESOURCE_MAX_BYTES];
-        assert_eq!(
-            project_resource("abcdef", &mut buffer),
-            Some("projects/abcdef")
-        );
+        assert_eq!(project_resource("abcdef", &mut buffer), Some("projects/abcdef"));
         assert!(project_resource(&"a".repeat(30), &mut buffer).is_some());
         assert_eq!(project_resource(&"a".repeat(31), &mut buffer), None);
     }
 
     #[test]
     fn resources_with_policies() {
-        for good in [
-            "projects/p",
-            "projects/p/locations/asia-northeast1/services/s",
-            "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com",
-            "buckets/b.example.com",
-        ] {
+        for good in
+            ["projects/p", "projects/p/locations/asia-northeast1/services/s", "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com", "buckets/b.example.com"]
+        {
             assert!(resource_check(good).is_ok(), "{good}");
         }
         for bad in [

@@ -22,22 +22,13 @@ pub(crate) struct RefreshToken {
 }
 
 pub(crate) fn table() -> Table<RefreshToken> {
-    Table::new(
-        key::REFRESH_TOKENS,
-        |rest| rest,
-        |bytes| Ok(serde_json::from_slice(bytes)?),
-    )
+    Table::new(key::REFRESH_TOKENS, |rest| rest, |bytes| Ok(serde_json::from_slice(bytes)?))
 }
 
 impl Iam {
     /// # Errors
     /// `INTERNAL` when it could not be kept.
-    pub async fn refresh_token_issue(
-        &self,
-        who: &Identity,
-        client_id: &str,
-        scope: &str,
-    ) -> Result<String, Status> {
+    pub async fn refresh_token_issue(&self, who: &Identity, client_id: &str, scope: &str) -> Result<String, Status> {
         let _one_at_a_time = self.inner.changes.lock().await;
         let token = format!("1//0{}", secret());
         let record = RefreshToken {
@@ -47,16 +38,8 @@ impl Iam {
             scope: scope.to_owned(),
             created: self.inner.clock.now(),
         };
-        let mut writes = vec![Write::put(
-            key::refresh_token(&hash(&token)),
-            Expect::Absent,
-            &record,
-        )];
-        let mut others = self
-            .inner
-            .tables
-            .refresh_tokens
-            .select_rows(|_, token| token.subject == who.subject);
+        let mut writes = vec![Write::put(key::refresh_token(&hash(&token)), Expect::Absent, &record)];
+        let mut others = self.inner.tables.refresh_tokens.select_rows(|_, token| token.subject == who.subject);
         others.sort_by_key(|(_, token, _)| std::cmp::Reverse(token.created));
         for (name, _, _) in others.iter().skip(TOKENS_MAX - 1) {
             writes.push(Write::delete(key::refresh_token(name), Expect::Any));
@@ -70,22 +53,12 @@ impl Iam {
     /// # Errors
     /// `Malformed` for a token that is unknown or revoked, `Audience` for another client, `Subject`.
     pub fn refresh_token_redeem(&self, token: &str, client_id: &str) -> Result<Grant, TokenError> {
-        let record = self
-            .inner
-            .tables
-            .refresh_tokens
-            .get(&hash(token))
-            .ok_or(TokenError::Malformed)?;
+        let record = self.inner.tables.refresh_tokens.get(&hash(token)).ok_or(TokenError::Malformed)?;
         if record.client_id != client_id {
             return Err(TokenError::Audience);
         }
         let identity = self.subject_check(Some(&record.email), &record.subject)?;
-        Ok(Grant {
-            identity,
-            refresh_token: None,
-            scope: record.scope.clone(),
-            client_id: record.client_id.clone(),
-        })
+        Ok(Grant { identity, refresh_token: None, scope: record.scope.clone(), client_id: record.client_id.clone() })
     }
 
     /// # Errors
@@ -95,9 +68,7 @@ impl Iam {
         if !self.inner.tables.refresh_tokens.contains(&name) {
             return Err(Status::invalid("Token expired or revoked"));
         }
-        self.commit(vec![Write::delete(key::refresh_token(&name), Expect::Any)])
-            .await
-            .map_err(Status::internal)
+        self.commit(vec![Write::delete(key::refresh_token(&name), Expect::Any)]).await.map_err(Status::internal)
     }
 }
 

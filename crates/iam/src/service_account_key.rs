@@ -25,8 +25,7 @@ pub(crate) fn table() -> Table<AccountKey> {
         |rest| rest,
         |bytes| {
             let key: ServiceAccountKey = serde_json::from_slice(bytes)?;
-            let public = keys::PublicKey::from_pem(&key.public_key_pem)
-                .map_err(|error| ParseError::Content(error.to_string()))?;
+            let public = keys::PublicKey::from_pem(&key.public_key_pem).map_err(|error| ParseError::Content(error.to_string()))?;
             Ok(AccountKey { key, public })
         },
     )
@@ -40,39 +39,23 @@ impl Iam {
     /// `NOT_FOUND`; `FAILED_PRECONDITION` when the account has ten keys.
     pub async fn key_create(&self, email: &str) -> Result<(ServiceAccountKey, String), Status> {
         self.service_account_get(None, email)?;
-        let private = tokio::task::spawn_blocking(keys::PrivateKey::generate)
-            .await
-            .map_err(Status::internal)?;
+        let private = tokio::task::spawn_blocking(keys::PrivateKey::generate).await.map_err(Status::internal)?;
         let _one_at_a_time = self.inner.changes.lock().await;
         // Looked at again under the lock: the account may have gone while its key was made.
         let account = self.service_account_get(None, email)?;
         if self.keys_of(&account.email).len() >= KEYS_MAX {
             return Err(Status::new(
                 Code::FailedPrecondition,
-                format!(
-                    "Service account {} has {KEYS_MAX} keys already, as many as it can have; delete one.",
-                    account.email
-                ),
+                format!("Service account {} has {KEYS_MAX} keys already, as many as it can have; delete one.", account.email),
             ));
         }
         let public = private.public();
         let mut id = hex::encode(keys::digest(public.der()));
         id.truncate(ID_DIGITS);
-        let end =
-            Timestamp::from_second(Timestamp::MAX.as_second()).expect("a second of the calendar");
-        let key = ServiceAccountKey {
-            email: account.email,
-            id,
-            created: self.inner.clock.now(),
-            expires: end,
-            public_key_pem: public.to_pem(),
-            disabled: false,
-        };
-        let write = Write::put(
-            key::service_account_key(&key.email, &key.id),
-            Expect::Absent,
-            &key,
-        );
+        let end = Timestamp::from_second(Timestamp::MAX.as_second()).expect("a second of the calendar");
+        let key =
+            ServiceAccountKey { email: account.email, id, created: self.inner.clock.now(), expires: end, public_key_pem: public.to_pem(), disabled: false };
+        let write = Write::put(key::service_account_key(&key.email, &key.id), Expect::Absent, &key);
         self.commit(vec![write]).await.map_err(Status::internal)?;
         Ok((key, keys::pem("PRIVATE KEY", &private.to_pkcs8())))
     }
@@ -95,16 +78,8 @@ impl Iam {
     pub async fn key_delete(&self, email: &str, id: &str) -> Result<(), Status> {
         let account = self.service_account_get(None, email)?;
         let gone = || Status::not_found(format!("Service account key {id} does not exist."));
-        let (key, revision) = self
-            .inner
-            .tables
-            .account_keys
-            .get_revision(&format!("{}/{id}", account.email))
-            .ok_or_else(gone)?;
-        let write = Write::delete(
-            key::service_account_key(&key.key.email, &key.key.id),
-            Expect::Revision(revision),
-        );
+        let (key, revision) = self.inner.tables.account_keys.get_revision(&format!("{}/{id}", account.email)).ok_or_else(gone)?;
+        let write = Write::delete(key::service_account_key(&key.key.email, &key.key.id), Expect::Revision(revision));
         self.commit(vec![write]).await.map_err(|error| match error {
             CommitError::Conflict { .. } => gone(),
             error => Status::internal(error),
@@ -112,12 +87,6 @@ impl Iam {
     }
 
     fn keys_of(&self, email: &str) -> Vec<ServiceAccountKey> {
-        self.inner
-            .tables
-            .account_keys
-            .select(|_, key| key.key.email == email)
-            .iter()
-            .map(|key| key.key.clone())
-            .collect()
+        self.inner.tables.account_keys.select(|_, key| key.key.email == email).iter().map(|key| key.key.clone()).collect()
     }
 }

@@ -42,10 +42,7 @@ struct Outstanding<V> {
 
 impl<V> Default for Secrets<V> {
     fn default() -> Self {
-        Self(Mutex::new(Outstanding {
-            by_hash: HashMap::new(),
-            order: VecDeque::new(),
-        }))
+        Self(Mutex::new(Outstanding { by_hash: HashMap::new(), order: VecDeque::new() }))
     }
 }
 
@@ -65,17 +62,8 @@ impl<V> Secrets<V> {
     /// Takes it out, whatever comes of it: nobody tries the same secret twice.
     fn take(&self, secret: &str, now: Timestamp) -> Result<V, TokenError> {
         let hash = keys::digest(secret.as_bytes());
-        let (value, expires) = self
-            .0
-            .lock()
-            .by_hash
-            .remove(&hash)
-            .ok_or(TokenError::Malformed)?;
-        if now < expires {
-            Ok(value)
-        } else {
-            Err(TokenError::Time)
-        }
+        let (value, expires) = self.0.lock().by_hash.remove(&hash).ok_or(TokenError::Malformed)?;
+        if now < expires { Ok(value) } else { Err(TokenError::Time) }
     }
 }
 
@@ -83,11 +71,7 @@ impl Iam {
     /// A secret good once, for 15 minutes, to sign `email` in by a link that `serve` prints.
     pub fn sign_in_link_issue(&self, email: &str) -> String {
         let secret = secret();
-        self.inner.links.put(
-            &secret,
-            email.to_ascii_lowercase(),
-            after(self.inner.clock.now(), LINK_LIFE),
-        );
+        self.inner.links.put(&secret, email.to_ascii_lowercase(), after(self.inner.clock.now(), LINK_LIFE));
         secret
     }
 
@@ -98,14 +82,7 @@ impl Iam {
     }
 
     /// An authorization code, bound to client, redirect and PKCE challenge (S256; `None` when the client sent none), good once, for 10 minutes.
-    pub fn code_issue(
-        &self,
-        who: &Identity,
-        client_id: &str,
-        redirect_uri: &str,
-        challenge: Option<&str>,
-        scope: &str,
-    ) -> String {
+    pub fn code_issue(&self, who: &Identity, client_id: &str, redirect_uri: &str, challenge: Option<&str>, scope: &str) -> String {
         let code = format!("4/0A{}", secret());
         let grant = CodeGrant {
             identity: who.clone(),
@@ -114,9 +91,7 @@ impl Iam {
             challenge: challenge.map(str::to_owned),
             scope: scope.to_owned(),
         };
-        self.inner
-            .codes
-            .put(&code, grant, after(self.inner.clock.now(), CODE_LIFE));
+        self.inner.codes.put(&code, grant, after(self.inner.clock.now(), CODE_LIFE));
         code
     }
 
@@ -125,13 +100,7 @@ impl Iam {
     /// # Errors
     /// `Malformed` for a code that is unknown or used, `Time`, `Audience` for another client or redirect, `Signature` when the
     /// verifier is not the challenge's (or one comes without the other), `Subject`, `Store` when the refresh token could not be kept.
-    pub async fn code_redeem(
-        &self,
-        code: &str,
-        client_id: &str,
-        redirect_uri: &str,
-        verifier: Option<&str>,
-    ) -> Result<Grant, TokenError> {
+    pub async fn code_redeem(&self, code: &str, client_id: &str, redirect_uri: &str, verifier: Option<&str>) -> Result<Grant, TokenError> {
         let grant = self.inner.codes.take(code, self.inner.clock.now())?;
         if grant.client_id != client_id || grant.redirect_uri != redirect_uri {
             return Err(TokenError::Audience);
@@ -143,28 +112,17 @@ impl Iam {
             _ => return Err(TokenError::Signature),
         }
         let identity = self.subject_check(Some(&grant.identity.email), &grant.identity.subject)?;
-        let refresh_token = self
-            .refresh_token_issue(&identity, client_id, &grant.scope)
-            .await
-            .map_err(|error| {
-                tracing::error!(%error, "refresh token not kept");
-                TokenError::Store
-            })?;
-        Ok(Grant {
-            identity,
-            refresh_token: Some(refresh_token),
-            scope: grant.scope,
-            client_id: grant.client_id,
-        })
+        let refresh_token = self.refresh_token_issue(&identity, client_id, &grant.scope).await.map_err(|error| {
+            tracing::error!(%error, "refresh token not kept");
+            TokenError::Store
+        })?;
+        Ok(Grant { identity, refresh_token: Some(refresh_token), scope: grant.scope, client_id: grant.client_id })
     }
 }
 
 /// PKCE's S256: the challenge is the base64url of the verifier's SHA-256.
 fn challenge_holds(challenge: &str, verifier: &str) -> bool {
-    let is_verifier = VERIFIER_BYTES.contains(&verifier.len())
-        && verifier
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+    let is_verifier = VERIFIER_BYTES.contains(&verifier.len()) && verifier.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
     let expect = URL_SAFE_NO_PAD.encode(keys::digest(verifier.as_bytes()));
     is_verifier && verify_slices_are_equal(expect.as_bytes(), challenge.as_bytes()).is_ok()
 }
@@ -184,10 +142,7 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_7636_holds() {
-        let (verifier, challenge) = (
-            "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk",
-            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
-        );
+        let (verifier, challenge) = ("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
         assert!(challenge_holds(challenge, verifier));
         for (challenge, verifier) in [
             (challenge, "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl"),
@@ -198,17 +153,11 @@ mod tests {
             (&challenge[1..], verifier),
             (&format!("{challenge}="), verifier),
         ] {
-            assert!(
-                !challenge_holds(challenge, verifier),
-                "{challenge} {verifier}"
-            );
+            assert!(!challenge_holds(challenge, verifier), "{challenge} {verifier}");
         }
         let (short, long) = ("a".repeat(42), "a".repeat(129));
         for verifier in [&short, &long] {
-            assert!(!challenge_holds(
-                &URL_SAFE_NO_PAD.encode(keys::digest(verifier.as_bytes())),
-                verifier
-            ));
+            assert!(!challenge_holds(&URL_SAFE_NO_PAD.encode(keys::digest(verifier.as_bytes())), verifier));
         }
     }
 

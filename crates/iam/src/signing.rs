@@ -55,10 +55,7 @@ pub(crate) fn table() -> Table<SigningKey> {
             let record: KeyRecord = serde_json::from_slice(bytes)?;
             let bad = || ParseError::Content(keys::NotAKey.to_string());
             let pkcs8 = STANDARD.decode(&record.pkcs8).map_err(|_| bad())?;
-            Ok(SigningKey::new(
-                keys::PrivateKey::from_pkcs8(&pkcs8).map_err(|_| bad())?,
-                record.created,
-            ))
+            Ok(SigningKey::new(keys::PrivateKey::from_pkcs8(&pkcs8).map_err(|_| bad())?, record.created))
         },
     )
 }
@@ -69,94 +66,54 @@ impl SigningKey {
         // The members that RFC 7638 names for RSA, in its order.
         let thumbprint = keys::digest(format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#).as_bytes());
         let kid = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(thumbprint);
-        Self {
-            kid,
-            created,
-            public: private.public(),
-            private,
-        }
+        Self { kid, created, public: private.public(), private }
     }
 
     /// What puts it into the store, under its `kid`.
     pub(crate) fn write(&self) -> Write {
-        let record = KeyRecord {
-            created: self.created,
-            pkcs8: STANDARD.encode(self.private.to_pkcs8()),
-        };
-        Write::put(
-            format!("{SIGNING_KEYS}{}", self.kid),
-            Expect::Absent,
-            &record,
-        )
+        let record = KeyRecord { created: self.created, pkcs8: STANDARD.encode(self.private.to_pkcs8()) };
+        Write::put(format!("{SIGNING_KEYS}{}", self.kid), Expect::Absent, &record)
     }
 
     /// How old it is; zero for one from the future, as after the clock was set back.
     fn age(&self, now: Timestamp) -> Duration {
-        now.duration_since(self.created)
-            .try_into()
-            .unwrap_or(Duration::ZERO)
+        now.duration_since(self.created).try_into().unwrap_or(Duration::ZERO)
     }
 }
 
 impl Iam {
     /// Makes a new key when the newest is a day old, drops keys whose time has passed, and chooses the one that signs.
     ///
-    /// Idempotent; for an hourly tick. When the store does not take the change, it is logged and the old keys stay in use.
-    pub async fn rotate(&self) {
-        if let Err(error) = self.signing_keys_rotate().await {
-            tracing::error!(%error, "signing keys not rotated");
-        }
-    }
-
-    pub(crate) async fn signing_keys_rotate(&self) -> Result<(), Status> {
+    /// Idempotent; for the start and an hourly tick.
+    /// # Errors
+    /// `INTERNAL` when the store does not take the change; then the old keys stay in use.
+    pub async fn rotate(&self) -> Result<(), Status> {
         let _one_at_a_time = self.inner.rotation.lock().await;
         let now = self.inner.clock.now();
         let keys = self.signing_keys();
         let mut writes = Vec::new();
-        if keys
-            .first()
-            .is_none_or(|newest| newest.age(now) >= ROTATION)
-        {
-            let key = tokio::task::spawn_blocking(move || {
-                SigningKey::new(keys::PrivateKey::generate(), now)
-            })
-            .await
-            .map_err(Status::internal)?;
+        if keys.first().is_none_or(|newest| newest.age(now) >= ROTATION) {
+            let key = tokio::task::spawn_blocking(move || SigningKey::new(keys::PrivateKey::generate(), now)).await.map_err(Status::internal)?;
             tracing::info!(kid = key.kid, "new signing key");
             writes.push(key.write());
         }
         // Counted from when the next key took over: one that signed for long, as on a machine that slept, is not cut short.
-        for (newer, old) in keys
-            .iter()
-            .zip(keys.iter().skip(1))
-            .filter(|(newer, _)| newer.age(now) >= OVERLAP + AHEAD)
-        {
+        for (newer, old) in keys.iter().zip(keys.iter().skip(1)).filter(|(newer, _)| newer.age(now) >= OVERLAP + AHEAD) {
             debug_assert!(newer.created >= old.created);
             tracing::info!(kid = old.kid, "signing key dropped");
-            writes.push(Write::delete(
-                format!("{SIGNING_KEYS}{}", old.kid),
-                Expect::Any,
-            ));
+            writes.push(Write::delete(format!("{SIGNING_KEYS}{}", old.kid), Expect::Any));
         }
         if !writes.is_empty() {
             self.commit(writes).await.map_err(Status::internal)?;
         }
         let keys = self.signing_keys();
-        let signer = keys
-            .iter()
-            .find(|key| key.age(now) >= AHEAD)
-            .or(keys.last())
-            .cloned();
+        let signer = keys.iter().find(|key| key.age(now) >= AHEAD).or(keys.last()).cloned();
         *self.inner.signer.write() = signer;
         Ok(())
     }
 
     pub(crate) fn signer(&self) -> Arc<SigningKey> {
-        self.inner
-            .signer
-            .read()
-            .clone()
-            .expect("`open` makes a key before it returns, and rotation always leaves one")
+        self.inner.signer.read().clone().expect("`open` makes a key before it returns, and rotation always leaves one")
     }
 
     /// The published keys as a JWKS document (RFC 7517), newest first.
@@ -176,11 +133,7 @@ impl Iam {
     ///
     /// The PEM is of public keys, not of certificates; google-auth takes both.
     pub fn public_keys_pem(&self) -> String {
-        let keys: serde_json::Map<_, _> = self
-            .signing_keys()
-            .iter()
-            .map(|key| (key.kid.clone(), json!(key.public.to_pem())))
-            .collect();
+        let keys: serde_json::Map<_, _> = self.signing_keys().iter().map(|key| (key.kid.clone(), json!(key.public.to_pem()))).collect();
         serde_json::Value::Object(keys).to_string()
     }
 

@@ -47,17 +47,8 @@ pub(crate) enum Source {
 }
 
 impl<V> Table<V> {
-    pub(crate) fn new(
-        prefix: &'static str,
-        name: fn(&str) -> &str,
-        parse: fn(&[u8]) -> Result<V, ParseError>,
-    ) -> Self {
-        Self {
-            prefix,
-            name,
-            parse,
-            rows: RwLock::new(HashMap::new()),
-        }
+    pub(crate) fn new(prefix: &'static str, name: fn(&str) -> &str, parse: fn(&[u8]) -> Result<V, ParseError>) -> Self {
+        Self { prefix, name, parse, rows: RwLock::new(HashMap::new()) }
     }
 
     pub(crate) fn prefix(&self) -> &'static str {
@@ -74,22 +65,13 @@ impl<V> Table<V> {
         let mut read = HashMap::new();
         let mut after: Option<String> = None;
         loop {
-            let page = store
-                .scan(self.prefix, after.as_deref(), PAGE)
-                .map_err(Status::internal)?;
+            let page = store.scan(self.prefix, after.as_deref(), PAGE).map_err(Status::internal)?;
             let last = page.len() < PAGE;
             after = page.last().map(|record| record.key.clone());
             for record in page {
-                let value = (self.parse)(&record.value)
-                    .map_err(|error| Status::internal(format!("record {}: {error}", record.key)))?;
+                let value = (self.parse)(&record.value).map_err(|error| Status::internal(format!("record {}: {error}", record.key)))?;
                 let name = (self.name)(&record.key[self.prefix.len()..]);
-                read.insert(
-                    Box::from(name),
-                    Row {
-                        revision: record.revision,
-                        value: Some(Arc::new(value)),
-                    },
-                );
+                read.insert(Box::from(name), Row { revision: record.revision, value: Some(Arc::new(value)) });
             }
             if last {
                 break;
@@ -145,23 +127,11 @@ impl<V> Table<V> {
 
     /// The rows that `keep` holds for, in no order.
     pub(crate) fn select(&self, keep: impl Fn(&str, &V) -> bool) -> Vec<Arc<V>> {
-        self.rows
-            .read()
-            .iter()
-            .filter_map(|(name, row)| {
-                row.value
-                    .as_ref()
-                    .filter(|value| keep(name, value))
-                    .cloned()
-            })
-            .collect()
+        self.rows.read().iter().filter_map(|(name, row)| row.value.as_ref().filter(|value| keep(name, value)).cloned()).collect()
     }
 
     /// The same with each row's name and revision.
-    pub(crate) fn select_rows(
-        &self,
-        keep: impl Fn(&str, &V) -> bool,
-    ) -> Vec<(String, Arc<V>, u64)> {
+    pub(crate) fn select_rows(&self, keep: impl Fn(&str, &V) -> bool) -> Vec<(String, Arc<V>, u64)> {
         let rows = self.rows.read();
         rows.iter()
             .filter_map(|(name, row)| {
@@ -173,19 +143,12 @@ impl<V> Table<V> {
 
     /// Whether `holds` for some row.
     pub(crate) fn any(&self, holds: impl Fn(&V) -> bool) -> bool {
-        self.rows
-            .read()
-            .values()
-            .any(|row| row.value.as_deref().is_some_and(&holds))
+        self.rows.read().values().any(|row| row.value.as_deref().is_some_and(&holds))
     }
 
     /// How many rows `keep` holds for.
     pub(crate) fn count(&self, keep: impl Fn(&str, &V) -> bool) -> usize {
-        self.rows
-            .read()
-            .iter()
-            .filter(|(name, row)| row.value.as_ref().is_some_and(|value| keep(name, value)))
-            .count()
+        self.rows.read().iter().filter(|(name, row)| row.value.as_ref().is_some_and(|value| keep(name, value))).count()
     }
 }
 
@@ -194,13 +157,7 @@ mod tests {
     use super::*;
 
     fn table() -> Table<String> {
-        Table::new(
-            "thing/",
-            |rest| rest,
-            |bytes| {
-                String::from_utf8(bytes.to_vec()).map_err(|e| ParseError::Content(e.to_string()))
-            },
-        )
+        Table::new("thing/", |rest| rest, |bytes| String::from_utf8(bytes.to_vec()).map_err(|e| ParseError::Content(e.to_string())))
     }
 
     fn check(changes: &[(Option<&str>, u64, Source)], expect: Option<&str>) {
@@ -208,12 +165,7 @@ mod tests {
         for (value, revision, source) in changes {
             table.apply("thing/a", value.map(str::as_bytes), *revision, *source);
         }
-        assert_eq!(
-            table.get("a").as_deref().map(String::as_str),
-            expect,
-            "{}",
-            changes.len()
-        );
+        assert_eq!(table.get("a").as_deref().map(String::as_str), expect, "{}", changes.len());
     }
 
     #[test]
@@ -230,27 +182,9 @@ mod tests {
     #[test]
     fn late_watch_does_not_bring_back_a_deleted_row() {
         use Source::{Commit, Watch};
-        check(
-            &[
-                (Some("x"), 5, Commit),
-                (None, 6, Commit),
-                (Some("x"), 5, Watch),
-            ],
-            None,
-        );
-        check(
-            &[
-                (Some("x"), 5, Commit),
-                (None, 6, Commit),
-                (Some("x"), 5, Watch),
-                (None, 6, Watch),
-            ],
-            None,
-        );
-        check(
-            &[(None, 6, Commit), (None, 6, Watch), (Some("z"), 7, Watch)],
-            Some("z"),
-        );
+        check(&[(Some("x"), 5, Commit), (None, 6, Commit), (Some("x"), 5, Watch)], None);
+        check(&[(Some("x"), 5, Commit), (None, 6, Commit), (Some("x"), 5, Watch), (None, 6, Watch)], None);
+        check(&[(None, 6, Commit), (None, 6, Watch), (Some("z"), 7, Watch)], Some("z"));
     }
 
     #[test]

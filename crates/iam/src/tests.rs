@@ -66,15 +66,7 @@ pub(crate) fn project() -> ProjectId {
 }
 
 pub(crate) async fn iam_open(store: &Store, clock: &Arc<ManualClock>) -> Iam {
-    Iam::open(
-        store.clone(),
-        clock.clone(),
-        project(),
-        ProjectNumber(9_000_000_000_001),
-        OWNER,
-    )
-    .await
-    .unwrap()
+    Iam::open(store.clone(), clock.clone(), project(), ProjectNumber(9_000_000_000_001), OWNER).await.unwrap()
 }
 
 /// The store's directory is locked until all that held the last one is gone; tasks go when the runtime gets to them.
@@ -108,12 +100,7 @@ impl World {
         let key = SigningKey::new(PrivateKey::from_pkcs8(&KEY).unwrap(), clock.now());
         store.commit(vec![key.write()]).await.unwrap();
         let iam = iam_open(&store, &clock).await;
-        Self {
-            iam,
-            clock,
-            store,
-            dir,
-        }
+        Self { iam, clock, store, dir }
     }
 
     pub(crate) fn owner(&self) -> Identity {
@@ -123,11 +110,7 @@ impl World {
 
 /// A token of these texts, with what `sign` makes of them.
 pub(crate) fn token_of(header: &str, claims: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims)
-    );
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = sign(signed.as_bytes());
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -79,16 +79,9 @@ impl Iam {
     ///
     /// It lives `lifetime`, whole seconds, at least one and at most an hour: a longer life is for the caller to refuse.
     /// Scopes that do not fit into 700 bytes are left out, whole ones from the end (RFC 6749, section 3.3, lets an issuer give less).
-    pub fn access_token_issue(
-        &self,
-        who: &Identity,
-        scope: &str,
-        lifetime: Duration,
-    ) -> AccessToken {
+    pub fn access_token_issue(&self, who: &Identity, scope: &str, lifetime: Duration) -> AccessToken {
         let iat = self.now_s();
-        let lifetime_s = lifetime
-            .clamp(Duration::from_secs(1), LIFETIME_MAX)
-            .as_secs();
+        let lifetime_s = lifetime.clamp(Duration::from_secs(1), LIFETIME_MAX).as_secs();
         let exp = iat.saturating_add_unsigned(lifetime_s);
         let claims = AccessClaims {
             iss: ISSUER.to_owned(),
@@ -100,14 +93,8 @@ impl Iam {
             exp,
         };
         let key = self.signer();
-        let token = format!(
-            "{PREFIX}{}",
-            jws::sign(&key.private, &key.kid, ACCESS_TYP, &claims)
-        );
-        AccessToken {
-            token,
-            expires: Timestamp::from_second(exp).unwrap_or(Timestamp::MAX),
-        }
+        let token = format!("{PREFIX}{}", jws::sign(&key.private, &key.kid, ACCESS_TYP, &claims));
+        AccessToken { token, expires: Timestamp::from_second(exp).unwrap_or(Timestamp::MAX) }
     }
 
     /// Who calls with this access token: one issued here, or a JWT that a service account signed itself (see `assertion`).
@@ -136,11 +123,7 @@ impl Iam {
         if KindClaim::from(identity.kind) != claims.kind {
             return Err(TokenError::Subject);
         }
-        Ok(Access {
-            identity,
-            scope: claims.scope.clone(),
-            expires: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX),
-        })
+        Ok(Access { identity, scope: claims.scope.clone(), expires: Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX) })
     }
 
     /// Whether `token` carries the signature of a key of this issuer, whatever it is for: such a token must not reach a function usable.
@@ -159,18 +142,12 @@ impl Iam {
         let Some((signed, signature)) = token.rsplit_once('.') else {
             return false;
         };
-        let standard = signature
-            .trim_end_matches('=')
-            .replace('-', "+")
-            .replace('_', "/");
+        let standard = signature.trim_end_matches('=').replace('-', "+").replace('_', "/");
         let Ok(signature) = LOOSE.decode(standard) else {
             return false;
         };
         // The header is part of what was signed: any key's signature over it makes it ours, so the `kid` is not needed.
-        self.inner
-            .tables
-            .signing_keys
-            .any(|key| key.public.verify(signed.as_bytes(), &signature))
+        self.inner.tables.signing_keys.any(|key| key.public.verify(signed.as_bytes(), &signature))
     }
 
     // --- what access tokens and ID tokens share ---
@@ -193,18 +170,9 @@ impl Iam {
             return Err(TokenError::Malformed);
         }
         let kid = jws.header.kid.as_deref().ok_or(TokenError::Signature)?;
-        let key = self
-            .inner
-            .tables
-            .signing_keys
-            .get(kid)
-            .ok_or(TokenError::Signature)?;
+        let key = self.inner.tables.signing_keys.get(kid).ok_or(TokenError::Signature)?;
         jws.verify(&key.public)?;
-        let claims = if typ == ACCESS_TYP {
-            Claims::Access(jws.claims()?)
-        } else {
-            Claims::Id(jws.claims()?)
-        };
+        let claims = if typ == ACCESS_TYP { Claims::Access(jws.claims()?) } else { Claims::Id(jws.claims()?) };
         let issuer = match &claims {
             Claims::Access(claims) => &claims.iss,
             Claims::Id(claims) => &claims.iss,
@@ -212,10 +180,7 @@ impl Iam {
         if issuer != ISSUER {
             return Err(TokenError::Malformed);
         }
-        let verified = Arc::new(Verified {
-            kid: kid.to_owned(),
-            claims,
-        });
+        let verified = Arc::new(Verified { kid: kid.to_owned(), claims });
         if token.len() <= REMEMBERED_MAX_BYTES {
             self.inner.verified.put(digest, verified.clone());
         }
@@ -224,10 +189,7 @@ impl Iam {
 
     /// A token verified before, by a key that is still published.
     fn verified_get(&self, digest: &[u8; 32]) -> Option<Arc<Verified>> {
-        self.inner
-            .verified
-            .get(digest)
-            .filter(|verified| self.inner.tables.signing_keys.contains(&verified.kid))
+        self.inner.verified.get(digest).filter(|verified| self.inner.tables.signing_keys.contains(&verified.kid))
     }
 
     /// Seconds since 1970.
@@ -251,19 +213,14 @@ fn scope_fit(scope: &str) -> &str {
     if scope.len() <= SCOPE_MAX_BYTES {
         return scope;
     }
-    let end = (0..=SCOPE_MAX_BYTES)
-        .rev()
-        .find(|at| scope.as_bytes()[*at] == b' ')
-        .unwrap_or(0);
+    let end = (0..=SCOPE_MAX_BYTES).rev().find(|at| scope.as_bytes()[*at] == b' ').unwrap_or(0);
     &scope[..end]
 }
 
 /// The standard alphabet, taking set trailing bits.
 const LOOSE: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_allow_trailing_bits(true)
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
 #[cfg(test)]

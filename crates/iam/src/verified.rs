@@ -75,10 +75,7 @@ mod tests {
             iat: 0,
             exp: 0,
         };
-        Arc::new(Verified {
-            kid: String::new(),
-            claims: Claims::Access(claims),
-        })
+        Arc::new(Verified { kid: String::new(), claims: Claims::Access(claims) })
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! Giving privileges up: the daemon's all of them, the keeper's those it never needs, a sandbox's every one.
 
 use rustix::{
-    process::{DumpableBehavior, set_dumpable_behavior},
-    thread::{
-        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
-        set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-    },
-};
-use rustix::{
     fs::{Gid, Uid},
     process::geteuid,
+};
+use rustix::{
+    process::{DumpableBehavior, set_dumpable_behavior},
+    thread::{
+        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
+    },
 };
 
 use crate::{
@@ -27,18 +28,23 @@ use crate::{
 /// the process is in between and must end.
 pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Error> {
     if process::threads().map_err(|error| Error::step("count the threads", error))? != 1 {
-        return Err(Error::Refused("privileges are dropped before the first thread is started".to_owned()));
+        return Err(Error::Refused(
+            "privileges are dropped before the first thread is started".to_owned(),
+        ));
     }
     if geteuid().is_root() {
         if uid == 0 || gid == 0 {
-            return Err(Error::Refused("the daemon's uid and gid cannot be 0".to_owned()));
+            return Err(Error::Refused(
+                "the daemon's uid and gid cannot be 0".to_owned(),
+            ));
         }
         bounding_set_limit(CapabilitySet::empty())?;
         identity_set(uid, gid, true)?;
     }
     capabilities_drop()?;
     set_no_new_privs(true).step(|| "set no_new_privs")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "make the process not dumpable")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step(|| "make the process not dumpable")?;
     Ok(())
 }
 
@@ -56,7 +62,15 @@ pub(crate) fn identity_set(uid: u32, gid: u32, groups: bool) -> Result<(), Failu
 pub(crate) fn capabilities_drop() -> Result<(), Failure> {
     let none = CapabilitySet::empty();
     clear_ambient_capability_set().step(|| "clear the ambient capabilities")?;
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).step(|| "drop the capabilities")
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )
+    .step(|| "drop the capabilities")
 }
 
 /// Takes all but these out of the bounding set, so that no exec brings them back.
@@ -70,7 +84,12 @@ pub(crate) fn bounding_set_limit(kept: CapabilitySet) -> Result<(), Failure> {
         match remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
             Err(rustix::io::Errno::INVAL) => break,
-            Err(error) => return Err(Failure::new(format!("drop capability {number} from the bounding set"), error)),
+            Err(error) => {
+                return Err(Failure::new(
+                    format!("drop capability {number} from the bounding set"),
+                    error,
+                ));
+            }
         }
     }
     Ok(())
@@ -94,15 +113,28 @@ pub(crate) fn keeper_limit() -> Result<(), Failure> {
         | CapabilitySet::SYS_CHROOT
         | CapabilitySet::SYS_PTRACE
         | CapabilitySet::SYS_RESOURCE;
-    let now = capabilities(None).step(|| "read the capabilities")?.permitted;
+    let now = capabilities(None)
+        .step(|| "read the capabilities")?
+        .permitted;
     bounding_set_limit(kept)?;
     let left = now & kept;
-    set_capabilities(None, CapabilitySets { effective: left, permitted: left, inheritable: CapabilitySet::empty() })
-        .step(|| "limit the keeper's capabilities")
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: left,
+            permitted: left,
+            inheritable: CapabilitySet::empty(),
+        },
+    )
+    .step(|| "limit the keeper's capabilities")
 }
 
 /// Whether this process can make sandboxes with uids of their own.
 pub(crate) fn is_root() -> bool {
-    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP | CapabilitySet::CHOWN;
+    let needed = CapabilitySet::SYS_ADMIN
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID
+        | CapabilitySet::SETPCAP
+        | CapabilitySet::CHOWN;
     geteuid().is_root() && capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }

@@ -34,7 +34,7 @@ use crate::{
     network,
     process::{self, Child},
     root,
-    seccomp::Filters,
+    seccomp::Filter,
     slot::Slots,
     spec::cpu_check,
     tree,
@@ -89,7 +89,7 @@ pub(crate) struct Service {
     namespace: OwnedFd,
     folder: Folder,
     writable_under: Vec<PathBuf>,
-    filters: Filters,
+    filter: Filter,
     groups: Groups,
     slots: Slots,
     root: bool,
@@ -127,8 +127,16 @@ enum Source {
 
 enum Timer {
     StartLimit(u64),
-    Remove { number: u64, deadline: Instant },
-    Frozen { number: u64, frozen: bool, reply: OwnedFd, deadline: Instant },
+    Remove {
+        number: u64,
+        deadline: Instant,
+    },
+    Frozen {
+        number: u64,
+        frozen: bool,
+        reply: OwnedFd,
+        deadline: Instant,
+    },
     ConnectLimit(u64),
 }
 
@@ -157,7 +165,14 @@ impl Service {
         while !self.is_done() {
             let wait = self.next_wait();
             events.clear();
-            rustix::io::retry_on_intr(|| epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), wait.as_ref())).step(|| "wait for events")?;
+            rustix::io::retry_on_intr(|| {
+                epoll::wait(
+                    &self.epoll,
+                    rustix::buffer::spare_capacity(&mut events),
+                    wait.as_ref(),
+                )
+            })
+            .step(|| "wait for events")?;
             for event in &events {
                 let token = event.data.u64();
                 if let Some(source) = self.sources.get(&token).copied() {
@@ -171,14 +186,19 @@ impl Service {
     }
 
     fn is_done(&self) -> bool {
-        self.stopping.is_some_and(|deadline| (self.held.is_empty() && self.helpers.is_empty()) || Instant::now() > deadline)
+        self.stopping.is_some_and(|deadline| {
+            (self.held.is_empty() && self.helpers.is_empty()) || Instant::now() > deadline
+        })
     }
 
     fn next_wait(&self) -> Option<Timespec> {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
         let next = [timer, self.stopping].into_iter().flatten().min()?;
         let wait = next.saturating_duration_since(Instant::now());
-        Some(Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos().into() })
+        Some(Timespec {
+            tv_sec: wait.as_secs() as _,
+            tv_nsec: wait.subsec_nanos().into(),
+        })
     }
 
     fn happened(&mut self, source: Source, token: u64) {
@@ -205,9 +225,14 @@ impl Service {
             return;
         }
         self.stopping = Some(Instant::now() + STOP_LIMIT);
-        for (token, descriptor) in [(Source::Requests, self.requests.as_fd()), (Source::Daemon, self.daemon.pidfd.as_fd())] {
+        for (token, descriptor) in [
+            (Source::Requests, self.requests.as_fd()),
+            (Source::Daemon, self.daemon.pidfd.as_fd()),
+        ] {
             let _ = epoll::delete(&self.epoll, descriptor);
-            self.sources.retain(|_, source| std::mem::discriminant(source) != std::mem::discriminant(&token));
+            self.sources.retain(|_, source| {
+                std::mem::discriminant(source) != std::mem::discriminant(&token)
+            });
         }
         let numbers: Vec<u64> = self.held.keys().copied().collect();
         for number in numbers {
@@ -232,15 +257,32 @@ impl Service {
             match entry.remove() {
                 Timer::StartLimit(number) => self.start_overdue(number),
                 Timer::Remove { number, deadline } => self.remove(number, deadline),
-                Timer::Frozen { number, frozen, reply, deadline } => self.frozen_settle(number, frozen, reply, deadline),
-                Timer::ConnectLimit(token) => self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into())),
+                Timer::Frozen {
+                    number,
+                    frozen,
+                    reply,
+                    deadline,
+                } => self.frozen_settle(number, frozen, reply, deadline),
+                Timer::ConnectLimit(token) => {
+                    self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into()))
+                }
             }
         }
     }
 
-    fn watch(&mut self, descriptor: impl AsFd, source: Source, flags: epoll::EventFlags) -> io::Result<u64> {
+    fn watch(
+        &mut self,
+        descriptor: impl AsFd,
+        source: Source,
+        flags: epoll::EventFlags,
+    ) -> io::Result<u64> {
         let token = self.token();
-        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(token), flags)?;
+        epoll::add(
+            &self.epoll,
+            descriptor,
+            epoll::EventData::new_u64(token),
+            flags,
+        )?;
         self.sources.insert(token, source);
         Ok(token)
     }
@@ -257,7 +299,11 @@ impl Service {
             match descriptor::receive(&self.requests, message::REQUEST_MAX, false) {
                 Ok(None) => return self.stop(),
                 Ok(Some(received)) => {
-                    if !received.sender.as_ref().is_some_and(|sender| self.is_daemon(sender)) {
+                    if !received
+                        .sender
+                        .as_ref()
+                        .is_some_and(|sender| self.is_daemon(sender))
+                    {
                         tracing::error!("a request of another process than the daemon is dropped");
                         continue;
                     }
@@ -296,16 +342,25 @@ impl Service {
 
     fn running(&self, id: &str) -> Result<&Held, Reply> {
         let held = self.by_id.get(id).and_then(|number| self.held.get(number));
-        held.filter(|held| held.is_running()).ok_or_else(|| Reply::NoSandbox(id.to_owned()))
+        held.filter(|held| held.is_running())
+            .ok_or_else(|| Reply::NoSandbox(id.to_owned()))
     }
 
     fn signal(&self, id: &str, signal: i32) -> Reply {
-        let Some(named) = Signal::from_named_raw(signal) else { return Reply::Refused(format!("signal {signal}: 1 to 31")) };
+        let Some(named) = Signal::from_named_raw(signal) else {
+            return Reply::Refused(format!("signal {signal}: 1 to 31"));
+        };
         match self.running(id) {
-            Ok(Held { command: Some(command), .. }) => match pidfd_send_signal(command, named) {
+            Ok(Held {
+                command: Some(command),
+                ..
+            }) => match pidfd_send_signal(command, named) {
                 // It ended, and that is about to be told.
                 Ok(()) | Err(rustix::io::Errno::SRCH) => Reply::Done,
-                Err(error) => Reply::failed(format!("send signal {signal} to the command of {id}"), error),
+                Err(error) => Reply::failed(
+                    format!("send signal {signal} to the command of {id}"),
+                    error,
+                ),
             },
             Ok(_) => Reply::NoSandbox(id.to_owned()),
             Err(reply) => reply,
@@ -315,14 +370,20 @@ impl Service {
     fn cpu_limit(&self, id: &str, cpu_millis: u32) -> Reply {
         match (cpu_check(cpu_millis), self.running(id)) {
             (Err(refused), _) => Reply::Refused(refused),
-            (Ok(()), Ok(held)) => held.group.cpu_limit(cpu_millis).map_or_else(Reply::Failed, |()| Reply::Done),
+            (Ok(()), Ok(held)) => held
+                .group
+                .cpu_limit(cpu_millis)
+                .map_or_else(Reply::Failed, |()| Reply::Done),
             (Ok(()), Err(reply)) => reply,
         }
     }
 
     fn connect(&mut self, id: &str, port: u16, reply: OwnedFd) {
         let made = match self.running(id) {
-            Ok(Held { namespace: Some(namespace), .. }) => self.within(namespace, || network::connection(port)),
+            Ok(Held {
+                namespace: Some(namespace),
+                ..
+            }) => self.within(namespace, || network::connection(port)),
             Ok(_) => return message::answer(&reply, &Reply::NoSandbox(id.to_owned())),
             Err(refusal) => return message::answer(&reply, &refusal),
         };
@@ -335,7 +396,11 @@ impl Service {
         if let Some(state) = network::connection_state(&socket) {
             return connected_reply(&reply, &socket, state, step());
         }
-        match self.watch(&socket, Source::Connection, epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT) {
+        match self.watch(
+            &socket,
+            Source::Connection,
+            epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT,
+        ) {
             Ok(token) => {
                 self.connections.insert(token, Connection { socket, reply });
                 self.timer(CONNECT_LIMIT, Timer::ConnectLimit(token));
@@ -345,7 +410,9 @@ impl Service {
     }
 
     fn connection_settle(&mut self, token: u64, overdue: Option<io::Error>) {
-        let Some(Connection { socket, reply }) = self.connections.remove(&token) else { return };
+        let Some(Connection { socket, reply }) = self.connections.remove(&token) else {
+            return;
+        };
         self.unwatch(token, &socket);
         let state = match overdue {
             Some(error) => Err(error),
@@ -355,11 +422,16 @@ impl Service {
     }
 
     /// Does something in a sandbox's network namespace.
-    fn within<T>(&self, namespace: &OwnedFd, body: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    fn within<T>(
+        &self,
+        namespace: &OwnedFd,
+        body: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
         let done = body();
         // A keeper that cannot come back would open the next sandbox's sockets in this one's network. It ends, and all with it.
-        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("a keeper returns to its own network");
+        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("a keeper returns to its own network");
         done
     }
 
@@ -369,7 +441,8 @@ impl Service {
             Err(refusal) => return message::answer(&reply, &refusal),
         };
         if !self.groups.given().freezer {
-            let failure = Failure::new(format!("freeze {id}"), rustix::io::Errno::OPNOTSUPP).hint("this host gives tanebi no cgroup freezer: run as root");
+            let failure = Failure::new(format!("freeze {id}"), rustix::io::Errno::OPNOTSUPP)
+                .hint("this host gives tanebi no cgroup freezer: run as root");
             return message::answer(&reply, &Reply::Failed(failure));
         }
         match self.held[&number].group.freeze(frozen) {
@@ -384,7 +457,17 @@ impl Service {
         };
         let answer = match held.group.is_frozen() {
             Ok(is) if is == frozen => Reply::Done,
-            Ok(_) if Instant::now() < deadline => return self.timer(Duration::from_millis(1), Timer::Frozen { number, frozen, reply, deadline }),
+            Ok(_) if Instant::now() < deadline => {
+                return self.timer(
+                    Duration::from_millis(1),
+                    Timer::Frozen {
+                        number,
+                        frozen,
+                        reply,
+                        deadline,
+                    },
+                );
+            }
             Ok(_) => {
                 // Half frozen is the one state nobody asked for.
                 let _ = held.group.freeze(false);
@@ -397,35 +480,67 @@ impl Service {
 
     fn discard(&mut self, path: &Path, reply: OwnedFd) {
         let refuse = |failure: Failure| message::answer(&reply, &Reply::Failed(failure));
-        let allowed = self.writable_under.iter().any(|top| path.strip_prefix(top).is_ok_and(|inner| inner.components().next().is_some()));
+        let allowed = self.writable_under.iter().any(|top| {
+            path.strip_prefix(top)
+                .is_ok_and(|inner| inner.components().next().is_some())
+        });
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return refuse(Failure::new(format!("discard {}", path.display()), rustix::io::Errno::INVAL));
+            return refuse(Failure::new(
+                format!("discard {}", path.display()),
+                rustix::io::Errno::INVAL,
+            ));
         };
         if !allowed {
-            let failure = Failure::new(format!("discard {}", path.display()), rustix::io::Errno::PERM);
+            let failure = Failure::new(
+                format!("discard {}", path.display()),
+                rustix::io::Errno::PERM,
+            );
             return refuse(failure.hint("it must lie under one of the keeper's writable folders"));
         }
         if self.helpers.len() >= HELPERS_MAX {
-            return message::answer(&reply, &Reply::Refused(format!("{HELPERS_MAX} trees are being worked on")));
+            return message::answer(
+                &reply,
+                &Reply::Refused(format!("{HELPERS_MAX} trees are being worked on")),
+            );
         }
         let under = self.writable_under.clone();
         let started = self.helper_start(Purpose::Discard { reply }, || {
-            let Some(parent) = root::staging_open(&under, parent)? else { return Ok(()) };
-            let name = std::ffi::CString::new(name.as_encoded_bytes()).step(|| "discard a name with a NUL")?;
-            tree::discard(&parent, &name)
+            let discarded = || {
+                let Some(parent) = root::staging_open(&under, parent)? else {
+                    return Ok(());
+                };
+                let name = std::ffi::CString::new(name.as_encoded_bytes())
+                    .step(|| "use a name with a NUL")?;
+                tree::discard(&parent, &name)
+            };
+            discarded().map_err(|failure| Failure {
+                step: format!("discard {}: {}", path.display(), failure.step),
+                ..failure
+            })
         });
         if let Err((Purpose::Discard { reply }, failure)) = started {
             message::answer(&reply, &Reply::Failed(failure));
         }
     }
 
-    fn helper_start(&mut self, purpose: Purpose, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), (Purpose, Failure)> {
+    fn helper_start(
+        &mut self,
+        purpose: Purpose,
+        work: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), (Purpose, Failure)> {
         let fork = || -> Result<_, Failure> {
             let (said, own) = descriptor::message_pair().step(|| "make a socket pair")?;
             let child = process::fork(|| {
-                let done = descriptor::close_all_but(&[own.as_fd()]).step(|| "close the keeper's descriptors").and_then(|()| work());
+                let done = descriptor::close_all_but(&[own.as_fd()])
+                    .step(|| "close the keeper's descriptors")
+                    .and_then(|()| work());
                 let Err(failure) = done else { return 0 };
-                let _ = descriptor::send(&own, &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"), &[], true);
+                let _ = descriptor::send(
+                    &own,
+                    &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"),
+                    &[],
+                    true,
+                );
                 1
             })
             .step(|| "fork a helper")?;
@@ -437,7 +552,14 @@ impl Service {
         };
         match self.watch(&child.pidfd, Source::Helper, epoll::EventFlags::IN) {
             Ok(token) => {
-                self.helpers.insert(token, Helper { child, said, purpose });
+                self.helpers.insert(
+                    token,
+                    Helper {
+                        child,
+                        said,
+                        purpose,
+                    },
+                );
                 Ok(())
             }
             Err(error) => {
@@ -448,18 +570,33 @@ impl Service {
     }
 
     fn helper_ended(&mut self, token: u64) {
-        let Some(helper) = self.helpers.get(&token) else { return };
+        let Some(helper) = self.helpers.get(&token) else {
+            return;
+        };
         let clean = match process::reap(&helper.child.pidfd) {
             Ok(None) => return,
             Ok(Some(status)) => status.exit_status() == Some(0),
             Err(_) => false,
         };
-        let Some(Helper { child, said, purpose }) = self.helpers.remove(&token) else { return };
+        let Some(Helper {
+            child,
+            said,
+            purpose,
+        }) = self.helpers.remove(&token)
+        else {
+            return;
+        };
         self.unwatch(token, &child.pidfd);
-        let told = descriptor::receive(&said, 16 << 10, false).ok().flatten().and_then(|told| serde_json::from_slice(&told.bytes).ok());
-        let failure = (!clean).then(|| told.unwrap_or_else(|| Failure::new("work on a tree", rustix::io::Errno::IO)));
+        let told = descriptor::receive(&said, 16 << 10, false)
+            .ok()
+            .flatten()
+            .and_then(|told| serde_json::from_slice(&told.bytes).ok());
+        let failure = (!clean)
+            .then(|| told.unwrap_or_else(|| Failure::new("work on a tree", rustix::io::Errno::IO)));
         match purpose {
-            Purpose::Discard { reply } => message::answer(&reply, &failure.map_or(Reply::Done, Reply::Failed)),
+            Purpose::Discard { reply } => {
+                message::answer(&reply, &failure.map_or(Reply::Done, Reply::Failed))
+            }
             Purpose::HandBack { number } => self.handed_back(number, failure),
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     mutation::{Layer, without},
     process,
     root::{Trees, USER},
-    seccomp::Filters,
+    seccomp::Filter,
     spec::Spec,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Order<'a> {
     pub uid: Option<u32>,
     pub mount_point: PathBuf,
     pub writable_under: &'a [PathBuf],
-    pub filters: &'a Filters,
+    pub filter: &'a Filter,
     /// Whether a cgroup limits the memory.
     pub memory_counted: bool,
     /// To the keeper.
@@ -47,15 +47,27 @@ pub(crate) enum Report {
     /// By the starter, with init's pidfd.
     Born,
     /// By init, with stdout, stderr, network namespace, the command's pidfd and the listeners that are.
-    Running { outbound: bool, dns_udp: bool, dns_tcp: bool, metadata: bool },
+    Running {
+        outbound: bool,
+        dns_udp: bool,
+        dns_tcp: bool,
+        metadata: bool,
+    },
     /// By either.
     Failed(Failure),
     /// By init.
-    Exited { code: Option<i32>, signal: Option<i32> },
+    Exited {
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
 }
 
 impl Report {
-    pub fn send(&self, socket: impl AsFd, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> std::io::Result<()> {
+    pub fn send(
+        &self,
+        socket: impl AsFd,
+        descriptors: &[std::os::fd::BorrowedFd<'_>],
+    ) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(self).expect("a report holds only text and numbers");
         descriptor::send(socket, &bytes, descriptors, true)
     }
@@ -93,7 +105,7 @@ fn sandbox_make(order: &Order<'_>) -> Result<(), Failure> {
             spec: order.spec,
             look: order.look,
             trees,
-            filters: order.filters,
+            filter: order.filter,
             report,
             mapped: mapped.as_fd(),
             own_uid: order.uid.is_some(),
@@ -105,15 +117,22 @@ fn sandbox_make(order: &Order<'_>) -> Result<(), Failure> {
             .hint_on(&[libc::EPERM, libc::EACCES], "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0")
             .hint_on(&[libc::ENOSPC, libc::EUSERS], "raise sysctl user.max_user_namespaces and user.max_net_namespaces")
     })?;
-    Report::Born.send(report, &[init.pidfd.as_fd()]).step(|| "report init")?;
+    Report::Born
+        .send(report, &[init.pidfd.as_fd()])
+        .step(|| "report init")?;
     maps_write(init.pid, order.uid)?;
     rustix::io::write(&go, b"g").step(|| "let init go on")?;
     Ok(())
 }
 
 fn namespaces() -> i32 {
-    let mut flags = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
-    for (layer, flag) in [(Layer::Network, libc::CLONE_NEWNET), (Layer::Ipc, libc::CLONE_NEWIPC), (Layer::Uts, libc::CLONE_NEWUTS)] {
+    let mut flags =
+        libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    for (layer, flag) in [
+        (Layer::Network, libc::CLONE_NEWNET),
+        (Layer::Ipc, libc::CLONE_NEWIPC),
+        (Layer::Uts, libc::CLONE_NEWUTS),
+    ] {
         if !without(layer) {
             flags |= flag;
         }
@@ -129,7 +148,10 @@ fn maps_write(pid: i32, uid: Option<u32>) -> Result<(), Failure> {
             // Without this the kernel lets nobody but root write a gid map.
             let file = format!("/proc/{pid}/setgroups");
             fs::write(&file, "deny").step(|| format!("write {file}"))?;
-            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+            (
+                rustix::process::geteuid().as_raw(),
+                rustix::process::getegid().as_raw(),
+            )
         }
     };
     for (map, id) in [("uid_map", uid), ("gid_map", gid)] {

@@ -72,8 +72,6 @@ fn files(ca_bundle: &[u8]) -> Vec<(PathBuf, Vec<u8>)> {
         file(CA_BUNDLE, ca_bundle),
         // All DNS is led to the listener of the instance, whatever the address.
         file("/etc/resolv.conf", b"nameserver 169.254.169.254\noptions timeout:5 attempts:2\n"),
-        file("/etc/hosts", b"127.0.0.1 localhost\n::1 localhost\n169.254.169.254 metadata.google.internal metadata\n"),
-        file("/etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
     ]
 }
 

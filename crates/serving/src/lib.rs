@@ -44,7 +44,6 @@ mod supervise;
 mod table;
 mod traffic;
 
-pub use listener::{Handler, Limits, Shutdown, serve, serve_stream};
 pub use refusal::Refusal;
 
 use finish::Finish;

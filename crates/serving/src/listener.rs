@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,7 +26,7 @@ use hyper_util::{
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -52,32 +52,41 @@ where
     }
 }
 
-/// How many callers at a time.
+/// How many callers at a time, and how long the last of them may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Connections of one listener; well below the process's limit of open files, as each request needs one more.
     pub connections_max: usize,
     /// Connections from one address; for IPv6 from one /64.
     pub connections_per_ip_max: usize,
+    /// Requests at a time on one HTTP/2 connection. Google: 100.
+    pub streams_max: u32,
+    /// From being stopped until connections are cut, whatever they do.
+    pub drain_max: Duration,
 }
 
-/// How listeners and their connections are told to end.
-#[derive(Clone, Debug, Default)]
-pub struct Shutdown {
-    /// No new connections, no new requests on those that are there; requests in flight may finish.
-    pub drain: CancellationToken,
-    /// Everything ends now.
-    pub cut: CancellationToken,
+impl Default for Limits {
+    /// For a process that may open 20,000 files and has two listeners. Many callers behind one address (a proxy, a test) are common on a
+    /// machine of one's own, so an address may have half of the connections.
+    fn default() -> Self {
+        Self { connections_max: 4000, connections_per_ip_max: 2000, streams_max: 100, drain_max: Duration::from_secs(10) }
+    }
 }
 
-/// Serves `listener` until it is drained or cut: with TLS when `tls` is given, whose ALPN the caller has set.
-pub async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>, handler: Arc<dyn Handler>, limits: Limits, shutdown: Shutdown) {
+/// Serves `listener` until `stop` is cancelled and its connections have ended: with TLS when `tls` is given, whose ALPN the caller has set.
+///
+/// Once stopped there are no new connections and no new requests on old ones; what is in flight has `limits.drain_max`.
+pub async fn serve(listener: std::net::TcpListener, tls: Option<Arc<rustls::ServerConfig>>, handler: Arc<dyn Handler>, limits: Limits, stop: CancellationToken) {
+    let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listener cannot be used"),
+    };
     let callers = Arc::new(Callers { limits, by_ip: Mutex::default() });
     let connections = TaskTracker::new();
+    let shutdown = Shutdown { drain: stop, cut: CancellationToken::new() };
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shutdown.cut.cancelled() => break,
             () = shutdown.drain.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
@@ -100,18 +109,26 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<rustls::ServerConfig>>
             // Small answers must not wait for acknowledgements.
             let _ = stream.set_nodelay(true);
             match tls {
-                None => connection(stream, Origin::Outside { remote, tls: false }, None, held, handler, shutdown).await,
-                Some(config) => tls_connection(stream, remote, config, held, handler, shutdown).await,
+                None => connection(stream, Origin::Outside { remote, tls: false }, None, held, handler, limits, shutdown).await,
+                Some(config) => tls_connection(stream, config, Origin::Outside { remote, tls: true }, held, handler, limits, shutdown).await,
             }
         });
     }
     drop(listener);
     connections.close();
-    tokio::select! {
-        () = connections.wait() => {}
-        // Each of them sees it too; nothing is left to wait for that matters.
-        () = shutdown.cut.cancelled() => {}
+    if timeout(limits.drain_max, connections.wait()).await.is_err() {
+        shutdown.cut.cancel();
+        connections.wait().await;
     }
+}
+
+/// How the connections of a listener are told to end.
+#[derive(Clone, Default)]
+struct Shutdown {
+    /// Requests in flight may finish.
+    drain: CancellationToken,
+    /// Everything ends now.
+    cut: CancellationToken,
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -121,7 +138,27 @@ fn is_connections(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
 }
 
-async fn tls_connection(stream: TcpStream, remote: SocketAddr, config: Arc<rustls::ServerConfig>, held: Held, handler: Arc<dyn Handler>, shutdown: Shutdown) {
+/// Serves one stream that something else has accepted: a tunnel's inside, an instance's way out. Ends with it.
+pub async fn serve_connection<S>(stream: S, origin: Origin, handler: Arc<dyn Handler>, limits: Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    connection(stream, origin, None, (), handler, limits, Shutdown::default()).await;
+}
+
+/// [`serve_connection`] for a stream on which the caller speaks TLS. Requests for another host than TLS was spoken for are refused with 421.
+pub async fn serve_tls_connection<S>(stream: S, config: Arc<rustls::ServerConfig>, origin: Origin, handler: Arc<dyn Handler>, limits: Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tls_connection(stream, config, origin, (), handler, limits, Shutdown::default()).await;
+}
+
+async fn tls_connection<S, H>(stream: S, config: Arc<rustls::ServerConfig>, origin: Origin, held: H, handler: Arc<dyn Handler>, limits: Limits, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Send + Unpin + 'static,
+{
     let accepted = tokio::select! {
         accepted = timeout(HEAD_MAX, TlsAcceptor::from(config).accept(stream)) => accepted,
         () = shutdown.cut.cancelled() => return,
@@ -129,24 +166,14 @@ async fn tls_connection(stream: TcpStream, remote: SocketAddr, config: Arc<rustl
     match accepted {
         Ok(Ok(stream)) => {
             let name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
-            connection(stream, Origin::Outside { remote, tls: true }, name, held, handler, shutdown).await;
+            connection(stream, origin, name, held, handler, limits, shutdown).await;
         }
-        Ok(Err(error)) => tracing::debug!(%remote, %error, "no TLS"),
-        Err(_) => tracing::debug!(%remote, "no TLS within 10 s"),
+        Ok(Err(error)) => tracing::debug!(?origin, %error, "no TLS"),
+        Err(_) => tracing::debug!(?origin, "no TLS within 10 s"),
     }
 }
 
-/// Serves one stream that something else has accepted: a tunnel's inside, an instance's way out.
-///
-/// `tls_name` is the server name by which TLS was spoken on it, if it was: requests for another host are refused with 421.
-pub async fn serve_stream<S>(stream: S, origin: Origin, tls_name: Option<String>, handler: Arc<dyn Handler>, shutdown: Shutdown)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    connection(stream, origin, tls_name, (), handler, shutdown).await;
-}
-
-async fn connection<S, H>(stream: S, origin: Origin, tls_name: Option<String>, held: H, handler: Arc<dyn Handler>, shutdown: Shutdown)
+async fn connection<S, H>(stream: S, origin: Origin, tls_name: Option<String>, held: H, handler: Arc<dyn Handler>, limits: Limits, shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Send + Unpin + 'static,
@@ -179,7 +206,7 @@ where
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(HEAD_MAX_BYTES as u32)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
@@ -219,7 +246,6 @@ where
 /// Of a request's head.
 const HEADERS_MAX: usize = 100;
 const HEAD_MAX_BYTES: usize = 64 << 10;
-const STREAMS_MAX: u32 = 100;
 /// What one stream may send ahead of its reader.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The largest there is, so that a stream which is not read does not hold up the others; streams times their window is the limit.
@@ -329,7 +355,7 @@ mod tests {
 
     #[test]
     fn callers_are_counted_by_network() {
-        let callers = Arc::new(Callers { limits: Limits { connections_max: 3, connections_per_ip_max: 2 }, by_ip: Mutex::default() });
+        let callers = Arc::new(Callers { limits: Limits { connections_max: 3, connections_per_ip_max: 2, streams_max: 100, drain_max: Duration::ZERO }, by_ip: Mutex::default() });
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let one = callers.admit(ip("2001:db8::1")).unwrap();
         let _two = callers.admit(ip("2001:db8::2")).unwrap();

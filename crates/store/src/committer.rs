@@ -124,6 +124,7 @@ impl Committer {
             wake: Condvar::new(),
             room: Arc::new(Semaphore::new(QUEUE_MAX_KIB)),
         });
+        watchers.committed(head.revision);
         let worker = Worker {
             path: path.to_owned(),
             connection: Some(connection),
@@ -222,6 +223,7 @@ impl Worker {
 
     /// Answers first, so that callers go on while the watchers are told.
     fn finish(&self, jobs: Vec<Job>, outcomes: Vec<Outcome>) {
+        self.watchers.committed(self.head.revision);
         let mut told = Vec::new();
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             if let Ok(revision) = outcome {
@@ -268,6 +270,7 @@ impl Worker {
                 "a commit that was answered with an error is on the disk"
             );
             self.head = head;
+            self.watchers.committed(head.revision);
             self.watchers.resync();
         }
         Ok(connection)

@@ -106,8 +106,8 @@ fn settings(connection: &Connection) -> Result<(), Error> {
     connection
         .busy_timeout(Duration::from_secs(10))
         .map_err(Error::sqlite("settings of state.db"))?;
-    set("journal_mode", "WAL")?;
     set("synchronous", if SYNCS { "FULL" } else { "OFF" })?;
+    set("journal_mode", "WAL")?;
     set("trusted_schema", "OFF")?;
     set("cell_size_check", "ON")?;
     // KiB when negative: the operating system's cache lies below.

@@ -1,7 +1,7 @@
 //! Making files and folders outlive a power cut. The only place that syncs beside SQLite.
 //!
 //! A file's content is durable after its own fsync, its name after one of its folder. With the test feature
-//! `unsafe-no-fsync` all of it does nothing.
+//! `unsafe-no-fsync` all of it does nothing, and SQLite does not sync either.
 
 use std::{
     fs::{self, File},
@@ -39,8 +39,15 @@ pub(crate) fn file_system_sync(path: &Path) -> Result<(), Error> {
     rustix::fs::syncfs(&folder).map_err(|error| Error::io("syncfs", path, error))
 }
 
-/// Makes the folder `path` with `mode`, if it is not there, and its name durable.
+/// Makes the folder `path` with `mode`, and those above it, where they are not there, and makes its name durable.
 pub(crate) fn folder_make(path: &Path, mode: u32) -> Result<(), Error> {
+    let above = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(Path::new(".")),
+        other => other,
+    };
+    if let Some(above) = above.filter(|above| !above.exists()) {
+        folder_make(above, mode)?;
+    }
     match fs::DirBuilder::new().mode(mode).create(path) {
         // One that is there may come from a process that was killed before it could sync.
         Err(error) if error.kind() != ErrorKind::AlreadyExists || !path.is_dir() => {
@@ -48,8 +55,5 @@ pub(crate) fn folder_make(path: &Path, mode: u32) -> Result<(), Error> {
         }
         _ => {}
     }
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => folder_sync(parent),
-        _ => folder_sync(Path::new(".")),
-    }
+    above.map_or(Ok(()), folder_sync)
 }

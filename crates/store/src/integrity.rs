@@ -90,18 +90,21 @@ pub(crate) fn verify(connection: &Connection, damage: &Damage) -> Result<Head, E
         {
             Ok(head)
         }
+        // The count and the sum go on from what they were: what is missing stays missing at the next open too.
         (Some(head), flaw) => {
             damage.absence_unproven_note(flaw.unwrap_or("records are missing"));
             Ok(Head {
                 revision: head.revision.max(found.head.revision),
-                ..found.head
+                ..head
             })
         }
         (None, flaw) => {
             damage.absence_unproven_note(flaw.unwrap_or("its head is damaged"));
-            // Revisions must never come twice; what deleted records had is not known, so a wide step is taken.
             Ok(Head {
+                // Revisions must never come twice; what deleted records had is not known, so a wide step is taken.
                 revision: found.head.revision.saturating_add(1 << 32),
+                // A count that no walk finds: whether all are here is not known, today or later.
+                records: found.head.records + 1,
                 ..found.head
             })
         }

@@ -1,8 +1,7 @@
 //! The store: opens the folder, reads, hands commits to the committer.
 
 use std::{
-    fs::{self, File, Permissions},
-    os::unix::fs::PermissionsExt,
+    fs::{self, File},
     path::Path,
     sync::Arc,
 };
@@ -43,14 +42,13 @@ struct Inner {
 impl Store {
     /// Opens or makes the store in `dir` (made 0700): `state.db`, `blobs/`, `layers/`, `staging/`. Takes an exclusive lock of the directory.
     ///
+    /// A folder that is there keeps its mode; what lies in it is its owner's alone either way.
     /// Removes what an earlier process left in `staging/`, and reads all records once to find damage.
     ///
     /// # Errors
     /// [`Error::Locked`], [`Error::Newer`], [`Error::Foreign`], or what the disk says. Damaged records are none: they are logged and refused one by one.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         folder_make(dir, 0o700)?;
-        fs::set_permissions(dir, Permissions::from_mode(0o700))
-            .map_err(|error| Error::io("chmod", dir, error))?;
         let lock = folder_lock(dir)?;
         let staging = dir.join("staging");
         folder_make(&staging, 0o700)?;
@@ -115,7 +113,7 @@ impl Store {
         self.inner.committer.queue().commit(writes).await
     }
 
-    /// From now on; watch first, then scan.
+    /// Changes from now on: none that was answered before, all that are answered after. Watch first, then scan.
     pub fn watch(&self, prefix: &str) -> Watch {
         self.inner.watchers.watch(prefix)
     }

@@ -4,7 +4,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -56,6 +59,8 @@ impl Watch {
 
 struct Queue {
     prefix: String,
+    /// Changes up to this revision were there for every read before the watch began.
+    since: u64,
     state: Mutex<QueueState>,
     wake: Notify,
 }
@@ -108,6 +113,8 @@ impl QueueState {
 #[derive(Default)]
 pub(crate) struct Watchers {
     list: Mutex<List>,
+    /// The last revision that reads see and commits are answered with.
+    committed: AtomicU64,
 }
 
 #[derive(Default)]
@@ -125,6 +132,7 @@ impl Watchers {
         };
         let queue = Arc::new(Queue {
             prefix: prefix.to_owned(),
+            since: self.committed.load(Ordering::Acquire),
             state: Mutex::new(state),
             wake: Notify::new(),
         });
@@ -132,6 +140,11 @@ impl Watchers {
         list.queues.retain(|queue| queue.strong_count() > 0);
         list.queues.push(Arc::downgrade(&queue));
         Watch { queue }
+    }
+
+    /// Before anybody is answered with `revision`: who watches from then on is not told of it.
+    pub(crate) fn committed(&self, revision: u64) {
+        self.committed.store(revision, Ordering::Release);
     }
 
     /// Tells all who watch a prefix of `key`. The value is copied once, and only when somebody does.
@@ -142,7 +155,7 @@ impl Watchers {
             list.queues
                 .iter()
                 .filter_map(Weak::upgrade)
-                .filter(|queue| key.starts_with(&queue.prefix))
+                .filter(|queue| revision > queue.since && key.starts_with(&queue.prefix))
                 .collect()
         };
         if watching.is_empty() {

@@ -8,28 +8,22 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
-use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serving::{
     InstanceIdentity, Origin, Request, Response, Serving,
-    listener::{self, Handler, Shutdown},
+    listener::{self, Handler, Limits},
 };
 
 use crate::{
-    ca::Authority,
     own::Own,
     tunnel::{Tunnel, empty, said},
 };
-
-/// How long a handshake may take.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Hosts of Google's that are played, with all that is below them.
 const GOOGLE: [&str; 4] = ["googleapis.com", "accounts.google.com", "cloudfunctions.net", "metadata.google.internal"];
@@ -81,9 +75,8 @@ pub struct Front {
     pub api: api::Api,
     pub own: Own,
     pub tunnel: Tunnel,
-    pub authority: Arc<Authority>,
     pub tls: Arc<rustls::ServerConfig>,
-    pub shutdown: Shutdown,
+    pub limits: Limits,
 }
 
 /// The front as a connection's handler; `bound` is the host that a CONNECT or an SNI has named.
@@ -113,15 +106,13 @@ impl Door {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let shutdown = self.front.shutdown.clone();
-        if !is_tls {
-            return listener::serve_stream(stream, origin, None, Arc::new(self), shutdown).await;
+        let limits = self.front.limits;
+        if is_tls {
+            let tls = self.front.tls.clone();
+            listener::serve_tls_connection(stream, tls, origin, Arc::new(self), limits).await;
+        } else {
+            listener::serve_connection(stream, origin, Arc::new(self), limits).await;
         }
-        let accepting = tokio_rustls::TlsAcceptor::from(self.front.tls.clone()).accept(stream);
-        // No certificate for that name, or not TLS at all: the other side has been told.
-        let Ok(Ok(stream)) = tokio::time::timeout(TLS_TIMEOUT, accepting).await else { return };
-        let name = stream.get_ref().1.server_name().map(str::to_ascii_lowercase);
-        listener::serve_stream(stream, origin, name, Arc::new(self), shutdown).await;
     }
 }
 
@@ -133,8 +124,8 @@ pub struct MetadataDoor {
 
 impl MetadataDoor {
     pub async fn serve(self, stream: tokio::net::TcpStream, origin: Origin) {
-        let shutdown = self.front.shutdown.clone();
-        listener::serve_stream(stream, origin, None, Arc::new(self), shutdown).await;
+        let limits = self.front.limits;
+        listener::serve_connection(stream, origin, Arc::new(self), limits).await;
     }
 }
 

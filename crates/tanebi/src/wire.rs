@@ -11,10 +11,9 @@ use futures_util::future::BoxFuture;
 use serving::{
     InstanceIdentity, Origin, Serving,
     egress::{Egress, Ends, Inward, Owner, Policy},
-    listener::{self, Limits, Shutdown},
+    listener::{self, Limits},
 };
 use tokio::{
-    io::unix::AsyncFd,
     net::TcpStream,
     signal::unix::{SignalKind, signal},
 };
@@ -113,7 +112,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     });
 
     // The door.
-    let shutdown = Shutdown::default();
+    let (limits, stop) = (limits(), CancellationToken::new());
     let front = Arc::new(Front {
         hosts,
         serving: serving.clone(),
@@ -129,16 +128,13 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             ca_pem: authority.root_pem().to_owned(),
         },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
-        authority,
         tls: tls.clone(),
-        shutdown: shutdown.clone(),
+        limits,
     });
     let door = Door::new(front);
     assert!(inward.door.set(door.clone()).is_ok(), "the door is set once");
-    let limits = limits();
-    let bound = |listener: std::net::TcpListener| tokio::net::TcpListener::from_std(listener).context("a listener");
-    let plain = tokio::spawn(listener::serve(bound(listener)?, None, Arc::new(door.clone()), limits, shutdown.clone()));
-    let secure = tokio::spawn(listener::serve(bound(tls_listener)?, Some(tls), Arc::new(door), limits, shutdown.clone()));
+    let plain = tokio::spawn(listener::serve(listener, None, Arc::new(door.clone()), limits, stop.clone()));
+    let secure = tokio::spawn(listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone()));
     let keys = tokio::spawn(keys_turn(iam.clone()));
 
     greet(&config, &project, listen, tls_listen, &keeper, &iam);
@@ -153,12 +149,11 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     };
     match end {
         End::Asked => {
-            shutdown.drain.cancel();
+            stop.cancel();
             tokio::select! {
                 () = serving.shutdown(SHUTDOWN_GRACE) => {}
                 _ = asked_to_stop() => {}
             }
-            shutdown.cut.cancel();
             telemetry.flush().await;
             Ok(ExitCode::SUCCESS)
         }
@@ -174,7 +169,7 @@ fn limits() -> Limits {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1024);
     let connections_max = usize::try_from(files / 3).unwrap_or(usize::MAX).max(64);
     // All callers of one machine have one address, so the cap for one is near the whole.
-    Limits { connections_max, connections_per_ip_max: connections_max / 4 * 3 }
+    Limits { connections_max, connections_per_ip_max: connections_max / 4 * 3, ..Limits::default() }
 }
 
 enum End {
@@ -204,18 +199,25 @@ async fn asked_to_stop() -> Result<End> {
     Ok(End::Asked)
 }
 
+/// Waits on a thread of its own: the descriptor becomes readable once, when the keeper ends.
 async fn keeper_gone(keeper: &sandbox::Keeper) {
     // One that cannot be watched is as good as gone.
     let Ok(gone) = keeper.gone() else { return };
-    let Ok(gone) = AsyncFd::new(gone) else { return };
-    let _ = gone.readable().await;
+    let (told, telling) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        while let Err(rustix::io::Errno::INTR) = rustix::event::poll(&mut [rustix::event::PollFd::new(&gone, rustix::event::PollFlags::IN)], None) {}
+        let _ = told.send(());
+    });
+    let _ = telling.await;
 }
 
 async fn keys_turn(iam: iam::Iam) {
     let mut tick = tokio::time::interval(KEYS_TICK);
     loop {
         tick.tick().await;
-        iam.rotate().await;
+        if let Err(error) = iam.rotate().await {
+            tracing::error!(%error, "signing keys could not be turned");
+        }
     }
 }
 

@@ -93,10 +93,11 @@ impl Drop for End {
     }
 }
 
-/// Above all ids given out before, in this file or one set aside: they begin with the time.
+/// Above all ids given out before, in this file or one set aside: they begin with the time, and a microsecond has room for
+/// one more than can be logged in it. The newest entries tell when the clock was set back.
 fn next_id(connection: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
     let last: Option<i64> = connection.query_row(
-        "SELECT max(id) FROM (SELECT id FROM entry ORDER BY time DESC, id DESC LIMIT 100000)",
+        "SELECT max(id) FROM (SELECT id FROM entry ORDER BY time DESC, id DESC LIMIT 1000)",
         [],
         |row| row.get(0),
     )?;

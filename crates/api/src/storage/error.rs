@@ -71,10 +71,6 @@ impl Error {
         }
     }
 
-    pub(crate) fn http(&self) -> StatusCode {
-        self.http
-    }
-
     pub(crate) fn into_response(self) -> Response {
         if !self.inner.is_empty() {
             tracing::error!(http = self.http.as_u16(), outer = %self.message, inner = %self.inner, "a call failed");

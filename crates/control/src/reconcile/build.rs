@@ -54,7 +54,9 @@ impl Reconciler for Builds {
         if key == RETENTION {
             return retain(&self.0).await;
         }
-        let Some(record) = records::read::<BuildRecord>(&self.0.store, key)? else { return Ok(()) };
+        let Some(record) = records::read::<BuildRecord>(&self.0.store, key)? else {
+            return Ok(());
+        };
         if record.value.build.state.is_done() {
             return Ok(());
         }
@@ -101,17 +103,12 @@ async fn run(cx: &Arc<Context>, key: &str, record: BuildRecord) -> Result<(), St
 }
 
 /// The image's names and the build's end, in one commit: whoever reads of a success finds the image.
-async fn finish(
-    cx: &Context,
-    key: &str,
-    build: &Build,
-    state: BuildState,
-    digest: Option<model::image::ImageDigest>,
-    failure: String,
-) -> Result<(), Status> {
+async fn finish(cx: &Context, key: &str, build: &Build, state: BuildState, digest: Option<model::image::ImageDigest>, failure: String) -> Result<(), Status> {
     let failure: String = failure.chars().take(FAILURE_MAX_CHARS).collect();
     loop {
-        let Some(mut stored) = records::read::<BuildRecord>(&cx.store, key)? else { return Ok(()) };
+        let Some(mut stored) = records::read::<BuildRecord>(&cx.store, key)? else {
+            return Ok(());
+        };
         if stored.value.build.state.is_done() {
             return Ok(());
         }

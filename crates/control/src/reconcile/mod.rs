@@ -85,8 +85,8 @@ impl Queue {
     }
 }
 
-/// Runs `reconciler` until it is aborted or the store is closed.
-pub(crate) async fn run<R: Reconciler>(reconciler: Arc<R>, store: Store) {
+/// Runs `reconciler` until `stop` says so or its sender is gone, or the store is closed. Nothing of it runs after that.
+pub(crate) async fn run<R: Reconciler>(reconciler: Arc<R>, store: Store, mut stop: tokio::sync::watch::Receiver<bool>) {
     let queue = Arc::new(Queue::default());
     // The watches are there before the first look at everything, so that no change falls between.
     let mut watchers = JoinSet::new();
@@ -104,13 +104,19 @@ pub(crate) async fn run<R: Reconciler>(reconciler: Arc<R>, store: Store) {
             () = running.ended() => {}
             () = rested(rest_end) => queue.add(running.rested_take()),
             // Watches end when the store is closed.
-            _ = watchers.join_next() => return,
+            _ = watchers.join_next() => break,
+            // An error means that the sender is gone.
+            _ = stop.wait_for(|stop| *stop) => break,
         }
         while running.tasks.len() < reconciler.parallel() {
-            let Some(key) = queue.take(|key| running.is_free(key)) else { break };
+            let Some(key) = queue.take(|key| running.is_free(key)) else {
+                break;
+            };
             running.start(reconciler.clone(), key);
         }
     }
+    running.tasks.shutdown().await;
+    watchers.shutdown().await;
 }
 
 async fn watch<R: Reconciler>(reconciler: Arc<R>, mut watch: store::Watch, queue: Arc<Queue>) {
@@ -125,7 +131,9 @@ async fn watch<R: Reconciler>(reconciler: Arc<R>, mut watch: store::Watch, queue
 fn look_at_all<R: Reconciler>(reconciler: &R, queue: &Queue) {
     match reconciler.all() {
         Ok(keys) => queue.add(keys),
-        Err(error) => tracing::error!(reconciler = R::NAME, %error, "cannot list what there is to do"),
+        Err(error) => {
+            tracing::error!(reconciler = R::NAME, %error, "cannot list what there is to do")
+        }
     }
 }
 
@@ -160,13 +168,17 @@ impl Running {
 
     /// Waits until a task ends; for ever when there is none.
     async fn ended(&mut self) {
-        let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let Some(ended) = self.tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
         let (id, is_good) = match ended {
             Ok((id, result)) => (id, result.is_ok()),
             // A panic is a fault of ours in one key; the others go on.
             Err(error) => (error.id(), false),
         };
-        let Some(key) = self.keys.remove(&id) else { return };
+        let Some(key) = self.keys.remove(&id) else {
+            return;
+        };
         if is_good {
             self.failures.remove(&key);
             return;

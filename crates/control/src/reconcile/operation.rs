@@ -38,7 +38,9 @@ impl Operations {
 
     /// Keeps the index as the operation at `key` is.
     fn note(&self, key: &str, operation: &Operation) {
-        let Subject::Service { key: service, .. } = &operation.subject else { return };
+        let Subject::Service { key: service, .. } = &operation.subject else {
+            return;
+        };
         let service = key::service(service);
         let mut open = self.open.lock();
         if operation.finished.is_none() {
@@ -64,7 +66,9 @@ impl Reconciler for Operations {
         if change.key.starts_with(key::SERVICES) {
             return self.open.lock().get(&change.key).into_iter().flatten().cloned().collect();
         }
-        let Some(operation) = change.value.as_deref().and_then(|value| serde_json::from_slice::<Operation>(value).ok()) else { return Vec::new() };
+        let Some(operation) = change.value.as_deref().and_then(|value| serde_json::from_slice::<Operation>(value).ok()) else {
+            return Vec::new();
+        };
         self.note(&change.key, &operation);
         operation.finished.is_none().then(|| change.key.clone()).into_iter().collect()
     }
@@ -87,12 +91,16 @@ impl Reconciler for Operations {
         if key == RETENTION {
             return self.retain().await;
         }
-        let Some(operation) = records::read::<Operation>(store, key)? else { return Ok(()) };
+        let Some(operation) = records::read::<Operation>(store, key)? else {
+            return Ok(());
+        };
         if operation.value.finished.is_some() {
             self.note(key, &operation.value);
             return Ok(());
         }
-        let Some(outcome) = outcome(&self.context, &operation.value)? else { return Ok(()) };
+        let Some(outcome) = outcome(&self.context, &operation.value)? else {
+            return Ok(());
+        };
         records::update::<Operation>(store, key, |stored| {
             stored.finished = Some(self.context.clock.now());
             stored.error = outcome.clone().err();

@@ -43,7 +43,9 @@ impl Reconciler for Revisions {
 
     async fn step(&self, key: &str) -> Result<(), Status> {
         let cx = &*self.0;
-        let Some(revision) = records::read::<Revision>(&cx.store, key)?.map(|revision| revision.value) else { return Ok(()) };
+        let Some(revision) = records::read::<Revision>(&cx.store, key)?.map(|revision| revision.value) else {
+            return Ok(());
+        };
         if traffic::is_proven(&revision) || !is_wanted(cx, &revision)? {
             return Ok(());
         }
@@ -60,7 +62,9 @@ impl Reconciler for Revisions {
         .await?;
         match &failure {
             None => tracing::info!(revision = %revision.name, "revision is ready"),
-            Some(failure) => tracing::warn!(revision = %revision.name, reason = failure.reason, "revision failed"),
+            Some(failure) => {
+                tracing::warn!(revision = %revision.name, reason = failure.reason, "revision failed")
+            }
         }
         if stored.is_none() && !is_wanted(cx, &revision)? {
             // Its service was deleted while it started.
@@ -155,13 +159,8 @@ fn conditions(failure: Option<&Failure>, now: model::Timestamp) -> Vec<Condition
     let Some(failure) = failure else {
         return ["Ready", "ContainerHealthy", "ContainerReady", "ResourcesAvailable"].map(good).to_vec();
     };
-    let bad = |kind: &str| Condition {
-        kind: kind.to_owned(),
-        state: State::False,
-        reason: failure.reason.to_owned(),
-        message: failure.message.clone(),
-        since: now,
-    };
+    let bad =
+        |kind: &str| Condition { kind: kind.to_owned(), state: State::False, reason: failure.reason.to_owned(), message: failure.message.clone(), since: now };
     // Knative's split: no image is the container's trouble, no listener its health's.
     match failure.reason {
         "ContainerMissing" => vec![bad("Ready"), good("ResourcesAvailable"), bad("ContainerReady"), bad("ContainerHealthy")],

@@ -68,8 +68,7 @@ fn service_key_of(key: &str) -> Option<String> {
 async fn advance(cx: &Context, service: &Versioned<Service>) -> Result<(), Status> {
     let prefix = key::revisions_of(&service.value.key);
     let uid = &service.value.uid;
-    let mut revisions: Vec<Revision> =
-        records::all::<Revision>(&cx.store, &prefix)?.into_iter().map(|revision| revision.value).collect();
+    let mut revisions: Vec<Revision> = records::all::<Revision>(&cx.store, &prefix)?.into_iter().map(|revision| revision.value).collect();
     if revisions.iter().any(|revision| revision.service_uid != *uid) {
         orphans_remove(cx, &key::service(&service.value.key), Some(uid)).await?;
         revisions.retain(|revision| revision.service_uid == *uid);
@@ -143,7 +142,9 @@ async fn revision_ensure(cx: &Context, service: &Service, revisions: &mut Vec<Re
 /// Says of each revision whether it serves.
 async fn revisions_mark(cx: &Context, service: &Service, revisions: &[Revision]) -> Result<(), Status> {
     for revision in revisions {
-        let Some(active) = traffic::active_next(service, revision, cx.clock.now()) else { continue };
+        let Some(active) = traffic::active_next(service, revision, cx.clock.now()) else {
+            continue;
+        };
         let is_same = |revision: &Revision| condition::find(&revision.conditions, "Active").is_some_and(|old| old.state == active.state);
         if is_same(revision) {
             continue;
@@ -189,7 +190,9 @@ async fn remove(cx: &Context, service: &Versioned<Service>) -> Result<(), Status
 
 /// Removes the revisions of the service at `service_key` that are not those of `uid`; all of them when `None`.
 async fn orphans_remove(cx: &Context, service_key: &str, uid: Option<&str>) -> Result<(), Status> {
-    let Some(rest) = service_key.strip_prefix(key::SERVICES) else { return Ok(()) };
+    let Some(rest) = service_key.strip_prefix(key::SERVICES) else {
+        return Ok(());
+    };
     let orphans = records::all::<Revision>(&cx.store, &format!("{}{rest}/", key::REVISIONS))?;
     let writes: Vec<Write> = orphans
         .into_iter()
@@ -201,4 +204,3 @@ async fn orphans_remove(cx: &Context, service_key: &str, uid: Option<&str>) -> R
     }
     Ok(())
 }
-

@@ -11,8 +11,7 @@ use model::{
 
 /// The status of a service that nobody has looked at yet.
 pub(crate) fn status_first(now: Timestamp) -> ServiceStatus {
-    let conditions =
-        ["Ready", "ConfigurationsReady", "RoutesReady"].map(|kind| Verdict::waiting("", "").condition(kind, now)).to_vec();
+    let conditions = ["Ready", "ConfigurationsReady", "RoutesReady"].map(|kind| Verdict::waiting("", "").condition(kind, now)).to_vec();
     ServiceStatus { conditions, ..ServiceStatus::default() }
 }
 
@@ -97,7 +96,11 @@ pub(crate) fn status_next(service: &Service, revisions: &[Revision], wanted: &Wa
             status.traffic = traffic;
             let follows_latest = service.traffic.iter().any(|target| target.revision.is_none());
             // What serves now is right only until the latest revision is ready.
-            if configurations.state == State::Unknown && follows_latest { Verdict::waiting("Deploying", "Waiting for the latest revision.") } else { Verdict::GOOD }
+            if configurations.state == State::Unknown && follows_latest {
+                Verdict::waiting("Deploying", "Waiting for the latest revision.")
+            } else {
+                Verdict::GOOD
+            }
         }
         // What served before goes on serving.
         Err(verdict) => verdict,
@@ -145,15 +148,12 @@ fn traffic_next(service: &Service, revisions: &[Revision], latest_ready: Option<
                     waiting = Some(Verdict::waiting("Deploying", &format!("Waiting for revision '{name}'.")));
                     continue;
                 }
-                None => return Err(Verdict::bad("RevisionMissing", format!("Revision '{name}' does not exist."))),
+                None => {
+                    return Err(Verdict::bad("RevisionMissing", format!("Revision '{name}' does not exist.")));
+                }
             },
         };
-        traffic.push(TrafficStatus {
-            revision: revision.name.clone(),
-            latest: target.revision.is_none(),
-            percent: target.percent,
-            tag: target.tag.clone(),
-        });
+        traffic.push(TrafficStatus { revision: revision.name.clone(), latest: target.revision.is_none(), percent: target.percent, tag: target.tag.clone() });
     }
     waiting.map_or(Ok(traffic), Err)
 }
@@ -166,4 +166,74 @@ pub(crate) fn active_next(service: &Service, revision: &Revision, now: Timestamp
     let serves = service.status.traffic.iter().any(|target| target.revision == revision.name && (target.percent > 0 || target.tag.is_some()));
     let verdict = if serves { Verdict::GOOD } else { Verdict::bad("Retired", "Revision retired.") };
     Some(verdict.condition("Active", now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use State::{False, True, Unknown};
+
+    /// A service `f` with `targets` (`@` is the latest) and revisions `f-1`, `f-2`... in these states.
+    fn sample(targets: &[(&str, u32)], states: &[State]) -> (Service, Vec<Revision>) {
+        let mut service = crate::tests::service("f");
+        service.generation = states.len() as u64;
+        let named = |name: &str| (name != "@").then(|| crate::tests::name(name));
+        service.traffic = targets.iter().map(|(name, percent)| crate::tests::target(named(name).as_ref(), *percent, None)).collect();
+        let revision = |(n, state): (usize, &State)| Revision {
+            service: service.key.clone(),
+            name: crate::tests::name(&format!("f-{}", n + 1)),
+            uid: n.to_string(),
+            service_uid: service.uid.clone(),
+            generation: n as u64 + 1,
+            created: service.created,
+            creator: String::new(),
+            template: service.template.clone(),
+            image: None,
+            conditions: vec![Verdict { state: *state, reason: String::new(), message: format!("f-{}", n + 1) }.condition("Ready", service.created)],
+            client: String::new(),
+            client_version: String::new(),
+        };
+        let revisions = states.iter().enumerate().map(revision).collect();
+        (service, revisions)
+    }
+
+    #[test]
+    fn traffic_and_conditions_follow_the_revisions() {
+        type Case = (&'static [(&'static str, u32)], &'static [State], Wanted, [State; 3], &'static [(&'static str, u32)]);
+        let impossible = || Wanted::Impossible("taken".into());
+        // Targets, revisions, what is wanted; then ConfigurationsReady, RoutesReady, Ready, and what serves (nothing before).
+        let cases: Vec<Case> = vec![
+            (&[("@", 100)], &[], Wanted::Missing, [Unknown, Unknown, Unknown], &[]),
+            (&[("@", 100)], &[Unknown], Wanted::Made, [Unknown, Unknown, Unknown], &[]),
+            (&[("@", 100)], &[True], Wanted::Made, [True, True, True], &[("f-1", 100)]),
+            (&[("@", 100)], &[False], Wanted::Made, [False, False, False], &[]),
+            (&[("@", 100)], &[True, Unknown], Wanted::Made, [Unknown, Unknown, Unknown], &[("f-1", 100)]),
+            (&[("@", 100)], &[True, False], Wanted::Made, [False, True, False], &[("f-1", 100)]),
+            (&[("@", 100)], &[True, True], Wanted::Made, [True, True, True], &[("f-2", 100)]),
+            // An older one that comes later.
+            (&[("@", 100)], &[Unknown, True], Wanted::Made, [True, True, True], &[("f-2", 100)]),
+            (&[("@", 100)], &[True], Wanted::Missing, [Unknown, Unknown, Unknown], &[("f-1", 100)]),
+            (&[("@", 100)], &[True], impossible(), [False, True, False], &[("f-1", 100)]),
+            (&[("f-1", 90), ("@", 10)], &[True, True], Wanted::Made, [True, True, True], &[("f-1", 90), ("f-2", 10)]),
+            // Pinned traffic does not wait for the latest.
+            (&[("f-1", 100)], &[True, Unknown], Wanted::Made, [Unknown, True, Unknown], &[("f-1", 100)]),
+            (&[("f-2", 50), ("@", 50)], &[True, Unknown], Wanted::Made, [Unknown, Unknown, Unknown], &[]),
+            (&[("f-1", 50), ("@", 50)], &[False, True], Wanted::Made, [True, False, False], &[]),
+            (&[("f-9", 100)], &[True], Wanted::Made, [True, False, False], &[]),
+            (&[("f-9", 100)], &[True], Wanted::Missing, [Unknown, Unknown, Unknown], &[]),
+        ];
+        for (targets, states, wanted, expect, serves) in cases {
+            let (service, revisions) = sample(targets, states);
+            let status = status_next(&service, &revisions, &wanted, service.created);
+            let state = |kind| condition::find(&status.conditions, kind).unwrap().state;
+            let case = format!("{targets:?} {states:?} {wanted:?}");
+            assert_eq!(["ConfigurationsReady", "RoutesReady", "Ready"].map(state), expect, "{case}");
+            let served: Vec<(&str, u32)> = status.traffic.iter().map(|t| (t.revision.as_str(), t.percent)).collect();
+            assert_eq!(served, serves, "{case}");
+            assert_eq!(status.observed_generation, service.generation);
+            // Doing it twice equals doing it once.
+            let again = Service { status: status.clone(), ..service };
+            assert_eq!(status_next(&again, &revisions, &wanted, Timestamp::MAX), status, "{case}");
+        }
+    }
 }

@@ -52,6 +52,8 @@ impl seam::Images for Images {
     }
 }
 
+type Edit = fn(&mut BuildRequest);
+
 const URI: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/g";
 
 /// A plane with a repository, and an object that is a source.
@@ -94,7 +96,7 @@ async fn a_build_leaves_an_image_that_can_be_deployed() {
     let build = done(&plane, &build.id).await;
     assert_eq!((build.state, build.image.clone()), (BuildState::Success, Some(plane.world.digest())));
     assert!(build.started.unwrap() <= build.finished.unwrap());
-    assert_eq!(plane.control.build_list(&project(), &region(), 10).unwrap(), [build.clone()]);
+    assert_eq!(plane.control.build_list(&project(), &region(), 10).unwrap(), std::slice::from_ref(&build));
     let entry = plane.world.log.lock()[0].clone();
     assert_eq!((entry.log, entry.source.build.as_str(), entry.payload), (LogName::Build, build.id.as_str(), Payload::Text("Step 1".into())));
 
@@ -131,7 +133,7 @@ async fn an_interrupted_build_runs_again_with_the_source_it_was_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_against_the_rules_are_refused_by_field() {
     let (plane, source) = plane().await;
-    let edits: Vec<(fn(&mut BuildRequest), Code, &str)> = vec![
+    let edits: Vec<(Edit, Code, &str)> = vec![
         (|r| r.source.bucket = "nowhere".into(), Code::NotFound, "The specified bucket does not exist."),
         (|r| r.source.object = "none.zip".into(), Code::NotFound, "No such object: sources/none.zip"),
         (|r| r.source.generation += 1, Code::NotFound, "storage_source.generation"),

@@ -9,7 +9,7 @@ use super::*;
 async fn wishes(control: &Control) {
     let done = |result: Result<(), Status>| match result {
         Ok(()) => {}
-        Err(error) if matches!(error.code, Code::AlreadyExists | Code::NotFound) => {}
+        Err(error) if matches!(error.code, Code::AlreadyExists | Code::NotFound | Code::Aborted) => {}
         Err(error) => panic!("{error}"),
     };
     let create = async |wish: Service| done(control.service_create(&owner(), wish, false).await.map(drop));
@@ -19,6 +19,8 @@ async fn wishes(control: &Control) {
     }
     replace(with_env(service("good"), "V", "2")).await;
     create(service("bad")).await;
+    // Its first revision must have been there for the second to leave it serving.
+    control.service_wait(&key("bad"), 1, LONG).await.unwrap();
     replace(with_env(service("bad"), "FAIL", "boom")).await;
     if control.service_list(&project(), None, None, 10).unwrap().iter().all(|s| s.value.key.service.as_str() != "marker") {
         create(service("gone")).await;
@@ -80,7 +82,7 @@ async fn run(commits: usize) -> (bool, String) {
     let crashed = !all.is_finished();
     all.abort();
     let _ = all.await;
-    drop(control);
+    super::crash(&control, &store).await;
 
     let control = start(&store, &world).await;
     wishes(&control).await;

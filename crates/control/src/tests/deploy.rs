@@ -114,16 +114,18 @@ async fn an_older_revision_that_comes_later_does_not_take_over() {
     assert!(latest.as_str().starts_with("f-00002-"), "{latest}");
 
     plane.world.open("slow");
-    plane.until("the first revision is retired", || {
-        plane.revisions("f")[0].conditions.iter().any(|c| c.kind == "Active" && c.state == State::False && c.reason == "Retired")
-    })
-    .await;
+    plane
+        .until("the first revision is retired", || {
+            plane.revisions("f")[0].conditions.iter().any(|c| c.kind == "Active" && c.state == State::False && c.reason == "Retired")
+        })
+        .await;
     let after = plane.settled("f").await;
     assert_eq!((after.status.latest_ready.clone(), served(&after)), (Some(latest.clone()), vec![(latest.to_string(), 100, None)]));
-    plane.until("the second revision is active", || {
-        condition::find(&plane.revisions("f")[1].conditions, "Active").is_some_and(|active| active.state == State::True)
-    })
-    .await;
+    plane
+        .until("the second revision is active", || {
+            condition::find(&plane.revisions("f")[1].conditions, "Active").is_some_and(|active| active.state == State::True)
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,10 +196,8 @@ async fn a_writer_who_comes_second_is_told() {
     let read = plane.control.service_get(&key("f")).unwrap().revision;
     let (first, second) = (with_env(service("f"), "V", "1"), with_env(service("f"), "V", "2"));
     let owner = owner();
-    let (a, b) = tokio::join!(
-        plane.control.service_replace(&owner, first, Some(read), false),
-        plane.control.service_replace(&owner, second, Some(read), false)
-    );
+    let (a, b) =
+        tokio::join!(plane.control.service_replace(&owner, first, Some(read), false), plane.control.service_replace(&owner, second, Some(read), false));
     let (won, lost) = match (a, b) {
         (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
         other => panic!("one of two must win: {other:?}"),
@@ -222,7 +222,10 @@ async fn a_service_made_again_is_another_one() {
     assert!(marked.value.deleted.is_some());
     let done = plane.control.operation_wait(&project(), &region(), &operation.id, LONG).await.unwrap();
     assert_eq!((done.finished.is_some(), done.error), (true, None));
-    assert_eq!(plane.control.service_get(&key("f")).unwrap_err().outer, "Resource 'f' of kind 'SERVICE' in region 'asia-northeast1' in project 'local-project' does not exist.");
+    assert_eq!(
+        plane.control.service_get(&key("f")).unwrap_err().outer,
+        "Resource 'f' of kind 'SERVICE' in region 'asia-northeast1' in project 'local-project' does not exist."
+    );
     assert_eq!(plane.control.revision_get(&project(), &region(), &old).unwrap_err().code, Code::NotFound);
     assert_eq!(*plane.world.stopped.lock(), ["f"]);
     assert_eq!(*plane.world.policies_removed.lock(), ["projects/local-project/locations/asia-northeast1/services/f"]);
@@ -254,7 +257,11 @@ async fn revisions_in_use_cannot_be_deleted() {
     let plane = Plane::new().await;
     for value in ["1", "2", "3"] {
         let next = with_env(service("f"), "V", value);
-        if value == "1" { plane.create(next).await } else { plane.replace(next).await };
+        if value == "1" {
+            plane.create(next).await
+        } else {
+            plane.replace(next).await
+        };
         plane.settled("f").await;
     }
     let [first, second, third] = <[Revision; 3]>::try_from(plane.revisions("f")).unwrap().map(|revision| revision.name);

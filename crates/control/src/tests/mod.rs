@@ -176,6 +176,13 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
     Control::start_with(Config { default_project: project(), default_region: region() }, context, None).await.unwrap()
 }
 
+/// Ends the loops wherever they are. What they had handed to the store is written before this returns: a process that is killed
+/// writes nothing later either.
+pub(crate) async fn crash(control: &Control, store: &Store) {
+    control.stop().await;
+    store.commit(Vec::new()).await.unwrap();
+}
+
 /// A store of its own, and a control plane over it.
 pub(crate) struct Plane {
     pub control: Control,
@@ -194,6 +201,7 @@ impl Plane {
 
     /// As after a crash: the loops stop wherever they are, and others begin.
     pub async fn restart(&mut self) {
+        crash(&self.control, &self.store).await;
         self.control = start(&self.store, &self.world).await;
     }
 

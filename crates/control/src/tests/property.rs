@@ -6,13 +6,32 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Wish {
-    Create { service: u8, fails: bool },
-    Replace { service: u8, value: u8, fails: bool },
+    Create {
+        service: u8,
+        fails: bool,
+    },
+    Replace {
+        service: u8,
+        value: u8,
+        fails: bool,
+    },
     /// Traffic to the nth revision that is there, the rest to the latest.
-    Split { service: u8, revision: u8, percent: u32, tag: bool },
-    DeleteRevision { service: u8, revision: u8 },
-    Delete { service: u8 },
-    Settle { service: u8 },
+    Split {
+        service: u8,
+        revision: u8,
+        percent: u32,
+        tag: bool,
+    },
+    DeleteRevision {
+        service: u8,
+        revision: u8,
+    },
+    Delete {
+        service: u8,
+    },
+    Settle {
+        service: u8,
+    },
     Crash,
 }
 
@@ -40,14 +59,20 @@ async fn act(plane: &mut Plane, wish: &Wish) {
     match *wish {
         Wish::Create { service, fails } => drop(plane.control.service_create(&owner(), template(&name(service), 0, fails), false).await),
         Wish::Replace { service, value, fails } => {
-            let Ok(old) = plane.control.service_get(&key(&name(service))) else { return };
+            let Ok(old) = plane.control.service_get(&key(&name(service))) else {
+                return;
+            };
             let next = Service { traffic: old.value.traffic, ..template(&name(service), value, fails) };
             drop(plane.control.service_replace(&owner(), next, None, false).await);
         }
         Wish::Split { service, revision, percent, tag } => {
-            let Ok(mut next) = plane.control.service_get(&key(&name(service))) else { return };
+            let Ok(mut next) = plane.control.service_get(&key(&name(service))) else {
+                return;
+            };
             let revisions = plane.revisions(&name(service));
-            let Some(to) = revisions.get(usize::from(revision)) else { return };
+            let Some(to) = revisions.get(usize::from(revision)) else {
+                return;
+            };
             next.value.traffic = vec![target(Some(&to.name), percent, tag.then_some("t")), target(None, 100 - percent, None)];
             drop(plane.control.service_replace(&owner(), next.value, None, false).await);
         }
@@ -79,31 +104,35 @@ fn always(plane: &Plane) {
 async fn at_rest(plane: &Plane) {
     let names: Vec<String> = plane.control.service_list(&project(), None, None, 10).unwrap().iter().map(|s| s.value.key.service.to_string()).collect();
     for name in names {
-        if plane.control.service_get(&key(&name)).is_ok_and(|service| service.value.deleted.is_some()) {
+        if plane.control.service_get(&key(&name)).is_ok_and(|service| service.value.deleted.is_none()) {
+            at_rest_one(plane, &name).await;
+        } else {
             plane.gone(&name).await;
-            continue;
         }
-        let service = plane.settled(&name).await;
-        let revisions = plane.revisions(&name);
-        let is_there = |wanted: &RevisionName| revisions.iter().any(|revision| revision.name == *wanted && revision.service_uid == service.uid);
-        let named = service.status.traffic.iter().map(|target| &target.revision).chain(&service.status.latest_ready).chain(&service.status.latest_created);
-        for revision in named {
-            assert!(is_there(revision), "{revision} is gone: {:?}", service.status);
-        }
-        let latest = revisions.last().expect("a settled service has a revision");
-        assert_eq!(service.status.latest_created.as_ref(), Some(&latest.name));
-        let resolved = crate::template::template_resolve(&service.template, &latest.template.service_account);
-        assert_eq!(latest.template, resolved, "the latest revision is what was asked for");
-        let fails = resolved.container.env.iter().any(|(name, _)| name == "FAIL");
-        let is_ready = |name: &RevisionName| revisions.iter().any(|revision| revision.name == *name && crate::reconcile::traffic::is_ready(revision));
-        let all_ready = service.traffic.iter().filter_map(|target| target.revision.as_ref()).all(is_ready);
-        assert_eq!(state(&service, "Ready") == State::True, !fails && all_ready, "{:?}", service.status);
     }
     // No revision without its service.
     for revision in plane.control.revision_list(&project(), None, None, None, 1000).unwrap() {
         let owner = plane.control.service_get(&revision.value.service).expect("a revision's service is there").value;
         assert_eq!(revision.value.service_uid, owner.uid);
     }
+}
+
+async fn at_rest_one(plane: &Plane, name: &str) {
+    let service = plane.settled(name).await;
+    let revisions = plane.revisions(name);
+    let is_there = |wanted: &RevisionName| revisions.iter().any(|revision| revision.name == *wanted && revision.service_uid == service.uid);
+    let named = service.status.traffic.iter().map(|target| &target.revision).chain(&service.status.latest_ready).chain(&service.status.latest_created);
+    for revision in named {
+        assert!(is_there(revision), "{revision} is gone: {:?}", service.status);
+    }
+    let latest = revisions.last().expect("a settled service has a revision");
+    assert_eq!(service.status.latest_created.as_ref(), Some(&latest.name));
+    let resolved = crate::template::template_resolve(&service.template, &latest.template.service_account);
+    assert_eq!(latest.template, resolved, "the latest revision is what was asked for");
+    let fails = resolved.container.env.iter().any(|(name, _)| name == "FAIL");
+    let is_ready = |name: &RevisionName| revisions.iter().any(|revision| revision.name == *name && crate::reconcile::traffic::is_ready(revision));
+    let all_ready = service.traffic.iter().filter_map(|target| target.revision.as_ref()).all(is_ready);
+    assert_eq!(state(&service, "Ready") == State::True, !fails && all_ready, "{:?}", service.status);
 }
 
 proptest! {

@@ -4,6 +4,8 @@ use model::Code;
 
 use super::*;
 
+type Edit = Box<dyn Fn(&mut Service)>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wishes_against_the_rules_are_refused_by_field() {
     let plane = Plane::new().await;
@@ -11,7 +13,7 @@ async fn wishes_against_the_rules_are_refused_by_field() {
     let other = plane.settled("other").await.status.latest_ready.unwrap();
     let foreign_project = ServiceKey { project: ProjectId::parse("elsewhere-1").unwrap(), ..key("f") };
     let hex = "b".repeat(64);
-    let edits: Vec<(Box<dyn Fn(&mut Service)>, Code, &str)> = vec![
+    let edits: Vec<(Edit, Code, &str)> = vec![
         (Box::new(move |s| s.key = foreign_project.clone()), Code::NotFound, "Project 'elsewhere-1' not found"),
         (Box::new(|s| s.template.container.image.clear()), Code::InvalidArgument, "spec.template.spec.containers[0].image: should not be empty"),
         (

@@ -32,10 +32,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("serviceusage.services", "*"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "*"),
-            (
-                "iam.serviceAccounts",
-                "actAs create delete disable enable get getIamPolicy list setIamPolicy update",
-            ),
+            ("iam.serviceAccounts", "actAs create delete disable enable get getIamPolicy list setIamPolicy update"),
             ("iam.serviceAccountKeys", "*"),
             ("iam.roles", "*"),
             ("storage.buckets", "*"),
@@ -60,19 +57,13 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudbuild.builds", "*"),
             ("cloudbuild.operations", "*"),
             ("cloudbuild.locations", "*"),
-            (
-                "artifactregistry.repositories",
-                "create delete deleteArtifacts downloadArtifacts get getIamPolicy list update uploadArtifacts",
-            ),
+            ("artifactregistry.repositories", "create delete deleteArtifacts downloadArtifacts get getIamPolicy list update uploadArtifacts"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("serviceusage.services", "*"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "get getIamPolicy list update"),
-            (
-                "iam.serviceAccounts",
-                "actAs create delete disable enable get getIamPolicy list update",
-            ),
+            ("iam.serviceAccounts", "actAs create delete disable enable get getIamPolicy list update"),
             ("iam.serviceAccountKeys", "*"),
             ("iam.roles", "*"),
             ("storage.buckets", "*"),
@@ -96,10 +87,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudbuild.builds", "get list"),
             ("cloudbuild.operations", "*"),
             ("cloudbuild.locations", "*"),
-            (
-                "artifactregistry.repositories",
-                "downloadArtifacts get getIamPolicy list",
-            ),
+            ("artifactregistry.repositories", "downloadArtifacts get getIamPolicy list"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("serviceusage.services", "get list"),
@@ -116,11 +104,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logServices", "list"),
         ],
     },
-    RoleText {
-        name: "roles/browser",
-        title: "Browser",
-        permissions: &[("resourcemanager.projects", "get getIamPolicy list")],
-    },
+    RoleText { name: "roles/browser", title: "Browser", permissions: &[("resourcemanager.projects", "get getIamPolicy list")] },
     RoleText {
         name: "roles/run.admin",
         title: "Cloud Run Admin",
@@ -138,10 +122,7 @@ pub(super) const TABLE: &[RoleText] = &[
         name: "roles/run.builder",
         title: "Cloud Run Builder",
         permissions: &[
-            (
-                "artifactregistry.repositories",
-                "deleteArtifacts downloadArtifacts uploadArtifacts",
-            ),
+            ("artifactregistry.repositories", "deleteArtifacts downloadArtifacts uploadArtifacts"),
             ("storage.objects", "get"),
             ("logging.logEntries", "create"),
         ],
@@ -159,16 +140,8 @@ pub(super) const TABLE: &[RoleText] = &[
             ("resourcemanager.projects", "get list"),
         ],
     },
-    RoleText {
-        name: "roles/run.invoker",
-        title: "Cloud Run Invoker",
-        permissions: &[("run.routes", "invoke")],
-    },
-    RoleText {
-        name: "roles/run.servicesInvoker",
-        title: "Cloud Run Service Invoker",
-        permissions: &[("run.routes", "invoke")],
-    },
+    RoleText { name: "roles/run.invoker", title: "Cloud Run Invoker", permissions: &[("run.routes", "invoke")] },
+    RoleText { name: "roles/run.servicesInvoker", title: "Cloud Run Service Invoker", permissions: &[("run.routes", "invoke")] },
     RoleText {
         name: "roles/run.sourceDeveloper",
         title: "Cloud Run Source Developer",
@@ -182,10 +155,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudbuild.builds", "*"),
             ("cloudbuild.operations", "*"),
             ("cloudbuild.locations", "*"),
-            (
-                "artifactregistry.repositories",
-                "create downloadArtifacts get list",
-            ),
+            ("artifactregistry.repositories", "create downloadArtifacts get list"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("serviceusage.services", "get list use"),
@@ -240,10 +210,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudbuild.builds", "list"),
             ("cloudbuild.operations", "list"),
             ("cloudbuild.locations", "list"),
-            (
-                "artifactregistry.repositories",
-                "getIamPolicy list setIamPolicy",
-            ),
+            ("artifactregistry.repositories", "getIamPolicy list setIamPolicy"),
             ("artifactregistry.dockerimages", "list"),
             ("artifactregistry.locations", "list"),
             ("serviceusage.services", "list"),
@@ -295,36 +262,23 @@ pub(super) const TABLE: &[RoleText] = &[
         title: "Service Account Admin",
         permissions: &[
             ("resourcemanager.projects", "get list"),
-            (
-                "iam.serviceAccounts",
-                "create delete disable enable get getIamPolicy list setIamPolicy update",
-            ),
+            ("iam.serviceAccounts", "create delete disable enable get getIamPolicy list setIamPolicy update"),
         ],
     },
     RoleText {
         name: "roles/iam.serviceAccountCreator",
         title: "Create Service Accounts",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("iam.serviceAccounts", "create get list"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("iam.serviceAccounts", "create get list")],
     },
     RoleText {
         name: "roles/iam.serviceAccountDeleter",
         title: "Delete Service Accounts",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("iam.serviceAccounts", "delete get list"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("iam.serviceAccounts", "delete get list")],
     },
     RoleText {
         name: "roles/iam.serviceAccountKeyAdmin",
         title: "Service Account Key Admin",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("iam.serviceAccounts", "get list"),
-            ("iam.serviceAccountKeys", "*"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("iam.serviceAccounts", "get list"), ("iam.serviceAccountKeys", "*")],
     },
     RoleText {
         name: "roles/iam.serviceAccountOpenIdTokenCreator",
@@ -336,28 +290,18 @@ pub(super) const TABLE: &[RoleText] = &[
         title: "Service Account Token Creator",
         permissions: &[
             ("resourcemanager.projects", "get list"),
-            (
-                "iam.serviceAccounts",
-                "get getAccessToken getOpenIdToken implicitDelegation list signBlob signJwt",
-            ),
+            ("iam.serviceAccounts", "get getAccessToken getOpenIdToken implicitDelegation list signBlob signJwt"),
         ],
     },
     RoleText {
         name: "roles/iam.serviceAccountUser",
         title: "Service Account User",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("iam.serviceAccounts", "actAs get list"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("iam.serviceAccounts", "actAs get list")],
     },
     RoleText {
         name: "roles/iam.serviceAccountViewer",
         title: "View Service Accounts",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("iam.serviceAccounts", "get getIamPolicy list"),
-            ("iam.serviceAccountKeys", "get list"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("iam.serviceAccounts", "get getIamPolicy list"), ("iam.serviceAccountKeys", "get list")],
     },
     RoleText {
         name: "roles/resourcemanager.projectIamAdmin",
@@ -367,18 +311,9 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/storage.admin",
         title: "Storage Admin",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("storage.buckets", "*"),
-            ("storage.objects", "*"),
-            ("storage.multipartUploads", "*"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("storage.buckets", "*"), ("storage.objects", "*"), ("storage.multipartUploads", "*")],
     },
-    RoleText {
-        name: "roles/storage.bucketViewer",
-        title: "Storage Bucket Viewer",
-        permissions: &[("storage.buckets", "get list")],
-    },
+    RoleText { name: "roles/storage.bucketViewer", title: "Storage Bucket Viewer", permissions: &[("storage.buckets", "get list")] },
     RoleText {
         name: "roles/storage.legacyBucketOwner",
         title: "Storage Legacy Bucket Owner",
@@ -391,65 +326,38 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/storage.legacyBucketReader",
         title: "Storage Legacy Bucket Reader",
-        permissions: &[
-            ("storage.buckets", "get"),
-            ("storage.objects", "list"),
-            ("storage.multipartUploads", "list"),
-        ],
+        permissions: &[("storage.buckets", "get"), ("storage.objects", "list"), ("storage.multipartUploads", "list")],
     },
     RoleText {
         name: "roles/storage.legacyBucketWriter",
         title: "Storage Legacy Bucket Writer",
-        permissions: &[
-            ("storage.buckets", "get"),
-            ("storage.objects", "create delete list"),
-            ("storage.multipartUploads", "*"),
-        ],
+        permissions: &[("storage.buckets", "get"), ("storage.objects", "create delete list"), ("storage.multipartUploads", "*")],
     },
     RoleText {
         name: "roles/storage.legacyObjectOwner",
         title: "Storage Legacy Object Owner",
         permissions: &[("storage.objects", "get getIamPolicy setIamPolicy update")],
     },
-    RoleText {
-        name: "roles/storage.legacyObjectReader",
-        title: "Storage Legacy Object Reader",
-        permissions: &[("storage.objects", "get")],
-    },
+    RoleText { name: "roles/storage.legacyObjectReader", title: "Storage Legacy Object Reader", permissions: &[("storage.objects", "get")] },
     RoleText {
         name: "roles/storage.objectAdmin",
         title: "Storage Object Admin",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("storage.objects", "*"),
-            ("storage.multipartUploads", "*"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("storage.objects", "*"), ("storage.multipartUploads", "*")],
     },
     RoleText {
         name: "roles/storage.objectCreator",
         title: "Storage Object Creator",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("storage.objects", "create"),
-            ("storage.multipartUploads", "abort create listParts"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("storage.objects", "create"), ("storage.multipartUploads", "abort create listParts")],
     },
     RoleText {
         name: "roles/storage.objectUser",
         title: "Storage Object User",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("storage.objects", "create delete get list update"),
-            ("storage.multipartUploads", "*"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("storage.objects", "create delete get list update"), ("storage.multipartUploads", "*")],
     },
     RoleText {
         name: "roles/storage.objectViewer",
         title: "Storage Object Viewer",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("storage.objects", "get list"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("storage.objects", "get list")],
     },
     RoleText {
         name: "roles/artifactregistry.admin",
@@ -465,10 +373,7 @@ pub(super) const TABLE: &[RoleText] = &[
         name: "roles/artifactregistry.reader",
         title: "Artifact Registry Reader",
         permissions: &[
-            (
-                "artifactregistry.repositories",
-                "downloadArtifacts get list",
-            ),
+            ("artifactregistry.repositories", "downloadArtifacts get list"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("resourcemanager.projects", "get"),
@@ -478,10 +383,7 @@ pub(super) const TABLE: &[RoleText] = &[
         name: "roles/artifactregistry.repoAdmin",
         title: "Artifact Registry Repository Administrator",
         permissions: &[
-            (
-                "artifactregistry.repositories",
-                "deleteArtifacts downloadArtifacts get list uploadArtifacts",
-            ),
+            ("artifactregistry.repositories", "deleteArtifacts downloadArtifacts get list uploadArtifacts"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("resourcemanager.projects", "get"),
@@ -491,10 +393,7 @@ pub(super) const TABLE: &[RoleText] = &[
         name: "roles/artifactregistry.writer",
         title: "Artifact Registry Writer",
         permissions: &[
-            (
-                "artifactregistry.repositories",
-                "downloadArtifacts get list uploadArtifacts",
-            ),
+            ("artifactregistry.repositories", "downloadArtifacts get list uploadArtifacts"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("resourcemanager.projects", "get"),
@@ -507,10 +406,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudbuild.builds", "*"),
             ("cloudbuild.operations", "*"),
             ("cloudbuild.locations", "*"),
-            (
-                "artifactregistry.repositories",
-                "deleteArtifacts downloadArtifacts get list uploadArtifacts",
-            ),
+            ("artifactregistry.repositories", "deleteArtifacts downloadArtifacts get list uploadArtifacts"),
             ("artifactregistry.dockerimages", "*"),
             ("artifactregistry.locations", "*"),
             ("resourcemanager.projects", "get list"),
@@ -522,12 +418,7 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/cloudbuild.builds.editor",
         title: "Cloud Build Editor",
-        permissions: &[
-            ("cloudbuild.builds", "*"),
-            ("cloudbuild.operations", "*"),
-            ("cloudbuild.locations", "*"),
-            ("resourcemanager.projects", "get list"),
-        ],
+        permissions: &[("cloudbuild.builds", "*"), ("cloudbuild.operations", "*"), ("cloudbuild.locations", "*"), ("resourcemanager.projects", "get list")],
     },
     RoleText {
         name: "roles/cloudbuild.builds.viewer",
@@ -550,11 +441,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logServices", "list"),
         ],
     },
-    RoleText {
-        name: "roles/logging.logWriter",
-        title: "Logs Writer",
-        permissions: &[("logging.logEntries", "create")],
-    },
+    RoleText { name: "roles/logging.logWriter", title: "Logs Writer", permissions: &[("logging.logEntries", "create")] },
     RoleText {
         name: "roles/logging.privateLogViewer",
         title: "Private Logs Viewer",
@@ -569,35 +456,21 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/logging.viewer",
         title: "Logs Viewer",
-        permissions: &[
-            ("resourcemanager.projects", "get"),
-            ("logging.logEntries", "list"),
-            ("logging.logs", "list"),
-            ("logging.logServices", "list"),
-        ],
+        permissions: &[("resourcemanager.projects", "get"), ("logging.logEntries", "list"), ("logging.logs", "list"), ("logging.logServices", "list")],
     },
     RoleText {
         name: "roles/serviceusage.serviceUsageAdmin",
         title: "Service Usage Admin",
-        permissions: &[
-            ("serviceusage.services", "*"),
-            ("serviceusage.operations", "get"),
-        ],
+        permissions: &[("serviceusage.services", "*"), ("serviceusage.operations", "get")],
     },
     RoleText {
         name: "roles/serviceusage.serviceUsageConsumer",
         title: "Service Usage Consumer",
-        permissions: &[
-            ("serviceusage.services", "get list use"),
-            ("serviceusage.operations", "get"),
-        ],
+        permissions: &[("serviceusage.services", "get list use"), ("serviceusage.operations", "get")],
     },
     RoleText {
         name: "roles/serviceusage.serviceUsageViewer",
         title: "Service Usage Viewer",
-        permissions: &[
-            ("serviceusage.services", "get list"),
-            ("serviceusage.operations", "get"),
-        ],
+        permissions: &[("serviceusage.services", "get list"), ("serviceusage.operations", "get")],
     },
 ];

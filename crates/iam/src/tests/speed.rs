@@ -25,23 +25,15 @@ async fn a_known_token_costs_less_than_an_unknown_one() {
     let service = format!("projects/{PROJECT}/locations/asia-northeast1/services/f");
     let who = world.owner();
     let token = iam.id_token_issue(&who, audience, true);
-    let fresh: Vec<_> = (0..200)
-        .map(|at| iam.id_token_issue(&who, &format!("{audience}/{at}"), true))
-        .collect();
+    let fresh: Vec<_> = (0..200).map(|at| iam.id_token_issue(&who, &format!("{audience}/{at}"), true)).collect();
     let start = Instant::now();
     for token in &fresh {
         iam.id_token_check(token, &|_| true).unwrap();
     }
     let unknown = start.elapsed() / 200;
-    let known = per_call(2000, || {
-        drop(iam.id_token_check(&token, &|aud| aud == audience).unwrap())
-    });
+    let known = per_call(2000, || drop(iam.id_token_check(&token, &|aud| aud == audience).unwrap()));
     let own = per_call(2000, || assert!(iam.is_own(&token)));
-    let may = per_call(2000, || {
-        assert!(iam.may(Some(&who), "run.routes.invoke", &service, PROJECT))
-    });
-    println!(
-        "unknown token {unknown:?}, known token {known:?}, is_own {own:?}, may (by the project) {may:?}"
-    );
+    let may = per_call(2000, || assert!(iam.may(Some(&who), "run.routes.invoke", &service, PROJECT)));
+    println!("unknown token {unknown:?}, known token {known:?}, is_own {own:?}, may (by the project) {may:?}");
     assert!(known < unknown, "{known:?} {unknown:?}");
 }

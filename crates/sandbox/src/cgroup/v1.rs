@@ -28,7 +28,13 @@ struct Controllers {
 
 impl Controllers {
     fn folders(&self) -> Vec<PathBuf> {
-        let all = [&self.freezer, &self.pids, &self.memory, &self.cpu, &self.cpuacct];
+        let all = [
+            &self.freezer,
+            &self.pids,
+            &self.memory,
+            &self.cpu,
+            &self.cpuacct,
+        ];
         let mut folders: Vec<PathBuf> = all.into_iter().flatten().cloned().collect();
         folders.dedup();
         folders
@@ -59,7 +65,9 @@ impl Hierarchies {
         ];
         for (controller, what, place) in places {
             let Some(parent) = own.controller(controller) else {
-                missing.push(format!("{what}: the cgroup controller {controller} is not mounted"));
+                missing.push(format!(
+                    "{what}: the cgroup controller {controller} is not mounted"
+                ));
                 continue;
             };
             let folder = parent.join(name);
@@ -70,20 +78,39 @@ impl Hierarchies {
                 Err(failure) => missing.push(format!("{what}: {}; run as root", failure.line())),
             }
         }
-        if controllers.memory.as_ref().is_some_and(|folder| !folder.join("memory.memsw.limit_in_bytes").exists()) {
-            missing.push("the limit of swap: the kernel does not count it (swapaccount=1)".to_owned());
+        if controllers
+            .memory
+            .as_ref()
+            .is_some_and(|folder| !folder.join("memory.memsw.limit_in_bytes").exists())
+        {
+            missing
+                .push("the limit of swap: the kernel does not count it (swapaccount=1)".to_owned());
         }
         let any = !controllers.folders().is_empty();
         any.then_some(Self { controllers })
     }
 
     pub fn group(&self, name: &str) -> Group {
-        Group { controllers: self.controllers.below(name) }
+        Group {
+            controllers: self.controllers.below(name),
+        }
     }
 
     pub fn given(&self) -> Given {
-        let Controllers { memory, cpu, pids, freezer, .. } = &self.controllers;
-        Given { version: 1, memory: memory.is_some(), cpu: cpu.is_some(), pids: pids.is_some(), freezer: freezer.is_some() }
+        let Controllers {
+            memory,
+            cpu,
+            pids,
+            freezer,
+            ..
+        } = &self.controllers;
+        Given {
+            version: 1,
+            memory: memory.is_some(),
+            cpu: cpu.is_some(),
+            pids: pids.is_some(),
+            freezer: freezer.is_some(),
+        }
     }
 
     pub fn folders(&self) -> Vec<PathBuf> {
@@ -117,13 +144,19 @@ impl Group {
     }
 
     pub fn cpu_quota(&self, quota_us: u64, period_us: u64) -> Result<(), Failure> {
-        let Some(cpu) = &self.controllers.cpu else { return Ok(()) };
+        let Some(cpu) = &self.controllers.cpu else {
+            return Ok(());
+        };
         write(&cpu.join("cpu.cfs_period_us"), &period_us.to_string())?;
         write(&cpu.join("cpu.cfs_quota_us"), &quota_us.to_string())
     }
 
     pub fn usage(&self) -> Result<Usage, Failure> {
-        let read = |folder: &Option<PathBuf>, file: &str| folder.as_ref().map_or(Ok(0), |folder| number(&folder.join(file)));
+        let read = |folder: &Option<PathBuf>, file: &str| {
+            folder
+                .as_ref()
+                .map_or(Ok(0), |folder| number(&folder.join(file)))
+        };
         Ok(Usage {
             cpu: Duration::from_nanos(read(&self.controllers.cpuacct, "cpuacct.usage")?),
             memory_bytes: read(&self.controllers.memory, "memory.usage_in_bytes")?,
@@ -132,19 +165,28 @@ impl Group {
     }
 
     pub fn memory_history(&self) -> (u64, u64) {
-        let Some(memory) = &self.controllers.memory else { return (0, 0) };
+        let Some(memory) = &self.controllers.memory else {
+            return (0, 0);
+        };
         let peak = number(&memory.join("memory.max_usage_in_bytes")).unwrap_or(0);
         let control = read(&memory.join("memory.oom_control")).unwrap_or_default();
         (peak, field(&control, "oom_kill").unwrap_or(0))
     }
 
     pub fn freeze(&self, frozen: bool) -> Result<(), Failure> {
-        let Some(freezer) = &self.controllers.freezer else { return Ok(()) };
-        write(&freezer.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
+        let Some(freezer) = &self.controllers.freezer else {
+            return Ok(());
+        };
+        write(
+            &freezer.join("freezer.state"),
+            if frozen { "FROZEN" } else { "THAWED" },
+        )
     }
 
     pub fn is_frozen(&self) -> Result<bool, Failure> {
-        let Some(freezer) = &self.controllers.freezer else { return Ok(false) };
+        let Some(freezer) = &self.controllers.freezer else {
+            return Ok(false);
+        };
         // FREEZING until the last process has stopped; reading the file makes the kernel look.
         Ok(read(&freezer.join("freezer.state"))?.trim() == "FROZEN")
     }

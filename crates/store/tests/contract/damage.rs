@@ -108,26 +108,49 @@ fn a_flipped_bit_in_a_key_hides_nothing() {
     let (folder, records) = filled();
     flip(folder.path(), "name-030");
     let store = Store::open(folder.path()).unwrap();
-    let refused: Vec<&String> = records
-        .iter()
-        .map(|(key, _)| key)
-        .filter(|key| store.get(key).is_err())
-        .collect();
-    assert!(
-        refused.iter().any(|key| *key == "kind/project/name-030"),
-        "{refused:?}"
-    );
-    for (key, value) in &records {
-        match store.get(key) {
-            Ok(found) => assert_eq!(
-                found.map(|record| record.value.to_vec()).as_deref(),
-                Some(value.as_bytes()),
-                "{key}"
-            ),
-            Err(Error::Damaged { key: named, .. }) => assert_eq!(&named, key),
+    let refused = |store: &Store| -> Vec<String> {
+        let refused = records.iter().filter(|(key, value)| match store.get(key) {
+            Ok(found) => {
+                assert_eq!(
+                    found.map(|record| record.value.to_vec()).as_deref(),
+                    Some(value.as_bytes()),
+                    "{key}"
+                );
+                false
+            }
+            Err(Error::Damaged { key: named, .. }) => named == *key,
             Err(other) => panic!("{other}"),
-        }
-    }
+        });
+        refused.map(|(key, _)| key.clone()).collect()
+    };
+    let first = refused(&store);
+    assert!(
+        first.contains(&"kind/project/name-030".to_owned()),
+        "{first:?}"
+    );
+
+    // What is written meanwhile does not make the loss forgotten.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let write = |key: &str, expect| Write {
+        key: key.into(),
+        expect,
+        value: Some(b"1".to_vec()),
+    };
+    runtime
+        .block_on(store.commit(vec![write("other", Expect::Any)]))
+        .unwrap();
+    let absent =
+        runtime.block_on(store.commit(vec![write("kind/project/name-030", Expect::Absent)]));
+    assert!(
+        matches!(absent, Err(CommitError::Store(Error::Damaged { .. }))),
+        "{absent:?}"
+    );
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(refused(&store), first);
+    assert_eq!(&*store.get("other").unwrap().unwrap().value, b"1");
 }
 
 /// Anywhere in the file: a record is served as it was written, or an error; never "not there", never something else.

@@ -215,15 +215,16 @@ fn what_was_staged_is_gone_at_the_next_start() {
 fn only_the_owner_may_look() {
     use std::os::unix::fs::PermissionsExt;
     let folder = folder();
-    let dir = folder.path().join("data");
+    let dir = folder.path().join("above/data");
     let _store = Store::open(&dir).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(
         (
             mode(&dir),
+            mode(&dir.join("blobs")) | mode(&dir.join("layers")) | mode(&dir.join("staging")),
             mode(&dir.join("state.db")),
             mode(&dir.join("lock"))
         ),
-        (0o700, 0o600, 0o600)
+        (0o700, 0o700, 0o600, 0o600)
     );
 }

@@ -1,0 +1,245 @@
+//! Storage JSON v1: buckets and objects, as the Google Cloud CLI and Google's libraries ask for them.
+
+use serde_json::{Value as Json, json};
+
+use crate::{
+    http::{Answer, JSON, send},
+    world::{PROJECT, World},
+};
+
+const HOST: &str = "https://storage.googleapis.com";
+
+async fn call(world: &World, method: &str, path: &str, body: Json) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    send(&world.api, Some(&world.owner), method, &format!("{HOST}{path}"), &[JSON], body).await
+}
+
+async fn get(world: &World, path: &str, headers: &[(&str, &str)]) -> Answer {
+    send(&world.api, Some(&world.owner), "GET", &format!("{HOST}{path}"), headers, "").await
+}
+
+pub async fn bucket(world: &World, name: &str) {
+    call(world, "POST", &format!("/storage/v1/b?project={PROJECT}"), json!({ "name": name })).await.good();
+}
+
+/// An object by a simple upload.
+pub async fn object(world: &World, bucket: &str, name: &str, bytes: &str) -> Json {
+    let path = format!("{HOST}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}");
+    send(&world.api, Some(&world.owner), "POST", &path, &[("content-type", "text/plain")], bytes.to_owned()).await.good().json()
+}
+
+/// The requests of `gcloud run deploy --source`, in order.
+pub async fn a_source_deploy_uploads_its_archive(world: &World) {
+    let bucket = format!("run-sources-{PROJECT}-asia-northeast1");
+    let name = "services/sample-function-1/1795501213.369317-224437a1bb94496e9e13df50810e6b78.zip";
+    let absent = get(world, &format!("/storage/v1/b/{bucket}?alt=json"), &[]).await;
+    assert_eq!(absent.reason(), (404, "notFound".to_owned()));
+    let body = json!({
+        "cors": [{ "method": ["GET"], "origin": ["https://*.cloud.google.com"] }],
+        "iamConfiguration": { "uniformBucketLevelAccess": { "enabled": true } }, "location": "asia-northeast1", "name": bucket,
+    });
+    let made = call(world, "POST", &format!("/storage/v1/b?alt=json&enableObjectRetention=False&project={PROJECT}"), body.clone()).await.good().json();
+    assert_eq!((&made["cors"], &made["location"], &made["metageneration"]), (&body["cors"], &json!("ASIA-NORTHEAST1"), &json!("1")));
+    assert_eq!(call(world, "POST", &format!("/storage/v1/b?project={PROJECT}"), body).await.reason(), (409, "conflict".to_owned()));
+    // The ownership check of the second deploy.
+    let listed = get(world, &format!("/storage/v1/b?prefix={bucket}&project={PROJECT}"), &[]).await.good().json();
+    assert_eq!(listed["items"][0]["name"], bucket);
+
+    let archive = b"PK\x03\x04 not\r\n--=a zip\n\r".to_vec();
+    let mut body = b"--===1==\nContent-Type: application/json\nMIME-Version: 1.0\n\n{\"size\": \"22\"}\n--===1==\nContent-Type: application/zip\nMIME-Version: 1.0\nContent-Transfer-Encoding: binary\n\n".to_vec();
+    body.extend_from_slice(&archive);
+    body.extend_from_slice(b"\n--===1==--\n");
+    let path = format!("{HOST}/upload/storage/v1/b/{bucket}/o?alt=json&name={}&uploadType=multipart", name.replace('/', "%2F"));
+    let kind = ("content-type", "multipart/related; boundary='===1=='");
+    let object = send(&world.api, Some(&world.owner), "POST", &path, &[kind], body).await.good().json();
+    assert_eq!((&object["name"], &object["bucket"], &object["contentType"]), (&json!(name), &json!(bucket), &json!("application/zip")));
+    let media = get(world, object["mediaLink"].as_str().unwrap().strip_prefix(HOST).unwrap(), &[]).await.good();
+    assert_eq!(media.body, archive);
+    assert_eq!(media.header("content-type"), "application/zip");
+    assert_eq!(media.header("x-goog-generation"), object["generation"].as_str().unwrap());
+}
+
+pub async fn bytes_are_read_whole_and_in_part(world: &World) {
+    bucket(world, "read-1").await;
+    let object = object(world, "read-1", "a%20b%2Fc", "0123456789").await;
+    let path = "/storage/v1/b/read-1/o/a%20b%2Fc";
+    let metadata = get(world, &format!("{path}?fields=bucket,name,size,generation&projection=noAcl"), &[]).await.good().json();
+    assert_eq!(metadata, json!({ "bucket": "read-1", "name": "a b/c", "size": "10", "generation": object["generation"] }));
+    let check = async |range: &str, status: u16, body: &str, content_range: &str| {
+        let answer = get(world, &format!("{path}?alt=media"), &[("range", range)]).await;
+        assert_eq!((answer.status.as_u16(), answer.header("content-range")), (status, content_range), "{range}");
+        if status != 416 {
+            assert_eq!((answer.text().as_str(), answer.header("content-length")), (body, body.len().to_string().as_str()), "{range}");
+        }
+    };
+    check("bytes=0-3", 206, "0123", "bytes 0-3/10").await;
+    check("bytes=7-", 206, "789", "bytes 7-9/10").await;
+    check("bytes=-2", 206, "89", "bytes 8-9/10").await;
+    check("bytes=0-1,3-4", 200, "0123456789", "").await;
+    check("bytes=10-", 416, "", "bytes */10").await;
+    let whole = get(world, &format!("/download{path}?alt=media"), &[]).await.good();
+    assert_eq!(whole.header("x-goog-hash"), format!("crc32c={},md5={}", object["crc32c"].as_str().unwrap(), object["md5Hash"].as_str().unwrap()));
+    // Known values of "0123456789".
+    assert_eq!((&object["crc32c"], &object["md5Hash"]), (&json!("KAwGng=="), &json!("eB5eJF1ptWaXm4bijSPyxw==")));
+}
+
+pub async fn preconditions_are_kept(world: &World) {
+    bucket(world, "conditions-1").await;
+    let first = object(world, "conditions-1", "o", "one").await;
+    let generation = first["generation"].as_str().unwrap();
+    let path = "/storage/v1/b/conditions-1/o/o";
+    let upload = async |query: &str| {
+        let url = format!("{HOST}/upload/storage/v1/b/conditions-1/o?uploadType=media&name=o&{query}");
+        send(&world.api, Some(&world.owner), "POST", &url, &[], "two").await
+    };
+    assert_eq!(upload("ifGenerationMatch=0").await.reason(), (412, "conditionNotMet".to_owned()));
+    assert_eq!(upload("ifGenerationMatch=1").await.reason(), (412, "conditionNotMet".to_owned()));
+    assert_eq!(get(world, &format!("{path}?ifGenerationNotMatch={generation}"), &[]).await.reason(), (304, String::new()));
+    assert_eq!(get(world, &format!("{path}?alt=media&ifMetagenerationMatch=7"), &[]).await.reason().0, 412);
+    assert_eq!(get(world, &format!("{path}?generation=1"), &[]).await.reason(), (404, "notFound".to_owned()));
+    assert_eq!(call(world, "DELETE", &format!("{path}?ifGenerationMatch=1"), Json::Null).await.reason().0, 412);
+    let second = upload(&format!("ifGenerationMatch={generation}")).await.good().json();
+    assert!(second["generation"].as_str().unwrap().parse::<i64>().unwrap() > generation.parse::<i64>().unwrap());
+    assert_eq!(get(world, &format!("{path}?alt=media"), &[]).await.good().text(), "two");
+    assert_eq!(call(world, "DELETE", path, Json::Null).await.status, 204);
+    assert_eq!(call(world, "DELETE", path, Json::Null).await.reason(), (404, "notFound".to_owned()));
+}
+
+pub async fn claimed_hashes_must_be_right(world: &World) {
+    bucket(world, "hashes-1").await;
+    let upload = async |name: &str, value: &str| {
+        let url = format!("{HOST}/upload/storage/v1/b/hashes-1/o?uploadType=media&name=o");
+        send(&world.api, Some(&world.owner), "POST", &url, &[(name, value)], "0123456789").await
+    };
+    upload("x-goog-hash", "crc32c=KAwGng==,md5=eB5eJF1ptWaXm4bijSPyxw==").await.good();
+    assert_eq!(upload("x-goog-hash", "crc32c=AAAAAA==").await.reason(), (400, "invalid".to_owned()));
+    assert_eq!(upload("content-md5", "AAAAAAAAAAAAAAAAAAAAAA==").await.reason(), (400, "invalid".to_owned()));
+    assert_eq!(upload("x-goog-encryption-key", "k").await.reason(), (400, "invalidParameter".to_owned()));
+    assert_eq!(upload("content-encoding", "gzip").await.reason(), (400, "invalidParameter".to_owned()));
+}
+
+pub async fn objects_are_listed(world: &World) {
+    bucket(world, "list-1").await;
+    for name in ["a", "d%2F1", "d%2F2", "e"] {
+        object(world, "list-1", name, "x").await;
+    }
+    let list = async |query: &str| get(world, &format!("/storage/v1/b/list-1/o?{query}"), &[]).await.good().json();
+    let asked = "alt=json&fields=prefixes,items/name,items/size,nextPageToken&delimiter=/&includeFoldersAsPrefixes=True&maxResults=1000&projection=noAcl";
+    assert_eq!(list(asked).await, json!({ "prefixes": ["d/"], "items": [{ "name": "a", "size": "1" }, { "name": "e", "size": "1" }] }));
+    assert_eq!(list("fields=items/name&prefix=d/").await, json!({ "items": [{ "name": "d/1" }, { "name": "d/2" }] }));
+    let first = list("maxResults=2&fields=items/name,nextPageToken").await;
+    let second = list(&format!("maxResults=2&fields=items/name,nextPageToken&pageToken={}", first["nextPageToken"].as_str().unwrap())).await;
+    assert_eq!((&first["items"], second), (&json!([{ "name": "a" }, { "name": "d/1" }]), json!({ "items": [{ "name": "d/2" }, { "name": "e" }] })));
+    assert_eq!(list("prefix=nothing").await, json!({ "kind": "storage#objects" }));
+    for refused in ["versions=true", "softDeleted=true", "matchGlob=*", "pageToken=!"] {
+        assert_eq!(get(world, &format!("/storage/v1/b/list-1/o?{refused}"), &[]).await.status, 400, "{refused}");
+    }
+}
+
+pub async fn metadata_changes_and_bytes_stay(world: &World) {
+    bucket(world, "patch-1").await;
+    object(world, "patch-1", "o", "x").await;
+    let path = "/storage/v1/b/patch-1/o/o";
+    let patched = call(world, "PATCH", path, json!({ "contentType": "text/html", "metadata": { "a": "1", "b": "2" } })).await.good().json();
+    assert_eq!((&patched["contentType"], &patched["metageneration"], &patched["metadata"]), (&json!("text/html"), &json!("2"), &json!({ "a": "1", "b": "2" })));
+    let patched = call(world, "PATCH", path, json!({ "metadata": { "a": null }, "cacheControl": "no-store" })).await.good().json();
+    assert_eq!((&patched["metadata"], &patched["contentType"]), (&json!({ "b": "2" }), &json!("text/html")));
+    assert_eq!(call(world, "PATCH", &format!("{path}?ifMetagenerationMatch=1"), json!({})).await.reason().0, 412);
+    assert_eq!(call(world, "PATCH", path, json!({ "temporaryHold": true })).await.reason(), (400, "invalidParameter".to_owned()));
+    let updated = call(world, "PUT", path, json!({ "contentType": "text/plain" })).await.good().json();
+    assert_eq!((updated.get("metadata"), updated.get("cacheControl")), (None, None));
+    let media = get(world, &format!("{path}?alt=media"), &[]).await.good();
+    assert_eq!((media.text().as_str(), media.header("content-type"), media.header("content-security-policy")), ("x", "text/plain", "sandbox; default-src 'none'"));
+}
+
+pub async fn objects_are_made_of_objects(world: &World) {
+    bucket(world, "copy-1").await;
+    bucket(world, "copy-2").await;
+    object(world, "copy-1", "one", "Hello ").await;
+    object(world, "copy-1", "two", "World").await;
+    let read = async |path: &str| get(world, &format!("{path}?alt=media"), &[]).await.good().text();
+    let rewritten = call(world, "POST", "/storage/v1/b/copy-1/o/one/rewriteTo/b/copy-2/o/x%2Fy?maxBytesRewrittenPerCall=1048576", json!({})).await.good().json();
+    assert_eq!((&rewritten["done"], &rewritten["totalBytesRewritten"], &rewritten["resource"]["contentType"]), (&json!(true), &json!("6"), &json!("text/plain")));
+    assert_eq!(read("/storage/v1/b/copy-2/o/x%2Fy").await, "Hello ");
+    let copied = call(world, "POST", "/storage/v1/b/copy-1/o/one/copyTo/b/copy-2/o/z", json!({ "contentType": "text/html" })).await.good().json();
+    assert_eq!((&copied["name"], &copied["contentType"]), (&json!("z"), &json!("text/html")));
+    let compose = json!({ "sourceObjects": [{ "name": "one" }, { "name": "two" }], "destination": { "contentType": "text/plain" } });
+    let composed = call(world, "POST", "/storage/v1/b/copy-1/o/both/compose", compose).await.good().json();
+    assert_eq!((&composed["size"], read("/storage/v1/b/copy-1/o/both").await.as_str()), (&json!("11"), "Hello World"));
+    for (path, body, status) in [
+        ("/storage/v1/b/copy-1/o/both/compose", json!({ "sourceObjects": [] }), 400),
+        ("/storage/v1/b/copy-1/o/both/compose", json!({ "sourceObjects": [{ "name": "absent" }] }), 404),
+        ("/storage/v1/b/copy-1/o/absent/rewriteTo/b/copy-2/o/q", json!({}), 404),
+        ("/storage/v1/b/copy-1/o/one/rewriteTo/b/copy-2/o/q?rewriteToken=x", json!({}), 400),
+        ("/storage/v1/b/copy-1/o/one/rewriteTo/b/copy-2/o/q?ifSourceGenerationMatch=1", json!({}), 412),
+    ] {
+        assert_eq!(call(world, "POST", path, body).await.status.as_u16(), status, "{path}");
+    }
+}
+
+pub async fn a_bucket_is_changed_and_goes(world: &World) {
+    bucket(world, "bucket-1").await;
+    let path = "/storage/v1/b/bucket-1";
+    let patched = call(world, "PATCH", path, json!({ "labels": { "a": "1" }, "versioning": { "enabled": false } })).await.good().json();
+    assert_eq!((&patched["labels"], &patched["metageneration"]), (&json!({ "a": "1" }), &json!("2")));
+    assert_eq!(call(world, "PATCH", path, json!({ "lifecycle": { "rule": [{ "action": { "type": "Delete" } }] } })).await.reason(), (400, "invalidParameter".to_owned()));
+    assert_eq!(call(world, "PATCH", &format!("{path}?predefinedAcl=private"), json!({})).await.reason(), (400, "invalidParameter".to_owned()));
+    let layout = get(world, &format!("{path}/storageLayout"), &[]).await.good().json();
+    assert_eq!(layout["hierarchicalNamespace"], json!({ "enabled": false }));
+    object(world, "bucket-1", "o", "x").await;
+    assert_eq!(call(world, "DELETE", path, Json::Null).await.reason(), (409, "conflict".to_owned()));
+    call(world, "DELETE", &format!("{path}/o/o"), Json::Null).await.good();
+    assert_eq!(call(world, "DELETE", &format!("{path}?ifMetagenerationMatch=9"), Json::Null).await.reason().0, 412);
+    assert_eq!(call(world, "DELETE", path, Json::Null).await.status, 204);
+    assert_eq!(get(world, path, &[]).await.reason(), (404, "notFound".to_owned()));
+    for name in ["a", "Upper", "goog-1", "192.168.1.1"] {
+        assert_eq!(call(world, "POST", &format!("/storage/v1/b?project={PROJECT}"), json!({ "name": name })).await.status, 400, "{name}");
+    }
+}
+
+pub async fn who_may_read_and_write(world: &World) {
+    bucket(world, "access-1").await;
+    object(world, "access-1", "o", "secret").await;
+    let read = async |token: Option<&str>| send(&world.api, token, "GET", &format!("{HOST}/storage/v1/b/access-1/o/o?alt=media"), &[], "").await;
+    let write = async |token: Option<&str>| send(&world.api, token, "POST", &format!("{HOST}/upload/storage/v1/b/access-1/o?uploadType=media&name=new"), &[], "x").await;
+    assert_eq!(read(None).await.reason(), (401, "required".to_owned()));
+    assert_eq!(read(Some(&world.stranger)).await.reason(), (403, "forbidden".to_owned()));
+    assert_eq!(read(Some(&world.viewer)).await.status, 200);
+    assert_eq!(write(Some(&world.viewer)).await.reason(), (403, "forbidden".to_owned()));
+
+    // A policy lets strangers read, then everyone.
+    let policy = "/storage/v1/b/access-1/iam";
+    let bind = async |role: &str, member: &str| call(world, "PUT", policy, json!({ "bindings": [{ "role": role, "members": [member] }] })).await;
+    bind("roles/storage.objectCreator", "user:stranger@example.com").await.good();
+    assert_eq!(write(Some(&world.stranger)).await.status, 200);
+    // Who may create may not overwrite, and not know what is there.
+    assert_eq!(write(Some(&world.stranger)).await.reason(), (403, "forbidden".to_owned()));
+    bind("roles/storage.objectViewer", "allUsers").await.good();
+    assert_eq!(read(None).await.text(), "secret");
+    assert_eq!(get(world, policy, &[]).await.good().json()["bindings"], json!([{ "role": "roles/storage.objectViewer", "members": ["allUsers"] }]));
+    let tested = send(&world.api, Some(&world.stranger), "GET", &format!("{HOST}{policy}/testPermissions?permissions=storage.objects.get&permissions=storage.objects.create"), &[], "").await;
+    assert_eq!(tested.good().json()["permissions"], json!(["storage.objects.get"]));
+
+    // Public access prevention.
+    let enforce = json!({ "iamConfiguration": { "publicAccessPrevention": "enforced" } });
+    assert_eq!(call(world, "PATCH", "/storage/v1/b/access-1", enforce.clone()).await.reason(), (412, "conditionNotMet".to_owned()));
+    bind("roles/storage.objectViewer", "user:viewer@example.com").await.good();
+    call(world, "PATCH", "/storage/v1/b/access-1", enforce).await.good();
+    assert_eq!(bind("roles/storage.objectViewer", "allUsers").await.reason(), (412, "conditionNotMet".to_owned()));
+    assert_eq!(read(None).await.reason().0, 401);
+}
+
+pub async fn a_packed_object_is_unpacked_for_who_cannot(world: &World) {
+    bucket(world, "gzip-1").await;
+    let text = "line of text\n".repeat(50_000);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, text.as_bytes()).unwrap();
+    let packed = packer.finish().unwrap();
+    let url = format!("{HOST}/upload/storage/v1/b/gzip-1/o?uploadType=media&name=o&contentEncoding=gzip");
+    send(&world.api, Some(&world.owner), "POST", &url, &[], packed.clone()).await.good();
+    let path = "/storage/v1/b/gzip-1/o/o?alt=media";
+    let plain = get(world, path, &[]).await.good();
+    assert_eq!((plain.text() == text, plain.header("content-encoding")), (true, ""));
+    let as_stored = get(world, path, &[("accept-encoding", "gzip")]).await.good();
+    assert_eq!((as_stored.body == packed, as_stored.header("content-encoding")), (true, "gzip"));
+}
