@@ -31,9 +31,14 @@ impl Transcoder {
         for registered in methods.iter() {
             let method = descriptor(registered.name);
             let mut bind = |verb: &str, path: &str, body: &str| {
+                let template = Template::parse(path).expect("a template of Google's");
+                // Google binds some methods to resources that are not served here, such as revisions of worker pools.
+                if !template.can_be(registered.resource.0, registered.resource.1) {
+                    return;
+                }
                 routes.push(Route {
                     verb: verb.parse().expect("a verb of google.api.http"),
-                    template: Template::parse(path).expect("a template of Google's"),
+                    template,
                     hosts: registered.hosts,
                     name: registered.name.to_owned(),
                     method: method.clone(),
