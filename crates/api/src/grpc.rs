@@ -63,6 +63,8 @@ pub(crate) struct Method {
     pub hosts: &'static [&'static str],
     /// What its caller needs.
     pub need: Need,
+    /// The field with the resource's name, and the form of its value.
+    pub resource: (&'static str, &'static str),
     call: Call,
 }
 
@@ -116,7 +118,7 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
                 Ok(reply.encode_to_vec().into())
             })
         });
-        self.methods.push(Method { name, hosts: self.hosts, need, call });
+        self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
         self
     }
 

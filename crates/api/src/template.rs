@@ -107,6 +107,22 @@ impl Template {
         self.variables.iter().map(|v| Some((v.name.clone(), decode(&parts[place(v.from)..place(v.to)])?))).collect()
     }
 
+    /// Whether the variable `name` can have a value of the form `pattern` (`projects/{project}`); true when there is no such variable.
+    pub(crate) fn can_be(&self, name: &str, pattern: &str) -> bool {
+        let Some(variable) = self.variables.iter().find(|v| v.name == name) else { return true };
+        let (segments, parts): (_, Vec<&str>) = (&self.segments[variable.from..variable.to], pattern.split('/').collect());
+        let many = segments.iter().position(|segment| *segment == Segment::Many);
+        if many.is_none() && segments.len() != parts.len() {
+            return false;
+        }
+        let fits = |(segment, part): (&Segment, &&str)| match segment {
+            Segment::Literal(literal) => part.starts_with('{') || literal == part,
+            Segment::One | Segment::Many => true,
+        };
+        // What follows `**` is not compared.
+        segments.iter().take(many.unwrap_or(segments.len())).zip(&parts).all(fits)
+    }
+
     /// Templates with a verb and with more literals are tried first.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let literals = self.segments.iter().filter(|s| matches!(s, Segment::Literal(_))).count();
@@ -169,6 +185,21 @@ mod tests {
         check("/b/{bucket}/o/{object=**}", "/b/one/o/a:b", Some(&[("bucket", "one"), ("object", "a:b")]));
         check("/x/{bad}", "/x/%FF", None);
         check("/", "/", None);
+    }
+
+    #[test]
+    fn bindings_of_other_resources_are_told() {
+        let check = |template: &str, pattern: &str, expect: bool| {
+            assert_eq!(Template::parse(template).unwrap().can_be("name", pattern), expect, "{template} {pattern}")
+        };
+        check("/v2/{name=projects/*/services/*}", "projects/{project}/services/{service}", true);
+        check("/v2/{name=projects/*/workerPools/*}", "projects/{project}/services/{service}", false);
+        check("/v1/{name=*/*}/services", "projects/{project}", true);
+        check("/v1/{name=folders/*}", "projects/{project}", false);
+        check("/v1/{name=projects/*}", "projects/{project}/services/{service}", false);
+        check("/v1/{other=folders/*}", "projects/{project}", true);
+        check("/v1/{name=operations/**}", "projects/{project}", false);
+        check("/v1/{name=projects/**}", "projects/{project}/services/{service}", true);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) struct Given {
 
 impl Groups {
     /// Removes what a dead keeper left, then makes this keeper's subtree.
-    pub fn discover(note: &Path, daemon: Pid) -> Self {
+    pub fn discover(note: &Path) -> Self {
         leftovers_remove(note);
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let memberships = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -68,7 +68,7 @@ impl Groups {
         let kind = if without(Layer::Cgroup) {
             Kind::None
         } else {
-            Self::kind(&own, &name, daemon, &mut missing)
+            Self::kind(&own, &name, &mut missing)
         };
         let groups = Self { kind, missing };
         // Without its note a killed keeper's empty folders would stay; that is no reason not to start.
@@ -83,14 +83,15 @@ impl Groups {
         groups
     }
 
-    fn kind(own: &Places, name: &str, daemon: Pid, missing: &mut Vec<String>) -> Kind {
+    fn kind(own: &Places, name: &str, missing: &mut Vec<String>) -> Kind {
         // On a hybrid host version 2 is mounted without the controllers that count.
         if let Some(folder) = &own.unified
             && v2::controllers(folder)
                 .iter()
                 .any(|controller| controller == "memory" || controller == "pids")
         {
-            return v2::Subtree::make(folder, name, daemon, missing).map_or(Kind::None, Kind::V2);
+            return v2::Subtree::make(folder, own.top.as_deref(), name, missing)
+                .map_or(Kind::None, Kind::V2);
         }
         if own.controllers.is_empty() {
             missing.push("limits of memory, cpu and processes: no cgroup is mounted (mount -t cgroup2 none /sys/fs/cgroup)".to_owned());
@@ -246,6 +247,8 @@ struct Places {
     controllers: Vec<(String, PathBuf)>,
     /// Version 2.
     unified: Option<PathBuf>,
+    /// Version 2's root, where the mount shows it.
+    top: Option<PathBuf>,
 }
 
 impl Places {
@@ -263,6 +266,9 @@ impl Places {
                 let ours = mount.folder(path);
                 if controllers.is_empty() && mount.version == 2 {
                     places.unified.get_or_insert(ours);
+                    if mount.root == "/" {
+                        places.top.get_or_insert_with(|| mount.point.into());
+                    }
                 } else if mount.version == 1 {
                     let named = controllers
                         .split(',')
@@ -440,6 +446,16 @@ mod tests {
                     .map(|(name, folder)| ((*name).to_owned(), PathBuf::from(folder)))
                     .collect(),
                 unified: unified.map(PathBuf::from),
+                top: unified
+                    .filter(|folder| folder.starts_with("/sys/fs/cgroup"))
+                    .map(|folder| {
+                        if folder.contains("unified") {
+                            "/sys/fs/cgroup/unified"
+                        } else {
+                            "/sys/fs/cgroup"
+                        }
+                        .into()
+                    }),
             };
             assert_eq!(Places::parse(mounts, memberships), expect);
         }

@@ -32,7 +32,7 @@ use crate::{
     privilege,
     process::{self, Child},
     root::{Trees, USER},
-    seccomp::Filters,
+    seccomp::Filter,
     spec::{Limits, Spec},
     starter::Report,
     walls,
@@ -44,7 +44,7 @@ pub(crate) struct Plan<'a> {
     /// Look at the walls instead of running the command.
     pub look: bool,
     pub trees: Trees,
-    pub filters: &'a Filters,
+    pub filter: &'a Filter,
     /// To the keeper.
     pub report: BorrowedFd<'a>,
     /// Brings a byte when the uid map is written.
@@ -132,9 +132,9 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
         privilege::capabilities_drop()?;
     }
     if !without(Layer::Seccomp) {
-        plan.filters
+        plan.filter
             .install()
-            .step(|| "install the system call filters")?;
+            .step(|| "install the system call filter")?;
     }
     let command = command_fork(&plan, &output)?;
     running_report(plan.report, &output, &namespace, &command, &listeners)?;

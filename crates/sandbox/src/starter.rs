@@ -20,7 +20,7 @@ use crate::{
     mutation::{Layer, without},
     process,
     root::{Trees, USER},
-    seccomp::Filters,
+    seccomp::Filter,
     spec::Spec,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct Order<'a> {
     pub uid: Option<u32>,
     pub mount_point: PathBuf,
     pub writable_under: &'a [PathBuf],
-    pub filters: &'a Filters,
+    pub filter: &'a Filter,
     /// Whether a cgroup limits the memory.
     pub memory_counted: bool,
     /// To the keeper.
@@ -105,7 +105,7 @@ fn sandbox_make(order: &Order<'_>) -> Result<(), Failure> {
             spec: order.spec,
             look: order.look,
             trees,
-            filters: order.filters,
+            filter: order.filter,
             report,
             mapped: mapped.as_fd(),
             own_uid: order.uid.is_some(),

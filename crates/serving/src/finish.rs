@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 use http::{HeaderName, Method, StatusCode, Version, header};
@@ -41,12 +41,22 @@ pub(crate) struct Finish {
 pub(crate) struct Flow {
     bytes: AtomicU64,
     fault: AtomicU8,
+    whole: AtomicBool,
 }
 
 impl Flow {
     /// Counts `bytes` more; how many there are now.
     pub(crate) fn add(&self, bytes: u64) -> u64 {
         self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
+    /// All of the body has come.
+    pub(crate) fn whole(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
     }
 
     /// The body ended badly, by the caller's doing.

@@ -53,7 +53,8 @@ pub(crate) async fn forward(slot: Slot, mut request: Request, mut deadline: Pin<
     let (response, mut lease) = match answer {
         Ok(answer) => answer,
         Err(refusal) => {
-            if refusal == Refusal::Timeout {
+            // A body that was still coming in is the caller's slowness.
+            if refusal == Refusal::Timeout && finish.flow.is_whole() {
                 instances::suspect(&instance);
             }
             return finish.refuse(refusal);
@@ -175,7 +176,12 @@ pub(crate) struct Upload {
 
 impl Upload {
     pub(crate) fn new(body: Body, flow: Arc<Flow>, max: Option<u64>) -> Body {
-        if body.is_end_stream() { empty() } else { Self { body, flow, max }.boxed() }
+        if body.is_end_stream() {
+            flow.whole();
+            empty()
+        } else {
+            Self { body, flow, max }.boxed()
+        }
     }
 }
 
@@ -197,6 +203,9 @@ impl http_body::Body for Upload {
             }
             Some(Err(_)) => self.flow.fault(Refusal::BodyBroken),
             None => {}
+        }
+        if frame.is_none() || self.body.is_end_stream() {
+            self.flow.whole();
         }
         Poll::Ready(frame)
     }
@@ -238,9 +247,6 @@ impl Rest {
             instance.connections.keep(connection);
         }
         drop(self.slot);
-        if end == End::TimedOut {
-            instances::suspect(&instance);
-        }
         self.finish.end(end);
     }
 }

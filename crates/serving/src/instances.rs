@@ -178,7 +178,7 @@ impl Instance {
     pub(crate) async fn dial(self: &Arc<Self>, port: u16) -> Result<TcpStream, String> {
         let instance = self.clone();
         let connect = blocking(move || instance.shared().keeper.connect(&instance.sandbox, port));
-        let fd = timeout(DIAL_MAX, connect).await.map_err(|_| "no connection within 1 s".to_owned())?.map_err(|error| error.to_string())?;
+        let fd = timeout(DIAL_MAX, connect).await.map_err(|_| "no connection within 10 s".to_owned())?.map_err(|error| error.to_string())?;
         let stream = std::net::TcpStream::from(fd);
         let made = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         let stream = made.map_err(|error| error.to_string())?;
@@ -188,8 +188,9 @@ impl Instance {
     }
 }
 
-/// After this an instance that accepts no connection counts as unresponsive.
-const DIAL_MAX: Duration = Duration::from_secs(1);
+const DIAL_MAX: Duration = Duration::from_secs(10);
+/// An instance that let a request run into its timeout and accepts no connection within this is unresponsive.
+const DIAL_SUSPECT_MAX: Duration = Duration::from_secs(1);
 
 /// Runs `work` where it may block. A panic in it goes on here.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -541,7 +542,7 @@ pub(crate) fn suspect(instance: &Arc<Instance>) {
     let instance = instance.clone();
     let supervisor = instance.shared().supervisor.clone();
     supervisor.spawn("suspect", async move {
-        if exhausted || instance.dial(instance.pool.template.port()).await.is_err() {
+        if exhausted || !matches!(timeout(DIAL_SUSPECT_MAX, instance.dial(instance.pool.template.port())).await, Ok(Ok(_))) {
             if instance.gone.is_cancelled() {
                 return;
             }

@@ -12,7 +12,7 @@ use telemetry::line_parse;
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::instances::Instance;
@@ -27,7 +27,13 @@ pub(crate) async fn pump(instance: Arc<Instance>, fd: OwnedFd, log: LogName) {
     let mut budget = Budget::new(Instant::now());
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let read = match pipe.read(&mut buffer).await {
+        // What was dropped is told when the flood is over, also when nothing comes after it.
+        let quiet = if budget.dropped > 0 { QUIET } else { Duration::MAX };
+        let Ok(read) = timeout(quiet, pipe.read(&mut buffer)).await else {
+            budget.dropped_take().into_iter().for_each(|dropped| entry_dropped(&instance, log, dropped));
+            continue;
+        };
+        let read = match read {
             Ok(0) => break,
             Ok(read) => &buffer[..read],
             Err(error) => {
@@ -65,6 +71,7 @@ const BURST_BYTES: f64 = 2e6;
 /// Between two reads of a flood, and how much of it is read at a time.
 const PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_MAX_BYTES: usize = 1 << 20;
+const QUIET: Duration = Duration::from_secs(1);
 /// Of the end of the output, kept for the error of a failed start.
 const TAIL_BYTES: usize = 4 << 10;
 

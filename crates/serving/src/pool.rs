@@ -198,14 +198,16 @@ impl Pool {
     }
 
     pub(crate) fn meter(&self) -> &Arc<Meter> {
-        self.meter.get_or_init(|| {
-            self.shared.telemetry.meter(&MeterKey {
-                project: self.source.project.clone(),
-                region: self.source.region.clone(),
-                service: self.source.service.clone(),
-                revision: self.source.revision.clone(),
-            })
-        })
+        self.meter.get_or_init(|| self.shared.telemetry.meter(&self.meter_key()))
+    }
+
+    fn meter_key(&self) -> MeterKey {
+        MeterKey {
+            project: self.source.project.clone(),
+            region: self.source.region.clone(),
+            service: self.source.service.clone(),
+            revision: self.source.revision.clone(),
+        }
     }
 
     /// What instances are made of. Reads the store: on a blocking thread only.
@@ -348,7 +350,8 @@ impl Pool {
         let held_back = state.retry_at.is_some_and(|at| now < at);
         let live = state.slots.live();
         let observed = Observed {
-            requests_mean: state.load_mean,
+            // What the mean remembers keeps instances while there are requests; it is no reason to start one when there are none.
+            requests_mean: if state.load.level > 0 { state.load_mean } else { 0.0 },
             waiting: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
             in_flight: state.slots.in_flight(),
             instances: live,
@@ -733,6 +736,7 @@ impl Pools {
         let pool = self.all.lock().remove(uid);
         if let Some(pool) = pool {
             pool.retire();
+            self.shared.telemetry.meter_forget(&pool.meter_key());
             let finish = pool.template.timeout();
             pool.drain_all(StopOrder::after(finish));
         }

@@ -130,6 +130,18 @@ async fn connected(instance: &Arc<Instance>, port: u16, deadline: Instant) -> bo
 /// Answers of a probe are read up to here.
 const ANSWER_MAX_BYTES: usize = 64 << 10;
 
+/// The answer that comes by a connection. The connection may end with the answer, or before it, which the answer then says.
+async fn driven<T>(answer: impl Future<Output = Option<T>>, connection: impl Future) -> Option<T> {
+    let connection = async {
+        connection.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = answer => answer,
+        () = connection => None,
+    }
+}
+
 async fn http(instance: &Arc<Instance>, port: u16, path: &str) -> Option<()> {
     let stream = instance.dial(port).await.ok()?;
     let (mut sender, connection) = connection::http1(stream).await.ok()?;
@@ -145,12 +157,7 @@ async fn http(instance: &Arc<Instance>, port: u16, path: &str) -> Option<()> {
         let _ = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
         Some(status)
     };
-    tokio::pin!(connection);
-    let status = tokio::select! {
-        status = answer => status?,
-        // The answer may have come with the end of the connection, but then it was taken above first.
-        _ = &mut connection => return None,
-    };
+    let status = driven(answer, connection).await?;
     (status.is_success() || status.is_redirection()).then_some(())
 }
 
@@ -176,11 +183,7 @@ async fn grpc(instance: &Arc<Instance>, port: u16, service: &str) -> Option<()> 
         let collected = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await.ok()?;
         Some(collected.to_bytes())
     };
-    tokio::pin!(connection);
-    let mut answer = tokio::select! {
-        answer = answer => answer?,
-        _ = &mut connection => return None,
-    };
+    let mut answer = driven(answer, connection).await?;
     // SERVING is 1.
     (answer.remaining() == 7 && answer.split_off(5).as_ref() == [0x08, 0x01]).then_some(())
 }

@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    io::Write as _,
     os::unix::{fs::DirBuilderExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -23,12 +22,15 @@ use crate::{ca, client::Client, running};
 const SAVED: &str = "TANEBI_SAVED";
 /// The form has a place for it; this server's token endpoint, like any for installed applications, does not rely on it.
 const CLIENT_SECRET: &str = "none";
-const SCOPES: [&str; 5] = [
+/// What gcloud asks for at a sign-in.
+pub const SCOPES: [&str; 7] = [
+    "openid",
     "https://www.googleapis.com/auth/userinfo.email",
     "https://www.googleapis.com/auth/cloud-platform",
     "https://www.googleapis.com/auth/appengine.admin",
+    "https://www.googleapis.com/auth/sqlservice.login",
     "https://www.googleapis.com/auth/compute",
-    "openid",
+    "https://www.googleapis.com/auth/accounts.reauth",
 ];
 /// Where CA bundles are named, all set to the same file.
 const CA_VARIABLES: [&str; 9] = [
@@ -394,11 +396,6 @@ fn folder_name(email: &str) -> String {
 
 fn path_text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
-}
-
-/// Prints to stderr, where people read; stdout is for data.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context, Result, bail};
 use rustix::{
-    fs::{self, AtFlags, Mode, OFlags},
+    fs::{self, Mode, OFlags},
     io::Errno,
     process::{Gid, Uid},
 };
@@ -56,14 +56,6 @@ fn open(path: &Path) -> Result<OwnedFd> {
 fn is_empty(folder: &OwnedFd) -> Result<bool> {
     let mut entries = fs::Dir::read_from(folder)?;
     Ok(entries.all(|entry| entry.is_ok_and(|e| matches!(e.file_name().to_bytes(), b"." | b".."))))
-}
-
-/// Whether `path`, not followed, is a regular file of `uid`'s or is not there.
-pub fn is_absent_or_own_file(path: &Path, uid: u32) -> bool {
-    match fs::statat(fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => fs::FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_uid == uid,
-        Err(errno) => errno == Errno::NOENT,
-    }
 }
 
 #[cfg(test)]

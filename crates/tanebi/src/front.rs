@@ -21,7 +21,6 @@ use serving::{
 };
 
 use crate::{
-    ca::Authority,
     own::Own,
     tunnel::{Tunnel, empty, said},
 };
@@ -76,7 +75,6 @@ pub struct Front {
     pub api: api::Api,
     pub own: Own,
     pub tunnel: Tunnel,
-    pub authority: Arc<Authority>,
     pub tls: Arc<rustls::ServerConfig>,
     pub limits: Limits,
 }

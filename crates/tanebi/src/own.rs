@@ -14,7 +14,6 @@ use subtle::ConstantTimeEq;
 
 /// Bytes of a request's body.
 const BODY_MAX_BYTES: usize = 64 << 10;
-const SCOPE: &str = "openid https://www.googleapis.com/auth/userinfo.email https://www.googleapis.com/auth/cloud-platform";
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// The methods and what they work on.
@@ -78,10 +77,10 @@ impl Own {
     /// Signs an identity in: a user by a refresh token, a service account by a metadata server of its own.
     async fn session(&self, email: &str) -> Result<Value, Status> {
         let identity = self.identity(email).await?;
-        let access = self.iam.access_token_issue(&identity, SCOPE, Duration::from_secs(3600));
+        let access = self.iam.access_token_issue(&identity, &crate::env::SCOPES.join(" "), Duration::from_secs(3600));
         let mut session = json!({ "email": identity.email, "accessToken": access.token, "caPem": self.ca_pem });
         match identity.kind {
-            iam::Kind::User => session["refreshToken"] = json!(self.iam.refresh_token_issue(&identity, iam::GCLOUD_CLIENT_ID, SCOPE).await?),
+            iam::Kind::User => session["refreshToken"] = json!(self.iam.refresh_token_issue(&identity, iam::GCLOUD_CLIENT_ID, &crate::env::SCOPES.join(" ")).await?),
             iam::Kind::ServiceAccount => session["metadataPath"] = json!(self.metadata_path(&identity.email)),
         }
         Ok(session)

@@ -122,6 +122,9 @@ struct Caller {
 
 const RUN: &str = "run.googleapis.com";
 const STORAGE: &str = "storage.googleapis.com";
+const ARTIFACTS: &str = "artifactregistry.googleapis.com";
+/// Where gcloud puts what it builds from source.
+const REPOSITORY: &str = "cloud-run-source-deploy";
 
 impl Caller {
     fn project(&self) -> &str {
@@ -161,7 +164,8 @@ impl Caller {
         let (bucket, object, generation) = self.upload(name, archive).await?;
 
         progress.stage("Building Container");
-        let image_uri = format!("{region}-docker.pkg.dev/{project}/cloud-run-source-deploy/{}", name.name);
+        self.repository_ensure(region).await?;
+        let image_uri = format!("{region}-docker.pkg.dev/{project}/{REPOSITORY}/{}", name.name);
         let mut buildpack = json!({ "enableAutomaticUpdates": args.base_image.is_some() });
         if let Some(base_image) = &args.base_image {
             buildpack["baseImage"] = json!(base_image);
@@ -309,6 +313,21 @@ impl Caller {
             bail!("upload of the source: {}", value["error"]["message"].as_str().unwrap_or(status.as_str()));
         }
         Ok((bucket, object, value["generation"].as_str().unwrap_or("0").to_owned()))
+    }
+
+    /// Images belong to a repository; gcloud makes the same one.
+    async fn repository_ensure(&self, region: &str) -> Result<()> {
+        let repositories = format!("/v1/projects/{}/locations/{region}/repositories", self.project());
+        let list = self.api(Method::GET, ARTIFACTS, &repositories, None).await?;
+        let suffix = format!("/{REPOSITORY}");
+        if list["repositories"].as_array().is_some_and(|all| all.iter().any(|r| r["name"].as_str().is_some_and(|n| n.ends_with(&suffix)))) {
+            return Ok(());
+        }
+        let made = self.api(Method::POST, ARTIFACTS, &format!("{repositories}?repositoryId={REPOSITORY}"), Some(json!({ "format": "DOCKER" }))).await;
+        match made {
+            Err(error) if !format!("{error:#}").contains("already exists") => Err(error.context("the repository of images")),
+            _ => Ok(()),
+        }
     }
 
     /// The image's digest.

@@ -128,7 +128,6 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             ca_pem: authority.root_pem().to_owned(),
         },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
-        authority,
         tls: tls.clone(),
         limits,
     });

@@ -12,6 +12,10 @@ const MIXINS: &[(&str, &str, &str, &str)] = &[
     ("google.longrunning.Operations/GetOperation", "GET", "/v2/{name=projects/*/locations/*/operations/*}", ""),
     ("google.longrunning.Operations/ListOperations", "GET", "/v2/{name=projects/*/locations/*}/operations", ""),
     ("google.longrunning.Operations/WaitOperation", "POST", "/v2/{name=projects/*/locations/*/operations/*}:wait", "*"),
+    ("google.longrunning.Operations/GetOperation", "GET", "/v1/{name=projects/*/locations/*/operations/*}", ""),
+    ("google.cloud.run.v2.Services/GetIamPolicy", "GET", "/v1/{resource=projects/*/locations/*/services/*}:getIamPolicy", ""),
+    ("google.cloud.run.v2.Services/SetIamPolicy", "POST", "/v1/{resource=projects/*/locations/*/services/*}:setIamPolicy", "*"),
+    ("google.cloud.run.v2.Services/TestIamPermissions", "POST", "/v1/{resource=projects/*/locations/*/services/*}:testIamPermissions", "*"),
     ("google.cloud.location.Locations/ListLocations", "GET", "/v2/{name=projects/*}/locations", ""),
     ("google.cloud.location.Locations/GetLocation", "GET", "/v2/{name=projects/*/locations/*}", ""),
 ];
@@ -27,9 +31,14 @@ impl Transcoder {
         for registered in methods.iter() {
             let method = descriptor(registered.name);
             let mut bind = |verb: &str, path: &str, body: &str| {
+                let template = Template::parse(path).expect("a template of Google's");
+                // Google binds some methods to resources that are not served here, such as revisions of worker pools.
+                if !template.can_be(registered.resource.0, registered.resource.1) {
+                    return;
+                }
                 routes.push(Route {
                     verb: verb.parse().expect("a verb of google.api.http"),
-                    template: Template::parse(path).expect("a template of Google's"),
+                    template,
                     hosts: registered.hosts,
                     name: registered.name.to_owned(),
                     method: method.clone(),

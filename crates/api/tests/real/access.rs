@@ -16,6 +16,8 @@ fn path_of(template: &str, project: &str) -> String {
         let name = match (part, before) {
             ("*", "projects" | "namespaces") => project,
             ("*", "locations") => REGION,
+            // The kind of what has an API enabled: a project, here.
+            ("*", "v1") => "projects",
             ("*", "b") => "no-such-bucket-1",
             ("*", "serviceAccounts") => "nobody@local-project.iam.gserviceaccount.com",
             ("*" | "**", _) => "name-1",
@@ -23,13 +25,14 @@ fn path_of(template: &str, project: &str) -> String {
         };
         out.push('/');
         out.push_str(name);
-        before = part;
+        before = name;
     }
     if let Some(verb) = verb {
         out.push(':');
         out.push_str(verb);
     }
-    format!("{out}?project={project}")
+    // The one place where Google has the project in the query.
+    if out == "/storage/v1/b" { format!("{out}?project={project}") } else { out }
 }
 
 pub async fn no_method_answers_without_credentials(world: &World) {

@@ -51,7 +51,8 @@ pub async fn a_service_lives_and_dies(world: &World) {
 
 pub async fn masks_and_etags_guard_an_update(world: &World) {
     let path = format!("{}/v2-update", services());
-    world.good("POST", RUN_REGION, &format!("{}?serviceId=v2-update", services()), Some(world.v2_service())).await;
+    let made = world.good("POST", RUN_REGION, &format!("{}?serviceId=v2-update", services()), Some(world.v2_service())).await;
+    done(world, &made).await;
     let before = world.good("GET", RUN_REGION, &path, None).await;
     let etag = before["etag"].clone();
 
@@ -61,7 +62,7 @@ pub async fn masks_and_etags_guard_an_update(world: &World) {
     let after = world.good("GET", RUN_REGION, &path, None).await;
     assert_eq!(after["ingress"], "INGRESS_TRAFFIC_INTERNAL_ONLY");
     assert_eq!((&after["description"], &after["template"]), (&before["description"], &before["template"]));
-    assert_eq!(after["latestCreatedRevision"].is_null(), before["latestCreatedRevision"].is_null());
+    assert_eq!(after["latestCreatedRevision"], before["latestCreatedRevision"], "no revision was made");
 
     let stale = world.bad("PATCH", RUN_REGION, &format!("{path}?updateMask=ingress"), Some(body)).await;
     assert_eq!((stale.0, stale.1.as_str()), (409, "ABORTED"), "{}", stale.2);

@@ -1,8 +1,9 @@
 //! Version 2: one hierarchy, a controller at a time handed down to it.
 //!
-//! A group that hands controllers down can have no processes of its own (but the root). So the daemon and the keeper first move
-//! from the group they were started in to a leaf `tanebi-<pid>-<random>-daemon` beside the sandboxes'. That needs a group of their own:
-//! a systemd unit with `Delegate=yes`.
+//! A group that hands controllers down can have no processes of its own (but the root). So the processes of tanebi first move from
+//! the group they were started in to a leaf `tanebi-<pid>-<random>-daemon` beside the sandboxes' groups. Where others are in that
+//! group too (a login's shell), that is not enough; then root uses the root of the hierarchy, as Docker without systemd does, and
+//! everybody else needs a group of their own: a systemd unit with `Delegate=yes`.
 
 use std::{
     fs,
@@ -10,17 +11,16 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, getpid};
-
 use super::{Given, PREFIX, field, folder_make, folder_remove, number, read, write};
 use crate::{
-    error::Failure,
+    error::{Failure, Step},
     spec::{Limits, Usage},
 };
 
 const DELEGATE: &str =
     "give it a cgroup of its own: systemd-run --user --scope -p Delegate=yes tanebi serve";
 pub(super) const LEAF_END: &str = "-daemon";
+const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
 /// The controllers that a group is given from above.
 pub(super) fn controllers(folder: &Path) -> Vec<String> {
@@ -30,66 +30,96 @@ pub(super) fn controllers(folder: &Path) -> Vec<String> {
 
 /// The keeper's part of the hierarchy.
 pub(super) struct Subtree {
-    /// The group that daemon and keeper were started in.
+    /// Has the sandboxes' folder and the leaf in it.
     parent: PathBuf,
     /// Holds the sandboxes' groups.
     folder: PathBuf,
-    /// Holds daemon and keeper, unless the parent is the root, which may have processes.
+    /// Holds the processes of tanebi that were in the parent, unless that is the root, which may have some.
     leaf: Option<PathBuf>,
     handed_down: Vec<&'static str>,
 }
 
 impl Subtree {
-    pub fn make(own: &Path, name: &str, daemon: Pid, missing: &mut Vec<String>) -> Option<Self> {
-        let parent = parent_of(own);
-        let folder = parent.join(name);
-        if let Err(failure) = folder_make(&folder) {
-            missing.push(format!(
-                "limits of memory, cpu and processes: {}; {DELEGATE}",
-                failure.line()
-            ));
-            return None;
+    /// Makes the keeper's folder with as many controllers as there are; `None` when not even a folder can be made.
+    ///
+    /// `own`: the group that this process is in; `top`: the root of the hierarchy, where it can be seen.
+    pub fn make(
+        own: &Path,
+        top: Option<&Path>,
+        name: &str,
+        missing: &mut Vec<String>,
+    ) -> Option<Self> {
+        let own = parent_of(own);
+        let mut refused = None;
+        for parent in [Some(own), top.filter(|top| *top != own)]
+            .into_iter()
+            .flatten()
+        {
+            match Self::make_in(parent, name) {
+                Ok(subtree) => {
+                    let absent = WANTED.iter().filter(|wanted| !subtree.has(wanted));
+                    missing.extend(absent.map(|controller| {
+                        format!(
+                            "the limit of {controller}: {} is given no such controller",
+                            parent.display()
+                        )
+                    }));
+                    return Some(subtree);
+                }
+                Err(failure) => refused = refused.or(Some(failure)),
+            }
         }
-        let mut subtree = Self {
-            parent,
-            folder,
+        // Without controllers a group can still be frozen and ended as a whole.
+        let line = refused.map(|failure| failure.line()).unwrap_or_default();
+        missing.push(format!(
+            "limits of memory, cpu and pids: {line}; {DELEGATE}"
+        ));
+        let bare = Self {
+            parent: own.to_owned(),
+            folder: own.join(name),
             leaf: None,
             handed_down: Vec::new(),
         };
-        // Only the root has no type.
-        if subtree.parent.join("cgroup.type").exists()
-            && let Err(failure) = subtree.move_out(name, daemon)
-        {
-            missing.push(format!(
-                "limits of memory, cpu and processes: {}; {DELEGATE}",
-                failure.line()
-            ));
-        }
-        for controller in ["memory", "cpu", "pids"] {
-            let word = format!("+{controller}");
-            let handed = [&subtree.parent, &subtree.folder]
-                .iter()
-                .try_for_each(|group| write(&group.join("cgroup.subtree_control"), &word));
-            match handed {
-                Ok(()) => subtree.handed_down.push(controller),
-                Err(failure) => missing.push(format!(
-                    "the limit of {controller}: {}; {DELEGATE}",
-                    failure.line()
-                )),
-            }
-        }
-        Some(subtree)
+        folder_make(&bare.folder).ok().map(|()| bare)
     }
 
-    fn move_out(&mut self, name: &str, daemon: Pid) -> Result<(), Failure> {
-        let leaf = self.parent.join(format!("{name}{LEAF_END}"));
-        folder_make(&leaf)?;
-        self.leaf = Some(leaf.clone());
-        for pid in [daemon, getpid()] {
-            write(
-                &leaf.join("cgroup.procs"),
-                &pid.as_raw_nonzero().to_string(),
-            )?;
+    fn make_in(parent: &Path, name: &str) -> Result<Self, Failure> {
+        let mut subtree = Self {
+            parent: parent.to_owned(),
+            folder: parent.join(name),
+            leaf: None,
+            handed_down: Vec::new(),
+        };
+        folder_make(&subtree.folder)?;
+        match subtree.hand_down(name) {
+            Ok(()) => Ok(subtree),
+            Err(failure) => {
+                subtree.leave();
+                subtree
+                    .folders()
+                    .iter()
+                    .for_each(|folder| drop(folder_remove(folder)));
+                Err(failure)
+            }
+        }
+    }
+
+    fn hand_down(&mut self, name: &str) -> Result<(), Failure> {
+        // Only the root has no type.
+        if self.parent.join("cgroup.type").exists() {
+            let leaf = self.parent.join(format!("{name}{LEAF_END}"));
+            folder_make(&leaf)?;
+            processes_move(&self.parent, &leaf)?;
+            self.leaf = Some(leaf);
+        }
+        let given = controllers(&self.parent);
+        for controller in WANTED {
+            if given.iter().any(|given| given == controller) {
+                let word = format!("+{controller}");
+                write(&self.parent.join("cgroup.subtree_control"), &word)?;
+                self.handed_down.push(controller);
+                write(&self.folder.join("cgroup.subtree_control"), &word)?;
+            }
         }
         Ok(())
     }
@@ -118,18 +148,17 @@ impl Subtree {
         }
     }
 
-    /// Takes the controllers back and returns to the parent, so that the leaf can go when the daemon has ended.
+    /// Takes the controllers back, as far as nobody else needs them, and returns to the parent.
     pub fn leave(&self) {
         let _ = folder_remove(&self.folder);
+        let Some(leaf) = &self.leaf else { return };
         for controller in &self.handed_down {
             let _ = write(
                 &self.parent.join("cgroup.subtree_control"),
                 &format!("-{controller}"),
             );
         }
-        if self.leaf.is_some() {
-            let _ = write(&self.parent.join("cgroup.procs"), "0");
-        }
+        let _ = processes_move(leaf, &self.parent);
     }
 
     pub fn folders(&self) -> Vec<PathBuf> {
@@ -141,12 +170,26 @@ impl Subtree {
     }
 }
 
+/// Moves what runs this same program: keeper, daemon, and what watches over them.
+fn processes_move(from: &Path, to: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let program =
+        |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
+    let own = program("self").step(|| "look at the own program")?;
+    for pid in read(&from.join("cgroup.procs"))?.lines() {
+        if program(pid).is_ok_and(|other| other == own) {
+            write(&to.join("cgroup.procs"), pid)?;
+        }
+    }
+    Ok(())
+}
+
 /// Our own group, or the one above it when ours is the leaf that an earlier keeper of the same daemon made.
-fn parent_of(own: &Path) -> PathBuf {
+fn parent_of(own: &Path) -> &Path {
     let name = own.file_name().unwrap_or_default().to_string_lossy();
     match own.parent() {
-        Some(above) if name.starts_with(PREFIX) && name.ends_with(LEAF_END) => above.to_owned(),
-        _ => own.to_owned(),
+        Some(above) if name.starts_with(PREFIX) && name.ends_with(LEAF_END) => above,
+        _ => own,
     }
 }
 

@@ -152,7 +152,7 @@ impl Service {
             uid: slot.uid,
             mount_point: self.folder.mount_point(),
             writable_under: &self.writable_under,
-            filters: &self.filters,
+            filter: &self.filter,
             memory_counted: self.groups.given().memory,
             report: theirs,
         };

@@ -32,7 +32,7 @@ use crate::{
     keeper::KeeperConfig,
     mutation::{Layer, without},
     privilege,
-    seccomp::Filters,
+    seccomp::Filter,
     slot::Slots,
 };
 
@@ -65,6 +65,8 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
 
     let folder = Folder::open(&config.dir)?;
     let root = privilege::is_root();
+    // Before the user namespace, from inside which the daemon could not be looked at.
+    let groups = Groups::discover(&folder.cgroup_note());
     if !root {
         user_namespace_make()?;
     }
@@ -89,7 +91,6 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
     )
     .step(|| "open the own network namespace")?;
     open_files_raise()?;
-    let groups = Groups::discover(&folder.cgroup_note(), daemon_pid);
     if root {
         privilege::keeper_limit()?;
     }
@@ -124,12 +125,7 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
             .iter()
             .map(|folder| real_path(folder))
             .collect(),
-        filters: Filters::compile().map_err(|error| {
-            Failure::new(
-                format!("compile the system call filters: {error}"),
-                rustix::io::Errno::INVAL,
-            )
-        })?,
+        filter: Filter::compile(),
         groups,
         slots: slots(root),
         root,

@@ -1,7 +1,7 @@
 //! The walls, tried from inside: real programs, real probes, real bombs; as root and as nobody.
 //!
 //! No test harness of Rust's: the keeper must be forked by a process with one thread. Each suite is a fork of this process, with
-//! a keeper of its own. A word on the command line selects the checks whose name holds it.
+//! a keeper of its own. A word on the command line, or several with | between, selects the checks whose name holds it.
 
 mod bombs;
 mod building;

@@ -159,7 +159,7 @@ impl Suite {
         if self
             .filter
             .as_ref()
-            .is_some_and(|word| !name.contains(word.as_str()))
+            .is_some_and(|word| !word.split('|').any(|word| name.contains(word)))
         {
             return;
         }

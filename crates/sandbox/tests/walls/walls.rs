@@ -14,7 +14,20 @@ pub fn checks(suite: &mut Suite) {
         let probed = probe(suite);
         println!("  {}", probed.summary);
         assert!(probed.count >= 150, "{}", probed.summary);
-        assert_eq!(probed.allowed, [""; 0]);
+        // Linux before 6.12 has no Landlock that keeps signals from init, which as pid 1 ignores them anyway.
+        let scoped = suite.keeper().walls().unwrap().landlock_abi >= 6;
+        let excused = |line: &String| {
+            !scoped
+                && ["signal_init", "kill_init"]
+                    .iter()
+                    .any(|probe| line.contains(probe))
+        };
+        let allowed: Vec<&String> = probed
+            .allowed
+            .iter()
+            .filter(|line| !excused(line))
+            .collect();
+        assert_eq!(allowed, [""; 0]);
     });
     suite.check("the walls are told as they are", |suite| {
         let walls = suite.keeper().walls().unwrap();

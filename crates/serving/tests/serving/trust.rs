@@ -30,10 +30,11 @@ async fn call(world: &World, host: &str, path: &str, tokens: &[(&str, &str)]) ->
 async fn refused(world: &World) {
     let service = world.service().service(|service| service.invoker_iam_disabled = false).deploy().await;
     let host = host(&service);
-    let answer = call(world, &host, "/a<b", &[]).await;
+    let answer = call(world, &host, "/a&b?c", &[]).await;
     assert_eq!(answer.status, 403);
-    assert!(answer.body.contains("Your client does not have permission to get URL <code>/a&lt;b</code> from this server."), "{}", answer.body);
+    assert!(answer.body.contains("Your client does not have permission to get URL <code>/a&amp;b</code> from this server."), "{}", answer.body);
     let owner = world.iam.identity(OWNER);
+    world.iam.user_create("stranger@example.com").await.unwrap();
     let stranger = world.iam.identity("stranger@example.com");
     let url = format!("https://{host}");
     let foreign = "eyJhbGciOiJIUzI1NiJ9.eyJhdWQiOiJ4In0.c2ln";
@@ -55,6 +56,7 @@ async fn refused(world: &World) {
 async fn admitted(world: &World) {
     let service = world.service().service(|service| service.invoker_iam_disabled = false).deploy().await;
     let host = host(&service);
+    world.iam.user_create("caller@example.com").await.unwrap();
     let caller = world.iam.identity("caller@example.com");
     let policy = Policy { bindings: vec![Binding { role: "roles/run.invoker".to_owned(), members: vec![Member::parse("user:caller@example.com").unwrap()] }] };
     let token = world.iam.id_token_issue(&caller, &format!("https://{host}"), true);

@@ -197,19 +197,19 @@ impl World {
         self.serving.instances().into_iter().filter(|instance| instance.service == *service).collect()
     }
 
-    /// The log of a service, oldest first.
+    /// The last thousand entries of a service, oldest first.
     pub async fn log(&self, service: &ServiceKey) -> Vec<Entry> {
         self.telemetry.flush().await;
         let query = telemetry::Query {
             projects: vec![PROJECT.to_owned()],
             filter: format!("resource.labels.service_name=\"{}\"", service.service),
-            newest_first: false,
+            newest_first: true,
             limit: 1000,
             page: None,
         };
         let telemetry = self.telemetry.clone();
         let page = tokio::task::spawn_blocking(move || telemetry.entries(&query)).await.expect("entries").expect("entries");
-        page.entries.into_iter().map(|(_, entry)| entry).collect()
+        page.entries.into_iter().rev().map(|(_, entry)| entry).collect()
     }
 
     /// Waits until the log of a service has an entry that `wanted` says is the one.
@@ -220,7 +220,7 @@ impl World {
             if let Some(entry) = log.iter().find(|entry| wanted(entry)) {
                 return entry.clone();
             }
-            assert!(begun.elapsed() < LIMIT, "no entry: {what}; there are {:#?}", log.iter().map(|entry| (entry.log, text(entry).to_owned())).collect::<Vec<_>>());
+            assert!(begun.elapsed() < LIMIT, "no entry: {what}; there are {:?}", log.iter().rev().take(50).map(|entry| (entry.log, text(entry))).collect::<Vec<_>>());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
