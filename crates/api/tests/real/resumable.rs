@@ -52,7 +52,7 @@ pub async fn chunks_are_put_together(world: &World) {
     bucket(world, "resume-2").await;
     let data = bytes(2 * QUANTUM + 100);
     let total = data.len();
-    let url = start(world, "resume-2", "&name=chunks", json!({}), &[]).await;
+    let url = start(world, "resume-2", "&name=chunks", json!({}), &[("x-upload-content-length", &total.to_string())]).await;
     assert_eq!(put(world, &url, "bytes */*", "").await.status, 308);
     let first = put(world, &url, &format!("bytes 0-{}/*", QUANTUM - 1), data[..QUANTUM].to_vec()).await;
     assert_eq!((first.status.as_u16(), first.header("range")), (308, format!("bytes=0-{}", QUANTUM - 1).as_str()));
