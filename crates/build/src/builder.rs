@@ -67,7 +67,7 @@ impl Builder {
         for path in entries(&config.dir.join(WORK))? {
             work::discard(&keeper, &path);
         }
-        known_prune(&config.dir.join(KNOWN_FOLDER))?;
+        known_prune(&config.dir.join(KNOWN_FOLDER), KNOWN_MAX)?;
         let package = PackageEnvironment::new(&config.package_environment);
         for note in &package.notes {
             tracing::info!("{note}");
@@ -360,16 +360,50 @@ fn entries(folder: &std::path::Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Forgets the oldest entries above the bound.
-fn known_prune(folder: &std::path::Path) -> Result<(), Error> {
+fn known_prune(folder: &std::path::Path, max: usize) -> Result<(), Error> {
     let mut known: Vec<(Option<std::time::SystemTime>, PathBuf)> = entries(folder)?
         .into_iter()
         .map(|path| (path.metadata().and_then(|meta| meta.modified()).ok(), path))
         .collect();
     known.sort();
-    let excess = known.len().saturating_sub(KNOWN_MAX);
+    let excess = known.len().saturating_sub(max);
     for (_, path) in known.into_iter().take(excess) {
         std::fs::remove_file(&path)
             .map_err(|e| Error::Internal(format!("forgetting {}: {e}", path.display())))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_has_an_end_and_places_are_given_back() {
+        let count = AtomicUsize::new(0);
+        let places: Vec<Place<'_>> = (0..QUEUE_MAX)
+            .map(|_| Place::take(&count).unwrap())
+            .collect();
+        assert_eq!(places.last().unwrap().before, QUEUE_MAX - 1);
+        let full = Place::take(&count).err().unwrap().to_string();
+        assert!(full.contains("200 builds are waiting already"), "{full}");
+        drop(places);
+        assert_eq!(Place::take(&count).unwrap().before, 0);
+    }
+
+    #[test]
+    fn the_oldest_known_dependencies_are_forgotten_first() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..8 {
+            let file = std::fs::File::create(dir.path().join(format!("{i}.json"))).unwrap();
+            let age = std::time::Duration::from_secs(1_000 - i);
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(10_000) - age)
+                .unwrap();
+        }
+        known_prune(dir.path(), 5).unwrap();
+        assert_eq!(entries(dir.path()).unwrap().len(), 5);
+        for gone in 0..3 {
+            assert!(!dir.path().join(format!("{gone}.json")).exists());
+        }
+    }
 }

@@ -4,55 +4,59 @@
 
 #[path = "real/egress.rs"]
 mod egress;
+#[path = "real/world.rs"]
+mod world;
 
 use std::{
     collections::BTreeMap,
-    io::{Cursor, Read, Write},
-    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
-use build::{Builder, Built, Catalogue, Config, Error, Request};
-use egress::{Egress, Shared};
-use model::Timestamp;
-use sandbox::{Keeper, KeeperConfig, Limits, Mount, Network, Spec};
-use store::Store;
+use build::{Builder, Built, Catalogue, Error};
+use sandbox::KeeperConfig;
+use world::{World, build_with, builder_of, built, refused, small_builder, wait_until};
 
 const DAEMON: u32 = 60_999;
-
-struct Clock(Mutex<Timestamp>);
-
-impl model::Clock for Clock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
-    }
-}
-
-struct World {
-    dir: PathBuf,
-    store: Store,
-    keeper: Arc<Keeper>,
-    catalogue: Catalogue,
-    clock: Arc<Clock>,
-    egress: Arc<Egress>,
-    builder: Builder,
-    /// On the host's loopback: nothing of a build may come here.
-    host: TcpListener,
-}
 
 fn main() {
     if !rustix::process::geteuid().is_root() {
         println!("real: not run, as it needs root (the keeper makes namespaces and cgroups)");
         return;
     }
+    match std::env::args().find_map(|argument| argument.strip_prefix("--in=").map(PathBuf::from)) {
+        Some(dir) => daemon(&dir),
+        None => parent(),
+    }
+}
+
+/// Stays root to remove what the daemon's tests leave, whatever they do.
+fn parent() {
     let dir = tempfile::Builder::new()
         .prefix("tanebi-build-")
         .tempdir_in("/var/tmp")
         .unwrap();
-    let base = dir.path().to_owned();
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(std::env::args().skip(1))
+        .arg(format!("--in={}", dir.path().display()))
+        .status()
+        .unwrap();
+    // The keeper may need a moment to notice that the daemon is gone.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(e) = std::fs::remove_dir_all(dir.path()) {
+        assert!(
+            Instant::now() < deadline,
+            "removing {}: {e}",
+            dir.path().display()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(status.success(), "{status}");
+}
+
+fn daemon(base: &Path) {
     let search: Vec<PathBuf> = std::env::var_os("HOME")
         .map(|home| Path::new(&home).join(".pyenv/versions"))
         .into_iter()
@@ -116,7 +120,6 @@ fn main() {
         failed
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(dir);
     assert_eq!(failed, 0, "{failed} tests failed");
 }
 
@@ -128,197 +131,6 @@ fn wanted(test: &str) -> bool {
     chosen.peek().is_none()
         || chosen.any(|part| test.contains(&part))
         || test.contains("nothing_is_left")
-}
-
-impl World {
-    fn new(
-        dir: PathBuf,
-        keeper: Arc<Keeper>,
-        catalogue: Catalogue,
-        ca_bundle: Vec<u8>,
-    ) -> Arc<Self> {
-        let store = Store::open(&dir.join("store")).unwrap();
-        let egress = Arc::new(Egress::default());
-        let clock = Arc::new(Clock(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let config = Config {
-            dir: dir.join("build"),
-            ca_bundle,
-            egress: Arc::new(Shared(egress.clone())),
-            timeout: Duration::from_secs(600),
-            memory_bytes: 1 << 30,
-            package_environment: ["UV_DEFAULT_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-                .collect(),
-            catalogue: catalogue.clone(),
-            clock: clock.clone(),
-        };
-        let builder = Builder::new(config, store.clone(), keeper.clone()).unwrap();
-        let host = TcpListener::bind("127.0.0.1:0").unwrap();
-        host.set_nonblocking(true).unwrap();
-        Arc::new(Self {
-            dir,
-            store,
-            keeper,
-            catalogue,
-            clock,
-            egress,
-            builder,
-            host,
-        })
-    }
-
-    fn archive(&self, files: &[(&str, &str)]) -> String {
-        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, content) in files {
-            zip.start_file(*name, zip::write::SimpleFileOptions::default())
-                .unwrap();
-            zip.write_all(content.as_bytes()).unwrap();
-        }
-        self.store
-            .blobs()
-            .put(&zip.finish().unwrap().into_inner())
-            .unwrap()
-    }
-
-    fn request(&self, files: &[(&str, &str)], target: &str) -> Request {
-        Request {
-            id: "0a1b2c3d-0000-4000-8000-000000000000".to_owned(),
-            archive: self.archive(files),
-            base_image: "python312".to_owned(),
-            function_target: target.to_owned(),
-            env: BTreeMap::new(),
-        }
-    }
-
-    async fn build(
-        &self,
-        files: &[(&str, &str)],
-        target: &str,
-    ) -> (Result<Built, Error>, Vec<String>) {
-        build_with(&self.builder, self.request(files, target)).await
-    }
-
-    /// Starts the image as an instance would be, sends a request, returns the reply.
-    async fn answer(&self, built: &Built, request: &str) -> String {
-        let image = &built.image;
-        let mut mounts: Vec<Mount> = image
-            .runtime_paths
-            .iter()
-            .map(|path| Mount {
-                source: path.clone(),
-                target: path.clone(),
-                writable: false,
-            })
-            .collect();
-        for layer in &image.layers {
-            let source = self.store.layers().path(&layer.digest).unwrap();
-            mounts.push(Mount {
-                source,
-                target: layer.target.clone(),
-                writable: false,
-            });
-        }
-        let mut env = image.env.clone();
-        env.push(("PORT".to_owned(), "8080".to_owned()));
-        let id = format!("instance-{}", built.digest.hex()[..8].to_owned());
-        let spec = Spec {
-            id: id.clone(),
-            mounts,
-            files: vec![],
-            command: image.command.clone(),
-            env,
-            working_dir: image.working_dir.clone(),
-            limits: Limits {
-                memory_bytes: 512 << 20,
-                cpu_millis: 1000,
-                pids: 100,
-                files_open: 1024,
-                tmp_bytes: 64 << 20,
-            },
-            network: Network {
-                redirected: false,
-                metadata: false,
-            },
-        };
-        let sandbox = self.keeper.start(&spec).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let reply = loop {
-            if let Some(reply) = self.try_request(&id, request) {
-                break reply;
-            }
-            if Instant::now() > deadline {
-                let mut said = vec![0; 64 << 10];
-                let n = rustix::io::read(&sandbox.stderr, &mut said[..]).unwrap_or(0);
-                panic!("no answer: {}", String::from_utf8_lossy(&said[..n]));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        self.keeper.end(&id).unwrap();
-        reply
-    }
-
-    fn try_request(&self, id: &str, request: &str) -> Option<String> {
-        let mut stream = TcpStream::from(self.keeper.connect(id, 8080).ok()?);
-        stream.set_nonblocking(false).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .ok()?;
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).ok()?;
-        (!reply.is_empty()).then_some(reply)
-    }
-
-    fn layer_file(&self, built: &Built, target: &str, path: &str) -> Option<String> {
-        let layer = built
-            .image
-            .layers
-            .iter()
-            .find(|layer| layer.target == Path::new(target))?;
-        std::fs::read_to_string(self.store.layers().path(&layer.digest)?.join(path)).ok()
-    }
-}
-
-async fn build_with(builder: &Builder, request: Request) -> (Result<Built, Error>, Vec<String>) {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = lines.clone();
-    let built = builder
-        .build(
-            request,
-            Arc::new(move |line| sink.lock().unwrap().push(line)),
-        )
-        .await;
-    let lines = lines.lock().unwrap().clone();
-    (built, lines)
-}
-
-#[track_caller]
-fn built((built, log): (Result<Built, Error>, Vec<String>)) -> (Built, String) {
-    let log = log.join("\n");
-    match built {
-        Ok(built) => (built, log),
-        Err(error) => panic!("{error}\n{log}"),
-    }
-}
-
-#[track_caller]
-fn refused((built, log): (Result<Built, Error>, Vec<String>), expect: &str) -> String {
-    match built {
-        Err(Error::User(text)) => {
-            assert!(
-                text.lines().next().unwrap_or("").contains(expect),
-                "{text}\n{}",
-                log.join("\n")
-            );
-            assert!(
-                log.iter().any(|line| line.starts_with("ERROR: ")),
-                "{log:?}"
-            );
-            text
-        }
-        other => panic!("{other:?}\n{}", log.join("\n")),
-    }
 }
 
 const MAIN: &str = "import functions_framework
@@ -669,24 +481,6 @@ async fn build_script(
     build_with(builder, world.request(&files, "hello_http")).await
 }
 
-fn small_builder(world: &World, timeout: Duration) -> Builder {
-    builder_of(world, world.catalogue.clone(), timeout)
-}
-
-fn builder_of(world: &World, catalogue: Catalogue, timeout: Duration) -> Builder {
-    let config = Config {
-        dir: world.dir.join("small"),
-        ca_bundle: std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default(),
-        egress: Arc::new(Shared(world.egress.clone())),
-        timeout,
-        memory_bytes: 512 << 20,
-        package_environment: vec![],
-        catalogue,
-        clock: world.clock.clone(),
-    };
-    Builder::new(config, world.store.clone(), world.keeper.clone()).unwrap()
-}
-
 async fn a_build_that_takes_too_much_memory_is_ended(world: &World) {
     let builder = small_builder(world, Duration::from_secs(600));
     let result = build_script(
@@ -761,6 +555,13 @@ async fn a_hostile_archive_is_refused(world: &World) {
 }
 
 async fn nothing_is_left_of_builds(world: &World) {
+    wait_until("no work is left of small ones", || {
+        std::fs::read_dir(world.dir.join("small/work"))
+            .unwrap()
+            .count()
+            == 0
+    })
+    .await;
     wait_until("no work is left", || {
         std::fs::read_dir(world.dir.join("build/work"))
             .unwrap()
@@ -782,12 +583,4 @@ async fn nothing_is_left_of_builds(world: &World) {
             == 0
     })
     .await;
-}
-
-async fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not true after a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

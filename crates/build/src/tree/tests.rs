@@ -1,3 +1,5 @@
+//! Trees as builds leave them, good and evil.
+
 use super::*;
 
 #[test]
