@@ -71,9 +71,15 @@ pub(crate) struct Passed {
 pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut Vars, query: &Vars) -> Result<(), Status> {
     let (permission, template) = match need {
         Need::Public => return Ok(()),
-        Need::SignedIn | Need::Inside { .. } => {
+        Need::SignedIn => {
             who.ok_or_else(Status::unauthenticated)?;
             project_resolve(deps, vars, None)?;
+            return Ok(());
+        }
+        Need::Inside { permission } => {
+            who.ok_or_else(Status::unauthenticated)?;
+            let written = format!("projects/{}", vars.get("project").map_or("", String::as_str));
+            project_resolve(deps, vars, Some(&|| Status::permission_denied(permission, &written)))?;
             return Ok(());
         }
         Need::On { permission, resource } => (permission, resource),
