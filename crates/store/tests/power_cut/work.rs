@@ -23,10 +23,7 @@ const TASKS: u64 = 3;
 /// One write for a line, past the harness's capture.
 pub fn say(line: &str) {
     let line = format!("{MARK}{line}\n");
-    std::io::stdout()
-        .lock()
-        .write_all(line.as_bytes())
-        .expect("the parent reads until this process ends");
+    std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent reads until this process ends");
 }
 
 /// Ends only by being killed, or with the first error.
@@ -57,15 +54,11 @@ fn end(step: &str, error: &dyn std::fmt::Display) -> ! {
 }
 
 fn commits(store: &Store, round: u64, task: u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime without I/O needs nothing");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O needs nothing");
     let mut previous = None;
     for number in 1.. {
         let writes = content::commit(round, task, number, previous);
-        let revision = runtime
-            .block_on(store.commit(writes))
-            .unwrap_or_else(|error| end("commit", &error));
+        let revision = runtime.block_on(store.commit(writes)).unwrap_or_else(|error| end("commit", &error));
         say(&format!("commit {round} {task} {number} {revision}"));
         previous = Some(revision);
     }
@@ -82,10 +75,7 @@ fn blobs_put(store: &Store, round: u64, thread: u64, shared: &AtomicU64) {
     let mut own = 0;
     loop {
         let number = next(&mut own, shared);
-        let id = store
-            .blobs()
-            .put(&content::blob(round, number))
-            .unwrap_or_else(|error| end("blob", &error));
+        let id = store.blobs().put(&content::blob(round, number)).unwrap_or_else(|error| end("blob", &error));
         say(&format!("blob {round} {number} {id} {thread}"));
     }
 }
@@ -94,15 +84,9 @@ fn layers_commit(store: &Store, round: u64, thread: u64, shared: &AtomicU64) {
     let mut own = 0;
     loop {
         let number = next(&mut own, shared);
-        let staging = store
-            .layers()
-            .staging()
-            .unwrap_or_else(|error| end("layer", &error));
-        content::tree_write(staging.path(), &content::layer(round, number))
-            .unwrap_or_else(|error| end("layer", &error));
-        let digest = staging
-            .commit()
-            .unwrap_or_else(|error| end("layer", &error));
+        let staging = store.layers().staging().unwrap_or_else(|error| end("layer", &error));
+        content::tree_write(staging.path(), &content::layer(round, number)).unwrap_or_else(|error| end("layer", &error));
+        let digest = staging.commit().unwrap_or_else(|error| end("layer", &error));
         say(&format!("layer {round} {number} {digest} {thread}"));
     }
 }
