@@ -36,12 +36,7 @@ impl Acknowledged {
         let text = |index: usize| rest.get(index).map(|text| (*text).to_owned());
         let round = number(0);
         match kind {
-            "commit" => Some(Self::Commit {
-                round: round?,
-                task: number(1)?,
-                number: number(2)?,
-                revision: number(3)?,
-            }),
+            "commit" => Some(Self::Commit { round: round?, task: number(1)?, number: number(2)?, revision: number(3)? }),
             "check" => Some(Self::Check { round: round?, revision: number(1)? }),
             "blob" => Some(Self::Blob { round: round?, number: number(1)?, id: text(2)? }),
             "layer" => Some(Self::Layer { round: round?, number: number(1)?, digest: text(2)? }),
@@ -126,12 +121,7 @@ fn commits_check(store: &Store, acknowledged: &[Acknowledged]) -> u64 {
 }
 
 /// Answers with the number and the revision of the last commit found.
-fn task_check(
-    store: &Store,
-    round: u64,
-    task: u64,
-    acknowledged: &BTreeMap<u64, u64>,
-) -> (u64, u64) {
+fn task_check(store: &Store, round: u64, task: u64, acknowledged: &BTreeMap<u64, u64>) -> (u64, u64) {
     let label = format!("task {task} of round {round}");
     let head = store.get(&content::head_key(round, task)).unwrap_or_else(|error| {
         say(&format!("broken: {label}: {error}"));
@@ -257,14 +247,8 @@ fn difference(found: std::io::Result<content::Tree>) -> String {
 
 /// The store takes commits, with a revision above all that were found or acknowledged.
 fn commit_check(store: &Store, round: u64, highest: u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime without I/O needs nothing");
-    let write = Write {
-        key: format!("check/{round}"),
-        expect: Expect::Absent,
-        value: Some(b"1".to_vec()),
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O needs nothing");
+    let write = Write { key: format!("check/{round}"), expect: Expect::Absent, value: Some(b"1".to_vec()) };
     match runtime.block_on(store.commit(vec![write])) {
         Ok(revision) if revision > highest => say(&format!("check {round} {revision}")),
         Ok(revision) => say(&format!("broken: the revision {revision} comes after {highest}")),

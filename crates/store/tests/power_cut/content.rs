@@ -8,14 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use sha2::{Digest as _, Sha256};
 use store::{Expect, Write};
 
-/// Bytes that no other label has.
+/// Bytes that no other label has. A cheap generator: this runs unoptimised, and often.
 pub fn bytes(label: &str, count: usize) -> Vec<u8> {
-    let mut bytes = vec![0; count];
-    StdRng::from_seed(Sha256::digest(label).into()).fill_bytes(&mut bytes);
+    let mut state = u64::from_le_bytes(Sha256::digest(label)[..8].try_into().expect("a digest has 32 bytes"));
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(state ^ (state >> 29)).to_le_bytes());
+    }
+    bytes.truncate(count);
     bytes
 }
 
@@ -45,20 +49,11 @@ fn deleted_by(number: u64) -> Option<u64> {
 
 /// Commit `number`: puts its records, may delete earlier ones, and counts up the task's head, which `previous` wrote.
 pub fn commit(round: u64, task: u64, number: u64, previous: Option<u64>) -> Vec<Write> {
-    let mut writes = vec![Write {
-        key: head_key(round, task),
-        expect: previous.map_or(Expect::Absent, Expect::Revision),
-        value: Some(number.to_string().into_bytes()),
-    }];
-    writes.extend(records(round, task, number).map(|(key, value)| Write {
-        key,
-        expect: Expect::Absent,
-        value: Some(value),
-    }));
+    let mut writes =
+        vec![Write { key: head_key(round, task), expect: previous.map_or(Expect::Absent, Expect::Revision), value: Some(number.to_string().into_bytes()) }];
+    writes.extend(records(round, task, number).map(|(key, value)| Write { key, expect: Expect::Absent, value: Some(value) }));
     if let Some(deleted) = deleted_by(number) {
-        writes.extend(
-            records(round, task, deleted).map(|(key, _)| Write::delete(key, Expect::Any)),
-        );
+        writes.extend(records(round, task, deleted).map(|(key, _)| Write::delete(key, Expect::Any)));
     }
     writes
 }
@@ -69,16 +64,14 @@ pub fn records_after(round: u64, task: u64, count: u64) -> BTreeMap<String, (Vec
     for number in 1..=count {
         let is_deleted = (number + 2 <= count) && deleted_by(number + 2) == Some(number);
         if !is_deleted {
-            all.extend(
-                records(round, task, number).map(|(key, value)| (key, (value, number))),
-            );
+            all.extend(records(round, task, number).map(|(key, value)| (key, (value, number))));
         }
     }
     all
 }
 
 pub fn blob(round: u64, number: u64) -> Vec<u8> {
-    bytes(&format!("blob {round} {number}"), (number as usize + 1) * 7919 % 150_000)
+    bytes(&format!("blob {round} {number}"), (number as usize + 1) * 7919 % 80_000)
 }
 
 /// A tree of files: path below its root, and what is there.

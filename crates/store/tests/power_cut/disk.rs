@@ -134,26 +134,12 @@ pub struct Toll {
 
 impl Disk {
     pub fn new(lie: Option<Lie>) -> Self {
-        let root = Node {
-            body: Body::Folder(FolderBody::default()),
-            mode: 0o755,
-            mode_durable: 0o755,
-            name: OsString::new(),
-        };
-        Self {
-            nodes: HashMap::from([(ROOT, root)]),
-            node_next: ROOT + 1,
-            names: Vec::new(),
-            lie,
-        }
+        let root = Node { body: Body::Folder(FolderBody::default()), mode: 0o755, mode_durable: 0o755, name: OsString::new() };
+        Self { nodes: HashMap::from([(ROOT, root)]), node_next: ROOT + 1, names: Vec::new(), lie }
     }
 
     pub fn lookup(&self, folder: u64, name: &OsStr) -> Result<u64, Errno> {
-        self.folder(folder)?
-            .now
-            .get(name)
-            .copied()
-            .ok_or(Errno::NOENT)
+        self.folder(folder)?.now.get(name).copied().ok_or(Errno::NOENT)
     }
 
     pub fn about(&self, node: u64) -> Result<About, Errno> {
@@ -163,19 +149,11 @@ impl Disk {
             Body::Folder(_) => (Kind::Folder, 0),
             Body::Link(target) => (Kind::Link, target.as_os_str().len()),
         };
-        Ok(About {
-            kind,
-            mode: node.mode,
-            size,
-        })
+        Ok(About { kind, mode: node.mode, size })
     }
 
     pub fn list(&self, folder: u64) -> Result<Vec<(OsString, u64, Kind)>, Errno> {
-        self.folder(folder)?
-            .now
-            .iter()
-            .map(|(name, node)| Ok((name.clone(), *node, self.about(*node)?.kind)))
-            .collect()
+        self.folder(folder)?.now.iter().map(|(name, node)| Ok((name.clone(), *node, self.about(*node)?.kind))).collect()
     }
 
     pub fn link_target(&self, node: u64) -> Result<&PathBuf, Errno> {
@@ -234,12 +212,7 @@ impl Disk {
         }
         let number = self.node_next;
         self.node_next += 1;
-        let node = Node {
-            body,
-            mode,
-            mode_durable: mode,
-            name: name.to_owned(),
-        };
+        let node = Node { body, mode, mode_durable: mode, name: name.to_owned() };
         self.nodes.insert(number, node);
         self.names_change(vec![((folder, name.to_owned()), Some(number))]);
         Ok(number)
@@ -263,13 +236,7 @@ impl Disk {
         Ok(())
     }
 
-    pub fn rename(
-        &mut self,
-        from: u64,
-        name: &OsStr,
-        to: u64,
-        name_new: &OsStr,
-    ) -> Result<(), Errno> {
+    pub fn rename(&mut self, from: u64, name: &OsStr, to: u64, name_new: &OsStr) -> Result<(), Errno> {
         let node = self.lookup(from, name)?;
         let is_folder = self.about(node)?.kind == Kind::Folder;
         match self.lookup(to, name_new) {
@@ -284,10 +251,7 @@ impl Disk {
             },
             Err(_) => {}
         }
-        self.names_change(vec![
-            ((from, name.to_owned()), None),
-            ((to, name_new.to_owned()), Some(node)),
-        ]);
+        self.names_change(vec![((from, name.to_owned()), None), ((to, name_new.to_owned()), Some(node))]);
         Ok(())
     }
 
@@ -298,18 +262,8 @@ impl Disk {
         self.names.push(NameChange(change));
     }
 
-    fn names_of(
-        &mut self,
-        folder: u64,
-        which: fn(&mut FolderBody) -> &mut BTreeMap<OsString, u64>,
-        name: &OsStr,
-        node: Option<u64>,
-    ) {
-        let Some(Node {
-            body: Body::Folder(body),
-            ..
-        }) = self.nodes.get_mut(&folder)
-        else {
+    fn names_of(&mut self, folder: u64, which: fn(&mut FolderBody) -> &mut BTreeMap<OsString, u64>, name: &OsStr, node: Option<u64>) {
+        let Some(Node { body: Body::Folder(body), .. }) = self.nodes.get_mut(&folder) else {
             unreachable!("names stand in folders");
         };
         match node {
@@ -342,11 +296,7 @@ impl Disk {
         }
         let node = self.node_mut(folder)?;
         node.mode_durable = node.mode;
-        let chosen = self
-            .names
-            .iter()
-            .map(|change| change.0.iter().any(|((in_folder, _), _)| *in_folder == folder))
-            .collect();
+        let chosen = self.names.iter().map(|change| change.0.iter().any(|((in_folder, _), _)| *in_folder == folder)).collect();
         self.names_settle(chosen);
         Ok(())
     }
@@ -374,10 +324,7 @@ impl Disk {
     /// What is found after the power was cut now.
     pub fn cut(mut self, random: &mut StdRng) -> (Self, Toll) {
         let luck = random.random_bool(0.5).then(|| luck(random));
-        let mut toll = Toll {
-            unsynced: self.names.len(),
-            ..Toll::default()
-        };
+        let mut toll = Toll { unsynced: self.names.len(), ..Toll::default() };
         let chosen = if random.random_bool(0.5) {
             let prefix = random.random_range(0..=self.names.len());
             (0..self.names.len()).map(|index| index < prefix).collect()
@@ -388,12 +335,7 @@ impl Disk {
         self.names_settle(chosen);
         toll.dropped = self.names.len();
 
-        let mut disk = Self {
-            nodes: HashMap::new(),
-            node_next: self.node_next,
-            names: Vec::new(),
-            lie: self.lie,
-        };
+        let mut disk = Self { nodes: HashMap::new(), node_next: self.node_next, names: Vec::new(), lie: self.lie };
         let mut found = vec![ROOT];
         while let Some(number) = found.pop() {
             // No folder has two names, so nothing is found twice.
@@ -408,11 +350,7 @@ impl Disk {
                     toll.dropped += dropped;
                     let is_checkpoint = node.name == DATABASE && !file.unsynced.is_empty();
                     toll.in_checkpoint += usize::from(is_checkpoint);
-                    *file = FileBody {
-                        now: content.clone(),
-                        durable: content,
-                        unsynced: Vec::new(),
-                    };
+                    *file = FileBody { now: content.clone(), durable: content, unsynced: Vec::new() };
                 }
                 Body::Folder(folder) => {
                     folder.now = folder.durable.clone();
@@ -427,6 +365,11 @@ impl Disk {
             disk.nodes.insert(number, node);
         }
         (disk, toll)
+    }
+
+    /// Whether a checkpoint has begun and is not synced.
+    pub fn is_in_checkpoint(&self) -> bool {
+        self.nodes.values().any(|node| node.name == DATABASE && matches!(&node.body, Body::File(file) if !file.unsynced.is_empty()))
     }
 
     fn node(&self, node: u64) -> Result<&Node, Errno> {
@@ -580,10 +523,7 @@ mod tests {
             |disk| {
                 let bytes = content(disk, "a").unwrap();
                 let sectors = bytes.chunks(SECTOR);
-                sectors
-                    .inspect(|sector| assert!(sector.iter().all(|byte| *byte == sector[0])))
-                    .map(|sector| char::from(sector[0]))
-                    .collect::<String>()
+                sectors.inspect(|sector| assert!(sector.iter().all(|byte| *byte == sector[0]))).map(|sector| char::from(sector[0])).collect::<String>()
             },
         );
         let expect = ["---", "--2", "-1-", "-12", "1--", "1-2", "11-", "112"];

@@ -17,13 +17,11 @@ use std::{
 };
 
 use fuser::{
-    BackgroundSession, BsdFileFlags, Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow,
-    WriteFlags,
+    BackgroundSession, BsdFileFlags, Config, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, LockOwner, MountOption, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use nix::sched::{CloneFlags, unshare};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     io::Errno,
     mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
@@ -54,21 +52,19 @@ impl Mount {
         let disk = Arc::new(Mutex::new(disk));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("power-cut".into())];
-        let file_system = FileSystem {
-            disk: disk.clone(),
-            listings: Mutex::default(),
-        };
+        let file_system = FileSystem { disk: disk.clone(), listings: Mutex::default() };
         let session = fuser::spawn_mount(file_system, folder.path(), &config)?;
-        Ok(Self {
-            session: Some(session),
-            disk,
-            folder,
-        })
+        Ok(Self { session: Some(session), disk, folder })
     }
 
     /// Where the store lies.
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The disk as it is now. What serves it waits meanwhile.
+    pub fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock()
     }
 
     /// Unmounts, with nothing synced by it. All processes that used it must have ended.
@@ -183,9 +179,8 @@ impl Filesystem for FileSystem {
         reply: ReplyAttr,
     ) {
         let mut disk = self.disk.lock();
-        let changed = mode
-            .map_or(Ok(()), |mode| disk.mode_set(ino.0, mode & 0o7777))
-            .and_then(|()| size.map_or(Ok(()), |size| disk.resize(ino.0, size as usize)));
+        let changed =
+            mode.map_or(Ok(()), |mode| disk.mode_set(ino.0, mode & 0o7777)).and_then(|()| size.map_or(Ok(()), |size| disk.resize(ino.0, size as usize)));
         match changed.and_then(|()| attributes(&disk, ino.0)) {
             Ok(attributes) => reply.attr(&FOR_EVER, &attributes),
             Err(error) => reply.error(code(error)),
@@ -199,53 +194,23 @@ impl Filesystem for FileSystem {
         }
     }
 
-    fn mkdir(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         let mut disk = self.disk.lock();
         let made = disk.folder_make(parent.0, name, mode & 0o7777);
         entry_reply(&disk, made, reply);
     }
 
-    fn symlink(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        target: &Path,
-        reply: ReplyEntry,
-    ) {
+    fn symlink(&self, _: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let mut disk = self.disk.lock();
         let made = disk.link_make(parent.0, name, target.to_owned());
         entry_reply(&disk, made, reply);
     }
 
-    fn create(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        _flags: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, _flags: i32, reply: ReplyCreate) {
         let mut disk = self.disk.lock();
         let made = disk.file_make(parent.0, name, mode & 0o7777);
         match made.and_then(|node| attributes(&disk, node)) {
-            Ok(attributes) => reply.created(
-                &FOR_EVER,
-                &attributes,
-                Generation(0),
-                FileHandle(0),
-                FopenFlags::FOPEN_KEEP_CACHE,
-            ),
+            Ok(attributes) => reply.created(&FOR_EVER, &attributes, Generation(0), FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(code(error)),
         }
     }
@@ -258,21 +223,8 @@ impl Filesystem for FileSystem {
         empty_reply(self.disk.lock().folder_remove(parent.0, name), reply);
     }
 
-    fn rename(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        newparent: INodeNo,
-        newname: &OsStr,
-        flags: RenameFlags,
-        reply: ReplyEmpty,
-    ) {
-        let result = if flags.is_empty() {
-            self.disk.lock().rename(parent.0, name, newparent.0, newname)
-        } else {
-            Err(Errno::INVAL)
-        };
+    fn rename(&self, _: &Request, parent: INodeNo, name: &OsStr, newparent: INodeNo, newname: &OsStr, flags: RenameFlags, reply: ReplyEmpty) {
+        let result = if flags.is_empty() { self.disk.lock().rename(parent.0, name, newparent.0, newname) } else { Err(Errno::INVAL) };
         empty_reply(result, reply);
     }
 
@@ -280,60 +232,25 @@ impl Filesystem for FileSystem {
         reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
     }
 
-    fn read(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        size: u32,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
+    fn read(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, size: u32, _: OpenFlags, _: Option<LockOwner>, reply: ReplyData) {
         match self.disk.lock().read(ino.0, offset as usize, size as usize) {
             Ok(bytes) => reply.data(bytes),
             Err(error) => reply.error(code(error)),
         }
     }
 
-    fn write(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        data: &[u8],
-        _: WriteFlags,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
+    fn write(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: u64, data: &[u8], _: WriteFlags, _: OpenFlags, _: Option<LockOwner>, reply: ReplyWrite) {
         match self.disk.lock().write(ino.0, offset as usize, data) {
             Ok(()) => reply.written(data.len() as u32),
             Err(error) => reply.error(code(error)),
         }
     }
 
-    fn fsync(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        datasync: bool,
-        reply: ReplyEmpty,
-    ) {
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
         empty_reply(self.disk.lock().file_sync(ino.0, datasync), reply);
     }
 
-    fn fsyncdir(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        _datasync: bool,
-        reply: ReplyEmpty,
-    ) {
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         empty_reply(self.disk.lock().folder_sync(ino.0), reply);
     }
 
@@ -350,14 +267,7 @@ impl Filesystem for FileSystem {
         }
     }
 
-    fn readdir(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
+    fn readdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let listings = self.listings.lock();
         let names = listings.open.get(&fh.0).into_iter().flatten();
         let dots = [".", ".."].map(|name| (OsStr::new(name), ino.0, Kind::Folder));
@@ -371,14 +281,7 @@ impl Filesystem for FileSystem {
         reply.ok();
     }
 
-    fn releasedir(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        fh: FileHandle,
-        _: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
+    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         self.listings.lock().open.remove(&fh.0);
         reply.ok();
     }

@@ -5,7 +5,10 @@ use std::{
     io::Write as _,
     path::Path,
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
     thread,
 };
 
@@ -18,15 +21,10 @@ pub const MARK: &str = "@ ";
 /// What is printed once the store is open.
 pub const OPEN: &str = "open";
 
-const TASKS: u64 = 3;
-
 /// One write for a line, past the harness's capture.
 pub fn say(line: &str) {
     let line = format!("{MARK}{line}\n");
-    std::io::stdout()
-        .lock()
-        .write_all(line.as_bytes())
-        .expect("the parent reads until this process ends");
+    std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent reads until this process ends");
 }
 
 /// Ends only by being killed, or with the first error.
@@ -35,18 +33,23 @@ pub fn work(data: &Path, round: u64) -> ! {
     say(OPEN);
     let (blobs, layers) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
-        for task in 0..TASKS {
-            scope.spawn({
-                let store = &store;
-                move || commits(store, round, task)
-            });
-        }
-        // Two of each, that make the same blob and the same layer at about the same time.
-        for counter in 0..2 {
-            let (store, blobs, layers) = (&store, &blobs, &layers);
-            scope.spawn(move || blobs_put(store, round, counter, blobs));
-            scope.spawn(move || layers_commit(store, round, counter, layers));
-        }
+        let store = &store;
+        // Two of each, that make the same blob and the same layer at about the same time; each waits for a commit before
+        // each step, so that neither kind of work starves the other.
+        let [blob_turns, layer_turns] = [0, 1].map(|kind| {
+            [0, 1].map(|thread| {
+                let (turn, turns) = channel();
+                let (blobs, layers) = (&blobs, &layers);
+                scope.spawn(move || match kind {
+                    0 => blobs_put(store, round, thread, blobs, turns),
+                    _ => layers_commit(store, round, thread, layers, turns),
+                });
+                turn
+            })
+        });
+        scope.spawn(move || commits(store, round, 0, &blob_turns));
+        scope.spawn(move || commits(store, round, 1, &layer_turns));
+        scope.spawn(move || commits(store, round, 2, &[]));
     });
     unreachable!("no thread ends")
 }
@@ -56,18 +59,19 @@ fn end(step: &str, error: &dyn std::fmt::Display) -> ! {
     process::exit(1);
 }
 
-fn commits(store: &Store, round: u64, task: u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime without I/O needs nothing");
+/// Gives the others a turn after each commit.
+fn commits(store: &Store, round: u64, task: u64, turns: &[Sender<()>]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O needs nothing");
     let mut previous = None;
     for number in 1.. {
         let writes = content::commit(round, task, number, previous);
-        let revision = runtime
-            .block_on(store.commit(writes))
-            .unwrap_or_else(|error| end("commit", &error));
+        let revision = runtime.block_on(store.commit(writes)).unwrap_or_else(|error| end("commit", &error));
         say(&format!("commit {round} {task} {number} {revision}"));
         previous = Some(revision);
+        for turn in turns {
+            // A thread that met an error ends the process.
+            let _ = turn.send(());
+        }
     }
 }
 
@@ -78,31 +82,22 @@ fn next(own: &mut u64, shared: &AtomicU64) -> u64 {
     *own
 }
 
-fn blobs_put(store: &Store, round: u64, thread: u64, shared: &AtomicU64) {
+fn blobs_put(store: &Store, round: u64, thread: u64, shared: &AtomicU64, turns: Receiver<()>) {
     let mut own = 0;
-    loop {
+    for () in turns {
         let number = next(&mut own, shared);
-        let id = store
-            .blobs()
-            .put(&content::blob(round, number))
-            .unwrap_or_else(|error| end("blob", &error));
+        let id = store.blobs().put(&content::blob(round, number)).unwrap_or_else(|error| end("blob", &error));
         say(&format!("blob {round} {number} {id} {thread}"));
     }
 }
 
-fn layers_commit(store: &Store, round: u64, thread: u64, shared: &AtomicU64) {
+fn layers_commit(store: &Store, round: u64, thread: u64, shared: &AtomicU64, turns: Receiver<()>) {
     let mut own = 0;
-    loop {
+    for () in turns {
         let number = next(&mut own, shared);
-        let staging = store
-            .layers()
-            .staging()
-            .unwrap_or_else(|error| end("layer", &error));
-        content::tree_write(staging.path(), &content::layer(round, number))
-            .unwrap_or_else(|error| end("layer", &error));
-        let digest = staging
-            .commit()
-            .unwrap_or_else(|error| end("layer", &error));
+        let staging = store.layers().staging().unwrap_or_else(|error| end("layer", &error));
+        content::tree_write(staging.path(), &content::layer(round, number)).unwrap_or_else(|error| end("layer", &error));
+        let digest = staging.commit().unwrap_or_else(|error| end("layer", &error));
         say(&format!("layer {round} {number} {digest} {thread}"));
     }
 }
