@@ -195,6 +195,12 @@ pub async fn pages_of_others_cannot_sign_anyone_in(world: &World) {
         let answer = send(&world.api, None, "GET", &url.replace(from, to), &[], "").await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (400, ""), "{to}");
     }
+    // On the name that functions are found under by path, nobody is asked for a password.
+    let moved = send(&world.api, None, "GET", &url.replace("https://accounts.google.com", "http://localhost:8080"), &[], "").await;
+    assert_eq!(moved.status, 307);
+    assert!(moved.header("location").starts_with("http://127.0.0.1:8080/o/oauth2/auth?response_type=code&"), "{}", moved.header("location"));
+    let shared = [FORM, cookie, ("origin", "http://localhost:8080")];
+    assert_eq!(send(&world.api, None, "POST", &url.replace("https://accounts.google.com", "http://localhost:8080"), &shared, pairs.clone()).await.status, 403);
     let style = send(&world.api, None, "GET", "https://accounts.google.com/sign-in/style.css", &[], "").await.good();
     assert_eq!(style.header("content-type"), "text/css; charset=utf-8");
 }
