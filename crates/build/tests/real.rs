@@ -34,10 +34,7 @@ fn main() {
 
 /// Stays root to remove what the daemon's tests leave, whatever they do.
 fn parent() {
-    let dir = tempfile::Builder::new()
-        .prefix("tanebi-build-")
-        .tempdir_in("/var/tmp")
-        .unwrap();
+    let dir = tempfile::Builder::new().prefix("tanebi-build-").tempdir_in("/var/tmp").unwrap();
     let status = std::process::Command::new(std::env::current_exe().unwrap())
         .args(std::env::args().skip(1))
         .arg(format!("--in={}", dir.path().display()))
@@ -46,22 +43,15 @@ fn parent() {
     // The keeper may need a moment to notice that the daemon is gone.
     let deadline = Instant::now() + Duration::from_secs(30);
     while let Err(e) = std::fs::remove_dir_all(dir.path()) {
-        assert!(
-            Instant::now() < deadline,
-            "removing {}: {e}",
-            dir.path().display()
-        );
+        assert!(Instant::now() < deadline, "removing {}: {e}", dir.path().display());
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(status.success(), "{status}");
 }
 
 fn daemon(base: &Path) {
-    let search: Vec<PathBuf> = std::env::var_os("HOME")
-        .map(|home| Path::new(&home).join(".pyenv/versions"))
-        .into_iter()
-        .chain(["/usr/local/bin".into(), "/usr/bin".into()])
-        .collect();
+    let search: Vec<PathBuf> =
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions")).into_iter().chain(["/usr/local/bin".into(), "/usr/bin".into()]).collect();
     let catalogue = Catalogue::discover(&search);
     let ca_bundle = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
     for name in ["keeper", "data", "data/build", "data/small"] {
@@ -79,11 +69,7 @@ fn daemon(base: &Path) {
     })
     .unwrap();
     sandbox::drop_privileges(DAEMON, DAEMON).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let failed = runtime.block_on(async {
         let world = World::new(base.join("data"), Arc::new(keeper), catalogue, ca_bundle);
         let mut failed = 0;
@@ -111,6 +97,7 @@ fn daemon(base: &Path) {
             a_missing_main_is_named,
             packages_that_do_not_fit_are_named,
             a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kept,
+            a_wheel_that_runs_when_python_starts_does_not_run_beside_the_downloads,
             a_build_that_takes_too_much_memory_is_ended,
             a_build_that_takes_too_long_is_ended,
             a_build_that_nobody_waits_for_is_ended,
@@ -124,13 +111,8 @@ fn daemon(base: &Path) {
 }
 
 fn wanted(test: &str) -> bool {
-    let mut chosen = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .peekable();
-    chosen.peek().is_none()
-        || chosen.any(|part| test.contains(&part))
-        || test.contains("nothing_is_left")
+    let mut chosen = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    chosen.peek().is_none() || chosen.any(|part| test.contains(&part)) || test.contains("nothing_is_left")
 }
 
 const MAIN: &str = "import functions_framework
@@ -146,44 +128,18 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 async fn the_articles_function_is_built_and_answers(world: &World) {
-    let (made, log) = built(
-        world
-            .build(&[("main.py", MAIN), REQUIREMENTS], "hello_http")
-            .await,
-    );
+    let (made, log) = built(world.build(&[("main.py", MAIN), REQUIREMENTS], "hello_http").await);
     println!("{log}");
-    assert!(
-        log.contains("Fetching uv") || world.catalogue.interpreters().is_empty(),
-        "{log}"
-    );
+    assert!(log.contains("Fetching uv") || world.catalogue.interpreters().is_empty(), "{log}");
     assert_eq!(made.image.runtime, "python312");
-    assert_eq!(
-        build::image_get(&world.store, &made.digest).unwrap(),
-        Some(made.image.clone())
-    );
+    assert_eq!(build::image_get(&world.store, &made.digest).unwrap(), Some(made.image.clone()));
     let reply = world.answer(&made, POST).await;
-    assert!(
-        reply.starts_with("HTTP/1.1 200") && reply.ends_with("Hello Developer!"),
-        "{reply}"
-    );
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("Hello Developer!"), "{reply}");
     assert!(world.layer_file(&made, "/workspace", "main.py").is_some());
-    let bytecode = world
-        .store
-        .layers()
-        .path(&made.image.layers[0].digest)
-        .unwrap()
-        .join("__pycache__/main.cpython-312.pyc");
+    let bytecode = world.store.layers().path(&made.image.layers[0].digest).unwrap().join("__pycache__/main.cpython-312.pyc");
     // Flag word 1: by hash, unchecked.
     assert_eq!(std::fs::read(bytecode).unwrap()[4..8], [1, 0, 0, 0]);
-    assert!(
-        world
-            .dir
-            .join("build/downloads")
-            .read_dir()
-            .unwrap()
-            .count()
-            == 1
-    );
+    assert!(world.dir.join("build/downloads").read_dir().unwrap().count() == 1);
 }
 
 async fn changed_code_is_built_without_network(world: &World) {
@@ -191,33 +147,18 @@ async fn changed_code_is_built_without_network(world: &World) {
     let before = world.egress.refused.load(SeqCst);
     let code = MAIN.replace("Hello {}!", "Changed {}!");
     let began = Instant::now();
-    let (made, log) = built(
-        world
-            .build(&[("main.py", &code), REQUIREMENTS], "hello_http")
-            .await,
-    );
-    println!(
-        "changed code: {:.2} s\n{log}",
-        began.elapsed().as_secs_f64()
-    );
+    let (made, log) = built(world.build(&[("main.py", &code), REQUIREMENTS], "hello_http").await);
+    println!("changed code: {:.2} s\n{log}", began.elapsed().as_secs_f64());
     world.egress.is_cut.store(false, SeqCst);
     assert!(log.contains("those of an earlier build"), "{log}");
     assert_eq!(world.egress.refused.load(SeqCst), before);
     // Well below a second alone on a machine; this one is shared.
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(world.answer(&made, GET).await.ends_with("Changed World!"));
 }
 
 async fn the_same_source_gives_the_same_image(world: &World) {
-    let files = [
-        ("main.py", MAIN),
-        ("pkg/a.py", "X = {'a': (1, 2), 'b': frozenset([3])}\n"),
-        REQUIREMENTS,
-    ];
+    let files = [("main.py", MAIN), ("pkg/a.py", "X = {'a': (1, 2), 'b': frozenset([3])}\n"), REQUIREMENTS];
     let (first, _) = built(world.build(&files, "hello_http").await);
     let (second, _) = built(world.build(&files, "hello_http").await);
     assert_eq!(first.digest, second.digest);
@@ -226,79 +167,35 @@ async fn the_same_source_gives_the_same_image(world: &World) {
     assert_eq!(first.image.layers, other.image.layers);
 }
 
-async fn day_old_dependencies_are_looked_up_again_and_kept_when_the_registry_is_away(
-    world: &World,
-) {
+async fn day_old_dependencies_are_looked_up_again_and_kept_when_the_registry_is_away(world: &World) {
     let files = [("main.py", MAIN), REQUIREMENTS];
     *world.clock.0.lock().unwrap() = "2026-01-02T00:00:01Z".parse().unwrap();
     world.egress.is_cut.store(true, SeqCst);
     let (_, log) = built(world.build(&files, "hello_http").await);
     world.egress.is_cut.store(false, SeqCst);
-    assert!(
-        log.contains("a day old")
-            && log.contains("WARNING: the package registry cannot be reached"),
-        "{log}"
-    );
+    assert!(log.contains("a day old") && log.contains("WARNING: the package registry cannot be reached"), "{log}");
     let before = world.egress.connections.load(SeqCst);
     let (_, log) = built(world.build(&files, "hello_http").await);
-    assert!(
-        log.contains("a day old") && world.egress.connections.load(SeqCst) > before,
-        "{log}"
-    );
+    assert!(log.contains("a day old") && world.egress.connections.load(SeqCst) > before, "{log}");
     let (_, log) = built(world.build(&files, "hello_http").await);
     assert!(log.contains("those of an earlier build"), "{log}");
 }
 
 async fn the_framework_is_added_and_gives_way_to_the_users_versions(world: &World) {
     let (made, log) = built(world.build(&[("main.py", MAIN)], "hello_http").await);
-    assert!(
-        log.contains("Adding functions-framework==3.10.2") && log.contains("gunicorn==23.0.0"),
-        "{log}"
-    );
+    assert!(log.contains("Adding functions-framework==3.10.2") && log.contains("gunicorn==23.0.0"), "{log}");
     assert!(world.answer(&made, GET).await.ends_with("Hello World!"));
-    let (_, log) = built(
-        world
-            .build(
-                &[
-                    ("main.py", MAIN),
-                    ("requirements.txt", "-r more.txt\n"),
-                    ("more.txt", "flask==3.1.0\n"),
-                ],
-                "hello_http",
-            )
-            .await,
-    );
-    assert!(
-        log.contains("trying any version") && log.contains("flask==3.1.0"),
-        "{log}"
-    );
+    let (_, log) = built(world.build(&[("main.py", MAIN), ("requirements.txt", "-r more.txt\n"), ("more.txt", "flask==3.1.0\n")], "hello_http").await);
+    assert!(log.contains("trying any version") && log.contains("flask==3.1.0"), "{log}");
 }
 
 async fn a_project_with_a_lock_is_built(world: &World) {
     let project = "[project]\nname = 'p'\nversion = '1'\nrequires-python = '>=3.9'\ndependencies = ['functions-framework==3.10.2']\n";
-    let (made, log) = built(
-        world
-            .build(
-                &[("main.py", MAIN), ("pyproject.toml", project)],
-                "hello_http",
-            )
-            .await,
-    );
+    let (made, log) = built(world.build(&[("main.py", MAIN), ("pyproject.toml", project)], "hello_http").await);
     assert!(log.contains("generate and commit uv.lock"), "{log}");
     assert!(world.answer(&made, GET).await.ends_with("Hello World!"));
     let error = refused(
-        world
-            .build(
-                &[
-                    ("main.py", MAIN),
-                    (
-                        "pyproject.toml",
-                        "[project]\nname = 'p'\nversion = '1'\ndependencies = []\n",
-                    ),
-                ],
-                "hello_http",
-            )
-            .await,
+        world.build(&[("main.py", MAIN), ("pyproject.toml", "[project]\nname = 'p'\nversion = '1'\ndependencies = []\n")], "hello_http").await,
         "have not included the Functions Framework",
     );
     assert!(error.contains("Please add it to your pyproject.toml"));
@@ -319,104 +216,44 @@ async fn the_hosts_own_python_is_built_on(world: &World) {
         println!("no Python in /usr/bin");
         return;
     };
-    let uri = builder
-        .base_image_uri(&runtime.id, "asia-northeast1")
-        .unwrap();
+    let uri = builder.base_image_uri(&runtime.id, "asia-northeast1").unwrap();
     let mut request = world.request(&[("main.py", MAIN), REQUIREMENTS], "hello_http");
     request.base_image = uri;
     let (made, _) = built(build_with(&builder, request).await);
-    assert_eq!(
-        (
-            made.image.runtime.as_str(),
-            made.image.runtime_paths.as_slice()
-        ),
-        (runtime.id.as_str(), &["/usr".into()][..])
-    );
+    assert_eq!((made.image.runtime.as_str(), made.image.runtime_paths.as_slice()), (runtime.id.as_str(), &["/usr".into()][..]));
     assert!(world.answer(&made, GET).await.ends_with("Hello World!"));
 }
 
 async fn a_package_that_does_not_exist_is_named(world: &World) {
-    let files = [
-        ("main.py", MAIN),
-        (
-            "requirements.txt",
-            "functions-framework\ntanebi-has-no-such-package-xyzzy\n",
-        ),
-    ];
-    let text = refused(
-        world.build(&files, "hello_http").await,
-        "tanebi-has-no-such-package-xyzzy was not found in the package registry",
-    );
-    assert!(
-        text.ends_with("Mend requirements.txt, then deploy again."),
-        "{text}"
-    );
-    let files = [
-        ("main.py", MAIN),
-        ("requirements.txt", "functions-framework==99\n"),
-    ];
-    refused(
-        world.build(&files, "hello_http").await,
-        "there is no version of functions-framework==99",
-    );
+    let files = [("main.py", MAIN), ("requirements.txt", "functions-framework\ntanebi-has-no-such-package-xyzzy\n")];
+    let text = refused(world.build(&files, "hello_http").await, "tanebi-has-no-such-package-xyzzy was not found in the package registry");
+    assert!(text.ends_with("Mend requirements.txt, then deploy again."), "{text}");
+    let files = [("main.py", MAIN), ("requirements.txt", "functions-framework==99\n")];
+    refused(world.build(&files, "hello_http").await, "there is no version of functions-framework==99");
 }
 
 async fn a_syntax_error_is_named(world: &World) {
-    let text = refused(
-        world
-            .build(&[("main.py", "def f(:\n  pass\n"), REQUIREMENTS], "f")
-            .await,
-        "SyntaxError: ",
-    );
-    assert!(
-        text.lines()
-            .next()
-            .unwrap()
-            .contains("\"./main.py\", line 1"),
-        "{text}"
-    );
+    let text = refused(world.build(&[("main.py", "def f(:\n  pass\n"), REQUIREMENTS], "f").await, "SyntaxError: ");
+    assert!(text.lines().next().unwrap().contains("\"./main.py\", line 1"), "{text}");
     assert!(text.contains("def f(:"), "{text}");
 }
 
 async fn a_missing_main_is_named(world: &World) {
-    refused(
-        world.build(&[("app.py", MAIN), REQUIREMENTS], "f").await,
-        "missing main.py and GOOGLE_FUNCTION_SOURCE not specified",
-    );
+    refused(world.build(&[("app.py", MAIN), REQUIREMENTS], "f").await, "missing main.py and GOOGLE_FUNCTION_SOURCE not specified");
     let mut request = world.request(&[("main.py", MAIN)], "f");
     request.base_image = "python399".to_owned();
-    refused(
-        build_with(&world.builder, request).await,
-        "Unknown base image \"python399\"",
-    );
+    refused(build_with(&world.builder, request).await, "Unknown base image \"python399\"");
     let mut request = world.request(&[("main.py", MAIN)], "f");
-    request
-        .env
-        .insert("GOOGLE_BUILDABLE".to_owned(), "x".to_owned());
-    refused(
-        build_with(&world.builder, request).await,
-        "GOOGLE_BUILDABLE is not supported",
-    );
+    request.env.insert("GOOGLE_BUILDABLE".to_owned(), "x".to_owned());
+    refused(build_with(&world.builder, request).await, "GOOGLE_BUILDABLE is not supported");
     let mut request = world.request(&[("main.py", MAIN)], "f");
     request.archive = "0".repeat(64);
-    refused(
-        build_with(&world.builder, request).await,
-        "The source archive is gone",
-    );
+    refused(build_with(&world.builder, request).await, "The source archive is gone");
 }
 
 async fn packages_that_do_not_fit_are_named(world: &World) {
-    let files = [
-        ("main.py", MAIN),
-        (
-            "requirements.txt",
-            "functions-framework==3.10.2\nflask==3.0.3\nwerkzeug==2.0.0\n",
-        ),
-    ];
-    refused(
-        world.build(&files, "hello_http").await,
-        "The dependencies could not be installed: No solution found",
-    );
+    let files = [("main.py", MAIN), ("requirements.txt", "functions-framework==3.10.2\nflask==3.0.3\nwerkzeug==2.0.0\n")];
+    refused(world.build(&files, "hello_http").await, "The dependencies could not be installed: No solution found");
 }
 
 /// A package of the source whose build script looks for ways out and writes down what it found.
@@ -433,27 +270,20 @@ async fn a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kep
     ];
     let (made, log) = built(world.build(&files, "hello_http").await);
     assert!(log.contains("must be built"), "{log}");
-    let found = world
-        .layer_file(
-            &made,
-            "/layers/python",
-            "lib/python3.12/site-packages/probe_pkg/found.json",
-        )
-        .unwrap();
+    let found = world.layer_file(&made, "/layers/python", "lib/python3.12/site-packages/probe_pkg/found.json").unwrap();
     println!("{found}");
     let found: BTreeMap<String, String> = serde_json::from_str(&found).unwrap();
     assert_eq!(found.len(), 18);
     for (what, result) in &found {
-        assert!(
-            what == "uid" || result.starts_with("closed"),
-            "{what}: {result}"
-        );
+        assert!(what == "uid" || result.starts_with("closed"), "{what}: {result}");
     }
     assert_ne!(found["uid"], "0");
-    assert_eq!(
-        world.host.accept().unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(world.host.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    no_poison(world);
+}
+
+/// What build steps downloaded is shared: nothing of a package's making may be in it.
+fn no_poison(world: &World) {
     let mut folders = vec![world.dir.join("build/downloads")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -466,29 +296,39 @@ async fn a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kep
     }
 }
 
+async fn a_wheel_that_runs_when_python_starts_does_not_run_beside_the_downloads(world: &World) {
+    // A line with `import` in a .pth file is code that every start of the environment's interpreter runs.
+    let pth: &[u8] = b"import os; open('/cache/poison', 'w').close()\n";
+    let wheel = world::zip_of(&[
+        ("evil.pth", pth),
+        ("evil-1.dist-info/METADATA", b"Metadata-Version: 2.1\nName: evil\nVersion: 1\n"),
+        ("evil-1.dist-info/WHEEL", b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+        ("evil-1.dist-info/RECORD", b"evil.pth,,\nevil-1.dist-info/METADATA,,\nevil-1.dist-info/WHEEL,,\nevil-1.dist-info/RECORD,,\n"),
+    ]);
+    let mut request = world.request(&[], "hello_http");
+    let source = world::zip_of(&[
+        ("main.py", MAIN.as_bytes()),
+        ("requirements.txt", b"functions-framework==3.10.2\n./evil-1-py3-none-any.whl\nsix\n"),
+        ("evil-1-py3-none-any.whl", &wheel),
+    ]);
+    request.archive = world.store.blobs().put(&source).unwrap();
+    let (made, log) = built(build_with(&world.builder, request).await);
+    // Its downloads were kept, and it is installed: it could have.
+    assert!(!log.contains("must be built"), "{log}");
+    assert!(world.layer_file(&made, "/layers/python", "lib/python3.12/site-packages/evil.pth").is_some());
+    no_poison(world);
+}
+
 /// A package of the source whose build script does one thing.
-async fn build_script(
-    world: &World,
-    builder: &Builder,
-    script: &str,
-) -> (Result<Built, Error>, Vec<String>) {
+async fn build_script(world: &World, builder: &Builder, script: &str) -> (Result<Built, Error>, Vec<String>) {
     let setup = format!("from setuptools import setup\n{script}\nsetup(name='x', version='1')\n");
-    let files = [
-        ("main.py", MAIN),
-        ("requirements.txt", "./x\n"),
-        ("x/setup.py", setup.as_str()),
-    ];
+    let files = [("main.py", MAIN), ("requirements.txt", "./x\n"), ("x/setup.py", setup.as_str())];
     build_with(builder, world.request(&files, "hello_http")).await
 }
 
 async fn a_build_that_takes_too_much_memory_is_ended(world: &World) {
     let builder = small_builder(world, Duration::from_secs(600));
-    let result = build_script(
-        world,
-        &builder,
-        "x = []\nwhile True: x.append(bytearray(1 << 20))",
-    )
-    .await;
+    let result = build_script(world, &builder, "x = []\nwhile True: x.append(bytearray(1 << 20))").await;
     refused(result, "The build needed more than 512 MiB of memory");
 }
 
@@ -497,15 +337,8 @@ async fn a_build_that_takes_too_long_is_ended(world: &World) {
     let builder = small_builder(world, Duration::from_secs(25));
     let began = Instant::now();
     let (result, log) = build_script(world, &builder, "import time\ntime.sleep(3600)").await;
-    assert!(
-        matches!(result, Err(Error::Timeout(_))),
-        "{result:?} {log:?}"
-    );
-    assert!(
-        began.elapsed() < Duration::from_secs(60),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(matches!(result, Err(Error::Timeout(_))), "{result:?} {log:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(log.last().unwrap(), "ERROR: the build took longer than 25s");
 }
 
@@ -514,11 +347,7 @@ async fn a_build_that_nobody_waits_for_is_ended(world: &World) {
     let (send, receive) = tokio::sync::oneshot::channel();
     let send = Mutex::new(Some(send));
     let setup = "import time\nfrom setuptools import setup\ntime.sleep(3600)\n";
-    let files = [
-        ("main.py", MAIN),
-        ("requirements.txt", "./x\n"),
-        ("x/setup.py", setup),
-    ];
+    let files = [("main.py", MAIN), ("requirements.txt", "./x\n"), ("x/setup.py", setup)];
     let request = world.request(&files, "hello_http");
     let running = tokio::spawn(async move {
         let log = move |line: String| {
@@ -534,53 +363,20 @@ async fn a_build_that_nobody_waits_for_is_ended(world: &World) {
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
     // Its folder is discarded, which waits for the sandbox's end.
-    wait_until("the folder of the build is gone", || {
-        std::fs::read_dir(world.dir.join("small/work"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
+    wait_until("the folder of the build is gone", || std::fs::read_dir(world.dir.join("small/work")).unwrap().count() == 0).await;
 }
 
 async fn a_hostile_archive_is_refused(world: &World) {
     let mut request = world.request(&[], "f");
     request.archive = world.store.blobs().put(b"this is no archive").unwrap();
-    refused(
-        build_with(&world.builder, request).await,
-        "neither a zip nor a tar.gz",
-    );
+    refused(build_with(&world.builder, request).await, "neither a zip nor a tar.gz");
     let request = world.request(&[("main.py", MAIN), ("../../evil.py", "")], "f");
     refused(build_with(&world.builder, request).await, "`..`");
 }
 
 async fn nothing_is_left_of_builds(world: &World) {
-    wait_until("no work is left of small ones", || {
-        std::fs::read_dir(world.dir.join("small/work"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
-    wait_until("no work is left", || {
-        std::fs::read_dir(world.dir.join("build/work"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
-    wait_until("one generation of downloads is left", || {
-        std::fs::read_dir(world.dir.join("build/downloads"))
-            .unwrap()
-            .count()
-            == 1
-    })
-    .await;
-    wait_until("no staging is left", || {
-        std::fs::read_dir(world.dir.join("store/staging"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
+    wait_until("no work is left of small ones", || std::fs::read_dir(world.dir.join("small/work")).unwrap().count() == 0).await;
+    wait_until("no work is left", || std::fs::read_dir(world.dir.join("build/work")).unwrap().count() == 0).await;
+    wait_until("one generation of downloads is left", || std::fs::read_dir(world.dir.join("build/downloads")).unwrap().count() == 1).await;
+    wait_until("no staging is left", || std::fs::read_dir(world.dir.join("store/staging")).unwrap().count() == 0).await;
 }

@@ -37,12 +37,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(
-        dir: PathBuf,
-        keeper: Arc<Keeper>,
-        catalogue: Catalogue,
-        ca_bundle: Vec<u8>,
-    ) -> Arc<Self> {
+    pub fn new(dir: PathBuf, keeper: Arc<Keeper>, catalogue: Catalogue, ca_bundle: Vec<u8>) -> Arc<Self> {
         let store = Store::open(&dir.join("store")).unwrap();
         let egress = Arc::new(Egress::default());
         let clock = Arc::new(Clock(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
@@ -62,29 +57,12 @@ impl World {
         let builder = Builder::new(config, store.clone(), keeper.clone()).unwrap();
         let host = TcpListener::bind("127.0.0.1:0").unwrap();
         host.set_nonblocking(true).unwrap();
-        Arc::new(Self {
-            dir,
-            store,
-            keeper,
-            catalogue,
-            clock,
-            egress,
-            builder,
-            host,
-        })
+        Arc::new(Self { dir, store, keeper, catalogue, clock, egress, builder, host })
     }
 
     pub fn archive(&self, files: &[(&str, &str)]) -> String {
-        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, content) in files {
-            zip.start_file(*name, zip::write::SimpleFileOptions::default())
-                .unwrap();
-            zip.write_all(content.as_bytes()).unwrap();
-        }
-        self.store
-            .blobs()
-            .put(&zip.finish().unwrap().into_inner())
-            .unwrap()
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+        self.store.blobs().put(&zip_of(&files)).unwrap()
     }
 
     pub fn request(&self, files: &[(&str, &str)], target: &str) -> Request {
@@ -97,33 +75,17 @@ impl World {
         }
     }
 
-    pub async fn build(
-        &self,
-        files: &[(&str, &str)],
-        target: &str,
-    ) -> (Result<Built, Error>, Vec<String>) {
+    pub async fn build(&self, files: &[(&str, &str)], target: &str) -> (Result<Built, Error>, Vec<String>) {
         build_with(&self.builder, self.request(files, target)).await
     }
 
     /// Starts the image as an instance would be, sends a request, returns the reply.
     pub async fn answer(&self, built: &Built, request: &str) -> String {
         let image = &built.image;
-        let mut mounts: Vec<Mount> = image
-            .runtime_paths
-            .iter()
-            .map(|path| Mount {
-                source: path.clone(),
-                target: path.clone(),
-                writable: false,
-            })
-            .collect();
+        let mut mounts: Vec<Mount> = image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
         for layer in &image.layers {
             let source = self.store.layers().path(&layer.digest).unwrap();
-            mounts.push(Mount {
-                source,
-                target: layer.target.clone(),
-                writable: false,
-            });
+            mounts.push(Mount { source, target: layer.target.clone(), writable: false });
         }
         let mut env = image.env.clone();
         env.push(("PORT".to_owned(), "8080".to_owned()));
@@ -135,17 +97,8 @@ impl World {
             command: image.command.clone(),
             env,
             working_dir: image.working_dir.clone(),
-            limits: Limits {
-                memory_bytes: 512 << 20,
-                cpu_millis: 1000,
-                pids: 100,
-                files_open: 1024,
-                tmp_bytes: 64 << 20,
-            },
-            network: Network {
-                redirected: false,
-                metadata: false,
-            },
+            limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000, pids: 100, files_open: 1024, tmp_bytes: 64 << 20 },
+            network: Network { redirected: false, metadata: false },
         };
         let sandbox = self.keeper.start(&spec).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -167,9 +120,7 @@ impl World {
     fn try_request(&self, id: &str, request: &str) -> Option<String> {
         let mut stream = TcpStream::from(self.keeper.connect(id, 8080).ok()?);
         stream.set_nonblocking(false).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
         stream.write_all(request.as_bytes()).ok()?;
         let mut reply = String::new();
         stream.read_to_string(&mut reply).ok()?;
@@ -177,27 +128,24 @@ impl World {
     }
 
     pub fn layer_file(&self, built: &Built, target: &str, path: &str) -> Option<String> {
-        let layer = built
-            .image
-            .layers
-            .iter()
-            .find(|layer| layer.target == Path::new(target))?;
+        let layer = built.image.layers.iter().find(|layer| layer.target == Path::new(target))?;
         std::fs::read_to_string(self.store.layers().path(&layer.digest)?.join(path)).ok()
     }
 }
 
-pub async fn build_with(
-    builder: &Builder,
-    request: Request,
-) -> (Result<Built, Error>, Vec<String>) {
+pub fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+pub async fn build_with(builder: &Builder, request: Request) -> (Result<Built, Error>, Vec<String>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = lines.clone();
-    let built = builder
-        .build(
-            request,
-            Arc::new(move |line| sink.lock().unwrap().push(line)),
-        )
-        .await;
+    let built = builder.build(request, Arc::new(move |line| sink.lock().unwrap().push(line))).await;
     let lines = lines.lock().unwrap().clone();
     (built, lines)
 }
@@ -215,15 +163,8 @@ pub fn built((built, log): (Result<Built, Error>, Vec<String>)) -> (Built, Strin
 pub fn refused((built, log): (Result<Built, Error>, Vec<String>), expect: &str) -> String {
     match built {
         Err(Error::User(text)) => {
-            assert!(
-                text.lines().next().unwrap_or("").contains(expect),
-                "{text}\n{}",
-                log.join("\n")
-            );
-            assert!(
-                log.iter().any(|line| line.starts_with("ERROR: ")),
-                "{log:?}"
-            );
+            assert!(text.lines().next().unwrap_or("").contains(expect), "{text}\n{}", log.join("\n"));
+            assert!(log.iter().any(|line| line.starts_with("ERROR: ")), "{log:?}");
             text
         }
         other => panic!("{other:?}\n{}", log.join("\n")),
