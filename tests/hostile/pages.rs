@@ -68,7 +68,7 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
     }
 
     // The sign-in page: not in a frame, and its form is not sent by others.
-    for name in &names {
+    for name in &names[..1] {
         let page = send("GET", "/sign-in", name, &[], b"")?;
         let policy = page.field("content-security-policy").context("a page has a policy")?;
         ensure!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -86,7 +86,11 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
         let answer = send("GET", target, &names[0], &["Metadata-Flavor: Google"], b"")?;
         ensure!(answer.status == 404, "{target}: {answer:?}");
     }
-    // Functions share no origin with pages that sign in.
+    // Functions by path and pages that sign in share no origin (docs/decisions/0003).
+    for target in ["/sign-in", "/sign-in?link=x", "/o/oauth2/auth?client_id=x", "/o/oauth2/v2/auth"] {
+        let answer = send("GET", target, &names[1], &[], b"")?;
+        ensure!(answer.status == 404, "{target} at {}: {answer:?}", names[1]);
+    }
     ensure!(send("GET", "/_run/asia-northeast1/f/", &names[0], &[], b"")?.status == 404, "services by path are below localhost only");
     ensure!(send("GET", "/", &host(&tanebi, "f"), &[], b"")?.status == 404);
 

@@ -99,7 +99,7 @@ fn forge(tanebi: &Tanebi, owner: &Client, audience: &str, owner_id: &str) -> Res
         "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs",
         "modulus": parsed["keys"][0]["n"],
         "certificate": certificate,
-        "key": account_key(owner, "forger")?,
+        "key": account_key(owner, "the-forger")?,
         "other_key": account_key(owner, "forgers-friend")?,
     });
     let mut forger = Command::new("python3").arg(here().join("forge.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

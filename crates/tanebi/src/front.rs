@@ -68,6 +68,11 @@ fn is_own_name(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "::1")
 }
 
+/// Whether a person types a password at `path` (`api`'s sign-in pages). The other methods take a token in a header, never a cookie.
+fn is_sign_in_page(path: &str) -> bool {
+    path == "/sign-in" || path.starts_with("/sign-in/") || matches!(path, "/o/oauth2/auth" | "/o/oauth2/v2/auth")
+}
+
 /// What all connections share.
 pub struct Front {
     pub hosts: Hosts,
@@ -214,6 +219,9 @@ impl Front {
                 return said(StatusCode::NOT_FOUND, "services by path are below http://localhost, so that they share no origin with pages that sign in");
             }
             return self.by_path(origin, rest.to_owned(), request).await;
+        }
+        if host == "localhost" && is_sign_in_page(path) {
+            return said(StatusCode::NOT_FOUND, "pages that sign in are below http://127.0.0.1, so that they share no origin with services by path");
         }
         if path.starts_with("/_tanebi/") || path == "/metrics" {
             return self.own.handle(request).await;
