@@ -11,6 +11,7 @@ mod v2;
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -177,6 +178,14 @@ impl Group {
             Self::None => Ok(Usage::default()),
             Self::V1(group) => group.usage(),
             Self::V2(group) => group.usage(),
+        }
+    }
+
+    /// Readable when it has gone over its memory; `None` where the kernel then ends the whole group by itself, or nobody counts.
+    pub fn memory_alarm(&self) -> Result<Option<OwnedFd>, Failure> {
+        match self {
+            Self::None | Self::V2(_) => Ok(None),
+            Self::V1(group) => group.memory_alarm(),
         }
     }
 

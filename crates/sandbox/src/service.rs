@@ -119,6 +119,8 @@ enum Source {
     Report(u64),
     Starter(u64),
     Init(u64),
+    /// Over its memory.
+    Memory(u64),
     /// By its own token.
     Helper,
     /// By its own token: writable.
@@ -130,6 +132,7 @@ enum Timer {
     Remove { number: u64, deadline: Instant },
     Frozen(Freezing),
     ConnectLimit(u64),
+    Memory(u64),
 }
 
 /// A freeze or thaw that is asked for and not yet so.
@@ -216,6 +219,7 @@ impl Service {
             }
             Source::Report(number) => self.reports_take(number),
             Source::Starter(number) | Source::Init(number) => self.child_ended(number),
+            Source::Memory(number) => self.memory_alarmed(number, token),
             Source::Helper => self.helper_ended(token),
             Source::Connection => self.connection_settle(token, None),
         }
@@ -260,6 +264,7 @@ impl Service {
                 Timer::StartLimit(number) => self.start_overdue(number),
                 Timer::Remove { number, deadline } => self.remove(number, deadline),
                 Timer::Frozen(freezing) => self.frozen_settle(freezing),
+                Timer::Memory(number) => self.memory_settle(number),
                 Timer::ConnectLimit(token) => {
                     self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into()))
                 }

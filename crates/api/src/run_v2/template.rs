@@ -99,7 +99,6 @@ pub(super) fn scaling_write(template: &RevisionTemplate) -> Option<pb::RevisionS
     let scaling = pb::RevisionScaling {
         min_instance_count: int(template.min_instances),
         max_instance_count: int(template.max_instances.unwrap_or(0)),
-        ..Default::default()
     };
     (scaling != pb::RevisionScaling::default()).then_some(scaling)
 }

@@ -1,13 +1,16 @@
 //! Version 1: a hierarchy a controller, the group's folder in each.
 
 use std::{
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::event::EventfdFlags;
+
 use super::{Given, Places, field, folder_make, number, read, write};
 use crate::{
-    error::Failure,
+    error::{Failure, Step},
     spec::{Limits, Usage},
 };
 
@@ -162,6 +165,19 @@ impl Group {
             memory_bytes: read(&self.controllers.memory, "memory.usage_in_bytes")?,
             pids: u32::try_from(read(&self.controllers.pids, "pids.current")?).unwrap_or(u32::MAX),
         })
+    }
+
+    /// An event descriptor that the kernel's out-of-memory handling of this group writes to.
+    pub fn memory_alarm(&self) -> Result<Option<OwnedFd>, Failure> {
+        let Some(memory) = &self.controllers.memory else {
+            return Ok(None);
+        };
+        let alarm = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).step(|| "make an event descriptor")?;
+        let control = memory.join("memory.oom_control");
+        let control = std::fs::File::open(&control).step(|| format!("open {}", control.display()))?;
+        let wanted = format!("{} {}", alarm.as_raw_fd(), control.as_raw_fd());
+        write(&memory.join("cgroup.event_control"), &wanted)?;
+        Ok(Some(alarm))
     }
 
     pub fn memory_history(&self) -> (u64, u64) {

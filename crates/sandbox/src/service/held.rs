@@ -25,6 +25,9 @@ use crate::{
     tree,
 };
 
+/// From the kernel's out-of-memory handling to its count of what it killed.
+const MEMORY_SETTLE: Duration = Duration::from_millis(5);
+
 /// A sandbox as the keeper sees it.
 pub(super) struct Held {
     pub number: u64,
@@ -51,6 +54,8 @@ pub(super) struct Held {
     /// Code and signal of the command.
     exited: Option<(Option<i32>, Option<i32>)>,
     failure: Option<Failure>,
+    /// Readable when it goes over its memory.
+    memory_alarm: Option<(u64, OwnedFd)>,
     /// It was asked to end, by the daemon or by the keeper itself.
     killed: bool,
     undoing: Option<Undoing>,
@@ -127,6 +132,7 @@ impl Service {
                     end_replies: Vec::new(),
                     exited: None,
                     failure: None,
+                    memory_alarm: None,
                     killed: false,
                     undoing: None,
                 };
@@ -302,6 +308,7 @@ impl Service {
             ));
             return self.kill(number);
         };
+        let alarm = held.group.memory_alarm();
         held.namespace = Some(namespace);
         held.command = Some(command);
         held.ended = Some(ended_writer);
@@ -313,6 +320,12 @@ impl Service {
                 .start_reply
                 .take()
                 .is_some_and(|reply| message::reply_send(&reply, &Reply::Started(ends), &passed));
+        if let Ok(Some(alarm)) = alarm
+            && let Ok(token) = self.watch(&alarm, Source::Memory(number), epoll::EventFlags::IN)
+            && let Some(held) = self.held.get_mut(&number)
+        {
+            held.memory_alarm = Some((token, alarm));
+        }
         if !told {
             // Nobody has its ends, so nobody would ever end it.
             self.kill(number);
@@ -363,6 +376,33 @@ impl Service {
         }
     }
 
+    /// The kernel found no memory for it. It picks one process to end; which one is counted a moment later.
+    pub(super) fn memory_alarmed(&mut self, number: u64, token: u64) {
+        let alarm = self.held.get_mut(&number).and_then(|held| held.memory_alarm.take_if(|(own, _)| *own == token));
+        if let Some((token, alarm)) = alarm {
+            self.unwatch(token, alarm);
+            self.timer(MEMORY_SETTLE, Timer::Memory(number));
+        }
+    }
+
+    /// An instance that has lost a process to its limit is no whole instance: all of it ends, as at Google and as control
+    /// groups of version 2 have it.
+    pub(super) fn memory_settle(&mut self, number: u64) {
+        let Some(held) = self.held.get(&number) else {
+            return;
+        };
+        if held.killed || held.undoing.is_some() {
+            return;
+        }
+        if held.group.memory_history().1 == 0 {
+            return self.timer(MEMORY_SETTLE, Timer::Memory(number));
+        }
+        if let Init::Alive(_, init) = &held.init {
+            held.group.kill();
+            process::kill(init);
+        }
+    }
+
     /// A starter or an init ended, or both.
     pub(super) fn child_ended(&mut self, number: u64) {
         // What it said before it ended comes first.
@@ -401,6 +441,7 @@ impl Service {
         else {
             return;
         };
+        let alarm = held.memory_alarm.take();
         let (memory_peak_bytes, killed_for_memory) = held.group.memory_history();
         let finished = matches!(held.exited, Some((Some(0), _)));
         let out_of_memory =
@@ -412,6 +453,12 @@ impl Service {
         // No process is left in them.
         held.namespace = None;
         held.command = None;
+        if let Some((token, alarm)) = alarm {
+            self.unwatch(token, alarm);
+        }
+        let Some(held) = self.held.get_mut(&number) else {
+            return;
+        };
         if held.writable.is_empty() {
             return self.remove(number, Instant::now() + REMOVE_LIMIT);
         }
