@@ -91,19 +91,12 @@ impl Held {
 
 impl Service {
     pub(super) fn start(&mut self, spec: Spec, look: bool, reply: OwnedFd) {
-        let refused = spec.check().err().or_else(|| {
-            self.by_id
-                .contains_key(&spec.id)
-                .then(|| format!("id {}: runs already", spec.id))
-        });
+        let refused = spec.check().err().or_else(|| self.by_id.contains_key(&spec.id).then(|| format!("id {}: runs already", spec.id)));
         if let Some(why) = refused {
             return message::answer(&reply, &Reply::Refused(why));
         }
         let Some(slot) = self.slots.take() else {
-            return message::answer(
-                &reply,
-                &Reply::Refused("as many sandboxes run as there are uids for".to_owned()),
-            );
+            return message::answer(&reply, &Reply::Refused("as many sandboxes run as there are uids for".to_owned()));
         };
         let number = self.token();
         let group = self.groups.group(&number.to_string());
@@ -118,12 +111,7 @@ impl Service {
                     frozen: false,
                     slot,
                     cpu_millis: spec.limits.cpu_millis,
-                    writable: spec
-                        .mounts
-                        .into_iter()
-                        .filter(|mount| mount.writable)
-                        .map(|mount| mount.source)
-                        .collect(),
+                    writable: spec.mounts.into_iter().filter(|mount| mount.writable).map(|mount| mount.source).collect(),
                     report: None,
                     starter: None,
                     init: Init::Unborn,
@@ -147,13 +135,7 @@ impl Service {
         }
     }
 
-    fn starter_fork(
-        &self,
-        spec: &Spec,
-        look: bool,
-        group: &Group,
-        slot: &Slot,
-    ) -> Result<(Child, OwnedFd), Failure> {
+    fn starter_fork(&self, spec: &Spec, look: bool, group: &Group, slot: &Slot) -> Result<(Child, OwnedFd), Failure> {
         let (own, theirs) = descriptor::message_pair().step(|| "make a socket pair")?;
         let order = Order {
             spec,
@@ -171,13 +153,10 @@ impl Service {
     }
 
     fn starter_watch(&mut self, number: u64, child: Child, report: OwnedFd) {
-        let watched = self
-            .watch(&report, Source::Report(number), epoll::EventFlags::IN)
-            .and_then(|report_token| {
-                let token =
-                    self.watch(&child.pidfd, Source::Starter(number), epoll::EventFlags::IN)?;
-                Ok((report_token, token))
-            });
+        let watched = self.watch(&report, Source::Report(number), epoll::EventFlags::IN).and_then(|report_token| {
+            let token = self.watch(&child.pidfd, Source::Starter(number), epoll::EventFlags::IN)?;
+            Ok((report_token, token))
+        });
         match watched {
             Ok((report_token, token)) => {
                 self.timer(START_LIMIT, Timer::StartLimit(number));
@@ -189,10 +168,7 @@ impl Service {
             Err(error) => {
                 // With its report closed the starter's next step fails; it is ended all the same, and waited for.
                 process::kill(&child.pidfd);
-                let _ = rustix::process::waitid(
-                    rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
-                    rustix::process::WaitIdOptions::EXITED,
-                );
+                let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(child.pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
                 if let Some(held) = self.held.get_mut(&number) {
                     held.fail(Failure::new("watch a starter", error));
                 }
@@ -209,9 +185,7 @@ impl Service {
             match descriptor::receive(socket, 16 << 10, false) {
                 Ok(Some(received)) => match serde_json::from_slice(&received.bytes) {
                     Ok(report) => self.reported(number, report, received.descriptors),
-                    Err(error) => {
-                        held.fail(Failure::new("read a report", std::io::Error::from(error)))
-                    }
+                    Err(error) => held.fail(Failure::new("read a report", std::io::Error::from(error))),
                 },
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 end => {
@@ -251,19 +225,8 @@ impl Service {
                     }
                 }
             }
-            Report::Running {
-                outbound,
-                dns_udp,
-                dns_tcp,
-                metadata,
-            } => {
-                let ends = Ends {
-                    outbound,
-                    dns_udp,
-                    dns_tcp,
-                    metadata,
-                    host: self.host_walls(),
-                };
+            Report::Running { outbound, dns_udp, dns_tcp, metadata } => {
+                let ends = Ends { outbound, dns_udp, dns_tcp, metadata, host: self.host_walls() };
                 self.started(number, ends, descriptors);
             }
             Report::Failed(failure) => {
@@ -284,10 +247,7 @@ impl Service {
         let Some(held) = self.held.get_mut(&number).filter(|held| !held.killed) else {
             return;
         };
-        let done = held
-            .group
-            .cpu_limit(held.cpu_millis)
-            .and_then(|()| descriptor::pipe().step(|| "make a pipe"));
+        let done = held.group.cpu_limit(held.cpu_millis).and_then(|()| descriptor::pipe().step(|| "make a pipe"));
         let (ended, ended_writer) = match done {
             Ok(pipe) => pipe,
             Err(failure) => {
@@ -296,16 +256,9 @@ impl Service {
             }
         };
         let mut descriptors = descriptors.into_iter();
-        let (Some(stdout), Some(stderr), Some(namespace), Some(command)) = (
-            descriptors.next(),
-            descriptors.next(),
-            descriptors.next(),
-            descriptors.next(),
-        ) else {
-            held.fail(Failure::new(
-                "receive a sandbox's descriptors",
-                rustix::io::Errno::BADF,
-            ));
+        let (Some(stdout), Some(stderr), Some(namespace), Some(command)) = (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+        else {
+            held.fail(Failure::new("receive a sandbox's descriptors", rustix::io::Errno::BADF));
             return self.kill(number);
         };
         let alarm = held.group.memory_alarm();
@@ -315,11 +268,8 @@ impl Service {
         let listeners: Vec<OwnedFd> = descriptors.collect();
         let mut passed = vec![stdout.as_fd(), stderr.as_fd(), ended.as_fd()];
         passed.extend(listeners.iter().map(AsFd::as_fd));
-        let told = descriptor::nonblocking(&ended).is_ok()
-            && held
-                .start_reply
-                .take()
-                .is_some_and(|reply| message::reply_send(&reply, &Reply::Started(ends), &passed));
+        let told =
+            descriptor::nonblocking(&ended).is_ok() && held.start_reply.take().is_some_and(|reply| message::reply_send(&reply, &Reply::Started(ends), &passed));
         if let Ok(Some(alarm)) = alarm
             && let Ok(token) = self.watch(&alarm, Source::Memory(number), epoll::EventFlags::IN)
             && let Some(held) = self.held.get_mut(&number)
@@ -333,17 +283,10 @@ impl Service {
     }
 
     pub(super) fn start_overdue(&mut self, number: u64) {
-        let Some(held) = self
-            .held
-            .get_mut(&number)
-            .filter(|held| held.start_reply.is_some())
-        else {
+        let Some(held) = self.held.get_mut(&number).filter(|held| held.start_reply.is_some()) else {
             return;
         };
-        held.fail(Failure::new(
-            format!("start {}", held.id),
-            rustix::io::Errno::TIMEDOUT,
-        ));
+        held.fail(Failure::new(format!("start {}", held.id), rustix::io::Errno::TIMEDOUT));
         if let Some((_, starter)) = &held.starter {
             process::kill(&starter.pidfd);
         }
@@ -412,10 +355,7 @@ impl Service {
         };
         let ended = |child: &OwnedFd| !matches!(process::reap(child), Ok(None));
         let mut unwatched = Vec::new();
-        if held
-            .starter
-            .as_ref()
-            .is_some_and(|(_, child)| ended(&child.pidfd))
+        if held.starter.as_ref().is_some_and(|(_, child)| ended(&child.pidfd))
             && let Some((token, child)) = held.starter.take()
         {
             unwatched.push((token, child.pidfd));
@@ -434,22 +374,14 @@ impl Service {
 
     /// Begins to undo when the last process is gone: init's end is the end of all in its pid namespace.
     fn settle(&mut self, number: u64) {
-        let Some(held) = self
-            .held
-            .get_mut(&number)
-            .filter(|held| held.are_processes_gone() && held.undoing.is_none())
-        else {
+        let Some(held) = self.held.get_mut(&number).filter(|held| held.are_processes_gone() && held.undoing.is_none()) else {
             return;
         };
         let alarm = held.memory_alarm.take();
         let (memory_peak_bytes, killed_for_memory) = held.group.memory_history();
         let finished = matches!(held.exited, Some((Some(0), _)));
-        let out_of_memory =
-            killed_for_memory > 0 && !finished && !(held.killed && held.exited.is_none());
-        held.undoing = Some(Undoing {
-            memory_peak_bytes,
-            out_of_memory,
-        });
+        let out_of_memory = killed_for_memory > 0 && !finished && !(held.killed && held.exited.is_none());
+        held.undoing = Some(Undoing { memory_peak_bytes, out_of_memory });
         // No process is left in them.
         held.namespace = None;
         held.command = None;
@@ -510,19 +442,13 @@ impl Service {
         if let Some(reply) = &held.start_reply {
             let failure = match &held.failure {
                 Some(failure) => Reply::Failed(failure.clone()),
-                None if held.killed => {
-                    Reply::Refused(format!("{} was ended while it started", held.id))
-                }
-                None => Reply::failed(
-                    format!("start {}, whose init ended without a word", held.id),
-                    rustix::io::Errno::CHILD,
-                ),
+                None if held.killed => Reply::Refused(format!("{} was ended while it started", held.id)),
+                None => Reply::failed(format!("start {}, whose init ended without a word", held.id), rustix::io::Errno::CHILD),
             };
             message::answer(reply, &failure);
         }
         if let Some(pipe) = &held.ended {
-            let text =
-                serde_json::to_vec(&held.ended_message()).expect("it holds only text and numbers");
+            let text = serde_json::to_vec(&held.ended_message()).expect("it holds only text and numbers");
             // A fresh pipe takes it whole. A daemon that closed its end does not want to know.
             let _ = rustix::io::write(pipe, &text);
         }
@@ -535,23 +461,12 @@ impl Service {
 impl Held {
     fn ended_message(&self) -> Ended {
         let (code, signal) = self.exited.unwrap_or((None, Some(libc::SIGKILL)));
-        let (memory_peak_bytes, out_of_memory) =
-            self.undoing.as_ref().map_or((0, false), |undoing| {
-                (undoing.memory_peak_bytes, undoing.out_of_memory)
-            });
+        let (memory_peak_bytes, out_of_memory) = self.undoing.as_ref().map_or((0, false), |undoing| (undoing.memory_peak_bytes, undoing.out_of_memory));
         let unexplained = self.exited.is_none() && !self.killed && !out_of_memory;
         let setup_error = match &self.failure {
             Some(failure) => Some(failure.line()),
-            None => {
-                unexplained.then(|| "its init was killed by another process of the host".to_owned())
-            }
+            None => unexplained.then(|| "its init was killed by another process of the host".to_owned()),
         };
-        Ended {
-            code,
-            signal,
-            out_of_memory,
-            memory_peak_bytes,
-            setup_error,
-        }
+        Ended { code, signal, out_of_memory, memory_peak_bytes, setup_error }
     }
 }
