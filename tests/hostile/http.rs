@@ -136,7 +136,10 @@ fn crooked(host: &str, path: &str) -> Vec<(String, Vec<u8>)> {
     }
     rows.push(("a chunk longer than its size", post("Transfer-Encoding: chunked\r\nConnection: close\r\n", "3\r\n12345\r\n0\r\n\r\n")));
     rows.push(("a chunk ended by LF and another", post("Transfer-Encoding: chunked\r\nConnection: close\r\n", "5\r\n12345X\n0\r\n\r\n")));
-    rows.push(("an endless chunk extension", post("Transfer-Encoding: chunked\r\nConnection: close\r\n", &format!("5;{}\r\n12345\r\n0\r\n\r\n", "a".repeat(1 << 20)))));
+    rows.push((
+        "an endless chunk extension",
+        post("Transfer-Encoding: chunked\r\nConnection: close\r\n", &format!("5;{}\r\n12345\r\n0\r\n\r\n", "a".repeat(1 << 20))),
+    ));
     let mut rows: Vec<(String, Vec<u8>)> = rows.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect();
     rows.push(("TLS on the plain port".to_owned(), [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0xAA; 600][..]].concat()));
     rows.push(("bytes above 127".to_owned(), vec![0xff; 2000]));

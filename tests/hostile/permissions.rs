@@ -78,10 +78,22 @@ const ROWS: &[Row] = &[
     (BUILD, "GET", "/v1/projects/{project}/builds", "", "google.devtools.cloudbuild.v1.CloudBuild/ListBuilds"),
     (BUILD, "GET", "/v1/projects/{project}/locations/{location}/builds/{operation}", "", "google.devtools.cloudbuild.v1.CloudBuild/GetBuild"),
     (BUILD, "GET", "/v1/projects/{project}/builds/{operation}", "", "google.devtools.cloudbuild.v1.CloudBuild/GetBuild"),
-    (BUILD, "GET", "/v1/projects/{project}/locations/{location}/defaultServiceAccount", "", "google.devtools.cloudbuild.v1.CloudBuild/GetDefaultServiceAccount"),
+    (
+        BUILD,
+        "GET",
+        "/v1/projects/{project}/locations/{location}/defaultServiceAccount",
+        "",
+        "google.devtools.cloudbuild.v1.CloudBuild/GetDefaultServiceAccount",
+    ),
     (BUILD, "GET", "/v1/projects/{project}/locations/{location}/operations/{operation}", "", "google.longrunning.Operations/GetOperation"),
     (ARTIFACTS, "GET", "/v1/projects/{project}/locations/{location}/repositories", "", "google.devtools.artifactregistry.v1.ArtifactRegistry/ListRepositories"),
-    (ARTIFACTS, "GET", "/v1/projects/{project}/locations/{location}/repositories/{service}", "", "google.devtools.artifactregistry.v1.ArtifactRegistry/GetRepository"),
+    (
+        ARTIFACTS,
+        "GET",
+        "/v1/projects/{project}/locations/{location}/repositories/{service}",
+        "",
+        "google.devtools.artifactregistry.v1.ArtifactRegistry/GetRepository",
+    ),
     (
         ARTIFACTS,
         "POST",
@@ -110,7 +122,13 @@ const ROWS: &[Row] = &[
         r#"{"scope":["https://www.googleapis.com/auth/cloud-platform"]}"#,
         "google.iam.credentials.v1.IAMCredentials/GenerateAccessToken",
     ),
-    (CREDENTIALS, "POST", "/v1/projects/-/serviceAccounts/{account}:generateIdToken", r#"{"audience":"x"}"#, "google.iam.credentials.v1.IAMCredentials/GenerateIdToken"),
+    (
+        CREDENTIALS,
+        "POST",
+        "/v1/projects/-/serviceAccounts/{account}:generateIdToken",
+        r#"{"audience":"x"}"#,
+        "google.iam.credentials.v1.IAMCredentials/GenerateIdToken",
+    ),
     (CREDENTIALS, "POST", "/v1/projects/-/serviceAccounts/{account}:signBlob", r#"{"payload":"eA=="}"#, "google.iam.credentials.v1.IAMCredentials/SignBlob"),
     (CREDENTIALS, "POST", "/v1/projects/-/serviceAccounts/{account}:signJwt", r#"{"payload":"{}"}"#, "google.iam.credentials.v1.IAMCredentials/SignJwt"),
     // Accounts.
@@ -224,10 +242,17 @@ pub(super) fn api_methods_need_permission() -> Result<()> {
     eventually("the owner may make tokens", || Ok((owner.call("POST", CREDENTIALS, &blob, br#"{"audience":"x"}"#)?.status == 200).then_some(())))?;
 
     let fill = |text: &str, project: &str| {
-        [("{project}", project), ("{location}", REGION), ("{service}", "no-such"), ("{revision}", "no-such-00001-abc"), ("{operation}", "no-such"), ("{account}", &account)]
-            .iter()
-            .chain(&[("{bucket}", BUCKET), ("{sourceBucket}", BUCKET), ("{object=**}", "object"), ("{object}", "object"), ("{sourceObject}", "object")])
-            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+        [
+            ("{project}", project),
+            ("{location}", REGION),
+            ("{service}", "no-such"),
+            ("{revision}", "no-such-00001-abc"),
+            ("{operation}", "no-such"),
+            ("{account}", &account),
+        ]
+        .iter()
+        .chain(&[("{bucket}", BUCKET), ("{sourceBucket}", BUCKET), ("{object=**}", "object"), ("{object}", "object"), ("{sourceObject}", "object")])
+        .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
     };
     let call = |client: &Client, row: &Row, project: &str| -> Result<http1::Answer> {
         let (host, verb, path, body, _) = row;
@@ -305,7 +330,8 @@ fn grpc_without_credentials(tanebi: &Tanebi) -> Result<usize> {
 
 /// Every method that `crates/api` registers has a row.
 fn the_table_is_whole() -> Result<()> {
-    let rows: BTreeSet<String> = ROWS.iter().chain(SIGNED_IN).map(|(_, verb, path, _, _)| format!("{verb} {}", path.split('?').next().unwrap_or_default())).collect();
+    let rows: BTreeSet<String> =
+        ROWS.iter().chain(SIGNED_IN).map(|(_, verb, path, _, _)| format!("{verb} {}", path.split('?').next().unwrap_or_default())).collect();
     let names: BTreeSet<&str> = ROWS.iter().chain(SIGNED_IN).map(|row| row.4).collect();
     let endpoint = Regex::new(r#"(?:\.on|Row::new)\(\s*(?:M|Verb|Method)::([A-Z]+),\s*"(/[^"]*)""#)?;
     let method = Regex::new(r#"\.(?:unary|anyones)\(\s*"(google\.[A-Za-z0-9_.]+/[A-Za-z]+)""#)?;

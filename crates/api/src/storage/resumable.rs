@@ -220,7 +220,15 @@ impl Open {
         response
     }
 
-    async fn receive(mut self, deps: &Deps, at: &Place, headers: &HeaderMap, body: &mut Body, range: (u64, u64), total: Option<u64>) -> Result<Response, Error> {
+    async fn receive(
+        mut self,
+        deps: &Deps,
+        at: &Place,
+        headers: &HeaderMap,
+        body: &mut Body,
+        range: (u64, u64),
+        total: Option<u64>,
+    ) -> Result<Response, Error> {
         let ((first, last), received) = (range, self.session.received);
         if first > received {
             return Err(Error::invalid(format!(
@@ -404,7 +412,11 @@ async fn sweep(store: &Store, now: Timestamp) -> Result<(), Error> {
         session_delete(store, id).await?;
     }
     if open >= SESSIONS_MAX {
-        return Err(Status::new(Code::ResourceExhausted, format!("{SESSIONS_MAX} resumable uploads are open: finish or cancel some, or upload in one request.")).into());
+        return Err(Status::new(
+            Code::ResourceExhausted,
+            format!("{SESSIONS_MAX} resumable uploads are open: finish or cancel some, or upload in one request."),
+        )
+        .into());
     }
     Ok(())
 }

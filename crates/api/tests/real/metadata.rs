@@ -11,7 +11,8 @@ use crate::{
 };
 
 async fn get(world: &World, account: &str, path: &str) -> (u16, String) {
-    let identity = MetadataIdentity { project: PROJECT.to_owned(), region: REGION.to_owned(), instance: "00abc".to_owned(), service_account: account.to_owned() };
+    let identity =
+        MetadataIdentity { project: PROJECT.to_owned(), region: REGION.to_owned(), instance: "00abc".to_owned(), service_account: account.to_owned() };
     let request = Request::get(format!("http://metadata.google.internal{path}")).header("metadata-flavor", "Google").body(Body::empty()).unwrap();
     let response = world.api.metadata(identity, request).await;
     assert_eq!(response.headers()["metadata-flavor"], "Google");
