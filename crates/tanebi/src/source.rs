@@ -129,7 +129,7 @@ mod tests {
         }
         let (bytes, count) = pack(dir.path()).unwrap();
         let archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
-        let names: Vec<_> = archive.file_names().map(str::to_owned).collect();
+        let names: Vec<_> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
         assert_eq!((names.iter().map(String::as_str).collect::<Vec<_>>(), count), (expect.to_vec(), expect.len()));
     }
 
