@@ -43,8 +43,20 @@ pub(crate) fn methods(app: &App) -> Vec<Method> {
             ("name", ACCOUNT),
             id_token,
         )
-        .unary("google.iam.credentials.v1.IAMCredentials/SignBlob", inside("iam.serviceAccounts.signBlob"), |r: &pb::SignBlobRequest| r.name.clone(), ("name", ACCOUNT), blob_sign)
-        .unary("google.iam.credentials.v1.IAMCredentials/SignJwt", inside("iam.serviceAccounts.signJwt"), |r: &pb::SignJwtRequest| r.name.clone(), ("name", ACCOUNT), jwt_sign)
+        .unary(
+            "google.iam.credentials.v1.IAMCredentials/SignBlob",
+            inside("iam.serviceAccounts.signBlob"),
+            |r: &pb::SignBlobRequest| r.name.clone(),
+            ("name", ACCOUNT),
+            blob_sign,
+        )
+        .unary(
+            "google.iam.credentials.v1.IAMCredentials/SignJwt",
+            inside("iam.serviceAccounts.signJwt"),
+            |r: &pb::SignJwtRequest| r.name.clone(),
+            ("name", ACCOUNT),
+            jwt_sign,
+        )
         .into_methods()
 }
 
@@ -60,7 +72,12 @@ async fn access_token(app: App, context: Context, request: pb::GenerateAccessTok
         None => LIFETIME_MAX,
         Some(asked) => match Duration::try_from(asked) {
             Ok(asked) if asked > Duration::ZERO && asked <= LIFETIME_MAX => asked,
-            _ => return Err(Status::invalid_field("lifetime", "it must be more than 0s and at most 3600s; longer lives, which at Google need an organization policy, are not given")),
+            _ => {
+                return Err(Status::invalid_field(
+                    "lifetime",
+                    "it must be more than 0s and at most 3600s; longer lives, which at Google need an organization policy, are not given",
+                ));
+            }
         },
     };
     let token = app.iam.access_token_issue(&who, &request.scope.join(" "), lifetime);
@@ -101,7 +118,8 @@ fn acting(app: &App, context: &Context, delegates: &[String], permission: &str) 
     }
     let mut who = context.who.clone();
     for (at, delegate) in delegates.iter().enumerate() {
-        let vars = name_read(ACCOUNT, delegate).ok_or_else(|| Status::invalid_field(format!("delegates[{at}]"), format!("{delegate:?} has not the form projects/-/serviceAccounts/ACCOUNT")))?;
+        let vars = name_read(ACCOUNT, delegate)
+            .ok_or_else(|| Status::invalid_field(format!("delegates[{at}]"), format!("{delegate:?} has not the form projects/-/serviceAccounts/ACCOUNT")))?;
         who = step(app, &who, &vars["account"], "iam.serviceAccounts.implicitDelegation")?;
     }
     step(app, &who, context.var("account")?, permission)

@@ -38,7 +38,13 @@ fn accounts(group: Group<App>) -> Group<App> {
             ("name", PROJECT),
             account_create,
         )
-        .unary("google.iam.admin.v1.IAM/GetServiceAccount", on("iam.serviceAccounts.get", ACCOUNT), |r: &pb::GetServiceAccountRequest| r.name.clone(), ("name", ACCOUNT), account_get)
+        .unary(
+            "google.iam.admin.v1.IAM/GetServiceAccount",
+            on("iam.serviceAccounts.get", ACCOUNT),
+            |r: &pb::GetServiceAccountRequest| r.name.clone(),
+            ("name", ACCOUNT),
+            account_get,
+        )
         .unary(
             "google.iam.admin.v1.IAM/ListServiceAccounts",
             on("iam.serviceAccounts.list", PROJECT),
@@ -46,7 +52,13 @@ fn accounts(group: Group<App>) -> Group<App> {
             ("name", PROJECT),
             account_list,
         )
-        .unary("google.iam.admin.v1.IAM/UpdateServiceAccount", on("iam.serviceAccounts.update", ACCOUNT), |r: &pb::ServiceAccount| r.name.clone(), ("name", ACCOUNT), account_update)
+        .unary(
+            "google.iam.admin.v1.IAM/UpdateServiceAccount",
+            on("iam.serviceAccounts.update", ACCOUNT),
+            |r: &pb::ServiceAccount| r.name.clone(),
+            ("name", ACCOUNT),
+            account_update,
+        )
         .unary(
             "google.iam.admin.v1.IAM/PatchServiceAccount",
             on("iam.serviceAccounts.update", ACCOUNT),
@@ -54,8 +66,20 @@ fn accounts(group: Group<App>) -> Group<App> {
             ("service_account.name", ACCOUNT),
             account_patch,
         )
-        .unary("google.iam.admin.v1.IAM/DeleteServiceAccount", on("iam.serviceAccounts.delete", ACCOUNT), |r: &pb::DeleteServiceAccountRequest| r.name.clone(), ("name", ACCOUNT), account_delete)
-        .unary("google.iam.admin.v1.IAM/EnableServiceAccount", on("iam.serviceAccounts.enable", ACCOUNT), |r: &pb::EnableServiceAccountRequest| r.name.clone(), ("name", ACCOUNT), account_enable)
+        .unary(
+            "google.iam.admin.v1.IAM/DeleteServiceAccount",
+            on("iam.serviceAccounts.delete", ACCOUNT),
+            |r: &pb::DeleteServiceAccountRequest| r.name.clone(),
+            ("name", ACCOUNT),
+            account_delete,
+        )
+        .unary(
+            "google.iam.admin.v1.IAM/EnableServiceAccount",
+            on("iam.serviceAccounts.enable", ACCOUNT),
+            |r: &pb::EnableServiceAccountRequest| r.name.clone(),
+            ("name", ACCOUNT),
+            account_enable,
+        )
         .unary(
             "google.iam.admin.v1.IAM/DisableServiceAccount",
             on("iam.serviceAccounts.disable", ACCOUNT),
@@ -74,7 +98,13 @@ fn keys(group: Group<App>) -> Group<App> {
             ("name", ACCOUNT),
             key_create,
         )
-        .unary("google.iam.admin.v1.IAM/GetServiceAccountKey", on("iam.serviceAccountKeys.get", ACCOUNT), |r: &pb::GetServiceAccountKeyRequest| r.name.clone(), ("name", KEY), key_get)
+        .unary(
+            "google.iam.admin.v1.IAM/GetServiceAccountKey",
+            on("iam.serviceAccountKeys.get", ACCOUNT),
+            |r: &pb::GetServiceAccountKeyRequest| r.name.clone(),
+            ("name", KEY),
+            key_get,
+        )
         .unary(
             "google.iam.admin.v1.IAM/ListServiceAccountKeys",
             on("iam.serviceAccountKeys.list", ACCOUNT),
@@ -93,16 +123,40 @@ fn keys(group: Group<App>) -> Group<App> {
 
 fn policies(group: Group<App>) -> Group<App> {
     group
-        .unary("google.iam.admin.v1.IAM/GetIamPolicy", on("iam.serviceAccounts.getIamPolicy", ACCOUNT), |r: &policy_pb::GetIamPolicyRequest| r.resource.clone(), ("resource", ACCOUNT), policy_get)
-        .unary("google.iam.admin.v1.IAM/SetIamPolicy", on("iam.serviceAccounts.setIamPolicy", ACCOUNT), |r: &policy_pb::SetIamPolicyRequest| r.resource.clone(), ("resource", ACCOUNT), policy_set)
-        .unary("google.iam.admin.v1.IAM/TestIamPermissions", Need::SignedIn, |r: &policy_pb::TestIamPermissionsRequest| r.resource.clone(), ("resource", ACCOUNT), permissions_test)
+        .unary(
+            "google.iam.admin.v1.IAM/GetIamPolicy",
+            on("iam.serviceAccounts.getIamPolicy", ACCOUNT),
+            |r: &policy_pb::GetIamPolicyRequest| r.resource.clone(),
+            ("resource", ACCOUNT),
+            policy_get,
+        )
+        .unary(
+            "google.iam.admin.v1.IAM/SetIamPolicy",
+            on("iam.serviceAccounts.setIamPolicy", ACCOUNT),
+            |r: &policy_pb::SetIamPolicyRequest| r.resource.clone(),
+            ("resource", ACCOUNT),
+            policy_set,
+        )
+        .unary(
+            "google.iam.admin.v1.IAM/TestIamPermissions",
+            Need::SignedIn,
+            |r: &policy_pb::TestIamPermissionsRequest| r.resource.clone(),
+            ("resource", ACCOUNT),
+            permissions_test,
+        )
 }
 
 fn roles(group: Group<App>) -> Group<App> {
     group
         .unary("google.iam.admin.v1.IAM/ListRoles", Need::SignedIn, |_: &pb::ListRolesRequest| ROLES.to_owned(), ("parent", ROLES), role_list)
         .unary("google.iam.admin.v1.IAM/GetRole", Need::SignedIn, |r: &pb::GetRoleRequest| r.name.clone(), ("name", "roles/{role}"), role_get)
-        .unary("google.iam.admin.v1.IAM/QueryGrantableRoles", Need::SignedIn, |_: &pb::QueryGrantableRolesRequest| ROLES.to_owned(), ("full_resource_name", ROLES), role_query)
+        .unary(
+            "google.iam.admin.v1.IAM/QueryGrantableRoles",
+            Need::SignedIn,
+            |_: &pb::QueryGrantableRolesRequest| ROLES.to_owned(),
+            ("full_resource_name", ROLES),
+            role_query,
+        )
 }
 
 async fn account_create(app: App, context: Context, request: pb::CreateServiceAccountRequest) -> Result<pb::ServiceAccount, Status> {
@@ -224,7 +278,12 @@ async fn key_get(app: App, context: Context, request: pb::GetServiceAccountKeyRe
     use pb::ServiceAccountPublicKeyType as Kind;
     let account = found(&app, &context)?;
     let id = context.var("key")?;
-    let key = app.iam.key_list(&account.email)?.into_iter().find(|key| key.id == id).ok_or_else(|| Status::not_found(format!("Service account key {id} does not exist.")))?;
+    let key = app
+        .iam
+        .key_list(&account.email)?
+        .into_iter()
+        .find(|key| key.id == id)
+        .ok_or_else(|| Status::not_found(format!("Service account key {id} does not exist.")))?;
     let mut written = key_write(&account, &key);
     written.public_key_data = match request.public_key_type() {
         Kind::TypeNone => Vec::new(),
@@ -294,7 +353,10 @@ async fn role_list(app: App, _: Context, request: pb::ListRolesRequest) -> Resul
 /// Every role can be granted on every resource here.
 async fn role_query(app: App, _: Context, request: pb::QueryGrantableRolesRequest) -> Result<pb::QueryGrantableRolesResponse, Status> {
     if !request.full_resource_name.starts_with("//") {
-        return Err(Status::invalid_field("full_resource_name", "it must begin with // and the service, such as //cloudresourcemanager.googleapis.com/projects/my-project"));
+        return Err(Status::invalid_field(
+            "full_resource_name",
+            "it must begin with // and the service, such as //cloudresourcemanager.googleapis.com/projects/my-project",
+        ));
     }
     let (roles, next_page_token) = role_page(&app, &request.page_token, request.page_size, request.view()).await?;
     Ok(pb::QueryGrantableRolesResponse { roles, next_page_token })

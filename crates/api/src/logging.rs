@@ -56,7 +56,13 @@ pub(crate) fn methods(app: &App) -> Vec<Method> {
             ("log_name", ENTRIES),
             entry_write,
         )
-        .unary("google.logging.v2.LoggingServiceV2/ListLogs", on("logging.logs.list", PROJECT), |r: &pb::ListLogsRequest| r.parent.clone(), ("parent", PROJECT), log_list)
+        .unary(
+            "google.logging.v2.LoggingServiceV2/ListLogs",
+            on("logging.logs.list", PROJECT),
+            |r: &pb::ListLogsRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            log_list,
+        )
         .into_methods()
 }
 
@@ -225,7 +231,14 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
     let severity = severity_from(entry.severity).ok_or_else(|| bad("severity", format!("{} is no severity", entry.severity)))?;
     let (project, log) = log_from(&entry.log_name).ok_or_else(|| {
         let known: Vec<&str> = LOGS.into_iter().filter(|log| *log != LogName::Build).map(log_id).collect();
-        bad("log_name", format!("{:?} is not kept by this server; projects/PROJECT/logs/ID with one of these ids (slashes as %2F) is: {}", entry.log_name, known.join(", ")))
+        bad(
+            "log_name",
+            format!(
+                "{:?} is not kept by this server; projects/PROJECT/logs/ID with one of these ids (slashes as %2F) is: {}",
+                entry.log_name,
+                known.join(", ")
+            ),
+        )
     })?;
     let resource = entry.resource.ok_or_else(|| bad("resource", "it is missing".to_owned()))?;
     if resource.r#type != "cloud_run_revision" {
@@ -258,7 +271,9 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
         None => Payload::None,
         Some(pb::log_entry::Payload::TextPayload(text)) => Payload::Text(text),
         Some(pb::log_entry::Payload::JsonPayload(fields)) => Payload::Json(struct_from(fields).to_string()),
-        Some(pb::log_entry::Payload::ProtoPayload(_)) => return Err(bad("proto_payload", "it is not kept by this server; use text_payload or json_payload".to_owned())),
+        Some(pb::log_entry::Payload::ProtoPayload(_)) => {
+            return Err(bad("proto_payload", "it is not kept by this server; use text_payload or json_payload".to_owned()));
+        }
     };
     let bytes = match &payload {
         Payload::Text(text) | Payload::Json(text) => text.len(),
@@ -268,7 +283,18 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
         return Err(bad("payload", format!("the entry has {bytes} bytes; at most {ENTRY_MAX_BYTES} are kept")));
     }
     let http = entry.http_request.map(|http| http_from(field, http)).transpose()?;
-    Ok(Entry { source: Arc::new(source), log, time: at, severity, payload, http, trace: entry.trace, span: entry.span_id, trace_sampled: entry.trace_sampled, labels })
+    Ok(Entry {
+        source: Arc::new(source),
+        log,
+        time: at,
+        severity,
+        payload,
+        http,
+        trace: entry.trace,
+        span: entry.span_id,
+        trace_sampled: entry.trace_sampled,
+        labels,
+    })
 }
 
 fn http_from(field: &str, http: kind::HttpRequest) -> Result<HttpRequest, Status> {
@@ -360,13 +386,21 @@ mod tests {
             log_name: "projects/local-project/logs/run.googleapis.com%2Fstdout".into(),
             resource: Some(MonitoredResource {
                 r#type: "cloud_run_revision".into(),
-                labels: HashMap::from([("service_name", "s"), ("location", "asia-northeast1"), ("revision_name", "s-1"), ("project_id", "local-project")].map(|(k, v)| (k.into(), v.into()))),
+                labels: HashMap::from(
+                    [("service_name", "s"), ("location", "asia-northeast1"), ("revision_name", "s-1"), ("project_id", "local-project")]
+                        .map(|(k, v)| (k.into(), v.into())),
+                ),
             }),
             timestamp: Some(time(now())),
             severity: 400,
             labels: HashMap::from([("instanceId".into(), "i1".into()), ("k".into(), "v".into())]),
             payload: Some(pb::log_entry::Payload::JsonPayload(struct_to(json!({ "n": 1, "list": [true, null, "x"] }).as_object().unwrap().clone()))),
-            http_request: Some(kind::HttpRequest { request_method: "GET".into(), status: 200, latency: Some(prost_types::Duration { seconds: 0, nanos: 123_000_000 }), ..Default::default() }),
+            http_request: Some(kind::HttpRequest {
+                request_method: "GET".into(),
+                status: 200,
+                latency: Some(prost_types::Duration { seconds: 0, nanos: 123_000_000 }),
+                ..Default::default()
+            }),
             trace: "projects/local-project/traces/t".into(),
             ..Default::default()
         }
@@ -405,9 +439,18 @@ mod tests {
     }
 
     fn json_value() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![Just(json!(null)), any::<bool>().prop_map(Into::into), any::<i32>().prop_map(Into::into), ".{0,8}".prop_map(Into::into), Just(json!(0.5))];
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(Into::into),
+            any::<i32>().prop_map(Into::into),
+            ".{0,8}".prop_map(Into::into),
+            Just(json!(0.5))
+        ];
         leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into), prop::collection::btree_map("[a-z]{1,4}", inner, 0..4).prop_map(|map| map.into_iter().collect())]
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                prop::collection::btree_map("[a-z]{1,4}", inner, 0..4).prop_map(|map| map.into_iter().collect())
+            ]
         })
     }
 

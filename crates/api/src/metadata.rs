@@ -47,7 +47,12 @@ pub(crate) fn answer(deps: &Deps, identity: &MetadataIdentity, request: &Request
     });
     let mut response = result.unwrap_or_else(|Refused(status, why)| {
         let title = status.canonical_reason().unwrap_or("Error");
-        let page = format!("<!DOCTYPE html>\n<html lang=en>\n<title>Error {} ({title})</title>\n<p><b>{}.</b> {}\n", status.as_u16(), status.as_u16(), why.replace('&', "&amp;").replace('<', "&lt;"));
+        let page = format!(
+            "<!DOCTYPE html>\n<html lang=en>\n<title>Error {} ({title})</title>\n<p><b>{}.</b> {}\n",
+            status.as_u16(),
+            status.as_u16(),
+            why.replace('&', "&amp;").replace('<', "&lt;")
+        );
         (status, [(header::CONTENT_TYPE, "text/html; charset=UTF-8")], page).into_response()
     });
     for (name, value) in [
@@ -134,7 +139,10 @@ fn tree(identity: &MetadataIdentity, number: u64) -> Node {
     }
     folder(vec![
         ("instance", folder(instance)),
-        ("project", folder(vec![("attributes", folder(vec![])), ("numeric-project-id", Node::Number(number)), ("project-id", Node::Text(identity.project.clone()))])),
+        (
+            "project",
+            folder(vec![("attributes", folder(vec![])), ("numeric-project-id", Node::Number(number)), ("project-id", Node::Text(identity.project.clone()))]),
+        ),
         // The second is what older libraries ask for.
         ("universe", folder(vec![("universe-domain", Node::Text("googleapis.com".to_owned())), ("universe_domain", Node::Text("googleapis.com".to_owned()))])),
     ])
@@ -180,7 +188,9 @@ impl Node {
     /// `alt=text` of a recursive request: a line for each value.
     fn lines(&self, path: &str, out: &mut String) {
         match self {
-            Self::Folder(entries) => entries.iter().for_each(|(name, node)| node.lines(&if path.is_empty() { name.clone() } else { format!("{path}/{name}") }, out)),
+            Self::Folder(entries) => {
+                entries.iter().for_each(|(name, node)| node.lines(&if path.is_empty() { name.clone() } else { format!("{path}/{name}") }, out))
+            }
             Self::Token | Self::Identity => {}
             Self::Lines(lines) => lines.iter().for_each(|line| out.push_str(&format!("{path} {line}\n"))),
             Self::Text(_) | Self::Number(_) => out.push_str(&format!("{path} {}\n", self.text())),

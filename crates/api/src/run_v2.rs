@@ -232,7 +232,7 @@ async fn revision_list(app: App, context: Context, request: pb::ListRevisionsReq
         None => String::new(),
     };
     let revisions = list.iter().map(|found| revision::write(&found.value, found.revision)).collect();
-    Ok(pb::ListRevisionsResponse { revisions, next_page_token, ..Default::default() })
+    Ok(pb::ListRevisionsResponse { revisions, next_page_token })
 }
 
 async fn revision_delete(app: App, context: Context, request: pb::DeleteRevisionRequest) -> Result<lro::Operation, Status> {

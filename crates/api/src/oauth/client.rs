@@ -44,10 +44,25 @@ mod tests {
         check("http://[::1]:65535/", Some("http://[::1]:65535"));
         check("https://sdk.cloud.google.com/authcode.html", Some("https://sdk.cloud.google.com"));
         for bad in [
-            "", "http://localhost/", "http://localhost:0/", "http://localhost:65536/", "http://localhost:+80/", "https://localhost:8085/",
-            "http://evil.com:8085/", "http://localhost:8085@evil.com/", "http://localhost:80:80@evil.com/", "http://localhost.evil.com:80/",
-            "http://evil.com/?http://localhost:8085/", "http://localhost:8085/#x", "http://localhost:8085\\@evil.com/", "http://LOCALHOST:8085/",
-            "http://localhost:8085/\r\nx", "javascript:alert(1)", "//localhost:8085/", "https://sdk.cloud.google.com/authcode.html?x", "urn:ietf:wg:oauth:2.0:oob",
+            "",
+            "http://localhost/",
+            "http://localhost:0/",
+            "http://localhost:65536/",
+            "http://localhost:+80/",
+            "https://localhost:8085/",
+            "http://evil.com:8085/",
+            "http://localhost:8085@evil.com/",
+            "http://localhost:80:80@evil.com/",
+            "http://localhost.evil.com:80/",
+            "http://evil.com/?http://localhost:8085/",
+            "http://localhost:8085/#x",
+            "http://localhost:8085\\@evil.com/",
+            "http://LOCALHOST:8085/",
+            "http://localhost:8085/\r\nx",
+            "javascript:alert(1)",
+            "//localhost:8085/",
+            "https://sdk.cloud.google.com/authcode.html?x",
+            "urn:ietf:wg:oauth:2.0:oob",
         ] {
             check(bad, None);
         }

@@ -42,9 +42,7 @@ fn assertion(deps: &Deps, parameters: &Parameters) -> Result<Value, Error> {
     })?;
     match &assertion.target_audience {
         Some(audience) => Ok(serde_json::json!({ "id_token": deps.iam.id_token_issue(&assertion.identity, audience, true) })),
-        None if assertion.scope.trim().is_empty() => {
-            Err(Error::new("invalid_scope", "Invalid OAuth scope or ID token audience provided."))
-        }
+        None if assertion.scope.trim().is_empty() => Err(Error::new("invalid_scope", "Invalid OAuth scope or ID token audience provided.")),
         None => Ok(granted(deps, &assertion.identity, &assertion.scope)),
     }
 }

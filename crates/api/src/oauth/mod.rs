@@ -85,7 +85,9 @@ impl Error {
 impl From<&Status> for Error {
     fn from(status: &Status) -> Self {
         let error = match status.code {
-            Code::Unauthenticated => return Self { http: StatusCode::UNAUTHORIZED, ..Self::new("invalid_token", "The access token is missing, expired or revoked.") },
+            Code::Unauthenticated => {
+                return Self { http: StatusCode::UNAUTHORIZED, ..Self::new("invalid_token", "The access token is missing, expired or revoked.") };
+            }
             Code::Internal | Code::Unavailable | Code::Unknown => {
                 tracing::error!(outer = %status.outer, inner = %status.inner, "an OAuth call failed");
                 "server_error"

@@ -96,11 +96,7 @@ pub(super) fn write(template: &RevisionTemplate) -> pb::RevisionTemplate {
 }
 
 pub(super) fn scaling_write(template: &RevisionTemplate) -> Option<pb::RevisionScaling> {
-    let scaling = pb::RevisionScaling {
-        min_instance_count: int(template.min_instances),
-        max_instance_count: int(template.max_instances.unwrap_or(0)),
-        ..Default::default()
-    };
+    let scaling = pb::RevisionScaling { min_instance_count: int(template.min_instances), max_instance_count: int(template.max_instances.unwrap_or(0)) };
     (scaling != pb::RevisionScaling::default()).then_some(scaling)
 }
 

@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn only_our_own_page_posts() {
-        let check = |pairs: &[(&'static str, &str)], host: Option<&str>, expect: bool| assert_eq!(is_same_origin(&headers(pairs), host), expect, "{pairs:?} {host:?}");
+        let check =
+            |pairs: &[(&'static str, &str)], host: Option<&str>, expect: bool| assert_eq!(is_same_origin(&headers(pairs), host), expect, "{pairs:?} {host:?}");
         check(&[("origin", "https://accounts.google.com")], Some("accounts.google.com"), true);
         check(&[("origin", "http://127.0.0.1:8080"), ("sec-fetch-site", "same-origin")], Some("127.0.0.1:8080"), true);
         check(&[("sec-fetch-site", "same-origin")], Some("127.0.0.1:8080"), true);

@@ -237,7 +237,14 @@ fn request_read(query: &str) -> Result<Request, String> {
         _ => return Err("code_challenge_method must be S256, and code_challenge 43 characters.".to_owned()),
     };
     let text = |name| get(name).to_owned();
-    Ok(Request { client_id: text("client_id"), redirect_uri: text("redirect_uri"), scope: text("scope"), state: text("state"), challenge, hint: text("login_hint") })
+    Ok(Request {
+        client_id: text("client_id"),
+        redirect_uri: text("redirect_uri"),
+        scope: text("scope"),
+        state: text("state"),
+        challenge,
+        hint: text("login_hint"),
+    })
 }
 
 /// Back to the client, with the code. All of its scopes are granted: gcloud warns about missing ones.

@@ -61,8 +61,16 @@ impl Page {
              <label for=\"password\">{}</label>\n<input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"current-password\">\n\
              <details>\n<summary>{}</summary>\n<label for=\"secret\">{}</label>\n<input id=\"secret\" name=\"secret\" type=\"password\" autocomplete=\"one-time-code\" aria-describedby=\"secret-help\">\n<p class=\"soft\" id=\"secret-help\">{}</p>\n</details>\n\
              <button>{}</button>\n</form>\n",
-            escape(texts.lead), alert(error), escape(form), escape(texts.email), escape(email), escape(texts.password), escape(texts.other_way),
-            escape(texts.secret), escape(texts.secret_help), escape(texts.sign_in),
+            escape(texts.lead),
+            alert(error),
+            escape(form),
+            escape(texts.email),
+            escape(email),
+            escape(texts.password),
+            escape(texts.other_way),
+            escape(texts.secret),
+            escape(texts.secret_help),
+            escape(texts.sign_in),
         );
         Self::new(texts, 200, texts.title, &content)
     }
@@ -74,7 +82,12 @@ impl Page {
              <label for=\"password\">{}</label>\n<input id=\"password\" name=\"password\" type=\"password\" autocomplete=\"new-password\" minlength=\"8\" required aria-describedby=\"rule\">\n<p class=\"soft\" id=\"rule\">{}</p>\n\
              <label for=\"again\">{}</label>\n<input id=\"again\" name=\"again\" type=\"password\" autocomplete=\"new-password\" minlength=\"8\" required>\n\
              <button>{}</button>\n</form>\n",
-            alert(error), escape(form), escape(texts.new_password), escape(texts.password_rule), escape(texts.again), escape(texts.set),
+            alert(error),
+            escape(form),
+            escape(texts.new_password),
+            escape(texts.password_rule),
+            escape(texts.again),
+            escape(texts.set),
         );
         Self::new(texts, 200, texts.new_title, &content)
     }
@@ -123,7 +136,8 @@ impl Page {
 
 /// The style sheet.
 pub(super) fn style() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=3600"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (headers, STYLE).into_response()
 }
 
@@ -155,7 +169,9 @@ mod tests {
     fn what_others_wrote_is_text() {
         let evil = "\"><script>alert('x')</script>&";
         let texts = Texts::english();
-        for page in [Page::plain(texts, 400, evil), Page::sign_in(texts, evil, evil, Some(evil)), Page::password(texts, evil, Some(evil)), Page::code(texts, evil)] {
+        for page in
+            [Page::plain(texts, 400, evil), Page::sign_in(texts, evil, evil, Some(evil)), Page::password(texts, evil, Some(evil)), Page::code(texts, evil)]
+        {
             assert!(!page.html.contains("<script") && !page.html.contains("x')"), "{}", page.html);
         }
     }
@@ -173,7 +189,9 @@ mod tests {
 
     #[test]
     fn pages_have_a_language_and_labels() {
-        for (texts, language) in [(Texts::english(), "en"), (Texts::of(&[(header::ACCEPT_LANGUAGE, HeaderValue::from_static("ja"))].into_iter().collect()), "ja")] {
+        for (texts, language) in
+            [(Texts::english(), "en"), (Texts::of(&[(header::ACCEPT_LANGUAGE, HeaderValue::from_static("ja"))].into_iter().collect()), "ja")]
+        {
             let page = Page::sign_in(texts, "f", "a@b", Some("e")).html;
             assert!(page.contains(&format!("<html lang=\"{language}\">")));
             for id in ["email", "password", "secret"] {

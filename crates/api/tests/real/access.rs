@@ -17,7 +17,7 @@ fn path_of(template: &str, project: &str) -> String {
             ("*", "projects" | "namespaces") => project,
             ("*", "locations") => REGION,
             // The kind of what has an API enabled: a project, here.
-            ("*", "v1") => "projects",
+            ("*", "v1" | "v2") => "projects",
             ("*", "b") => "no-such-bucket-1",
             ("*", "serviceAccounts") => "nobody@local-project.iam.gserviceaccount.com",
             ("*" | "**", _) => "name-1",
@@ -68,7 +68,7 @@ pub async fn no_method_answers_a_stranger(world: &World) {
 
 pub async fn a_project_that_does_not_exist_looks_like_one_that_is_not_yours(world: &World) {
     for method in world.api.served() {
-        if !matches!(method.needs, Needs::Permission(_)) || !(method.path.contains("/projects/") || method.path.contains("/namespaces/")) {
+        if matches!(method.needs, Needs::Nothing | Needs::Credentials) || !(method.path.contains("/projects/") || method.path.contains("/namespaces/")) {
             continue;
         }
         for project in ["no-such-project", "123456789012"] {
