@@ -164,7 +164,7 @@ impl Tanebi {
     /// What a script that must fail wrote, on both outputs.
     pub fn script_failing(&self, script: &str) -> Result<String> {
         let output = self.shell(&format!("{{ {script}\n}} 2>&1"))?;
-        let all = String::from_utf8_lossy(&output.stdout).into_owned();
+        let all = plain(&output.stdout);
         ensure!(!output.status.success(), "should have failed: {script}\n{all}");
         Ok(all)
     }
@@ -186,9 +186,20 @@ impl Drop for Tanebi {
 
 /// The output of a command that must succeed.
 pub fn text(output: Output, what: &str) -> Result<String> {
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    let (stdout, stderr) = (plain(&output.stdout), plain(&output.stderr));
     ensure!(output.status.success(), "failed ({}): {what}\n{stdout}\n{stderr}", output.status);
     Ok(stdout)
+}
+
+/// What was written, without the colours that gcloud gives it.
+fn plain(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut parts = text.split("\u{1b}[");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    plain
 }
 
 pub fn kill(pid: u32, signal: &str) -> Result<()> {

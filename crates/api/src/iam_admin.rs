@@ -21,8 +21,6 @@ const HOSTS: &[&str] = &["iam.googleapis.com"];
 const PROJECT: &str = "projects/{project}";
 const ACCOUNT: &str = "projects/{project}/serviceAccounts/{account}";
 const KEY: &str = "projects/{project}/serviceAccounts/{account}/keys/{key}";
-/// Of roles, which belong to nobody.
-const ROLES: &str = "roles";
 
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     let methods = accounts(Group::new(app.clone(), HOSTS));
@@ -148,15 +146,9 @@ fn policies(group: Group<App>) -> Group<App> {
 
 fn roles(group: Group<App>) -> Group<App> {
     group
-        .unary("google.iam.admin.v1.IAM/ListRoles", Need::SignedIn, |_: &pb::ListRolesRequest| ROLES.to_owned(), ("parent", ROLES), role_list)
+        .anyones("google.iam.admin.v1.IAM/ListRoles", role_list)
         .unary("google.iam.admin.v1.IAM/GetRole", Need::SignedIn, |r: &pb::GetRoleRequest| r.name.clone(), ("name", "roles/{role}"), role_get)
-        .unary(
-            "google.iam.admin.v1.IAM/QueryGrantableRoles",
-            Need::SignedIn,
-            |_: &pb::QueryGrantableRolesRequest| ROLES.to_owned(),
-            ("full_resource_name", ROLES),
-            role_query,
-        )
+        .anyones("google.iam.admin.v1.IAM/QueryGrantableRoles", role_query)
 }
 
 async fn account_create(app: App, context: Context, request: pb::CreateServiceAccountRequest) -> Result<pb::ServiceAccount, Status> {

@@ -75,8 +75,8 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
         Need::SignedIn | Need::Inside { .. } => {
             who.ok_or_else(Status::unauthenticated)?;
             let permission = if let Need::Inside { permission } = need { permission } else { "resourcemanager.projects.get" };
-            let written = vars.get("project").cloned().unwrap_or_default();
-            project_resolve(deps, vars, &|| Status::permission_denied(permission, &format!("projects/{written}")))?;
+            let written = format!("projects/{}", vars.get("project").map_or("", String::as_str));
+            project_resolve(deps, vars, &|| Status::permission_denied(permission, &written))?;
             return Ok(());
         }
         Need::On { permission, resource } => (permission, resource),

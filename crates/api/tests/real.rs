@@ -5,16 +5,30 @@
 
 #[path = "real/access.rs"]
 mod access;
+#[path = "real/accounts.rs"]
+mod accounts;
+#[path = "real/http.rs"]
+mod http;
 #[path = "real/lists.rs"]
 mod lists;
+#[path = "real/logging.rs"]
+mod logging;
+#[path = "real/metadata.rs"]
+mod metadata;
+#[path = "real/oauth.rs"]
+mod oauth;
 #[path = "real/policies.rs"]
 mod policies;
+#[path = "real/resumable.rs"]
+mod resumable;
 #[path = "real/run_v1.rs"]
 mod run_v1;
 #[path = "real/run_v2.rs"]
 mod run_v2;
 #[path = "real/shapes.rs"]
 mod shapes;
+#[path = "real/storage.rs"]
+mod storage;
 #[path = "real/world.rs"]
 mod world;
 
@@ -60,6 +74,37 @@ fn main() {
             policies::permissions_are_tested,
             lists::pages_follow_each_other,
             lists::regions_projects_apis_and_repositories_are_listed,
+            storage::a_source_deploy_uploads_its_archive,
+            storage::bytes_are_read_whole_and_in_part,
+            storage::preconditions_are_kept,
+            storage::claimed_hashes_must_be_right,
+            storage::objects_are_listed,
+            storage::metadata_changes_and_bytes_stay,
+            storage::objects_are_made_of_objects,
+            storage::a_bucket_is_changed_and_goes,
+            storage::who_may_read_and_write,
+            storage::a_packed_object_is_unpacked_for_who_cannot,
+            resumable::a_large_object_comes_in_one_request,
+            resumable::chunks_are_put_together,
+            resumable::a_broken_connection_loses_less_than_a_quantum,
+            resumable::the_last_request_may_only_say_that_it_is_all,
+            resumable::an_upload_can_fail_at_its_end,
+            resumable::a_session_is_cancelled_or_never_was,
+            oauth::a_service_account_gets_tokens_by_its_key,
+            oauth::a_person_signs_in,
+            oauth::a_code_is_shown_to_who_has_no_browser_there,
+            oauth::pages_of_others_cannot_sign_anyone_in,
+            oauth::token_requests_are_checked,
+            oauth::keys_and_endpoints_are_published,
+            accounts::an_account_lives_and_dies,
+            accounts::keys_are_listed_and_deleted,
+            accounts::roles_are_listed,
+            accounts::tokens_of_another_account_need_the_right_to_them,
+            accounts::delegates_hand_the_right_on,
+            metadata::an_instance_learns_who_it_is,
+            metadata::a_disabled_account_has_no_tokens,
+            logging::entries_are_written_and_read,
+            logging::lists_and_writes_are_checked,
         );
         failed
     });

@@ -57,13 +57,9 @@ pub enum Error {
     Packed(u64),
     #[error("The source unpacks to more than {} MiB. Leave out what is not needed (.gcloudignore).", .0 >> 20)]
     Unpacked(u64),
-    #[error(
-        "The source has more than {0} files and folders. Leave out what is not needed (.gcloudignore)."
-    )]
+    #[error("The source has more than {0} files and folders. Leave out what is not needed (.gcloudignore).")]
     Entries(usize),
-    #[error(
-        "The source archive unpacks to more than {0} times its size, as only a damaged or hostile one does."
-    )]
+    #[error("The source archive unpacks to more than {0} times its size, as only a damaged or hostile one does.")]
     Ratio(u64),
     #[error("writing the source: {0}")]
     Io(#[source] io::Error),
@@ -146,15 +142,8 @@ struct Budget {
 
 impl Budget {
     fn new(limits: &Limits, packed_bytes: u64) -> Self {
-        let by_ratio = packed_bytes
-            .saturating_mul(limits.ratio)
-            .max(RATIO_FREE_BYTES);
-        Self {
-            left: limits.unpacked_bytes.min(by_ratio),
-            unpacked_max: limits.unpacked_bytes,
-            ratio: limits.ratio,
-            by_ratio: by_ratio < limits.unpacked_bytes,
-        }
+        let by_ratio = packed_bytes.saturating_mul(limits.ratio).max(RATIO_FREE_BYTES);
+        Self { left: limits.unpacked_bytes.min(by_ratio), unpacked_max: limits.unpacked_bytes, ratio: limits.ratio, by_ratio: by_ratio < limits.unpacked_bytes }
     }
 
     fn take(&mut self, bytes: u64) -> Result<(), Error> {
@@ -168,11 +157,7 @@ impl Budget {
     }
 
     fn spent(&self) -> Error {
-        if self.by_ratio {
-            Error::Ratio(self.ratio)
-        } else {
-            Error::Unpacked(self.unpacked_max)
-        }
+        if self.by_ratio { Error::Ratio(self.ratio) } else { Error::Unpacked(self.unpacked_max) }
     }
 }
 
@@ -208,21 +193,12 @@ impl Unpacker {
     }
 
     /// Writes a file of exactly `size` bytes.
-    fn file(
-        &mut self,
-        name: &[u8],
-        executable: bool,
-        size: u64,
-        mut content: impl Read,
-    ) -> Result<(), Error> {
+    fn file(&mut self, name: &[u8], executable: bool, size: u64, mut content: impl Read) -> Result<(), Error> {
         let path = self.path(name)?;
         if path.is_root() {
             return Err(refuse(name, PathFault::Empty));
         }
-        let mut file = self
-            .tree
-            .file(&path, executable)
-            .map_err(|e| write_error(name, e))?;
+        let mut file = self.tree.file(&path, executable).map_err(|e| write_error(name, e))?;
         self.made += 1;
         let mut written = 0u64;
         let mut buffer = [0u8; 16 << 10];
@@ -256,17 +232,12 @@ impl Unpacker {
             return Err(out());
         }
         self.made += 1;
-        self.tree
-            .link(&path, target)
-            .map_err(|e| write_error(name, e))
+        self.tree.link(&path, target).map_err(|e| write_error(name, e))
     }
 }
 
 fn refuse(name: &[u8], why: impl Into<Fault>) -> Error {
-    Error::Entry {
-        entry: shown(name),
-        why: why.into(),
-    }
+    Error::Entry { entry: shown(name), why: why.into() }
 }
 
 fn write_error(name: &[u8], error: WriteError) -> Error {

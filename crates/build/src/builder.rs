@@ -67,7 +67,7 @@ impl Builder {
         for path in entries(&config.dir.join(WORK))? {
             work::discard(&keeper, &path);
         }
-        known_prune(&config.dir.join(KNOWN_FOLDER))?;
+        known_prune(&config.dir.join(KNOWN_FOLDER), KNOWN_MAX)?;
         let package = PackageEnvironment::new(&config.package_environment);
         for note in &package.notes {
             tracing::info!("{note}");
@@ -80,10 +80,7 @@ impl Builder {
             ca_bundle: config.ca_bundle.clone(),
             package,
             memory_bytes: config.memory_bytes,
-            cpu_millis: u32::try_from(cores)
-                .unwrap_or(u32::MAX)
-                .saturating_mul(1000)
-                .min(1_000_000),
+            cpu_millis: u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(1000).min(1_000_000),
         };
         let cache = Arc::new(Cache::open(config.dir.join("downloads"), keeper.clone())?);
         Ok(Self {
@@ -103,11 +100,7 @@ impl Builder {
     /// Runs to the end; `log` gets each line as it comes. Dropping the future ends the build and its sandbox.
     /// # Errors
     /// See [`Error`]; the log's last line says it too.
-    pub async fn build(
-        &self,
-        request: Request,
-        log: Arc<dyn Fn(LogLine) + Send + Sync>,
-    ) -> Result<Built, Error> {
+    pub async fn build(&self, request: Request, log: Arc<dyn Fn(LogLine) + Send + Sync>) -> Result<Built, Error> {
         let log = BuildLog::new(log);
         let built = self.queued(request, &log).await;
         match &built {
@@ -125,11 +118,7 @@ impl Builder {
         let catalogue = &self.shared.config.catalogue;
         let found = KNOWN.runtimes.iter().filter_map(|runtime| {
             let interpreter = catalogue.interpreter(runtime)?;
-            Some(Runtime {
-                id: runtime.id.clone(),
-                version: interpreter.version.to_string(),
-                interpreter: interpreter.path.clone(),
-            })
+            Some(Runtime { id: runtime.id.clone(), version: interpreter.version.to_string(), interpreter: interpreter.path.clone() })
         });
         found.collect()
     }
@@ -147,16 +136,9 @@ impl Builder {
         let shared = &self.shared;
         let place = Place::take(&shared.in_queue)?;
         if shared.cores.available_permits() == 0 {
-            log.say(format!(
-                "Waiting: {} builds run or wait before this one.",
-                place.before
-            ));
+            log.say(format!("Waiting: {} builds run or wait before this one.", place.before));
         }
-        let _core = shared
-            .cores
-            .acquire()
-            .await
-            .map_err(|e| Error::Internal(format!("the queue of builds: {e}")))?;
+        let _core = shared.cores.acquire().await.map_err(|e| Error::Internal(format!("the queue of builds: {e}")))?;
         let runner = Runner {
             keeper: shared.keeper.clone(),
             egress: shared.config.egress.clone(),
@@ -182,15 +164,8 @@ impl Shared {
 
         let (staging, unpacked, plan) = self.source(&request, variables.clone()).await?;
         let _ = write!(times, "source {:.2} s", began.elapsed().as_secs_f64());
-        log.say(format!(
-            "Source: {} files, {} KiB.",
-            unpacked.files,
-            unpacked.bytes.div_ceil(1024)
-        ));
-        log.say(format!(
-            "Base image {}: Python {} of this host.",
-            plan.base.id, plan.interpreter.version
-        ));
+        log.say(format!("Source: {} files, {} KiB.", unpacked.files, unpacked.bytes.div_ceil(1024)));
+        log.say(format!("Base image {}: Python {} of this host.", plan.base.id, plan.interpreter.version));
         plan.notes.iter().for_each(|note| log.say(note.as_str()));
 
         let source = staging.path().to_owned();
@@ -212,59 +187,35 @@ impl Shared {
             variables: &variables.own,
         };
         let dependencies = self.dependencies(&installer, &plan).await?;
-        let _ = write!(
-            times,
-            ", dependencies {:.2} s",
-            step.elapsed().as_secs_f64()
-        );
+        let _ = write!(times, ", dependencies {:.2} s", step.elapsed().as_secs_f64());
 
         let step = Instant::now();
         let code = blocking(move || {
             code::bytecode_take(&bytecode, staging.path())?;
-            staging
-                .commit()
-                .map_err(|e| Error::Internal(format!("keeping the code: {e}")))
+            staging.commit().map_err(|e| Error::Internal(format!("keeping the code: {e}")))
         })
         .await??;
         let image = image_of(plan, code, dependencies);
         let digest = image_put(&self.store, &image).await?;
         let _ = write!(times, ", keeping {:.2} s", step.elapsed().as_secs_f64());
         drop(work);
-        log.say(format!(
-            "Done in {:.2} s: {times}; compiling took {} MiB.",
-            began.elapsed().as_secs_f64(),
-            compiled.memory_peak_bytes >> 20
-        ));
+        log.say(format!("Done in {:.2} s: {times}; compiling took {} MiB.", began.elapsed().as_secs_f64(), compiled.memory_peak_bytes >> 20));
         Ok(Built { digest, image })
     }
 
     /// Unpacks the archive and decides what to do with it.
-    async fn source(
-        &self,
-        request: &Request,
-        variables: Variables,
-    ) -> Result<(store::Staging, archive::Unpacked, Plan), Error> {
-        let (store, id, base_image) = (
-            self.store.clone(),
-            request.archive.clone(),
-            request.base_image.clone(),
-        );
+    async fn source(&self, request: &Request, variables: Variables) -> Result<(store::Staging, archive::Unpacked, Plan), Error> {
+        let (store, id, base_image) = (self.store.clone(), request.archive.clone(), request.base_image.clone());
         let catalogue = self.config.catalogue.clone();
         blocking(move || {
-            let internal =
-                |e: &dyn std::fmt::Display| Error::Internal(format!("opening the source: {e}"));
+            let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("opening the source: {e}"));
             let file = store.blobs().open(&id).map_err(|e| internal(&e))?;
-            let file = file.ok_or_else(|| {
-                Error::User(
-                    "The source archive is gone. Upload it again, then deploy again.".to_owned(),
-                )
-            })?;
+            let file = file.ok_or_else(|| Error::User("The source archive is gone. Upload it again, then deploy again.".to_owned()))?;
             let staging = store.layers().staging().map_err(|e| internal(&e))?;
-            let unpacked =
-                archive::unpack(file, staging.path(), &Limits::SOURCE).map_err(|e| match e {
-                    archive::Error::Io(_) => Error::Internal(e.to_string()),
-                    user => Error::User(user.to_string()),
-                })?;
+            let unpacked = archive::unpack(file, staging.path(), &Limits::SOURCE).map_err(|e| match e {
+                archive::Error::Io(_) => Error::Internal(e.to_string()),
+                user => Error::User(user.to_string()),
+            })?;
             let tree = TreeReader::open(staging.path()).map_err(|e| internal(&e))?;
             let plan = python::plan(&tree, &base_image, &variables, &catalogue)?;
             Ok((staging, unpacked, plan))
@@ -286,11 +237,7 @@ impl Shared {
             }
             None => None,
         };
-        self.base
-            .package
-            .notes
-            .iter()
-            .for_each(|note| log.say(note.as_str()));
+        self.base.package.notes.iter().for_each(|note| log.say(note.as_str()));
         let uv = {
             let _one = self.uv.lock().await;
             let finder = Finder {
@@ -312,16 +259,7 @@ fn image_of(plan: Plan, code: String, dependencies: String) -> Image {
         runtime: plan.base.id,
         runtime_version: plan.interpreter.version.to_string(),
         runtime_paths: plan.interpreter.runtime_paths,
-        layers: vec![
-            Layer {
-                digest: code,
-                target: WORKSPACE.into(),
-            },
-            Layer {
-                digest: dependencies,
-                target: ENVIRONMENT.into(),
-            },
-        ],
+        layers: vec![Layer { digest: code, target: WORKSPACE.into() }, Layer { digest: dependencies, target: ENVIRONMENT.into() }],
         command: plan.command,
         working_dir: WORKSPACE.into(),
         env: plan.env,
@@ -339,9 +277,7 @@ impl<'a> Place<'a> {
         let before = count.fetch_add(1, Ordering::AcqRel);
         let place = Self { count, before };
         if before >= QUEUE_MAX {
-            return Err(Error::User(format!(
-                "{QUEUE_MAX} builds are waiting already. Deploy again when some have ended."
-            )));
+            return Err(Error::User(format!("{QUEUE_MAX} builds are waiting already. Deploy again when some have ended.")));
         }
         Ok(place)
     }
@@ -354,22 +290,49 @@ impl Drop for Place<'_> {
 }
 
 fn entries(folder: &std::path::Path) -> Result<Vec<PathBuf>, Error> {
-    let read = std::fs::read_dir(folder)
-        .and_then(|read| read.map(|entry| entry.map(|entry| entry.path())).collect());
+    let read = std::fs::read_dir(folder).and_then(|read| read.map(|entry| entry.map(|entry| entry.path())).collect());
     read.map_err(|e| Error::Internal(format!("reading {}: {e}", folder.display())))
 }
 
 /// Forgets the oldest entries above the bound.
-fn known_prune(folder: &std::path::Path) -> Result<(), Error> {
-    let mut known: Vec<(Option<std::time::SystemTime>, PathBuf)> = entries(folder)?
-        .into_iter()
-        .map(|path| (path.metadata().and_then(|meta| meta.modified()).ok(), path))
-        .collect();
+fn known_prune(folder: &std::path::Path, max: usize) -> Result<(), Error> {
+    let mut known: Vec<(Option<std::time::SystemTime>, PathBuf)> =
+        entries(folder)?.into_iter().map(|path| (path.metadata().and_then(|meta| meta.modified()).ok(), path)).collect();
     known.sort();
-    let excess = known.len().saturating_sub(KNOWN_MAX);
+    let excess = known.len().saturating_sub(max);
     for (_, path) in known.into_iter().take(excess) {
-        std::fs::remove_file(&path)
-            .map_err(|e| Error::Internal(format!("forgetting {}: {e}", path.display())))?;
+        std::fs::remove_file(&path).map_err(|e| Error::Internal(format!("forgetting {}: {e}", path.display())))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_has_an_end_and_places_are_given_back() {
+        let count = AtomicUsize::new(0);
+        let places: Vec<Place<'_>> = (0..QUEUE_MAX).map(|_| Place::take(&count).unwrap()).collect();
+        assert_eq!(places.last().unwrap().before, QUEUE_MAX - 1);
+        let full = Place::take(&count).err().unwrap().to_string();
+        assert!(full.contains("200 builds are waiting already"), "{full}");
+        drop(places);
+        assert_eq!(Place::take(&count).unwrap().before, 0);
+    }
+
+    #[test]
+    fn the_oldest_known_dependencies_are_forgotten_first() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..8 {
+            let file = std::fs::File::create(dir.path().join(format!("{i}.json"))).unwrap();
+            let age = std::time::Duration::from_secs(1_000 - i);
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(10_000) - age).unwrap();
+        }
+        known_prune(dir.path(), 5).unwrap();
+        assert_eq!(entries(dir.path()).unwrap().len(), 5);
+        for gone in 0..3 {
+            assert!(!dir.path().join(format!("{gone}.json")).exists());
+        }
+    }
 }

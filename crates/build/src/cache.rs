@@ -69,16 +69,12 @@ impl Drop for Generation {
 impl Cache {
     /// Takes the newest generation of the last run, and discards the others.
     pub(crate) fn open(folder: PathBuf, keeper: Arc<Keeper>) -> Result<Self, Error> {
-        let fail =
-            |e: std::io::Error| Error::Internal(format!("reading {}: {e}", folder.display()));
+        let fail = |e: std::io::Error| Error::Internal(format!("reading {}: {e}", folder.display()));
         folder_make(&folder)?;
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            let number = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.strip_prefix(NAME)?.parse::<u64>().ok());
+            let number = entry.file_name().to_str().and_then(|name| name.strip_prefix(NAME)?.parse::<u64>().ok());
             match number {
                 Some(number) => numbers.push(number),
                 // Half made when the daemon ended.
@@ -93,17 +89,8 @@ impl Cache {
         let number = newest.unwrap_or(0);
         let path = folder.join(format!("{NAME}{number}"));
         folder_make(&path)?;
-        let now = Generation {
-            path,
-            keeper: keeper.clone(),
-            is_old: AtomicBool::new(false),
-        };
-        Ok(Self {
-            folder,
-            keeper,
-            now: Mutex::new(Arc::new(now)),
-            count: AtomicU64::new(number + 1),
-        })
+        let now = Generation { path, keeper: keeper.clone(), is_old: AtomicBool::new(false) };
+        Ok(Self { folder, keeper, now: Mutex::new(Arc::new(now)), count: AtomicU64::new(number + 1) })
     }
 
     pub(crate) fn now(&self) -> Arc<Generation> {
@@ -113,16 +100,9 @@ impl Cache {
     /// Makes a sandbox's copy the newest generation, if it holds something new. Only for copies that no foreign code wrote.
     /// Of two builds at the same time the last one wins; what the other downloaded is downloaded again some day.
     pub(crate) fn promote(&self, copy: &Path) -> Result<(), Error> {
-        let fail = |what: &str, e: &dyn std::fmt::Display| {
-            Error::Internal(format!("keeping downloads: {what}: {e}"))
-        };
+        let fail = |what: &str, e: &dyn std::fmt::Display| Error::Internal(format!("keeping downloads: {what}: {e}"));
         let mut new = tree::sizes(copy, ENTRIES_MAX).map_err(|e| fail("looking", &e))?;
-        new.retain(|path, _| {
-            !WITHOUT.iter().any(|name| {
-                path.strip_prefix(b"/")
-                    .is_some_and(|path| path.starts_with(name.as_bytes()))
-            })
-        });
+        new.retain(|path, _| !WITHOUT.iter().any(|name| path.strip_prefix(b"/").is_some_and(|path| path.starts_with(name.as_bytes()))));
         let old = tree::sizes(self.now().path(), ENTRIES_MAX).map_err(|e| fail("looking", &e))?;
         if new == old {
             return Ok(());
@@ -130,20 +110,12 @@ impl Cache {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let half = self.folder.join(format!("new-{number}"));
         folder_make(&half)?;
-        let rules = CopyRules {
-            bytes_max: MAX_BYTES,
-            entries_max: ENTRIES_MAX,
-            links_below: vec!["/cache".to_owned()],
-            without: WITHOUT.to_vec(),
-        };
+        let rules = CopyRules { bytes_max: MAX_BYTES, entries_max: ENTRIES_MAX, links_below: vec!["/cache".to_owned()], without: WITHOUT.to_vec() };
         let mut writer = TreeWriter::open(&half).map_err(|e| fail("opening", &e))?;
         match tree::copy(copy, &mut writer, &rules) {
             Ok(_) => {}
             Err(CopyError::TooLarge(_) | CopyError::TooMany(_)) => {
-                tracing::info!(
-                    "downloads are more than {} MiB: starting again from nothing",
-                    MAX_BYTES >> 20
-                );
+                tracing::info!("downloads are more than {} MiB: starting again from nothing", MAX_BYTES >> 20);
                 discard(&self.keeper, &half);
                 folder_make(&half)?;
             }
@@ -154,11 +126,7 @@ impl Cache {
         }
         let path = self.folder.join(format!("{NAME}{number}"));
         std::fs::rename(&half, &path).map_err(|e| fail("renaming", &e))?;
-        let new = Arc::new(Generation {
-            path,
-            keeper: self.keeper.clone(),
-            is_old: AtomicBool::new(false),
-        });
+        let new = Arc::new(Generation { path, keeper: self.keeper.clone(), is_old: AtomicBool::new(false) });
         let old = std::mem::replace(&mut *self.now.lock(), new);
         old.is_old.store(true, Ordering::Release);
         Ok(())

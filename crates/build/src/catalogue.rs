@@ -62,10 +62,8 @@ pub(crate) struct Pins {
     pub(crate) pins: Vec<String>,
 }
 
-pub(crate) static KNOWN: LazyLock<Known> = LazyLock::new(|| {
-    toml::from_str(include_str!("../../../runtimes/python/catalogue.toml"))
-        .expect("the catalogue is compiled in; a test reads it")
-});
+pub(crate) static KNOWN: LazyLock<Known> =
+    LazyLock::new(|| toml::from_str(include_str!("../../../runtimes/python/catalogue.toml")).expect("the catalogue is compiled in; a test reads it"));
 
 /// `3.12.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,11 +76,7 @@ pub struct Version {
 impl Version {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.').map(|part| part.parse().ok());
-        let version = Self {
-            major: parts.next()??,
-            minor: parts.next()??,
-            patch: parts.next()??,
-        };
+        let version = Self { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
         parts.next().is_none().then_some(version)
     }
 }
@@ -148,11 +142,7 @@ impl Catalogue {
     /// as the owner of its path, so a folder that another uid can write never gets root's rights; one that everybody can
     /// write is passed over. Takes some 100 ms; starts and joins threads of its own.
     pub fn discover(search: &[PathBuf]) -> Catalogue {
-        let names: Vec<String> = KNOWN
-            .runtimes
-            .iter()
-            .map(|runtime| format!("python{}", runtime.version))
-            .collect();
+        let names: Vec<String> = KNOWN.runtimes.iter().map(|runtime| format!("python{}", runtime.version)).collect();
         let mut pythons = BTreeMap::new();
         let mut uvs = BTreeMap::new();
         for root in search {
@@ -184,20 +174,14 @@ impl Catalogue {
                 Err(why) => catalogue.skipped.push(why),
             }
         }
-        let uvs: Vec<PathBuf> = uvs
-            .into_keys()
-            .filter(|path| path.is_file())
-            .take(CANDIDATES_MAX)
-            .collect();
+        let uvs: Vec<PathBuf> = uvs.into_keys().filter(|path| path.is_file()).take(CANDIDATES_MAX).collect();
         for probed in in_parallel(&uvs, uv_probe) {
             match probed {
                 Ok(uv) => catalogue.uv.push(uv),
                 Err(why) => catalogue.skipped.push(why),
             }
         }
-        catalogue
-            .interpreters
-            .sort_by(|a, b| (b.version, b.has_pip, &a.path).cmp(&(a.version, a.has_pip, &b.path)));
+        catalogue.interpreters.sort_by(|a, b| (b.version, b.has_pip, &a.path).cmp(&(a.version, a.has_pip, &b.path)));
         catalogue.interpreters.dedup_by(|a, b| a.path == b.path);
         catalogue
     }
@@ -214,17 +198,12 @@ impl Catalogue {
 
     /// The uv of this host that we know, else any.
     pub(crate) fn uv(&self) -> Option<&(PathBuf, String)> {
-        self.uv
-            .iter()
-            .find(|(_, version)| *version == KNOWN.uv.version)
-            .or_else(|| self.uv.first())
+        self.uv.iter().find(|(_, version)| *version == KNOWN.uv.version).or_else(|| self.uv.first())
     }
 
     /// The newest interpreter of a runtime.
     pub(crate) fn interpreter(&self, runtime: &KnownRuntime) -> Option<&Interpreter> {
-        self.interpreters.iter().find(|found| {
-            format!("{}.{}", found.version.major, found.version.minor) == runtime.version
-        })
+        self.interpreters.iter().find(|found| format!("{}.{}", found.version.major, found.version.minor) == runtime.version)
     }
 
     /// The interpreter of a base image.
@@ -249,18 +228,10 @@ impl Catalogue {
         if self.interpreters.is_empty() {
             return "none".to_owned();
         }
-        let mut versions: Vec<Version> = self
-            .interpreters
-            .iter()
-            .map(|found| found.version)
-            .collect();
+        let mut versions: Vec<Version> = self.interpreters.iter().map(|found| found.version).collect();
         versions.sort();
         versions.dedup();
-        versions
-            .iter()
-            .map(Version::to_string)
-            .collect::<Vec<_>>()
-            .join(", ")
+        versions.iter().map(Version::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -270,20 +241,13 @@ impl BaseImage {
     /// `User` for what is none of ours.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let without_digest = text.split_once('@').map_or(text, |(name, _)| name);
-        let (path, last) = without_digest
-            .rsplit_once('/')
-            .map_or(("", without_digest), |(path, last)| (path, last));
+        let (path, last) = without_digest.rsplit_once('/').map_or(("", without_digest), |(path, last)| (path, last));
         let id = last.split_once(':').map_or(last, |(id, _)| id);
         let Some(runtime) = KNOWN.runtimes.iter().find(|runtime| runtime.id == id) else {
             return Err(Error::User(unknown_text(text, id)));
         };
-        let stack = match path
-            .split('/')
-            .find(|segment| segment.starts_with("google-"))
-        {
-            Some(stack) if STACKS.contains(&stack.strip_suffix("-full").unwrap_or(stack)) => {
-                stack.to_owned()
-            }
+        let stack = match path.split('/').find(|segment| segment.starts_with("google-")) {
+            Some(stack) if STACKS.contains(&stack.strip_suffix("-full").unwrap_or(stack)) => stack.to_owned(),
             Some(stack) => {
                 return Err(Error::User(format!(
                     "Base image {text:?} names an unknown stack {stack:?}. Known: {}, each also with \"-full\".",
@@ -299,34 +263,21 @@ impl BaseImage {
             }
             None => runtime.stack.clone(),
         };
-        Ok(Self {
-            id: id.to_owned(),
-            stack,
-        })
+        Ok(Self { id: id.to_owned(), stack })
     }
 
     /// A runtime on its own stack.
     pub(crate) fn of_runtime(runtime: &KnownRuntime) -> Self {
-        Self {
-            id: runtime.id.clone(),
-            stack: runtime.stack.clone(),
-        }
+        Self { id: runtime.id.clone(), stack: runtime.stack.clone() }
     }
 
     pub(crate) fn runtime(&self) -> &'static KnownRuntime {
-        KNOWN
-            .runtimes
-            .iter()
-            .find(|runtime| runtime.id == self.id)
-            .expect("made from a known runtime only")
+        KNOWN.runtimes.iter().find(|runtime| runtime.id == self.id).expect("made from a known runtime only")
     }
 
     /// As gcloud shows it.
     pub(crate) fn uri(&self, region: &str) -> String {
-        format!(
-            "{region}-docker.pkg.dev/serverless-runtimes/{}/runtimes/{}",
-            self.stack, self.id
-        )
+        format!("{region}-docker.pkg.dev/serverless-runtimes/{}/runtimes/{}", self.stack, self.id)
     }
 }
 
@@ -335,43 +286,23 @@ const STACKS: [&str; 3] = ["google-18", "google-22", "google-24"];
 fn unknown_text(text: &str, id: &str) -> String {
     let family = id.trim_end_matches(|c: char| c.is_ascii_digit());
     let numbered = family.len() < id.len();
-    let known: Vec<&str> = KNOWN
-        .runtimes
-        .iter()
-        .map(|runtime| runtime.id.as_str())
-        .collect();
+    let known: Vec<&str> = KNOWN.runtimes.iter().map(|runtime| runtime.id.as_str()).collect();
     match family {
         "nodejs" | "go" | "java" | "ruby" | "php" | "dotnet" | "osonly" if numbered => {
-            format!(
-                "Base image {text:?} is not available on this host yet: only Python functions can be built (base images {}).",
-                known.join(", ")
-            )
+            format!("Base image {text:?} is not available on this host yet: only Python functions can be built (base images {}).", known.join(", "))
         }
-        _ => format!(
-            "Unknown base image {text:?}. Known: {}, also with a stack in front, such as google-22/python312.",
-            known.join(", ")
-        ),
+        _ => format!("Unknown base image {text:?}. Known: {}, also with a stack in front, such as google-22/python312.", known.join(", ")),
     }
 }
 
 /// Runs `probe` for each path, a few at a time, and keeps the order.
-fn in_parallel<T: Send>(
-    paths: &[PathBuf],
-    probe: fn(&Path) -> Result<T, String>,
-) -> Vec<Result<T, String>> {
+fn in_parallel<T: Send>(paths: &[PathBuf], probe: fn(&Path) -> Result<T, String>) -> Vec<Result<T, String>> {
     let mut results = Vec::new();
     for chunk in paths.chunks(4) {
         std::thread::scope(|scope| {
-            let running: Vec<_> = chunk
-                .iter()
-                .map(|path| scope.spawn(move || probe(path)))
-                .collect();
+            let running: Vec<_> = chunk.iter().map(|path| scope.spawn(move || probe(path))).collect();
             for (thread, path) in running.into_iter().zip(chunk) {
-                results.push(
-                    thread
-                        .join()
-                        .unwrap_or_else(|_| Err(format!("{}: the probe failed", path.display()))),
-                );
+                results.push(thread.join().unwrap_or_else(|_| Err(format!("{}: the probe failed", path.display()))));
             }
         });
     }
@@ -381,40 +312,27 @@ fn in_parallel<T: Send>(
 fn interpreter_probe(path: &Path) -> Result<Interpreter, String> {
     let fail = |why: String| format!("{}: {why}", path.display());
     let said = candidate_run(path, &["-I", "-c", PROBE]).map_err(fail)?;
-    let probed: Probed =
-        serde_json::from_str(&said).map_err(|e| fail(format!("does not say what it is: {e}")))?;
+    let probed: Probed = serde_json::from_str(&said).map_err(|e| fail(format!("does not say what it is: {e}")))?;
     if probed.implementation != "cpython" {
         return Err(fail(format!("is {}, not CPython", probed.implementation)));
     }
     if probed.is_virtual {
         return Err(fail("belongs to a virtual environment".to_owned()));
     }
-    let version = Version::parse(&probed.version)
-        .ok_or_else(|| fail(format!("has version {:?}", probed.version)))?;
+    let version = Version::parse(&probed.version).ok_or_else(|| fail(format!("has version {:?}", probed.version)))?;
     if !probed.release {
         return Err(fail(format!("is a pre-release of {version}")));
     }
     let mut runtime_paths = vec![PathBuf::from("/usr")];
     // Hosts whose /lib is not a link into /usr.
     for path in ["/lib", "/lib64", "/lib32", "/bin", "/sbin"] {
-        if Path::new(path)
-            .symlink_metadata()
-            .is_ok_and(|meta| meta.is_dir())
-        {
+        if Path::new(path).symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
             runtime_paths.push(path.into());
         }
     }
-    for needed in [
-        probed.base_prefix.as_path(),
-        probed.base_exec_prefix.as_path(),
-        probed.stdlib.as_path(),
-        path,
-    ] {
+    for needed in [probed.base_prefix.as_path(), probed.base_exec_prefix.as_path(), probed.stdlib.as_path(), path] {
         let Ok(real) = needed.canonicalize() else {
-            return Err(fail(format!(
-                "its folder {} is not there",
-                needed.display()
-            )));
+            return Err(fail(format!("its folder {} is not there", needed.display())));
         };
         if real == Path::new("/") {
             return Err(fail("its prefix is the whole host".to_owned()));
@@ -425,21 +343,12 @@ fn interpreter_probe(path: &Path) -> Result<Interpreter, String> {
         }
         if !runtime_paths.iter().any(|known| real.starts_with(known)) {
             if real == path {
-                return Err(fail(format!(
-                    "lies outside of its prefix {}",
-                    probed.base_prefix.display()
-                )));
+                return Err(fail(format!("lies outside of its prefix {}", probed.base_prefix.display())));
             }
             runtime_paths.push(real);
         }
     }
-    Ok(Interpreter {
-        version,
-        path: path.to_owned(),
-        runtime_paths,
-        platform: probed.platform,
-        has_pip: probed.pip,
-    })
+    Ok(Interpreter { version, path: path.to_owned(), runtime_paths, platform: probed.platform, has_pip: probed.pip })
 }
 
 fn uv_probe(path: &Path) -> Result<(PathBuf, String), String> {
@@ -455,14 +364,7 @@ fn uv_probe(path: &Path) -> Result<(PathBuf, String), String> {
 /// Runs a candidate with an empty environment as whoever could have written it.
 fn candidate_run(path: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(path);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("LANG", "C.UTF-8")
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.args(arguments).env_clear().env("LANG", "C.UTF-8").current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some((uid, gid)) = path_owner(path)? {
         command.uid(uid).gid(gid);
     }
@@ -470,10 +372,7 @@ fn candidate_run(path: &Path, arguments: &[&str]) -> Result<String, String> {
     let stdout = child.stdout.take().ok_or("has no output")?;
     let reader = std::thread::spawn(move || {
         let mut said = String::new();
-        stdout
-            .take(PROBE_MAX_BYTES)
-            .read_to_string(&mut said)
-            .map(|_| said)
+        stdout.take(PROBE_MAX_BYTES).read_to_string(&mut said).map(|_| said)
     });
     let deadline = Instant::now() + PROBE_TIMEOUT;
     let status = loop {
@@ -505,15 +404,10 @@ fn path_owner(path: &Path) -> Result<Option<(u32, u32)>, String> {
     }
     let mut owner = None;
     for part in path.ancestors() {
-        let meta = part
-            .symlink_metadata()
-            .map_err(|e| format!("{}: {e}", part.display()))?;
+        let meta = part.symlink_metadata().map_err(|e| format!("{}: {e}", part.display()))?;
         let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
         if meta.mode() & 0o022 != 0 && !sticky {
-            return Err(format!(
-                "passed over, as others than its owner can write {}",
-                part.display()
-            ));
+            return Err(format!("passed over, as others than its owner can write {}", part.display()));
         }
         if meta.uid() != 0 {
             match owner {

@@ -23,37 +23,13 @@ const ENTRIES_MAX: usize = 40_000;
 /// Compiles the source in `folder`; the bytecode is left in a folder of `work`.
 /// # Errors
 /// `User` with the compiler's lines for a syntax error.
-pub(crate) async fn compile(
-    folder: &Path,
-    plan: &Plan,
-    base: &Base,
-    runner: &Runner,
-    work: &Work,
-) -> Result<(std::path::PathBuf, Outcome), Error> {
+pub(crate) async fn compile(folder: &Path, plan: &Plan, base: &Base, runner: &Runner, work: &Work) -> Result<(std::path::PathBuf, Outcome), Error> {
     let out = work.folder("bytecode")?;
     let python = plan.interpreter.path.display().to_string();
     let prefix = format!("pycache_prefix={OUT}");
     // -I -S: no module of the source stands in for the compiler's own. As Google: -f -q over the whole source.
-    let command = [
-        python.as_str(),
-        "-I",
-        "-S",
-        "-X",
-        &prefix,
-        "-m",
-        "compileall",
-        "-f",
-        "-q",
-        "--invalidation-mode",
-        "unchecked-hash",
-        ".",
-    ];
-    let mut spec = base.spec(
-        work.sandbox_id(),
-        &plan.interpreter,
-        Reach::Nothing,
-        command.map(str::to_owned).to_vec(),
-    );
+    let command = [python.as_str(), "-I", "-S", "-X", &prefix, "-m", "compileall", "-f", "-q", "--invalidation-mode", "unchecked-hash", "."];
+    let mut spec = base.spec(work.sandbox_id(), &plan.interpreter, Reach::Nothing, command.map(str::to_owned).to_vec());
     spec.working_dir = WORKSPACE.into();
     spec.mounts.push(shown(folder, WORKSPACE, Access::Read));
     spec.mounts.push(shown(&out, OUT, Access::Write));
@@ -61,23 +37,14 @@ pub(crate) async fn compile(
     match outcome.code {
         Some(0) => Ok((out, outcome)),
         Some(1) => Err(Error::User(syntax_text(&outcome.tail))),
-        _ => Err(Error::User(format!(
-            "The source could not be compiled: the compiler ended with {}.",
-            outcome.how()
-        ))),
+        _ => Err(Error::User(format!("The source could not be compiled: the compiler ended with {}.", outcome.how()))),
     }
 }
 
 /// The compiler's own words, shortest way to the line: its last error first.
 fn syntax_text(tail: &[String]) -> String {
-    let lines: Vec<&str> = tail
-        .iter()
-        .map(String::as_str)
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    let place = lines
-        .iter()
-        .find_map(|line| line.trim().strip_prefix("File "));
+    let lines: Vec<&str> = tail.iter().map(String::as_str).filter(|line| !line.trim().is_empty()).collect();
+    let place = lines.iter().find_map(|line| line.trim().strip_prefix("File "));
     let what = lines.iter().find(|line| {
         let name = line.split(':').next().unwrap_or("");
         name.ends_with("Error") && !name.contains(' ')
@@ -94,12 +61,7 @@ fn syntax_text(tail: &[String]) -> String {
 /// Lays the bytecode that a sandbox left beside the sources in `folder`. Returns how many files.
 pub(crate) fn bytecode_take(out: &Path, folder: &Path) -> Result<usize, Error> {
     let fail = |e: io::Error| Error::Internal(format!("taking bytecode: {e}"));
-    let mut taker = Taker {
-        source: TreeReader::open(folder).map_err(fail)?,
-        writer: TreeWriter::open(folder).map_err(fail)?,
-        bytes: 0,
-        files: 0,
-    };
+    let mut taker = Taker { source: TreeReader::open(folder).map_err(fail)?, writer: TreeWriter::open(folder).map_err(fail)?, bytes: 0, files: 0 };
     let root = TreeReader::open(out).map_err(fail)?;
     // It lies below the absolute path of the source.
     match tree::node(root.root(), OsStr::new(WORKSPACE.trim_start_matches('/'))) {
@@ -107,9 +69,7 @@ pub(crate) fn bytecode_take(out: &Path, folder: &Path) -> Result<usize, Error> {
         // Nothing to compile.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Ok(_) => {
-            return Err(Error::Internal(
-                "taking bytecode: it is no folder".to_owned(),
-            ));
+            return Err(Error::Internal("taking bytecode: it is no folder".to_owned()));
         }
         Err(e) => return Err(fail(e)),
     }
@@ -144,28 +104,14 @@ impl Taker {
     }
 
     /// `DIR/NAME.cpython-312.pyc` belongs to `DIR/NAME.py`, and goes to `DIR/__pycache__/`.
-    fn file(
-        &mut self,
-        file: &mut std::fs::File,
-        size: u64,
-        above: &[String],
-        name: &str,
-    ) -> Result<(), Error> {
+    fn file(&mut self, file: &mut std::fs::File, size: u64, above: &[String], name: &str) -> Result<(), Error> {
         let fail = |e: &dyn std::fmt::Display| Error::Internal(format!("taking bytecode: {e}"));
-        let Some((stem, tag)) = name
-            .strip_suffix(".pyc")
-            .and_then(|name| name.rsplit_once('.'))
-        else {
+        let Some((stem, tag)) = name.strip_suffix(".pyc").and_then(|name| name.rsplit_once('.')) else {
             return Ok(());
         };
         let folder = above.join("/");
         let slash = if above.is_empty() { "" } else { "/" };
-        if !tag.starts_with("cpython-")
-            || !self
-                .source
-                .has_file(&format!("{folder}{slash}{stem}.py"))
-                .map_err(|e| fail(&e))?
-        {
+        if !tag.starts_with("cpython-") || !self.source.has_file(&format!("{folder}{slash}{stem}.py")).map_err(|e| fail(&e))? {
             return Ok(());
         }
         self.bytes += size;
@@ -173,8 +119,7 @@ impl Taker {
         if self.bytes > MAX_BYTES || self.files > ENTRIES_MAX {
             return Err(Error::User("The source compiles to more than 1 GiB. Leave out what is not needed (.gcloudignore).".to_owned()));
         }
-        let path = TreePath::parse(format!("{folder}{slash}__pycache__/{name}").as_bytes())
-            .map_err(|e| fail(&e))?;
+        let path = TreePath::parse(format!("{folder}{slash}__pycache__/{name}").as_bytes()).map_err(|e| fail(&e))?;
         // The source may have brought an older one.
         self.writer.remove(&path).map_err(|e| fail(&e))?;
         let mut target = self.writer.file(&path, false).map_err(|e| fail(&e))?;
@@ -197,36 +142,19 @@ mod tests {
         };
         write(source.path().join("main.py"), "");
         write(source.path().join("pkg/a.b.py"), "");
-        write(
-            source.path().join("__pycache__/main.cpython-312.pyc"),
-            "old",
-        );
+        write(source.path().join("__pycache__/main.cpython-312.pyc"), "old");
         write(out.path().join("workspace/main.cpython-312.pyc"), "new");
         write(out.path().join("workspace/pkg/a.b.cpython-312.pyc"), "ab");
-        write(
-            out.path().join("workspace/evil.cpython-312.pyc"),
-            "no source",
-        );
+        write(out.path().join("workspace/evil.cpython-312.pyc"), "no source");
         write(out.path().join("workspace/main.py"), "replaced");
         write(out.path().join("elsewhere/main.cpython-312.pyc"), "x");
-        std::os::unix::fs::symlink(
-            "/etc/passwd",
-            out.path().join("workspace/pkg/main.cpython-312.pyc"),
-        )
-        .unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", out.path().join("workspace/pkg/main.cpython-312.pyc")).unwrap();
         assert_eq!(bytecode_take(out.path(), source.path()).unwrap(), 2);
-        let read =
-            |path: &str| std::fs::read_to_string(source.path().join(path)).unwrap_or_default();
+        let read = |path: &str| std::fs::read_to_string(source.path().join(path)).unwrap_or_default();
         assert_eq!(read("__pycache__/main.cpython-312.pyc"), "new");
         assert_eq!(read("pkg/__pycache__/a.b.cpython-312.pyc"), "ab");
         assert_eq!(read("main.py"), "");
-        assert!(
-            !source.path().join("evil.py").exists()
-                && !source
-                    .path()
-                    .join("__pycache__/evil.cpython-312.pyc")
-                    .exists()
-        );
+        assert!(!source.path().join("evil.py").exists() && !source.path().join("__pycache__/evil.cpython-312.pyc").exists());
     }
 
     #[test]
@@ -244,20 +172,9 @@ mod tests {
 
     #[test]
     fn a_syntax_error_is_told_with_its_line() {
-        let tail = [
-            "*** Error compiling './main.py'...",
-            "  File \"./main.py\", line 3",
-            "    def f(",
-            "         ^",
-            "SyntaxError: '(' was never closed",
-        ];
+        let tail = ["*** Error compiling './main.py'...", "  File \"./main.py\", line 3", "    def f(", "         ^", "SyntaxError: '(' was never closed"];
         let text = syntax_text(&tail.map(str::to_owned));
-        assert!(
-            text.starts_with(
-                "SyntaxError: '(' was never closed (in \"./main.py\", line 3). Mend it"
-            ),
-            "{text}"
-        );
+        assert!(text.starts_with("SyntaxError: '(' was never closed (in \"./main.py\", line 3). Mend it"), "{text}");
         assert!(text.contains("    def f("));
     }
 }

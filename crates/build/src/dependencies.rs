@@ -90,8 +90,7 @@ impl Installer<'_> {
     /// The layer of these dependencies if it is known: digest, and whether it is fresh.
     pub(crate) fn known(&self, plan: &Plan) -> Result<Option<(String, bool)>, Error> {
         let entry: Option<Entry> = record::read(&self.entry_path(plan))?;
-        let Some(entry) = entry.filter(|entry| self.store.layers().path(&entry.layer).is_some())
-        else {
+        let Some(entry) = entry.filter(|entry| self.store.layers().path(&entry.layer).is_some()) else {
             return Ok(None);
         };
         // A clock that was set back makes an entry old, not eternal.
@@ -103,43 +102,22 @@ impl Installer<'_> {
     /// Installs them. `known` is an old layer to fall back on.
     /// # Errors
     /// `User` with the cause in its first line.
-    pub(crate) async fn install(
-        &self,
-        plan: &Plan,
-        uv: &Uv,
-        known: Option<String>,
-    ) -> Result<String, Error> {
+    pub(crate) async fn install(&self, plan: &Plan, uv: &Uv, known: Option<String>) -> Result<String, Error> {
         let dependencies = &plan.dependencies;
-        let mut added = dependencies
-            .added
-            .as_ref()
-            .map(|added| added.pins.clone())
-            .unwrap_or_default();
+        let mut added = dependencies.added.as_ref().map(|added| added.pins.clone()).unwrap_or_default();
         let is_plain = uv.is_known() && self.variables.is_empty();
-        let mut trust = if is_plain {
-            Trust::RegistryOnly
-        } else {
-            Trust::AnyCode
-        };
+        let mut trust = if is_plain { Trust::RegistryOnly } else { Trust::AnyCode };
         loop {
             let explained = match self.attempt(plan, uv, &added, trust).await {
                 Ok(layer) => {
-                    let entry = Entry {
-                        layer: layer.clone(),
-                        made: self.clock.now(),
-                        is_locked: dependencies.is_locked,
-                    };
+                    let entry = Entry { layer: layer.clone(), made: self.clock.now(), is_locked: dependencies.is_locked };
                     record::write(&self.entry_path(plan), &entry)?;
                     return Ok(layer);
                 }
                 Err(Attempt::Error(error)) => return Err(error),
                 Err(Attempt::Explained(explained)) => explained,
             };
-            let bare = dependencies
-                .added
-                .as_ref()
-                .map(|added| vec![added.package.clone()])
-                .unwrap_or_default();
+            let bare = dependencies.added.as_ref().map(|added| vec![added.package.clone()]).unwrap_or_default();
             match explained.failure {
                 Failure::BuildNeeded if trust == Trust::RegistryOnly => {
                     self.runner.log.say("A dependency has no wheel and must be built: starting again in a sandbox whose downloads are not kept.");
@@ -152,10 +130,9 @@ impl Installer<'_> {
                 }
                 Failure::Network => {
                     if let Some(layer) = known {
-                        self.runner.log.say(format!(
-                            "WARNING: the package registry cannot be reached; using the dependencies of an earlier build. ({})",
-                            explained.text
-                        ));
+                        self.runner
+                            .log
+                            .say(format!("WARNING: the package registry cannot be reached; using the dependencies of an earlier build. ({})", explained.text));
                         return Ok(layer);
                     }
                     return Err(Error::User(format!(
@@ -168,41 +145,25 @@ impl Installer<'_> {
         }
     }
 
-    async fn attempt(
-        &self,
-        plan: &Plan,
-        uv: &Uv,
-        added: &[String],
-        trust: Trust,
-    ) -> Result<String, Attempt> {
+    async fn attempt(&self, plan: &Plan, uv: &Uv, added: &[String], trust: Trust) -> Result<String, Attempt> {
         let environment = self.work.folder("environment")?;
         let downloads = self.work.folder("downloads")?;
         let generation = self.cache.now();
         let mut spec = self.spec(plan, uv, added, trust)?;
-        spec.mounts
-            .push(shown(&environment, ENVIRONMENT, Access::Write));
+        spec.mounts.push(shown(&environment, ENVIRONMENT, Access::Write));
         spec.mounts.push(shown(&downloads, "/cache", Access::Write));
-        spec.mounts
-            .push(shown(generation.path(), "/cache-shared", Access::Read));
+        spec.mounts.push(shown(generation.path(), "/cache-shared", Access::Read));
         let outcome = self.runner.run(spec, &environment).await?;
         if !outcome.is_success() {
             let mut explained = failure::explain(&outcome.tail);
             if outcome.code.is_none_or(|code| code >= 128) {
-                explained.text = format!(
-                    "The package manager ended with {}. {}",
-                    outcome.how(),
-                    explained.text
-                );
+                explained.text = format!("The package manager ended with {}. {}", outcome.how(), explained.text);
             }
             return Err(Attempt::Explained(explained));
         }
         let incompatible = failure::incompatibilities(&outcome.tail);
         if !incompatible.is_empty() {
-            return Err(Error::User(format!(
-                "found incompatible dependencies: {}. Mend requirements.txt, then deploy again.",
-                incompatible.join("; ")
-            ))
-            .into());
+            return Err(Error::User(format!("found incompatible dependencies: {}. Mend requirements.txt, then deploy again.", incompatible.join("; "))).into());
         }
         let installed = Instant::now();
         let layer = self.keep(plan, &environment).await?;
@@ -237,57 +198,28 @@ impl Installer<'_> {
             "compile": [format!("{ENVIRONMENT}/lib")],
         });
         // -S: not even the interpreter's own site-packages take part.
-        let command = [
-            python.as_str(),
-            "-I",
-            "-S",
-            "/build/dependencies.py",
-            "/build/plan.json",
-        ];
-        let mut spec = self.base.spec(
-            self.work.sandbox_id(),
-            &plan.interpreter,
-            Reach::Registries,
-            command.map(str::to_owned).to_vec(),
-        );
+        let command = [python.as_str(), "-I", "-S", "/build/dependencies.py", "/build/plan.json"];
+        let mut spec = self.base.spec(self.work.sandbox_id(), &plan.interpreter, Reach::Registries, command.map(str::to_owned).to_vec());
         spec.working_dir = WORKSPACE.into();
-        spec.files
-            .push(("/build/dependencies.py".into(), DRIVER.as_bytes().to_vec()));
-        spec.files.push((
-            "/build/plan.json".into(),
-            driver_plan.to_string().into_bytes(),
-        ));
+        spec.files.push(("/build/dependencies.py".into(), DRIVER.as_bytes().to_vec()));
+        spec.files.push(("/build/plan.json".into(), driver_plan.to_string().into_bytes()));
         spec.mounts.push(uv.mount.clone());
         if is_local {
-            spec.mounts
-                .push(shown(self.source, "/source", Access::Read));
-            spec.mounts.push(shown(
-                &self.work.folder("source")?,
-                WORKSPACE,
-                Access::Write,
-            ));
+            spec.mounts.push(shown(self.source, "/source", Access::Read));
+            spec.mounts.push(shown(&self.work.folder("source")?, WORKSPACE, Access::Write));
         } else {
-            spec.mounts
-                .push(shown(self.source, WORKSPACE, Access::Read));
+            spec.mounts.push(shown(self.source, WORKSPACE, Access::Read));
         }
         // Compilers are found through it on Debian.
         if Path::new("/etc/alternatives").is_dir() {
-            spec.mounts.push(shown(
-                Path::new("/etc/alternatives"),
-                "/etc/alternatives",
-                Access::Read,
-            ));
+            spec.mounts.push(shown(Path::new("/etc/alternatives"), "/etc/alternatives", Access::Read));
         }
         if trust == Trust::AnyCode {
             spec.env.extend(self.variables.iter().cloned());
         }
-        for (name, value) in [
-            ("UV_CACHE_DIR", "/cache"),
-            ("UV_LINK_MODE", "copy"),
-            ("UV_PYTHON_DOWNLOADS", "never"),
-            ("UV_NO_PROGRESS", "1"),
-            ("VIRTUAL_ENV", ENVIRONMENT),
-        ] {
+        for (name, value) in
+            [("UV_CACHE_DIR", "/cache"), ("UV_LINK_MODE", "copy"), ("UV_PYTHON_DOWNLOADS", "never"), ("UV_NO_PROGRESS", "1"), ("VIRTUAL_ENV", ENVIRONMENT)]
+        {
             spec.env.retain(|(known, _)| known != name);
             spec.env.push((name.to_owned(), value.to_owned()));
         }
@@ -296,21 +228,11 @@ impl Installer<'_> {
 
     /// Takes the environment as data and makes it a layer.
     async fn keep(&self, plan: &Plan, environment: &Path) -> Result<String, Error> {
-        let mut links_below: Vec<String> = plan
-            .interpreter
-            .runtime_paths
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let mut links_below: Vec<String> = plan.interpreter.runtime_paths.iter().map(|path| path.display().to_string()).collect();
         links_below.push(ENVIRONMENT.to_owned());
         // An editable project of the source is linked to where the code lies.
         links_below.push(WORKSPACE.to_owned());
-        let rules = CopyRules {
-            bytes_max: MAX_BYTES,
-            entries_max: ENTRIES_MAX,
-            links_below,
-            without: vec![".lock", ".gitignore", "CACHEDIR.TAG"],
-        };
+        let rules = CopyRules { bytes_max: MAX_BYTES, entries_max: ENTRIES_MAX, links_below, without: vec![".lock", ".gitignore", "CACHEDIR.TAG"] };
         let (store, environment) = (self.store.clone(), environment.to_owned());
         blocking(move || {
             let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping the dependencies: {e}"));
@@ -319,7 +241,11 @@ impl Installer<'_> {
             match tree::copy(&environment, &mut writer, &rules) {
                 Ok(_) => {}
                 Err(e @ CopyError::Io { .. }) => return Err(internal(&e)),
-                Err(e) => return Err(Error::User(format!("The installed dependencies cannot be kept: {e}. Remove the package that it belongs to, then deploy again."))),
+                Err(e) => {
+                    return Err(Error::User(format!(
+                        "The installed dependencies cannot be kept: {e}. Remove the package that it belongs to, then deploy again."
+                    )));
+                }
             }
             staging.commit().map_err(|e| internal(&e))
         })
@@ -336,19 +262,13 @@ impl Installer<'_> {
     }
 
     fn entry_path(&self, plan: &Plan) -> PathBuf {
-        self.dir
-            .join(KNOWN_FOLDER)
-            .join(format!("{}.json", self.key(plan)))
+        self.dir.join(KNOWN_FOLDER).join(format!("{}.json", self.key(plan)))
     }
 
     /// Hash of all that decides the outcome, but time.
     fn key(&self, plan: &Plan) -> String {
         let dependencies = &plan.dependencies;
-        let files: Vec<_> = dependencies
-            .files
-            .iter()
-            .map(|(name, bytes)| (name, hex::encode(Sha256::digest(bytes))))
-            .collect();
+        let files: Vec<_> = dependencies.files.iter().map(|(name, bytes)| (name, hex::encode(Sha256::digest(bytes)))).collect();
         let key = serde_json::json!({
             "format": FORMAT,
             "interpreter": plan.interpreter.path.display().to_string(),
@@ -368,55 +288,17 @@ impl Installer<'_> {
 
 /// What uv is asked to do.
 fn commands(dependencies: &Dependencies, python: &str, added: &[String]) -> Vec<Vec<String>> {
-    let words = |words: &[&str]| {
-        words
-            .iter()
-            .map(|word| (*word).to_owned())
-            .collect::<Vec<_>>()
-    };
-    let make = words(&[
-        uv::PROGRAM,
-        "venv",
-        "--quiet",
-        "--no-project",
-        "--python",
-        python,
-        ENVIRONMENT,
-    ]);
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let make = words(&[uv::PROGRAM, "venv", "--quiet", "--no-project", "--python", python, ENVIRONMENT]);
     // One run into an empty environment: see `cache` why it must not be two.
     let environment_python = format!("{ENVIRONMENT}/bin/python");
     let mut install = match dependencies.kind {
         Kind::Project => {
-            return vec![
-                make,
-                words(&[
-                    uv::PROGRAM,
-                    "sync",
-                    "--active",
-                    "--python",
-                    &environment_python,
-                ]),
-            ];
+            return vec![make, words(&[uv::PROGRAM, "sync", "--active", "--python", &environment_python])];
         }
         Kind::Nothing if added.is_empty() => return vec![make],
-        Kind::Nothing => words(&[
-            uv::PROGRAM,
-            "pip",
-            "install",
-            "--strict",
-            "--python",
-            &environment_python,
-        ]),
-        Kind::Requirements => words(&[
-            uv::PROGRAM,
-            "pip",
-            "install",
-            "--strict",
-            "--python",
-            &environment_python,
-            "--requirement",
-            "requirements.txt",
-        ]),
+        Kind::Nothing => words(&[uv::PROGRAM, "pip", "install", "--strict", "--python", &environment_python]),
+        Kind::Requirements => words(&[uv::PROGRAM, "pip", "install", "--strict", "--python", &environment_python, "--requirement", "requirements.txt"]),
     };
     if let Some(folder) = &dependencies.vendored {
         install.extend(words(&["--no-index", "--find-links"]));
@@ -444,10 +326,7 @@ mod tests {
         fn check(kind: Kind, added: &[&str], vendored: Option<&str>, expect: &str) {
             let dependencies = Dependencies {
                 kind,
-                added: Some(Added {
-                    package: "x".to_owned(),
-                    pins: vec![],
-                }),
+                added: Some(Added { package: "x".to_owned(), pins: vec![] }),
                 files: vec![],
                 is_local: false,
                 vendored: vendored.map(str::to_owned),
@@ -455,43 +334,15 @@ mod tests {
             };
             let added: Vec<String> = added.iter().map(|pin| (*pin).to_owned()).collect();
             let commands = commands(&dependencies, "/p/python3.12", &added);
-            assert_eq!(
-                commands[0].join(" "),
-                "/uv/uv venv --quiet --no-project --python /p/python3.12 /layers/python"
-            );
-            let rest: Vec<String> = commands[1..]
-                .iter()
-                .map(|command| command.join(" "))
-                .collect();
+            assert_eq!(commands[0].join(" "), "/uv/uv venv --quiet --no-project --python /p/python3.12 /layers/python");
+            let rest: Vec<String> = commands[1..].iter().map(|command| command.join(" ")).collect();
             assert_eq!(rest.join("; "), expect);
         }
         let pip = "/uv/uv pip install --strict --python /layers/python/bin/python";
         check(Kind::Nothing, &[], None, "");
-        check(
-            Kind::Nothing,
-            &["a==1", "b==2"],
-            None,
-            &format!("{pip} a==1 b==2"),
-        );
-        check(
-            Kind::Requirements,
-            &[],
-            None,
-            &format!("{pip} --requirement requirements.txt"),
-        );
-        check(
-            Kind::Requirements,
-            &[],
-            Some("wheels"),
-            &format!(
-                "{pip} --requirement requirements.txt --no-index --find-links /workspace/wheels"
-            ),
-        );
-        check(
-            Kind::Project,
-            &[],
-            None,
-            "/uv/uv sync --active --python /layers/python/bin/python",
-        );
+        check(Kind::Nothing, &["a==1", "b==2"], None, &format!("{pip} a==1 b==2"));
+        check(Kind::Requirements, &[], None, &format!("{pip} --requirement requirements.txt"));
+        check(Kind::Requirements, &[], Some("wheels"), &format!("{pip} --requirement requirements.txt --no-index --find-links /workspace/wheels"));
+        check(Kind::Project, &[], None, "/uv/uv sync --active --python /layers/python/bin/python");
     }
 }

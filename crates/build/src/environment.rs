@@ -50,9 +50,7 @@ impl PackageEnvironment {
         let mut made = Self::default();
         for (name, value) in given {
             if !PASSED.contains(&name.as_str()) {
-                made.notes.push(format!(
-                    "{name} of this host is not used in builds: it is neither an index nor a proxy."
-                ));
+                made.notes.push(format!("{name} of this host is not used in builds: it is neither an index nor a proxy."));
             } else if value.split_whitespace().any(has_password) {
                 made.notes.push(format!("{name} of this host is not used in builds: it holds a password, which a package could read."));
             } else {
@@ -60,16 +58,9 @@ impl PackageEnvironment {
             }
         }
         // uv does not read pip's variables.
-        for (pip, uv, older) in [
-            ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"),
-            ("PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"),
-        ] {
+        for (pip, uv, older) in [("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"), ("PIP_EXTRA_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")] {
             let has = |name: &str| made.variables.iter().any(|(known, _)| known == name);
-            let value = made
-                .variables
-                .iter()
-                .find(|(known, _)| known == pip)
-                .map(|(_, value)| value.clone());
+            let value = made.variables.iter().find(|(known, _)| known == pip).map(|(_, value)| value.clone());
             if let Some(value) = value.filter(|_| !has(uv) && !has(older)) {
                 made.variables.push((uv.to_owned(), value));
             }
@@ -81,11 +72,7 @@ impl PackageEnvironment {
 
 /// `https://user:password@host/`, also behind `name=`.
 fn has_password(word: &str) -> bool {
-    word.split_once("://").is_some_and(|(_, rest)| {
-        rest.split(['/', '?', '#'])
-            .next()
-            .is_some_and(|authority| authority.contains('@'))
-    })
+    word.split_once("://").is_some_and(|(_, rest)| rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')))
 }
 
 /// What every step of a build has in common.
@@ -106,47 +93,25 @@ pub(crate) enum Reach {
 
 impl Base {
     /// A sandbox with an interpreter and nothing else; callers add mounts, files and variables.
-    pub(crate) fn spec(
-        &self,
-        id: String,
-        interpreter: &Interpreter,
-        reach: Reach,
-        command: Vec<String>,
-    ) -> Spec {
-        let mut env: Vec<(String, String)> = [
-            ("PATH", PATH),
-            ("HOME", "/tmp"),
-            ("LANG", "C.UTF-8"),
-            ("NO_COLOR", "1"),
-            ("PYTHONUNBUFFERED", "1"),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+    pub(crate) fn spec(&self, id: String, interpreter: &Interpreter, reach: Reach, command: Vec<String>) -> Spec {
+        let mut env: Vec<(String, String)> = [("PATH", PATH), ("HOME", "/tmp"), ("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("PYTHONUNBUFFERED", "1")]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let mut files = Vec::new();
         if reach == Reach::Registries {
             files.push(("/etc/resolv.conf".into(), RESOLV_CONF.into()));
             env.extend(self.package.variables.iter().cloned());
             if !self.ca_bundle.is_empty() {
                 files.push((CA_PATH.into(), self.ca_bundle.clone()));
-                for name in [
-                    "SSL_CERT_FILE",
-                    "PIP_CERT",
-                    "REQUESTS_CA_BUNDLE",
-                    "CURL_CA_BUNDLE",
-                    "GIT_SSL_CAINFO",
-                ] {
+                for name in ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"] {
                     env.push((name.to_owned(), CA_PATH.to_owned()));
                 }
             }
         }
         Spec {
             id,
-            mounts: interpreter
-                .runtime_paths
-                .iter()
-                .map(|path| shown(path, path, Access::Read))
-                .collect(),
+            mounts: interpreter.runtime_paths.iter().map(|path| shown(path, path, Access::Read)).collect(),
             files,
             command,
             env,
@@ -158,10 +123,7 @@ impl Base {
                 files_open: 8192,
                 tmp_bytes: (self.memory_bytes / 2).max(64 << 10),
             },
-            network: Network {
-                redirected: reach == Reach::Registries,
-                metadata: false,
-            },
+            network: Network { redirected: reach == Reach::Registries, metadata: false },
         }
     }
 }
@@ -173,16 +135,8 @@ pub(crate) enum Access {
     Write,
 }
 
-pub(crate) fn shown(
-    source: &std::path::Path,
-    target: impl AsRef<std::path::Path>,
-    access: Access,
-) -> Mount {
-    Mount {
-        source: source.to_owned(),
-        target: target.as_ref().to_owned(),
-        writable: access == Access::Write,
-    }
+pub(crate) fn shown(source: &std::path::Path, target: impl AsRef<std::path::Path>, access: Access) -> Mount {
+    Mount { source: source.to_owned(), target: target.as_ref().to_owned(), writable: access == Access::Write }
 }
 
 #[cfg(test)]
@@ -192,69 +146,19 @@ mod tests {
     #[test]
     fn indexes_and_proxies_pass_and_passwords_do_not() {
         fn check(given: &[(&str, &str)], expect: &[(&str, &str)], notes: usize) {
-            let given: Vec<_> = given
-                .iter()
-                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-                .collect();
+            let given: Vec<_> = given.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             let made = PackageEnvironment::new(&given);
-            let got: Vec<_> = made
-                .variables
-                .iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .collect();
-            assert_eq!(
-                (got.as_slice(), made.notes.len()),
-                (expect, notes),
-                "{given:?}"
-            );
+            let got: Vec<_> = made.variables.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            assert_eq!((got.as_slice(), made.notes.len()), (expect, notes), "{given:?}");
             assert!(made.notes.iter().all(|note| !note.contains("secret")));
         }
         check(&[], &[], 0);
-        check(
-            &[("PIP_INDEX_URL", "https://mirror/simple")],
-            &[
-                ("PIP_INDEX_URL", "https://mirror/simple"),
-                ("UV_DEFAULT_INDEX", "https://mirror/simple"),
-            ],
-            0,
-        );
-        check(
-            &[
-                ("PIP_INDEX_URL", "https://a/"),
-                ("UV_INDEX_URL", "https://b/"),
-            ],
-            &[
-                ("PIP_INDEX_URL", "https://a/"),
-                ("UV_INDEX_URL", "https://b/"),
-            ],
-            0,
-        );
-        check(
-            &[("HTTPS_PROXY", "http://proxy:3128")],
-            &[("HTTPS_PROXY", "http://proxy:3128")],
-            0,
-        );
+        check(&[("PIP_INDEX_URL", "https://mirror/simple")], &[("PIP_INDEX_URL", "https://mirror/simple"), ("UV_DEFAULT_INDEX", "https://mirror/simple")], 0);
+        check(&[("PIP_INDEX_URL", "https://a/"), ("UV_INDEX_URL", "https://b/")], &[("PIP_INDEX_URL", "https://a/"), ("UV_INDEX_URL", "https://b/")], 0);
+        check(&[("HTTPS_PROXY", "http://proxy:3128")], &[("HTTPS_PROXY", "http://proxy:3128")], 0);
         check(&[("HTTPS_PROXY", "http://me:secret@proxy:3128")], &[], 1);
-        check(
-            &[("UV_INDEX", "ok=https://x/ private=https://secret@y/")],
-            &[],
-            1,
-        );
-        check(
-            &[
-                ("PIP_CERT", "/etc/secret"),
-                ("PIP_FIND_LINKS", "/opt/secret"),
-            ],
-            &[],
-            2,
-        );
-        check(
-            &[("PIP_INDEX_URL", "https://host/a@b/")],
-            &[
-                ("PIP_INDEX_URL", "https://host/a@b/"),
-                ("UV_DEFAULT_INDEX", "https://host/a@b/"),
-            ],
-            0,
-        );
+        check(&[("UV_INDEX", "ok=https://x/ private=https://secret@y/")], &[], 1);
+        check(&[("PIP_CERT", "/etc/secret"), ("PIP_FIND_LINKS", "/opt/secret")], &[], 2);
+        check(&[("PIP_INDEX_URL", "https://host/a@b/")], &[("PIP_INDEX_URL", "https://host/a@b/"), ("UV_DEFAULT_INDEX", "https://host/a@b/")], 0);
     }
 }

@@ -32,14 +32,9 @@ pub(crate) fn explain(tail: &[String]) -> Explained {
     let start = tail.iter().rposition(|line| is_head(line));
     let text = match start {
         Some(start) => sentence(&tail[start..]),
-        None => tail
-            .iter()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .map_or_else(
-                || "it said nothing.".to_owned(),
-                |line| sentence(std::slice::from_ref(line)),
-            ),
+        None => {
+            tail.iter().rev().find(|line| !line.trim().is_empty()).map_or_else(|| "it said nothing.".to_owned(), |line| sentence(std::slice::from_ref(line)))
+        }
     };
     let all = tail[start.unwrap_or(0)..].join("\n");
     let has = |parts: &[&str]| parts.iter().any(|part| all.contains(part));
@@ -75,28 +70,17 @@ fn sentence(lines: &[String]) -> String {
     let mut out = String::new();
     for line in lines {
         let line = line.trim();
-        if line.is_empty()
-            || line.starts_with("hint:") && !out.is_empty() && out.len() > TEXT_MAX_BYTES / 2
-        {
+        if line.is_empty() || line.starts_with("hint:") && !out.is_empty() && out.len() > TEXT_MAX_BYTES / 2 {
             break;
         }
         let line = line.trim_start_matches(['×', '╰', '─', '▶', '├', '│', ' ']);
-        for (mark, glue) in [
-            ("error: ", ""),
-            ("ERROR: ", ""),
-            ("cause: ", ": "),
-            ("Caused by: ", ": "),
-            ("hint: ", " Hint: "),
-        ] {
+        for (mark, glue) in [("error: ", ""), ("ERROR: ", ""), ("cause: ", ": "), ("Caused by: ", ": "), ("hint: ", " Hint: ")] {
             if let Some(rest) = line.strip_prefix(mark) {
                 join(&mut out, glue, rest);
                 break;
             }
         }
-        if !["error: ", "ERROR: ", "cause: ", "Caused by: ", "hint: "]
-            .iter()
-            .any(|mark| line.starts_with(mark))
-        {
+        if !["error: ", "ERROR: ", "cause: ", "Caused by: ", "hint: "].iter().any(|mark| line.starts_with(mark)) {
             join(&mut out, " ", line);
         }
         if out.len() > TEXT_MAX_BYTES {
@@ -125,8 +109,7 @@ fn join(out: &mut String, glue: &str, text: &str) {
 pub(crate) fn incompatibilities(tail: &[String]) -> Vec<String> {
     let text = |line: &String| {
         let line = line.trim().trim_start_matches("warning: ");
-        let is_fault = line.starts_with("The package `")
-            && (line.contains("` requires `") || line.contains(" requires "));
+        let is_fault = line.starts_with("The package `") && (line.contains("` requires `") || line.contains(" requires "));
         is_fault.then(|| line.to_owned())
     };
     tail.iter().filter_map(text).collect()
@@ -138,13 +121,7 @@ mod tests {
 
     fn check(tail: &str, failure: Failure, text: &str) {
         let tail: Vec<String> = tail.lines().map(str::to_owned).collect();
-        assert_eq!(
-            explain(&tail),
-            Explained {
-                failure,
-                text: text.to_owned()
-            }
-        );
+        assert_eq!(explain(&tail), Explained { failure, text: text.to_owned() });
     }
 
     #[test]
@@ -175,15 +152,7 @@ mod tests {
 
     #[test]
     fn packages_that_do_not_fit_are_found() {
-        let tail = [
-            "Installed 20 packages",
-            "warning: The package `flask` requires `werkzeug>=3.0.0`, but `2.0.0` is installed",
-            "x",
-        ]
-        .map(str::to_owned);
-        assert_eq!(
-            incompatibilities(&tail),
-            ["The package `flask` requires `werkzeug>=3.0.0`, but `2.0.0` is installed"]
-        );
+        let tail = ["Installed 20 packages", "warning: The package `flask` requires `werkzeug>=3.0.0`, but `2.0.0` is installed", "x"].map(str::to_owned);
+        assert_eq!(incompatibilities(&tail), ["The package `flask` requires `werkzeug>=3.0.0`, but `2.0.0` is installed"]);
     }
 }

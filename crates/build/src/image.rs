@@ -15,43 +15,27 @@ const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 
 /// Keeps a manifest and returns its digest. The same image gives the same digest.
 pub(crate) async fn image_put(store: &store::Store, image: &Image) -> Result<ImageDigest, Error> {
-    let internal =
-        |e: &dyn std::fmt::Display| Error::Internal(format!("keeping the manifest: {e}"));
+    let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping the manifest: {e}"));
     let bytes = serde_json::to_vec(image).map_err(|e| internal(&e))?;
     let blobs = store.clone();
-    let id = blocking(move || blobs.blobs().put(&bytes))
-        .await?
-        .map_err(|e| internal(&e))?;
-    let digest = ImageDigest::parse(&format!("sha256:{id}"))
-        .ok_or_else(|| internal(&format!("its id {id:?} is no digest")))?;
+    let id = blocking(move || blobs.blobs().put(&bytes)).await?.map_err(|e| internal(&e))?;
+    let digest = ImageDigest::parse(&format!("sha256:{id}")).ok_or_else(|| internal(&format!("its id {id:?} is no digest")))?;
     let key = format!("{MANIFESTS}{}", digest.hex());
     if store.get(&key).map_err(|e| internal(&e))?.is_none() {
-        store
-            .commit(vec![Write::put(key, Expect::Any, &image.runtime)])
-            .await
-            .map_err(|e| internal(&e))?;
+        store.commit(vec![Write::put(key, Expect::Any, &image.runtime)]).await.map_err(|e| internal(&e))?;
     }
     Ok(digest)
 }
 
 /// The manifest behind a digest, if a build of this store made it.
-pub fn image_get(
-    store: &store::Store,
-    digest: &ImageDigest,
-) -> Result<Option<Image>, store::Error> {
-    if store
-        .get(&format!("{MANIFESTS}{}", digest.hex()))?
-        .is_none()
-    {
+pub fn image_get(store: &store::Store, digest: &ImageDigest) -> Result<Option<Image>, store::Error> {
+    if store.get(&format!("{MANIFESTS}{}", digest.hex()))?.is_none() {
         return Ok(None);
     }
     let Some(file) = store.blobs().open(digest.hex())? else {
         return Ok(None);
     };
-    if file
-        .metadata()
-        .is_ok_and(|meta| meta.len() > MANIFEST_MAX_BYTES)
-    {
+    if file.metadata().is_ok_and(|meta| meta.len() > MANIFEST_MAX_BYTES) {
         return Ok(None);
     }
     let Some(bytes) = store.blobs().read(digest.hex())? else {
@@ -78,10 +62,7 @@ mod tests {
             env: vec![],
         };
         // As an uploaded object would be.
-        let id = store
-            .blobs()
-            .put(&serde_json::to_vec(&image).unwrap())
-            .unwrap();
+        let id = store.blobs().put(&serde_json::to_vec(&image).unwrap()).unwrap();
         let digest = ImageDigest::parse(&format!("sha256:{id}")).unwrap();
         assert_eq!(image_get(&store, &digest).unwrap(), None);
         assert_eq!(image_put(&store, &image).await.unwrap(), digest);

@@ -20,10 +20,7 @@ pub(crate) struct BuildLog {
 
 impl BuildLog {
     pub(crate) fn new(sink: Arc<dyn Fn(LogLine) + Send + Sync>) -> Self {
-        Self {
-            sink,
-            left: Arc::new(Mutex::new(LOG_MAX_BYTES)),
-        }
+        Self { sink, left: Arc::new(Mutex::new(LOG_MAX_BYTES)) }
     }
 
     /// A line of ours: said even when what programs wrote has used the log up.
@@ -80,11 +77,7 @@ impl Lines {
 /// As text, without escape sequences and control characters but the tab. What a carriage return overwrote is gone.
 fn cleaned(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
-    let text = text
-        .trim_end_matches('\r')
-        .rsplit('\r')
-        .next()
-        .unwrap_or("");
+    let text = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or("");
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -110,10 +103,7 @@ mod tests {
     fn gathered() -> (BuildLog, Arc<Mutex<Vec<String>>>) {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = lines.clone();
-        (
-            BuildLog::new(Arc::new(move |line| sink.lock().push(line))),
-            lines,
-        )
+        (BuildLog::new(Arc::new(move |line| sink.lock().push(line))), lines)
     }
 
     #[test]
@@ -134,10 +124,7 @@ mod tests {
         check(&[b"10%\r20%\r30%\n"], &["30%"]);
         check(&[b"a\0\x07b\tc\n"], &["ab\tc"]);
         check(&[b"\xff\n"], &["\u{fffd}"]);
-        check(
-            &[&[b'x'; LINE_MAX_BYTES + 1]],
-            &[&"x".repeat(LINE_MAX_BYTES), "x"],
-        );
+        check(&[&[b'x'; LINE_MAX_BYTES + 1]], &[&"x".repeat(LINE_MAX_BYTES), "x"]);
         check(&[b"\x1b"], &[""]);
     }
 
@@ -151,9 +138,6 @@ mod tests {
         log.say("ended");
         let lines = lines.lock();
         assert_eq!(lines.len(), LOG_MAX_BYTES / (LINE_MAX_BYTES + 1) + 2);
-        assert_eq!(
-            lines[lines.len() - 2..],
-            ["[the log ends here: more than 10 MiB]", "ended"]
-        );
+        assert_eq!(lines[lines.len() - 2..], ["[the log ends here: more than 10 MiB]", "ended"]);
     }
 }

@@ -69,12 +69,7 @@ pub(crate) struct Added {
 /// Decides all of it.
 /// # Errors
 /// `User` with what to change.
-pub(crate) fn plan(
-    source: &TreeReader,
-    base_image: &str,
-    variables: &Variables,
-    catalogue: &Catalogue,
-) -> Result<Plan, Error> {
+pub(crate) fn plan(source: &TreeReader, base_image: &str, variables: &Variables, catalogue: &Catalogue) -> Result<Plan, Error> {
     let mut notes = Vec::new();
     let (base, interpreter) = runtime(source, base_image, variables, catalogue, &mut notes)?;
     let minor = interpreter.version.minor;
@@ -92,14 +87,7 @@ pub(crate) fn plan(
         env.push((name.to_owned(), value.to_owned()));
     }
     env.sort();
-    Ok(Plan {
-        base,
-        interpreter,
-        dependencies,
-        command,
-        env,
-        notes,
-    })
+    Ok(Plan { base, interpreter, dependencies, command, env, notes })
 }
 
 // === Which Python ===
@@ -115,27 +103,18 @@ fn runtime(
         None | Some("python") => None,
         Some(id) if id.starts_with("python") => Some(BaseImage::parse(id)?),
         Some(other) => {
-            return Err(user(format!(
-                "GOOGLE_RUNTIME={other:?} is not available on this host yet: only Python functions can be built."
-            )));
+            return Err(user(format!("GOOGLE_RUNTIME={other:?} is not available on this host yet: only Python functions can be built.")));
         }
     };
     let wanted = match &variables.version {
         Some((name, text)) => Some((*name, Wanted::parse(name, text)?)),
         None => None,
     };
-    let given = if base_image.is_empty() {
-        None
-    } else {
-        Some(BaseImage::parse(base_image)?)
-    };
+    let given = if base_image.is_empty() { None } else { Some(BaseImage::parse(base_image)?) };
     if let (Some(given), Some(by_runtime)) = (&given, &by_runtime)
         && given.id != by_runtime.id
     {
-        return Err(user(format!(
-            "GOOGLE_RUNTIME={:?} is not the base image {base_image:?}. Remove one of them.",
-            by_runtime.id
-        )));
+        return Err(user(format!("GOOGLE_RUNTIME={:?} is not the base image {base_image:?}. Remove one of them.", by_runtime.id)));
     }
     let is_given = given.is_some();
     if let Some(base) = given.or(by_runtime) {
@@ -145,10 +124,7 @@ fn runtime(
         };
         let found = wanted.find(catalogue, name)?;
         if found.0 != base.runtime().id {
-            return Err(user(format!(
-                "{name} asks for another Python than the base image {:?}. Remove one of them.",
-                base.id
-            )));
+            return Err(user(format!("{name} asks for another Python than the base image {:?}. Remove one of them.", base.id)));
         }
         return Ok((base, found.1));
     }
@@ -159,12 +135,8 @@ fn runtime(
         None => match read(source, ".python-version")? {
             None => None,
             Some(text) => {
-                let line = text
-                    .lines()
-                    .map(str::trim)
-                    .find(|line| !line.is_empty() && !line.starts_with('#'));
-                let line = line
-                    .ok_or_else(|| user(".python-version exists but does not specify a version"))?;
+                let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+                let line = line.ok_or_else(|| user(".python-version exists but does not specify a version"))?;
                 Some((".python-version", Wanted::parse(".python-version", line)?))
             }
         },
@@ -173,44 +145,26 @@ fn runtime(
         let (id, interpreter) = wanted.find(catalogue, name)?;
         return Ok((BaseImage::parse(&id)?, interpreter));
     }
-    let newest = KNOWN.runtimes.iter().rev().find_map(|runtime| {
-        catalogue
-            .interpreter(runtime)
-            .map(|found| (BaseImage::of_runtime(runtime), found.clone()))
-    });
+    let newest = KNOWN.runtimes.iter().rev().find_map(|runtime| catalogue.interpreter(runtime).map(|found| (BaseImage::of_runtime(runtime), found.clone())));
     let (base, interpreter) = newest.ok_or_else(|| {
         user("No Python is installed on this host that functions can be built for. Install one (for example with pyenv or uv), restart tanebi, then deploy again.")
     })?;
-    notes.push(format!(
-        "No base image was given: building for {}, the newest Python of this host.",
-        base.id
-    ));
+    notes.push(format!("No base image was given: building for {}, the newest Python of this host.", base.id));
     Ok((base, interpreter))
 }
 
 /// Without a base image the files say what a source is; another language's are refused by its name.
 fn source_is_python(source: &TreeReader, variables: &Variables) -> Result<(), Error> {
-    let has = |name: &str| {
-        source
-            .has_file(name)
-            .map_err(|e| Error::Internal(format!("reading the source: {e}")))
-    };
+    let has = |name: &str| source.has_file(name).map_err(|e| Error::Internal(format!("reading the source: {e}")));
     if has("Dockerfile")? && variables.function_target.is_none() {
         return Err(user(
             "The source has a Dockerfile: building container images is not available on this host. \
              Give a base image (for example --base-image python312), or remove the Dockerfile.",
         ));
     }
-    let top = crate::tree::names(source.root(), limits::SOURCE_ENTRIES_MAX)
-        .map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
-    let python = top.iter().any(|name| name.ends_with(b".py"))
-        || has("requirements.txt")?
-        || has("pyproject.toml")?;
-    if python
-        || variables.runtime.is_some()
-        || variables.version.is_some()
-        || variables.function_source.is_some()
-    {
+    let top = crate::tree::names(source.root(), limits::SOURCE_ENTRIES_MAX).map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
+    let python = top.iter().any(|name| name.ends_with(b".py")) || has("requirements.txt")? || has("pyproject.toml")?;
+    if python || variables.runtime.is_some() || variables.version.is_some() || variables.function_source.is_some() {
         return Ok(());
     }
     for (file, language) in [
@@ -225,17 +179,13 @@ fn source_is_python(source: &TreeReader, variables: &Variables) -> Result<(), Er
         ("index.php", "PHP"),
     ] {
         if has(file)? {
-            return Err(user(format!(
-                "The source has a {file}: {language} is not available on this host yet, only Python functions can be built."
-            )));
+            return Err(user(format!("The source has a {file}: {language} is not available on this host yet, only Python functions can be built.")));
         }
     }
     if variables.function_target.is_some() {
         return Err(user(MISSING_MAIN));
     }
-    Err(user(
-        "The source has no Python file, and nothing else that can be built on this host.",
-    ))
+    Err(user("The source has no Python file, and nothing else that can be built on this host."))
 }
 
 /// A version that somebody asked for.
@@ -249,11 +199,7 @@ struct Wanted {
 impl Wanted {
     /// `3`, `3.12`, `3.12.x`, `3.12.*`, `3.12.1`.
     fn parse(name: &str, text: &str) -> Result<Self, Error> {
-        let fault = || {
-            user(format!(
-                "{name} asks for Python {text:?}, which is not understood here. Write it as 3.12 or 3.12.1."
-            ))
-        };
+        let fault = || user(format!("{name} asks for Python {text:?}, which is not understood here. Write it as 3.12 or 3.12.1."));
         let mut parts = Vec::new();
         let mut open = false;
         for part in text.trim().split('.') {
@@ -264,21 +210,9 @@ impl Wanted {
             }
         }
         match parts.as_slice() {
-            [major] => Ok(Self {
-                major: *major,
-                minor: None,
-                patch: None,
-            }),
-            [major, minor] => Ok(Self {
-                major: *major,
-                minor: Some(*minor),
-                patch: None,
-            }),
-            [major, minor, patch] if !open => Ok(Self {
-                major: *major,
-                minor: Some(*minor),
-                patch: Some(*patch),
-            }),
+            [major] => Ok(Self { major: *major, minor: None, patch: None }),
+            [major, minor] => Ok(Self { major: *major, minor: Some(*minor), patch: None }),
+            [major, minor, patch] if !open => Ok(Self { major: *major, minor: Some(*minor), patch: Some(*patch) }),
             _ => Err(fault()),
         }
     }
@@ -290,18 +224,11 @@ impl Wanted {
                 && self.minor.is_none_or(|minor| minor == found.version.minor)
                 && self.patch.is_none_or(|patch| patch == found.version.patch)
         };
-        let found = catalogue
-            .interpreters()
-            .iter()
-            .filter(allows)
-            .find_map(|found| {
-                let version = format!("{}.{}", found.version.major, found.version.minor);
-                let runtime = KNOWN
-                    .runtimes
-                    .iter()
-                    .find(|runtime| runtime.version == version)?;
-                Some((runtime.id.clone(), found.clone()))
-            });
+        let found = catalogue.interpreters().iter().filter(allows).find_map(|found| {
+            let version = format!("{}.{}", found.version.major, found.version.minor);
+            let runtime = KNOWN.runtimes.iter().find(|runtime| runtime.version == version)?;
+            Some((runtime.id.clone(), found.clone()))
+        });
         found.ok_or_else(|| {
             let text = [Some(self.major), self.minor, self.patch].into_iter().flatten().map(|n| n.to_string()).collect::<Vec<_>>().join(".");
             user(format!(
@@ -320,31 +247,18 @@ const MISSING_MAIN: &str = "missing main.py and GOOGLE_FUNCTION_SOURCE not speci
 
 type Parts = (Dependencies, Vec<String>, Vec<(String, String)>);
 
-fn function(
-    source: &TreeReader,
-    variables: &Variables,
-    target: &str,
-    notes: &mut Vec<String>,
-) -> Result<Parts, Error> {
-    let is_file = |path: &str| {
-        source
-            .has_file(path)
-            .map_err(|e| Error::Internal(format!("reading the source: {e}")))
-    };
+fn function(source: &TreeReader, variables: &Variables, target: &str, notes: &mut Vec<String>) -> Result<Parts, Error> {
+    let is_file = |path: &str| source.has_file(path).map_err(|e| Error::Internal(format!("reading the source: {e}")));
     match &variables.function_source {
         None if !is_file("main.py")? => return Err(user(MISSING_MAIN)),
         Some(path) if !is_file(path)? => {
-            return Err(user(format!(
-                "GOOGLE_FUNCTION_SOURCE specified file {path:?} but it does not exist"
-            )));
+            return Err(user(format!("GOOGLE_FUNCTION_SOURCE specified file {path:?} but it does not exist")));
         }
         _ => {}
     }
     for file in ["Procfile", "Dockerfile"] {
         if is_file(file)? {
-            notes.push(format!(
-                "{file} has no meaning for a function and is not used."
-            ));
+            notes.push(format!("{file} has no meaning for a function and is not used."));
         }
     }
     let mut found = dependencies(source, variables, notes)?;
@@ -357,9 +271,7 @@ fn function(
              Please add it to your pyproject.toml.",
         ));
     } else if variables.vendored.is_some() {
-        return Err(user(
-            "Vendored dependencies detected, please add functions-framework to requirements.txt and download it using pip",
-        ));
+        return Err(user("Vendored dependencies detected, please add functions-framework to requirements.txt and download it using pip"));
     } else if variables.skip_framework_injection {
         return Err(user(
             "Functions Framework must be set as a dependency when skipping automatic framework injection has been enabled via \
@@ -370,31 +282,17 @@ fn function(
         found.add(framework);
     }
     let mut env = vec![("FUNCTION_TARGET".to_owned(), target.to_owned())];
-    for (name, value) in [
-        ("FUNCTION_SOURCE", &variables.function_source),
-        (
-            "FUNCTION_SIGNATURE_TYPE",
-            &variables.function_signature_type,
-        ),
-    ] {
+    for (name, value) in [("FUNCTION_SOURCE", &variables.function_source), ("FUNCTION_SIGNATURE_TYPE", &variables.function_signature_type)] {
         if let Some(value) = value {
             env.push((name.to_owned(), value.clone()));
         }
     }
     // The framework's own script, run by name so that no line of `#!` has to be believed: gunicorn, one worker, threads = 4 x cpus.
-    let command = vec![
-        format!("{ENVIRONMENT}/bin/python"),
-        format!("{ENVIRONMENT}/bin/functions-framework"),
-    ];
+    let command = vec![format!("{ENVIRONMENT}/bin/python"), format!("{ENVIRONMENT}/bin/functions-framework")];
     Ok((found.dependencies, command, env))
 }
 
-fn application(
-    source: &TreeReader,
-    variables: &Variables,
-    minor: u32,
-    notes: &mut Vec<String>,
-) -> Result<Parts, Error> {
+fn application(source: &TreeReader, variables: &Variables, minor: u32, notes: &mut Vec<String>) -> Result<Parts, Error> {
     let mut found = dependencies(source, variables, notes)?;
     let procfile = read(source, "Procfile")?;
     let mut env = Vec::new();
@@ -412,52 +310,27 @@ fn application(
                          \"GOOGLE_ENTRYPOINT\" env var or by creating a \"Procfile\" file.",
                     ));
                 }
-                notes.push(format!(
-                    "Adding {} to the dependencies.",
-                    KNOWN.webserver.pins[0]
-                ));
+                notes.push(format!("Adding {} to the dependencies.", KNOWN.webserver.pins[0]));
                 found.add(&KNOWN.webserver);
             }
             entrypoint
         }
     };
-    let shell = if std::path::Path::new("/usr/bin/bash").exists() {
-        "/usr/bin/bash"
-    } else {
-        "/usr/bin/sh"
-    };
-    Ok((
-        found.dependencies,
-        vec![shell.to_owned(), "-c".to_owned(), entrypoint],
-        env,
-    ))
+    let shell = if std::path::Path::new("/usr/bin/bash").exists() { "/usr/bin/bash" } else { "/usr/bin/sh" };
+    Ok((found.dependencies, vec![shell.to_owned(), "-c".to_owned(), entrypoint], env))
 }
 
 /// The `web` line of a Procfile; a file with one process of another name has no meaning here.
 fn procfile_web(text: &str) -> Result<String, Error> {
-    let web = text.lines().find_map(|line| {
-        line.trim()
-            .strip_prefix("web:")
-            .map(|command| command.trim().to_owned())
-    });
+    let web = text.lines().find_map(|line| line.trim().strip_prefix("web:").map(|command| command.trim().to_owned()));
     match web {
         Some(command) if !command.is_empty() && !command.contains('\0') => Ok(command),
-        _ => Err(user(
-            "The Procfile has no line \"web: COMMAND\". Add one, then deploy again.",
-        )),
+        _ => Err(user("The Procfile has no line \"web: COMMAND\". Add one, then deploy again.")),
     }
 }
 
-fn entrypoint_default(
-    source: &TreeReader,
-    found: &Found,
-    minor: u32,
-) -> Result<(String, Vec<(String, String)>), Error> {
-    let has = |name: &str| {
-        source
-            .has_file(name)
-            .map_err(|e| Error::Internal(format!("reading the source: {e}")))
-    };
+fn entrypoint_default(source: &TreeReader, found: &Found, minor: u32) -> Result<(String, Vec<(String, String)>), Error> {
+    let has = |name: &str| source.has_file(name).map_err(|e| Error::Internal(format!("reading the source: {e}")));
     let (file, module) = if has("main.py")? {
         ("main.py", "main:app")
     } else if has("app.py")? {
@@ -474,20 +347,14 @@ fn entrypoint_default(
         return Ok(gunicorn);
     }
     if found.names("uvicorn") || found.requirements.extras.contains("fastapi[standard]") {
-        return Ok((
-            format!("uvicorn {module} --port $PORT --host 0.0.0.0"),
-            vec![],
-        ));
+        return Ok((format!("uvicorn {module} --port $PORT --host 0.0.0.0"), vec![]));
     }
     if found.names("gradio") {
         let env = vec![("GRADIO_SERVER_NAME".to_owned(), "0.0.0.0".to_owned())];
         return Ok((format!("GRADIO_SERVER_PORT=$PORT exec python {file}"), env));
     }
     if found.names("streamlit") {
-        return Ok((
-            format!("streamlit run {file} --server.address 0.0.0.0 --server.port $PORT"),
-            vec![],
-        ));
+        return Ok((format!("streamlit run {file} --server.address 0.0.0.0 --server.port $PORT"), vec![]));
     }
     Ok(gunicorn)
 }
@@ -507,22 +374,13 @@ impl Found {
         let name_of = |pin: &str| normalised(pin.split("==").next().unwrap_or(pin));
         self.dependencies.added = Some(Added {
             package: pins.package.clone(),
-            pins: pins
-                .pins
-                .iter()
-                .filter(|pin| !self.requirements.packages.contains(&name_of(pin)))
-                .cloned()
-                .collect(),
+            pins: pins.pins.iter().filter(|pin| !self.requirements.packages.contains(&name_of(pin))).cloned().collect(),
         });
     }
 }
 
 /// requirements.txt before pyproject.toml, as Google's pip buildpack has it.
-fn dependencies(
-    source: &TreeReader,
-    variables: &Variables,
-    notes: &mut Vec<String>,
-) -> Result<Found, Error> {
+fn dependencies(source: &TreeReader, variables: &Variables, notes: &mut Vec<String>) -> Result<Found, Error> {
     let requirements = read(source, "requirements.txt")?;
     let project = read(source, "pyproject.toml")?;
     let lock = read(source, "uv.lock")?;
@@ -535,23 +393,16 @@ fn dependencies(
         keep("uv.toml", settings);
     }
     if let (Some(_), Some(project)) = (&requirements, &project) {
-        notes.push(
-            "requirements.txt is used; the dependencies of pyproject.toml are not.".to_owned(),
-        );
+        notes.push("requirements.txt is used; the dependencies of pyproject.toml are not.".to_owned());
         has_settings |= project.contains("tool.uv") || project.contains("[tool]");
         keep("pyproject.toml", project);
     }
     let vendored = variables.vendored.clone();
     if let Some(folder) = &vendored {
-        let path = crate::tree::TreePath::parse(folder.as_bytes()).map_err(|fault| {
-            user(format!(
-                "GOOGLE_VENDOR_PIP_DEPENDENCIES={folder:?} is no folder of the source: {fault}."
-            ))
-        })?;
+        let path = crate::tree::TreePath::parse(folder.as_bytes())
+            .map_err(|fault| user(format!("GOOGLE_VENDOR_PIP_DEPENDENCIES={folder:?} is no folder of the source: {fault}.")))?;
         if path.is_root() || requirements.is_none() {
-            return Err(user(
-                "GOOGLE_VENDOR_PIP_DEPENDENCIES needs a folder of the source and a requirements.txt.",
-            ));
+            return Err(user("GOOGLE_VENDOR_PIP_DEPENDENCIES needs a folder of the source and a requirements.txt."));
         }
     }
     let (kind, found, is_local, is_locked) = match (requirements, project) {
@@ -573,9 +424,7 @@ fn dependencies(
             if let Some(lock) = &lock {
                 keep("uv.lock", lock);
             } else {
-                notes.push(
-                    "*** To improve build performance, generate and commit uv.lock.".to_owned(),
-                );
+                notes.push("*** To improve build performance, generate and commit uv.lock.".to_owned());
             }
             // The project itself and what it refers to may be installed.
             (Kind::Project, found, true, lock.is_some())
@@ -583,52 +432,26 @@ fn dependencies(
         (None, None) => (Kind::Nothing, Requirements::default(), false, false),
     };
     let is_local = is_local || has_settings || vendored.is_some();
-    Ok(Found {
-        dependencies: Dependencies {
-            kind,
-            added: None,
-            files,
-            is_local,
-            vendored,
-            is_locked,
-        },
-        requirements: found,
-    })
+    Ok(Found { dependencies: Dependencies { kind, added: None, files, is_local, vendored, is_locked }, requirements: found })
 }
 
 fn source_has_poetry(source: &TreeReader, project: &str) -> Result<bool, Error> {
-    let has_lock = source
-        .has_file("poetry.lock")
-        .map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
-    let has_uv_lock = source
-        .has_file("uv.lock")
-        .map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
+    let has_lock = source.has_file("poetry.lock").map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
+    let has_uv_lock = source.has_file("uv.lock").map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
     let table = project.parse::<toml::Table>().ok();
-    let has_section = table
-        .and_then(|table| table.get("tool")?.get("poetry").cloned())
-        .is_some();
+    let has_section = table.and_then(|table| table.get("tool")?.get("poetry").cloned()).is_some();
     Ok((has_lock || has_section) && !has_uv_lock)
 }
 
 /// The dependencies that a pyproject.toml names itself.
 fn project_requirements(text: &str) -> Result<Requirements, Error> {
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-        user(format!(
-            "pyproject.toml cannot be read: {}. Mend it, then deploy again.",
-            e.message()
-        ))
-    })?;
+    let table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| user(format!("pyproject.toml cannot be read: {}. Mend it, then deploy again.", e.message())))?;
     let lines = table
         .get("project")
         .and_then(|project| project.get("dependencies"))
         .and_then(|dependencies| dependencies.as_array())
-        .map(|lines| {
-            lines
-                .iter()
-                .filter_map(|line| line.as_str())
-                .collect::<Vec<_>>()
-                .join("\n")
-        })
+        .map(|lines| lines.iter().filter_map(|line| line.as_str()).collect::<Vec<_>>().join("\n"))
         .unwrap_or_default();
     Ok(Requirements::parse(&lines))
 }
@@ -636,15 +459,9 @@ fn project_requirements(text: &str) -> Result<Requirements, Error> {
 fn read(source: &TreeReader, name: &str) -> Result<Option<String>, Error> {
     match source.read(name, FILE_MAX_BYTES) {
         Ok(None) => Ok(None),
-        Ok(Some(bytes)) => String::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| user(format!("{name} is not UTF-8 text."))),
-        Err(e) if e.kind() == std::io::ErrorKind::FileTooLarge => {
-            Err(user(format!("{name} is larger than 4 MiB.")))
-        }
-        Err(e) => Err(Error::Internal(format!(
-            "reading {name} of the source: {e}"
-        ))),
+        Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| user(format!("{name} is not UTF-8 text."))),
+        Err(e) if e.kind() == std::io::ErrorKind::FileTooLarge => Err(user(format!("{name} is larger than 4 MiB."))),
+        Err(e) => Err(Error::Internal(format!("reading {name} of the source: {e}"))),
     }
 }
 

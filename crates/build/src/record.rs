@@ -19,15 +19,13 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     if meta.len() > MAX_BYTES {
         return Ok(None);
     }
-    let bytes = std::fs::read(path)
-        .map_err(|e| Error::Internal(format!("reading {}: {e}", path.display())))?;
+    let bytes = std::fs::read(path).map_err(|e| Error::Internal(format!("reading {}: {e}", path.display())))?;
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
 /// Whole or not at all. Not fsynced: a power cut costs a cache entry.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
-    let fail =
-        |e: &dyn std::fmt::Display| Error::Internal(format!("writing {}: {e}", path.display()));
+    let fail = |e: &dyn std::fmt::Display| Error::Internal(format!("writing {}: {e}", path.display()));
     let folder = path.parent().ok_or_else(|| fail(&"it has no folder"))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
     serde_json::to_writer(&mut file, value).map_err(|e| fail(&e))?;

@@ -58,37 +58,21 @@ impl Requirements {
 
     /// Whether it is a name with what may follow one, and no path.
     fn requirement(&mut self, line: &str) -> bool {
-        let end = line
-            .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
-            .unwrap_or(line.len());
+        let end = line.find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).unwrap_or(line.len());
         let (name, rest) = line.split_at(end);
         let rest = rest.trim_start();
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
         let direct = rest.strip_prefix('@').map(str::trim_start);
-        let is_file = [".whl", ".zip", ".tar.gz"]
-            .iter()
-            .any(|end| name.ends_with(end));
+        let is_file = [".whl", ".zip", ".tar.gz"].iter().any(|end| name.ends_with(end));
         let plain = rest.is_empty() || rest.starts_with(['[', '=', '<', '>', '!', '~', ';', '(']);
-        let remote = direct.is_some_and(|url| {
-            ["https://", "http://", "git+https://"]
-                .iter()
-                .any(|scheme| url.starts_with(scheme))
-        });
+        let remote = direct.is_some_and(|url| ["https://", "http://", "git+https://"].iter().any(|scheme| url.starts_with(scheme)));
         if !starts_well || is_file || !(plain || remote) {
             return false;
         }
         self.packages.insert(normalised(name));
-        if let Some(extras) = rest
-            .strip_prefix('[')
-            .and_then(|rest| rest.split_once(']'))
-            .map(|(extras, _)| extras)
-        {
+        if let Some(extras) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(extras, _)| extras) {
             for extra in extras.split(',') {
-                self.extras.insert(format!(
-                    "{}[{}]",
-                    normalised(name),
-                    normalised(extra.trim())
-                ));
+                self.extras.insert(format!("{}[{}]", normalised(name), normalised(extra.trim())));
             }
         }
         // `name[extra] @ file:///workspace/x` or a marker that smuggles a path: looked at no further.
@@ -103,11 +87,7 @@ fn logical_lines(text: &str) -> Vec<String> {
         .lines()
         .map(|line| {
             let line = line.trim().trim_start_matches('\u{feff}');
-            let comment = if line.starts_with('#') {
-                Some(0)
-            } else {
-                line.find(" #").or_else(|| line.find("\t#"))
-            };
+            let comment = if line.starts_with('#') { Some(0) } else { line.find(" #").or_else(|| line.find("\t#")) };
             comment.map_or(line, |at| line[..at].trim_end()).to_owned()
         })
         .filter(|line| !line.is_empty())
@@ -136,11 +116,7 @@ mod tests {
     #[test]
     fn the_framework_is_seen_however_it_is_written() {
         fn check(text: &str, expect: bool) {
-            assert_eq!(
-                Requirements::parse(text).names("functions-framework"),
-                expect,
-                "{text:?}"
-            );
+            assert_eq!(Requirements::parse(text).names("functions-framework"), expect, "{text:?}");
         }
         check("functions-framework==3.*", true);
         check("functions-framework", true);
@@ -149,10 +125,7 @@ mod tests {
         check("functions-framework[x]==3.10.2", true);
         check("flask\r\nfunctions-framework==3.*\r\n", true);
         check("functions-framework == 3.10.2 \\\n --hash=sha256:00", true);
-        check(
-            "git+https://github.com/GoogleCloudPlatform/functions-framework-python#egg=functions-framework",
-            true,
-        );
+        check("git+https://github.com/GoogleCloudPlatform/functions-framework-python#egg=functions-framework", true);
         check("functions-framework @ https://example.com/x.whl", true);
         check("", false);
         check("# functions-framework", false);
@@ -166,10 +139,7 @@ mod tests {
         fn check(text: &str, expect: bool) {
             assert_eq!(Requirements::parse(text).is_local, expect, "{text:?}");
         }
-        check(
-            "flask\nrequests[security]>=2,<3 ; extra == 'x'\n--index-url https://example.com\n--pre",
-            false,
-        );
+        check("flask\nrequests[security]>=2,<3 ; extra == 'x'\n--index-url https://example.com\n--pre", false);
         check("flask==3.0 --hash=sha256:00", false);
         check("six @ https://example.com/six-1.whl", false);
         check("-r other.txt", true);

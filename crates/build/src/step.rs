@@ -75,34 +75,19 @@ impl Runner {
     pub(crate) async fn run(&self, spec: Spec, disk: &Path) -> Result<Outcome, Error> {
         let began = Instant::now();
         let memory_bytes = spec.limits.memory_bytes;
-        let disk = tree::TreeReader::open(disk)
-            .map_err(|e| Error::Internal(format!("opening the build's folder: {e}")))?;
+        let disk = tree::TreeReader::open(disk).map_err(|e| Error::Internal(format!("opening the build's folder: {e}")))?;
         let free_before = free(&disk)?;
-        let mut end = End {
-            keeper: self.keeper.clone(),
-            id: Some(spec.id.clone()),
-        };
+        let mut end = End { keeper: self.keeper.clone(), id: Some(spec.id.clone()) };
         let is_redirected = spec.network.redirected;
         let mut sandbox = self.start(spec).await?;
         if is_redirected {
             self.egress.serve(&mut sandbox);
         }
-        let Sandbox {
-            stdout,
-            stderr,
-            ended,
-            ..
-        } = sandbox;
-        let (mut stdout, mut stderr, mut ended) =
-            (receiver(stdout)?, receiver(stderr)?, receiver(ended)?);
+        let Sandbox { stdout, stderr, ended, .. } = sandbox;
+        let (mut stdout, mut stderr, mut ended) = (receiver(stdout)?, receiver(stderr)?, receiver(ended)?);
         let tail = parking_lot::Mutex::new(VecDeque::new());
         let ended = {
-            let said = async {
-                tokio::join!(
-                    self.listen(&mut stdout, &tail),
-                    self.listen(&mut stderr, &tail)
-                )
-            };
+            let said = async { tokio::join!(self.listen(&mut stdout, &tail), self.listen(&mut stderr, &tail)) };
             tokio::pin!(said);
             let mut is_silent = false;
             let report = report(&mut ended);
@@ -162,9 +147,7 @@ impl Runner {
                 tracing::warn!(id = unwanted.id, "ending a build's sandbox: {e}");
             }
         });
-        let started = receive
-            .await
-            .map_err(|e| Error::Internal(format!("a build's thread: {e}")))?;
+        let started = receive.await.map_err(|e| Error::Internal(format!("a build's thread: {e}")))?;
         started.map_err(|e| Error::Internal(format!("starting the build's sandbox: {e}")))
     }
 
@@ -210,9 +193,7 @@ impl End {
             return Ok(());
         };
         let keeper = self.keeper.clone();
-        blocking(move || keeper.end(&id))
-            .await?
-            .map_err(|e| Error::Internal(format!("ending the build's sandbox: {e}")))
+        blocking(move || keeper.end(&id)).await?.map_err(|e| Error::Internal(format!("ending the build's sandbox: {e}")))
     }
 }
 
@@ -229,30 +210,20 @@ impl Drop for End {
 
 async fn report(pipe: &mut Receiver) -> Result<Ended, Error> {
     let mut bytes = Vec::new();
-    pipe.take(ENDED_MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|e| Error::Internal(format!("waiting for the build's sandbox: {e}")))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::Internal(format!("the build's sandbox ended without a report: {e}")))
+    pipe.take(ENDED_MAX_BYTES).read_to_end(&mut bytes).await.map_err(|e| Error::Internal(format!("waiting for the build's sandbox: {e}")))?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Internal(format!("the build's sandbox ended without a report: {e}")))
 }
 
 /// They are pipes; anything else is refused here.
 fn receiver(fd: OwnedFd) -> Result<Receiver, Error> {
-    Receiver::from_owned_fd(fd)
-        .map_err(|e| Error::Internal(format!("reading from the build's sandbox: {e}")))
+    Receiver::from_owned_fd(fd).map_err(|e| Error::Internal(format!("reading from the build's sandbox: {e}")))
 }
 
 fn free(disk: &tree::TreeReader) -> Result<u64, Error> {
-    tree::free_bytes(disk.root())
-        .map_err(|e| Error::Internal(format!("asking for free disk space: {e}")))
+    tree::free_bytes(disk.root()).map_err(|e| Error::Internal(format!("asking for free disk space: {e}")))
 }
 
 /// Runs what blocks beside the runtime's threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::Internal(format!("a build's thread: {e}")))
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(format!("a build's thread: {e}")))
 }

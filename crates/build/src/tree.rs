@@ -30,10 +30,7 @@ pub(crate) const DEPTH_MAX: usize = 64;
 pub(crate) const PATH_MAX_BYTES: usize = 1024;
 
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
-const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Why a path of an archive is not one that we write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -150,11 +147,7 @@ pub(crate) struct TreeWriter {
 
 impl TreeWriter {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self {
-            root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())?,
-            last: None,
-            folders: 0,
-        })
+        Ok(Self { root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())?, last: None, folders: 0 })
     }
 
     /// How many folders were made so far.
@@ -171,8 +164,7 @@ impl TreeWriter {
         let (parents, name) = path.split().ok_or(WriteError::Taken)?;
         let mode = if executable { 0o755 } else { 0o644 };
         let parent = self.parent(parents)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?;
         // The umask of the process must not decide what an instance may read.
         rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))?;
@@ -207,22 +199,12 @@ impl TreeWriter {
                 match rustix::fs::mkdirat(above, part.as_str(), DIRECTORY_MODE) {
                     Ok(()) => {
                         self.folders += 1;
-                        let made = rustix::fs::openat(
-                            above,
-                            part.as_str(),
-                            DIRECTORY_FLAGS,
-                            Mode::empty(),
-                        )?;
+                        let made = rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?;
                         rustix::fs::fchmod(&made, DIRECTORY_MODE)?;
                         folder = Some(made);
                     }
                     Err(Errno::EXIST) => {
-                        folder = Some(rustix::fs::openat(
-                            above,
-                            part.as_str(),
-                            DIRECTORY_FLAGS,
-                            Mode::empty(),
-                        )?);
+                        folder = Some(rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?);
                     }
                     Err(errno) => return Err(errno.into()),
                 }
@@ -256,9 +238,7 @@ pub(crate) enum Node {
 
 impl TreeReader {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self {
-            root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())?,
-        })
+        Ok(Self { root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())? })
     }
 
     pub(crate) fn root(&self) -> &OwnedFd {
@@ -318,10 +298,7 @@ pub(crate) fn names(folder: &OwnedFd, limit: usize) -> io::Result<Vec<Vec<u8>>> 
             continue;
         }
         if names.len() == limit {
-            return Err(io::Error::new(
-                io::ErrorKind::QuotaExceeded,
-                "too many entries",
-            ));
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "too many entries"));
         }
         names.push(name.to_vec());
     }
@@ -333,15 +310,8 @@ pub(crate) fn names(folder: &OwnedFd, limit: usize) -> io::Result<Vec<Vec<u8>>> 
 pub(crate) fn node(folder: &OwnedFd, name: &OsStr) -> io::Result<Node> {
     let looked = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
     match FileType::from_raw_mode(looked.st_mode) {
-        FileType::Symlink => Ok(Node::Link(
-            rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes(),
-        )),
-        FileType::Directory => Ok(Node::Folder(rustix::fs::openat(
-            folder,
-            name,
-            DIRECTORY_FLAGS,
-            Mode::empty(),
-        )?)),
+        FileType::Symlink => Ok(Node::Link(rustix::fs::readlinkat(folder, name, Vec::new())?.into_bytes())),
+        FileType::Directory => Ok(Node::Folder(rustix::fs::openat(folder, name, DIRECTORY_FLAGS, Mode::empty())?)),
         FileType::RegularFile => {
             // NONBLOCK: were it swapped for a pipe just now, opening must not hang.
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -350,11 +320,7 @@ pub(crate) fn node(folder: &OwnedFd, name: &OsStr) -> io::Result<Node> {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(Node::Other);
             }
-            Ok(Node::File {
-                file: File::from(fd),
-                size: u64::try_from(stat.st_size).unwrap_or(0),
-                mode: stat.st_mode,
-            })
+            Ok(Node::File { file: File::from(fd), size: u64::try_from(stat.st_size).unwrap_or(0), mode: stat.st_mode })
         }
         _ => Ok(Node::Other),
     }
@@ -392,27 +358,14 @@ pub(crate) struct Copied {
 }
 
 /// Copies a tree that others wrote, as data: regular files, folders, harmless links; anything else is refused.
-pub(crate) fn copy(
-    from: &Path,
-    to: &mut TreeWriter,
-    rules: &CopyRules,
-) -> Result<Copied, CopyError> {
-    let reader = TreeReader::open(from).map_err(|source| CopyError::Io {
-        path: String::new(),
-        source,
-    })?;
+pub(crate) fn copy(from: &Path, to: &mut TreeWriter, rules: &CopyRules) -> Result<Copied, CopyError> {
+    let reader = TreeReader::open(from).map_err(|source| CopyError::Io { path: String::new(), source })?;
     let mut copied = Copied::default();
     copy_folder(reader.root(), &mut Vec::new(), to, rules, &mut copied)?;
     Ok(copied)
 }
 
-fn copy_folder(
-    folder: &OwnedFd,
-    above: &mut Vec<String>,
-    to: &mut TreeWriter,
-    rules: &CopyRules,
-    copied: &mut Copied,
-) -> Result<(), CopyError> {
+fn copy_folder(folder: &OwnedFd, above: &mut Vec<String>, to: &mut TreeWriter, rules: &CopyRules, copied: &mut Copied) -> Result<(), CopyError> {
     let here = |above: &[String], name: &str| {
         let mut path = above.join("/");
         if !path.is_empty() {
@@ -420,34 +373,19 @@ fn copy_folder(
         }
         path + name
     };
-    let listed = names(folder, rules.entries_max).map_err(|source| CopyError::Io {
-        path: here(above, ""),
-        source,
-    })?;
+    let listed = names(folder, rules.entries_max).map_err(|source| CopyError::Io { path: here(above, ""), source })?;
     for name in listed {
         let shown = here(above, &String::from_utf8_lossy(&name));
-        if above.is_empty()
-            && rules
-                .without
-                .iter()
-                .any(|without| without.as_bytes() == name)
-        {
+        if above.is_empty() && rules.without.iter().any(|without| without.as_bytes() == name) {
             continue;
         }
         copied.entries += 1;
         if copied.entries > rules.entries_max {
             return Err(CopyError::TooMany(rules.entries_max));
         }
-        let refused = |why: &str| CopyError::Refused {
-            path: shown.clone(),
-            why: why.to_owned(),
-        };
-        let failed = |source: io::Error| CopyError::Io {
-            path: shown.clone(),
-            source,
-        };
-        let path =
-            TreePath::parse(shown.as_bytes()).map_err(|fault| refused(&fault.to_string()))?;
+        let refused = |why: &str| CopyError::Refused { path: shown.clone(), why: why.to_owned() };
+        let failed = |source: io::Error| CopyError::Io { path: shown.clone(), source };
+        let path = TreePath::parse(shown.as_bytes()).map_err(|fault| refused(&fault.to_string()))?;
         match node(folder, OsStr::from_bytes(&name)).map_err(failed)? {
             Node::Folder(next) => {
                 to.folder(&path).map_err(|e| refused(&e.to_string()))?;
@@ -462,22 +400,16 @@ fn copy_folder(
                 if copied.bytes.saturating_add(size) > rules.bytes_max {
                     return Err(CopyError::TooLarge(rules.bytes_max >> 20));
                 }
-                let mut target = to
-                    .file(&path, mode & 0o111 != 0)
-                    .map_err(|e| refused(&e.to_string()))?;
+                let mut target = to.file(&path, mode & 0o111 != 0).map_err(|e| refused(&e.to_string()))?;
                 let written = io::copy(&mut file.take(size), &mut target).map_err(failed)?;
                 copied.bytes += written;
             }
             Node::Link(target) => {
-                let target = String::from_utf8(target)
-                    .map_err(|_| refused("its link target is not UTF-8"))?;
+                let target = String::from_utf8(target).map_err(|_| refused("its link target is not UTF-8"))?;
                 if !link_stays(&path, &target) && !link_below(&target, &rules.links_below) {
-                    return Err(refused(&format!(
-                        "it is a link that leads out, to {target:?}"
-                    )));
+                    return Err(refused(&format!("it is a link that leads out, to {target:?}")));
                 }
-                to.link(&path, &target)
-                    .map_err(|e| refused(&e.to_string()))?;
+                to.link(&path, &target).map_err(|e| refused(&e.to_string()))?;
             }
             Node::Other => return Err(refused("it is neither file, folder nor link")),
         }
@@ -490,11 +422,7 @@ fn copy_folder(
 /// Leading `..` are counted from the link's own folder, which has no link above it; a `..` after a name could step out
 /// of where another link leads, so it is refused.
 pub(crate) fn link_stays(path: &TreePath, target: &str) -> bool {
-    if target.is_empty()
-        || target.len() > PATH_MAX_BYTES
-        || target.starts_with('/')
-        || target.contains('\\')
-    {
+    if target.is_empty() || target.len() > PATH_MAX_BYTES || target.starts_with('/') || target.contains('\\') {
         return false;
     }
     if target.bytes().any(|b| b < 0x20 || b == 0x7f) {
@@ -514,22 +442,12 @@ pub(crate) fn link_stays(path: &TreePath, target: &str) -> bool {
 }
 
 fn link_below(target: &str, allowed: &[String]) -> bool {
-    !target.split('/').any(|part| part == "..")
-        && allowed.iter().any(|root| {
-            target
-                .strip_prefix(root.as_str())
-                .is_some_and(|rest| rest.starts_with('/'))
-        })
+    !target.split('/').any(|part| part == "..") && allowed.iter().any(|root| target.strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/')))
 }
 
 /// Path and size of every regular file below, for telling whether two trees differ.
 pub(crate) fn sizes(folder: &Path, entries_max: usize) -> io::Result<BTreeMap<Vec<u8>, u64>> {
-    fn walk(
-        folder: &OwnedFd,
-        above: &[u8],
-        found: &mut BTreeMap<Vec<u8>, u64>,
-        max: usize,
-    ) -> io::Result<()> {
+    fn walk(folder: &OwnedFd, above: &[u8], found: &mut BTreeMap<Vec<u8>, u64>, max: usize) -> io::Result<()> {
         for name in names(folder, max)? {
             let mut path = above.to_vec();
             path.push(b'/');
@@ -548,12 +466,7 @@ pub(crate) fn sizes(folder: &Path, entries_max: usize) -> io::Result<BTreeMap<Ve
         Ok(())
     }
     let mut found = BTreeMap::new();
-    walk(
-        &TreeReader::open(folder)?.root,
-        b"",
-        &mut found,
-        entries_max,
-    )?;
+    walk(&TreeReader::open(folder)?.root, b"", &mut found, entries_max)?;
     Ok(found)
 }
 

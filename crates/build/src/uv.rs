@@ -62,10 +62,7 @@ impl Finder<'_> {
     /// # Errors
     /// `User` when it is not on this host and cannot be fetched.
     pub(crate) async fn find(&self, interpreter: &Interpreter) -> Result<Uv, Error> {
-        let of_host = self.catalogue.uv().map(|(path, version)| Uv {
-            mount: of_host(path),
-            version: version.clone(),
-        });
+        let of_host = self.catalogue.uv().map(|(path, version)| Uv { mount: of_host(path), version: version.clone() });
         if let Some(uv) = of_host.clone().filter(Uv::is_known) {
             return Ok(uv);
         }
@@ -75,10 +72,7 @@ impl Finder<'_> {
         match (self.fetch(interpreter).await, of_host) {
             (Ok(path), _) => Ok(of_layer(&path)),
             (Err(Error::User(text)), Some(uv)) => {
-                self.runner.log.say(format!(
-                    "{text} Using uv {} of this host instead.",
-                    uv.version
-                ));
+                self.runner.log.say(format!("{text} Using uv {} of this host instead.", uv.version));
                 Ok(uv)
             }
             (Err(error), _) => Err(error),
@@ -88,16 +82,12 @@ impl Finder<'_> {
     fn remembered(&self, interpreter: &Interpreter) -> Result<Option<PathBuf>, Error> {
         let known: Option<Remembered> = record::read(&self.dir.join(RECORD))?;
         Ok(known
-            .filter(|known| {
-                known.version == KNOWN.uv.version && known.platform == interpreter.platform
-            })
+            .filter(|known| known.version == KNOWN.uv.version && known.platform == interpreter.platform)
             .and_then(|known| self.store.layers().path(&known.layer)))
     }
 
     async fn fetch(&self, wanted: &Interpreter) -> Result<PathBuf, Error> {
-        let with_pip = std::iter::once(wanted)
-            .chain(self.catalogue.interpreters())
-            .find(|found| found.has_pip && found.platform == wanted.platform);
+        let with_pip = std::iter::once(wanted).chain(self.catalogue.interpreters()).find(|found| found.has_pip && found.platform == wanted.platform);
         let interpreter = with_pip.ok_or_else(|| {
             Error::User(
                 "uv is needed to install dependencies. It is not on this host, and no Python here has pip to fetch it. \
@@ -106,16 +96,9 @@ impl Finder<'_> {
             )
         })?;
         let version = &KNOWN.uv.version;
-        self.runner
-            .log
-            .say(format!("Fetching uv {version}, once for this host."));
+        self.runner.log.say(format!("Fetching uv {version}, once for this host."));
         let out = self.work.folder("uv")?;
-        let hashes: Vec<String> = KNOWN
-            .uv
-            .hashes
-            .iter()
-            .map(|hash| format!("--hash=sha256:{hash}"))
-            .collect();
+        let hashes: Vec<String> = KNOWN.uv.hashes.iter().map(|hash| format!("--hash=sha256:{hash}")).collect();
         let python = interpreter.path.display().to_string();
         let command = [
             python.as_str(),
@@ -139,73 +122,38 @@ impl Finder<'_> {
             "--progress-bar",
             "off",
         ];
-        let mut spec = self.base.spec(
-            self.work.sandbox_id(),
-            interpreter,
-            Reach::Registries,
-            command.map(str::to_owned).to_vec(),
-        );
+        let mut spec = self.base.spec(self.work.sandbox_id(), interpreter, Reach::Registries, command.map(str::to_owned).to_vec());
         spec.mounts.push(shown(&out, "/out", Access::Write));
-        spec.files.push((
-            "/build/uv.txt".into(),
-            format!("uv=={version} {}\n", hashes.join(" ")).into_bytes(),
-        ));
+        spec.files.push(("/build/uv.txt".into(), format!("uv=={version} {}\n", hashes.join(" ")).into_bytes()));
         let outcome = self.runner.run(spec, &out).await?;
         if !outcome.is_success() {
             let what = failure::explain(&outcome.tail);
             let advice = match what.failure {
-                Failure::Network => {
-                    "Connect this host to a package registry once, or install uv, then deploy again."
-                }
+                Failure::Network => "Connect this host to a package registry once, or install uv, then deploy again.",
                 _ => "Install uv on this host, restart tanebi, then deploy again.",
             };
-            return Err(Error::User(format!(
-                "uv {version} could not be fetched: {} {advice}",
-                what.text
-            )));
+            return Err(Error::User(format!("uv {version} could not be fetched: {} {advice}", what.text)));
         }
         let (store, dir) = (self.store.clone(), self.dir.to_owned());
         let platform = interpreter.platform.clone();
         let path = blocking(move || keep(&store, &dir, &out, platform)).await??;
-        self.runner.log.say(format!(
-            "uv {version} is here ({:.1} s).",
-            outcome.took.as_secs_f64()
-        ));
+        self.runner.log.say(format!("uv {version} is here ({:.1} s).", outcome.took.as_secs_f64()));
         Ok(path)
     }
 }
 
 /// Takes the binary out of what pip made, and nothing else.
 fn keep(store: &store::Store, dir: &Path, out: &Path, platform: String) -> Result<PathBuf, Error> {
-    let internal =
-        |step: &str, e: &dyn std::fmt::Display| Error::Internal(format!("keeping uv: {step}: {e}"));
-    let staging = store
-        .layers()
-        .staging()
-        .map_err(|e| internal("staging", &e))?;
+    let internal = |step: &str, e: &dyn std::fmt::Display| Error::Internal(format!("keeping uv: {step}: {e}"));
+    let staging = store.layers().staging().map_err(|e| internal("staging", &e))?;
     let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal("opening", &e))?;
     let bin = out.join("bin");
     TreeReader::open(&bin).map_err(|e| internal("pip made no bin folder", &e))?;
-    let rules = CopyRules {
-        bytes_max: MAX_BYTES,
-        entries_max: 10,
-        links_below: vec![],
-        without: vec!["uvx", "uvw"],
-    };
+    let rules = CopyRules { bytes_max: MAX_BYTES, entries_max: 10, links_below: vec![], without: vec!["uvx", "uvw"] };
     crate::tree::copy(&bin, &mut writer, &rules).map_err(|e| internal("copying", &e))?;
     let layer = staging.commit().map_err(|e| internal("committing", &e))?;
-    let path = store
-        .layers()
-        .path(&layer)
-        .ok_or_else(|| internal("committing", &"the layer is not there"))?;
-    record::write(
-        &dir.join(RECORD),
-        &Remembered {
-            version: KNOWN.uv.version.clone(),
-            platform,
-            layer,
-        },
-    )?;
+    let path = store.layers().path(&layer).ok_or_else(|| internal("committing", &"the layer is not there"))?;
+    record::write(&dir.join(RECORD), &Remembered { version: KNOWN.uv.version.clone(), platform, layer })?;
     Ok(path)
 }
 
@@ -214,8 +162,5 @@ fn of_host(path: &Path) -> Mount {
 }
 
 fn of_layer(path: &Path) -> Uv {
-    Uv {
-        mount: shown(path, "/uv", Access::Read),
-        version: KNOWN.uv.version.clone(),
-    }
+    Uv { mount: shown(path, "/uv", Access::Read), version: KNOWN.uv.version.clone() }
 }

@@ -28,15 +28,8 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(dir: &Path, id: &str, keeper: Arc<Keeper>) -> Result<Self, Error> {
-        let plain: String = id
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
-            .take(36)
-            .collect();
-        let name = format!(
-            "build-{plain}-{}",
-            COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000
-        );
+        let plain: String = id.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(36).collect();
+        let name = format!("build-{plain}-{}", COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000);
         let path = dir.join(WORK).join(&name);
         folder_make(&path)?;
         Ok(Self { path, name, keeper })
@@ -46,9 +39,7 @@ impl Work {
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.path.join(name);
         if path.symlink_metadata().is_ok() {
-            self.keeper
-                .discard(&path)
-                .map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
+            self.keeper.discard(&path).map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
         }
         folder_make(&path)?;
         Ok(path)
@@ -56,11 +47,7 @@ impl Work {
 
     /// At most 63 characters: `build-`, 36, a hyphen and up to 6 digits, `-` and more.
     pub(crate) fn sandbox_id(&self) -> String {
-        format!(
-            "{}-{}",
-            self.name,
-            COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000
-        )
+        format!("{}-{}", self.name, COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000)
     }
 }
 
@@ -68,9 +55,7 @@ impl Drop for Work {
     fn drop(&mut self) {
         // Large trees take a while, and this may be a thread of the async runtime.
         let (path, keeper) = (self.path.clone(), self.keeper.clone());
-        let discarding = std::thread::Builder::new()
-            .name("build-discard".to_owned())
-            .spawn(move || discard(&keeper, &path));
+        let discarding = std::thread::Builder::new().name("build-discard".to_owned()).spawn(move || discard(&keeper, &path));
         if discarding.is_err() {
             discard(&self.keeper, &self.path);
         }
@@ -80,18 +65,11 @@ impl Drop for Work {
 /// Removes a tree. What cannot be removed is tried again at the next start.
 pub(crate) fn discard(keeper: &Keeper, path: &Path) {
     if let Err(e) = keeper.discard(path) {
-        tracing::warn!(
-            "discarding {}: {e}; the next start tries again",
-            path.display()
-        );
+        tracing::warn!("discarding {}: {e}; the next start tries again", path.display());
     }
 }
 
 /// 0755: a sandbox's uid must come through.
 pub(crate) fn folder_make(path: &Path) -> Result<(), Error> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .map_err(|e| Error::Internal(format!("making {}: {e}", path.display())))
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|e| Error::Internal(format!("making {}: {e}", path.display())))
 }

@@ -4,60 +4,54 @@
 
 #[path = "real/egress.rs"]
 mod egress;
+#[path = "real/world.rs"]
+mod world;
 
 use std::{
     collections::BTreeMap,
-    io::{Cursor, Read, Write},
-    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
-use build::{Builder, Built, Catalogue, Config, Error, Request};
-use egress::{Egress, Shared};
-use model::Timestamp;
-use sandbox::{Keeper, KeeperConfig, Limits, Mount, Network, Spec};
-use store::Store;
+use build::{Builder, Built, Catalogue, Error};
+use sandbox::KeeperConfig;
+use world::{World, build_with, builder_of, built, refused, small_builder, wait_until};
 
 const DAEMON: u32 = 60_999;
-
-struct Clock(Mutex<Timestamp>);
-
-impl model::Clock for Clock {
-    fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
-    }
-}
-
-struct World {
-    dir: PathBuf,
-    store: Store,
-    keeper: Arc<Keeper>,
-    catalogue: Catalogue,
-    clock: Arc<Clock>,
-    egress: Arc<Egress>,
-    builder: Builder,
-    /// On the host's loopback: nothing of a build may come here.
-    host: TcpListener,
-}
 
 fn main() {
     if !rustix::process::geteuid().is_root() {
         println!("real: not run, as it needs root (the keeper makes namespaces and cgroups)");
         return;
     }
-    let dir = tempfile::Builder::new()
-        .prefix("tanebi-build-")
-        .tempdir_in("/var/tmp")
+    match std::env::args().find_map(|argument| argument.strip_prefix("--in=").map(PathBuf::from)) {
+        Some(dir) => daemon(&dir),
+        None => parent(),
+    }
+}
+
+/// Stays root to remove what the daemon's tests leave, whatever they do.
+fn parent() {
+    let dir = tempfile::Builder::new().prefix("tanebi-build-").tempdir_in("/var/tmp").unwrap();
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(std::env::args().skip(1))
+        .arg(format!("--in={}", dir.path().display()))
+        .status()
         .unwrap();
-    let base = dir.path().to_owned();
-    let search: Vec<PathBuf> = std::env::var_os("HOME")
-        .map(|home| Path::new(&home).join(".pyenv/versions"))
-        .into_iter()
-        .chain(["/usr/local/bin".into(), "/usr/bin".into()])
-        .collect();
+    // The keeper may need a moment to notice that the daemon is gone.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(e) = std::fs::remove_dir_all(dir.path()) {
+        assert!(Instant::now() < deadline, "removing {}: {e}", dir.path().display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(status.success(), "{status}");
+}
+
+fn daemon(base: &Path) {
+    let search: Vec<PathBuf> =
+        std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions")).into_iter().chain(["/usr/local/bin".into(), "/usr/bin".into()]).collect();
     let catalogue = Catalogue::discover(&search);
     let ca_bundle = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
     for name in ["keeper", "data", "data/build", "data/small"] {
@@ -75,11 +69,7 @@ fn main() {
     })
     .unwrap();
     sandbox::drop_privileges(DAEMON, DAEMON).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let failed = runtime.block_on(async {
         let world = World::new(base.join("data"), Arc::new(keeper), catalogue, ca_bundle);
         let mut failed = 0;
@@ -107,6 +97,7 @@ fn main() {
             a_missing_main_is_named,
             packages_that_do_not_fit_are_named,
             a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kept,
+            a_wheel_that_runs_when_python_starts_does_not_run_beside_the_downloads,
             a_build_that_takes_too_much_memory_is_ended,
             a_build_that_takes_too_long_is_ended,
             a_build_that_nobody_waits_for_is_ended,
@@ -116,209 +107,12 @@ fn main() {
         failed
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
-    drop(dir);
     assert_eq!(failed, 0, "{failed} tests failed");
 }
 
 fn wanted(test: &str) -> bool {
-    let mut chosen = std::env::args()
-        .skip(1)
-        .filter(|argument| !argument.starts_with('-'))
-        .peekable();
-    chosen.peek().is_none()
-        || chosen.any(|part| test.contains(&part))
-        || test.contains("nothing_is_left")
-}
-
-impl World {
-    fn new(
-        dir: PathBuf,
-        keeper: Arc<Keeper>,
-        catalogue: Catalogue,
-        ca_bundle: Vec<u8>,
-    ) -> Arc<Self> {
-        let store = Store::open(&dir.join("store")).unwrap();
-        let egress = Arc::new(Egress::default());
-        let clock = Arc::new(Clock(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let config = Config {
-            dir: dir.join("build"),
-            ca_bundle,
-            egress: Arc::new(Shared(egress.clone())),
-            timeout: Duration::from_secs(600),
-            memory_bytes: 1 << 30,
-            package_environment: ["UV_DEFAULT_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]
-                .iter()
-                .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
-                .collect(),
-            catalogue: catalogue.clone(),
-            clock: clock.clone(),
-        };
-        let builder = Builder::new(config, store.clone(), keeper.clone()).unwrap();
-        let host = TcpListener::bind("127.0.0.1:0").unwrap();
-        host.set_nonblocking(true).unwrap();
-        Arc::new(Self {
-            dir,
-            store,
-            keeper,
-            catalogue,
-            clock,
-            egress,
-            builder,
-            host,
-        })
-    }
-
-    fn archive(&self, files: &[(&str, &str)]) -> String {
-        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        for (name, content) in files {
-            zip.start_file(*name, zip::write::SimpleFileOptions::default())
-                .unwrap();
-            zip.write_all(content.as_bytes()).unwrap();
-        }
-        self.store
-            .blobs()
-            .put(&zip.finish().unwrap().into_inner())
-            .unwrap()
-    }
-
-    fn request(&self, files: &[(&str, &str)], target: &str) -> Request {
-        Request {
-            id: "0a1b2c3d-0000-4000-8000-000000000000".to_owned(),
-            archive: self.archive(files),
-            base_image: "python312".to_owned(),
-            function_target: target.to_owned(),
-            env: BTreeMap::new(),
-        }
-    }
-
-    async fn build(
-        &self,
-        files: &[(&str, &str)],
-        target: &str,
-    ) -> (Result<Built, Error>, Vec<String>) {
-        build_with(&self.builder, self.request(files, target)).await
-    }
-
-    /// Starts the image as an instance would be, sends a request, returns the reply.
-    async fn answer(&self, built: &Built, request: &str) -> String {
-        let image = &built.image;
-        let mut mounts: Vec<Mount> = image
-            .runtime_paths
-            .iter()
-            .map(|path| Mount {
-                source: path.clone(),
-                target: path.clone(),
-                writable: false,
-            })
-            .collect();
-        for layer in &image.layers {
-            let source = self.store.layers().path(&layer.digest).unwrap();
-            mounts.push(Mount {
-                source,
-                target: layer.target.clone(),
-                writable: false,
-            });
-        }
-        let mut env = image.env.clone();
-        env.push(("PORT".to_owned(), "8080".to_owned()));
-        let id = format!("instance-{}", built.digest.hex()[..8].to_owned());
-        let spec = Spec {
-            id: id.clone(),
-            mounts,
-            files: vec![],
-            command: image.command.clone(),
-            env,
-            working_dir: image.working_dir.clone(),
-            limits: Limits {
-                memory_bytes: 512 << 20,
-                cpu_millis: 1000,
-                pids: 100,
-                files_open: 1024,
-                tmp_bytes: 64 << 20,
-            },
-            network: Network {
-                redirected: false,
-                metadata: false,
-            },
-        };
-        let sandbox = self.keeper.start(&spec).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let reply = loop {
-            if let Some(reply) = self.try_request(&id, request) {
-                break reply;
-            }
-            if Instant::now() > deadline {
-                let mut said = vec![0; 64 << 10];
-                let n = rustix::io::read(&sandbox.stderr, &mut said[..]).unwrap_or(0);
-                panic!("no answer: {}", String::from_utf8_lossy(&said[..n]));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        self.keeper.end(&id).unwrap();
-        reply
-    }
-
-    fn try_request(&self, id: &str, request: &str) -> Option<String> {
-        let mut stream = TcpStream::from(self.keeper.connect(id, 8080).ok()?);
-        stream.set_nonblocking(false).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .ok()?;
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).ok()?;
-        (!reply.is_empty()).then_some(reply)
-    }
-
-    fn layer_file(&self, built: &Built, target: &str, path: &str) -> Option<String> {
-        let layer = built
-            .image
-            .layers
-            .iter()
-            .find(|layer| layer.target == Path::new(target))?;
-        std::fs::read_to_string(self.store.layers().path(&layer.digest)?.join(path)).ok()
-    }
-}
-
-async fn build_with(builder: &Builder, request: Request) -> (Result<Built, Error>, Vec<String>) {
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = lines.clone();
-    let built = builder
-        .build(
-            request,
-            Arc::new(move |line| sink.lock().unwrap().push(line)),
-        )
-        .await;
-    let lines = lines.lock().unwrap().clone();
-    (built, lines)
-}
-
-#[track_caller]
-fn built((built, log): (Result<Built, Error>, Vec<String>)) -> (Built, String) {
-    let log = log.join("\n");
-    match built {
-        Ok(built) => (built, log),
-        Err(error) => panic!("{error}\n{log}"),
-    }
-}
-
-#[track_caller]
-fn refused((built, log): (Result<Built, Error>, Vec<String>), expect: &str) -> String {
-    match built {
-        Err(Error::User(text)) => {
-            assert!(
-                text.lines().next().unwrap_or("").contains(expect),
-                "{text}\n{}",
-                log.join("\n")
-            );
-            assert!(
-                log.iter().any(|line| line.starts_with("ERROR: ")),
-                "{log:?}"
-            );
-            text
-        }
-        other => panic!("{other:?}\n{}", log.join("\n")),
-    }
+    let mut chosen = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
+    chosen.peek().is_none() || chosen.any(|part| test.contains(&part)) || test.contains("nothing_is_left")
 }
 
 const MAIN: &str = "import functions_framework
@@ -334,44 +128,18 @@ const POST: &str = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 async fn the_articles_function_is_built_and_answers(world: &World) {
-    let (made, log) = built(
-        world
-            .build(&[("main.py", MAIN), REQUIREMENTS], "hello_http")
-            .await,
-    );
+    let (made, log) = built(world.build(&[("main.py", MAIN), REQUIREMENTS], "hello_http").await);
     println!("{log}");
-    assert!(
-        log.contains("Fetching uv") || world.catalogue.interpreters().is_empty(),
-        "{log}"
-    );
+    assert!(log.contains("Fetching uv") || world.catalogue.interpreters().is_empty(), "{log}");
     assert_eq!(made.image.runtime, "python312");
-    assert_eq!(
-        build::image_get(&world.store, &made.digest).unwrap(),
-        Some(made.image.clone())
-    );
+    assert_eq!(build::image_get(&world.store, &made.digest).unwrap(), Some(made.image.clone()));
     let reply = world.answer(&made, POST).await;
-    assert!(
-        reply.starts_with("HTTP/1.1 200") && reply.ends_with("Hello Developer!"),
-        "{reply}"
-    );
+    assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("Hello Developer!"), "{reply}");
     assert!(world.layer_file(&made, "/workspace", "main.py").is_some());
-    let bytecode = world
-        .store
-        .layers()
-        .path(&made.image.layers[0].digest)
-        .unwrap()
-        .join("__pycache__/main.cpython-312.pyc");
+    let bytecode = world.store.layers().path(&made.image.layers[0].digest).unwrap().join("__pycache__/main.cpython-312.pyc");
     // Flag word 1: by hash, unchecked.
     assert_eq!(std::fs::read(bytecode).unwrap()[4..8], [1, 0, 0, 0]);
-    assert!(
-        world
-            .dir
-            .join("build/downloads")
-            .read_dir()
-            .unwrap()
-            .count()
-            == 1
-    );
+    assert!(world.dir.join("build/downloads").read_dir().unwrap().count() == 1);
 }
 
 async fn changed_code_is_built_without_network(world: &World) {
@@ -379,33 +147,18 @@ async fn changed_code_is_built_without_network(world: &World) {
     let before = world.egress.refused.load(SeqCst);
     let code = MAIN.replace("Hello {}!", "Changed {}!");
     let began = Instant::now();
-    let (made, log) = built(
-        world
-            .build(&[("main.py", &code), REQUIREMENTS], "hello_http")
-            .await,
-    );
-    println!(
-        "changed code: {:.2} s\n{log}",
-        began.elapsed().as_secs_f64()
-    );
+    let (made, log) = built(world.build(&[("main.py", &code), REQUIREMENTS], "hello_http").await);
+    println!("changed code: {:.2} s\n{log}", began.elapsed().as_secs_f64());
     world.egress.is_cut.store(false, SeqCst);
     assert!(log.contains("those of an earlier build"), "{log}");
     assert_eq!(world.egress.refused.load(SeqCst), before);
     // Well below a second alone on a machine; this one is shared.
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(world.answer(&made, GET).await.ends_with("Changed World!"));
 }
 
 async fn the_same_source_gives_the_same_image(world: &World) {
-    let files = [
-        ("main.py", MAIN),
-        ("pkg/a.py", "X = {'a': (1, 2), 'b': frozenset([3])}\n"),
-        REQUIREMENTS,
-    ];
+    let files = [("main.py", MAIN), ("pkg/a.py", "X = {'a': (1, 2), 'b': frozenset([3])}\n"), REQUIREMENTS];
     let (first, _) = built(world.build(&files, "hello_http").await);
     let (second, _) = built(world.build(&files, "hello_http").await);
     assert_eq!(first.digest, second.digest);
@@ -414,79 +167,35 @@ async fn the_same_source_gives_the_same_image(world: &World) {
     assert_eq!(first.image.layers, other.image.layers);
 }
 
-async fn day_old_dependencies_are_looked_up_again_and_kept_when_the_registry_is_away(
-    world: &World,
-) {
+async fn day_old_dependencies_are_looked_up_again_and_kept_when_the_registry_is_away(world: &World) {
     let files = [("main.py", MAIN), REQUIREMENTS];
     *world.clock.0.lock().unwrap() = "2026-01-02T00:00:01Z".parse().unwrap();
     world.egress.is_cut.store(true, SeqCst);
     let (_, log) = built(world.build(&files, "hello_http").await);
     world.egress.is_cut.store(false, SeqCst);
-    assert!(
-        log.contains("a day old")
-            && log.contains("WARNING: the package registry cannot be reached"),
-        "{log}"
-    );
+    assert!(log.contains("a day old") && log.contains("WARNING: the package registry cannot be reached"), "{log}");
     let before = world.egress.connections.load(SeqCst);
     let (_, log) = built(world.build(&files, "hello_http").await);
-    assert!(
-        log.contains("a day old") && world.egress.connections.load(SeqCst) > before,
-        "{log}"
-    );
+    assert!(log.contains("a day old") && world.egress.connections.load(SeqCst) > before, "{log}");
     let (_, log) = built(world.build(&files, "hello_http").await);
     assert!(log.contains("those of an earlier build"), "{log}");
 }
 
 async fn the_framework_is_added_and_gives_way_to_the_users_versions(world: &World) {
     let (made, log) = built(world.build(&[("main.py", MAIN)], "hello_http").await);
-    assert!(
-        log.contains("Adding functions-framework==3.10.2") && log.contains("gunicorn==23.0.0"),
-        "{log}"
-    );
+    assert!(log.contains("Adding functions-framework==3.10.2") && log.contains("gunicorn==23.0.0"), "{log}");
     assert!(world.answer(&made, GET).await.ends_with("Hello World!"));
-    let (_, log) = built(
-        world
-            .build(
-                &[
-                    ("main.py", MAIN),
-                    ("requirements.txt", "-r more.txt\n"),
-                    ("more.txt", "flask==3.1.0\n"),
-                ],
-                "hello_http",
-            )
-            .await,
-    );
-    assert!(
-        log.contains("trying any version") && log.contains("flask==3.1.0"),
-        "{log}"
-    );
+    let (_, log) = built(world.build(&[("main.py", MAIN), ("requirements.txt", "-r more.txt\n"), ("more.txt", "flask==3.1.0\n")], "hello_http").await);
+    assert!(log.contains("trying any version") && log.contains("flask==3.1.0"), "{log}");
 }
 
 async fn a_project_with_a_lock_is_built(world: &World) {
     let project = "[project]\nname = 'p'\nversion = '1'\nrequires-python = '>=3.9'\ndependencies = ['functions-framework==3.10.2']\n";
-    let (made, log) = built(
-        world
-            .build(
-                &[("main.py", MAIN), ("pyproject.toml", project)],
-                "hello_http",
-            )
-            .await,
-    );
+    let (made, log) = built(world.build(&[("main.py", MAIN), ("pyproject.toml", project)], "hello_http").await);
     assert!(log.contains("generate and commit uv.lock"), "{log}");
     assert!(world.answer(&made, GET).await.ends_with("Hello World!"));
     let error = refused(
-        world
-            .build(
-                &[
-                    ("main.py", MAIN),
-                    (
-                        "pyproject.toml",
-                        "[project]\nname = 'p'\nversion = '1'\ndependencies = []\n",
-                    ),
-                ],
-                "hello_http",
-            )
-            .await,
+        world.build(&[("main.py", MAIN), ("pyproject.toml", "[project]\nname = 'p'\nversion = '1'\ndependencies = []\n")], "hello_http").await,
         "have not included the Functions Framework",
     );
     assert!(error.contains("Please add it to your pyproject.toml"));
@@ -507,104 +216,44 @@ async fn the_hosts_own_python_is_built_on(world: &World) {
         println!("no Python in /usr/bin");
         return;
     };
-    let uri = builder
-        .base_image_uri(&runtime.id, "asia-northeast1")
-        .unwrap();
+    let uri = builder.base_image_uri(&runtime.id, "asia-northeast1").unwrap();
     let mut request = world.request(&[("main.py", MAIN), REQUIREMENTS], "hello_http");
     request.base_image = uri;
     let (made, _) = built(build_with(&builder, request).await);
-    assert_eq!(
-        (
-            made.image.runtime.as_str(),
-            made.image.runtime_paths.as_slice()
-        ),
-        (runtime.id.as_str(), &["/usr".into()][..])
-    );
+    assert_eq!((made.image.runtime.as_str(), made.image.runtime_paths.as_slice()), (runtime.id.as_str(), &["/usr".into()][..]));
     assert!(world.answer(&made, GET).await.ends_with("Hello World!"));
 }
 
 async fn a_package_that_does_not_exist_is_named(world: &World) {
-    let files = [
-        ("main.py", MAIN),
-        (
-            "requirements.txt",
-            "functions-framework\ntanebi-has-no-such-package-xyzzy\n",
-        ),
-    ];
-    let text = refused(
-        world.build(&files, "hello_http").await,
-        "tanebi-has-no-such-package-xyzzy was not found in the package registry",
-    );
-    assert!(
-        text.ends_with("Mend requirements.txt, then deploy again."),
-        "{text}"
-    );
-    let files = [
-        ("main.py", MAIN),
-        ("requirements.txt", "functions-framework==99\n"),
-    ];
-    refused(
-        world.build(&files, "hello_http").await,
-        "there is no version of functions-framework==99",
-    );
+    let files = [("main.py", MAIN), ("requirements.txt", "functions-framework\ntanebi-has-no-such-package-xyzzy\n")];
+    let text = refused(world.build(&files, "hello_http").await, "tanebi-has-no-such-package-xyzzy was not found in the package registry");
+    assert!(text.ends_with("Mend requirements.txt, then deploy again."), "{text}");
+    let files = [("main.py", MAIN), ("requirements.txt", "functions-framework==99\n")];
+    refused(world.build(&files, "hello_http").await, "there is no version of functions-framework==99");
 }
 
 async fn a_syntax_error_is_named(world: &World) {
-    let text = refused(
-        world
-            .build(&[("main.py", "def f(:\n  pass\n"), REQUIREMENTS], "f")
-            .await,
-        "SyntaxError: ",
-    );
-    assert!(
-        text.lines()
-            .next()
-            .unwrap()
-            .contains("\"./main.py\", line 1"),
-        "{text}"
-    );
+    let text = refused(world.build(&[("main.py", "def f(:\n  pass\n"), REQUIREMENTS], "f").await, "SyntaxError: ");
+    assert!(text.lines().next().unwrap().contains("\"./main.py\", line 1"), "{text}");
     assert!(text.contains("def f(:"), "{text}");
 }
 
 async fn a_missing_main_is_named(world: &World) {
-    refused(
-        world.build(&[("app.py", MAIN), REQUIREMENTS], "f").await,
-        "missing main.py and GOOGLE_FUNCTION_SOURCE not specified",
-    );
+    refused(world.build(&[("app.py", MAIN), REQUIREMENTS], "f").await, "missing main.py and GOOGLE_FUNCTION_SOURCE not specified");
     let mut request = world.request(&[("main.py", MAIN)], "f");
     request.base_image = "python399".to_owned();
-    refused(
-        build_with(&world.builder, request).await,
-        "Unknown base image \"python399\"",
-    );
+    refused(build_with(&world.builder, request).await, "Unknown base image \"python399\"");
     let mut request = world.request(&[("main.py", MAIN)], "f");
-    request
-        .env
-        .insert("GOOGLE_BUILDABLE".to_owned(), "x".to_owned());
-    refused(
-        build_with(&world.builder, request).await,
-        "GOOGLE_BUILDABLE is not supported",
-    );
+    request.env.insert("GOOGLE_BUILDABLE".to_owned(), "x".to_owned());
+    refused(build_with(&world.builder, request).await, "GOOGLE_BUILDABLE is not supported");
     let mut request = world.request(&[("main.py", MAIN)], "f");
     request.archive = "0".repeat(64);
-    refused(
-        build_with(&world.builder, request).await,
-        "The source archive is gone",
-    );
+    refused(build_with(&world.builder, request).await, "The source archive is gone");
 }
 
 async fn packages_that_do_not_fit_are_named(world: &World) {
-    let files = [
-        ("main.py", MAIN),
-        (
-            "requirements.txt",
-            "functions-framework==3.10.2\nflask==3.0.3\nwerkzeug==2.0.0\n",
-        ),
-    ];
-    refused(
-        world.build(&files, "hello_http").await,
-        "The dependencies could not be installed: No solution found",
-    );
+    let files = [("main.py", MAIN), ("requirements.txt", "functions-framework==3.10.2\nflask==3.0.3\nwerkzeug==2.0.0\n")];
+    refused(world.build(&files, "hello_http").await, "The dependencies could not be installed: No solution found");
 }
 
 /// A package of the source whose build script looks for ways out and writes down what it found.
@@ -621,27 +270,20 @@ async fn a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kep
     ];
     let (made, log) = built(world.build(&files, "hello_http").await);
     assert!(log.contains("must be built"), "{log}");
-    let found = world
-        .layer_file(
-            &made,
-            "/layers/python",
-            "lib/python3.12/site-packages/probe_pkg/found.json",
-        )
-        .unwrap();
+    let found = world.layer_file(&made, "/layers/python", "lib/python3.12/site-packages/probe_pkg/found.json").unwrap();
     println!("{found}");
     let found: BTreeMap<String, String> = serde_json::from_str(&found).unwrap();
     assert_eq!(found.len(), 18);
     for (what, result) in &found {
-        assert!(
-            what == "uid" || result.starts_with("closed"),
-            "{what}: {result}"
-        );
+        assert!(what == "uid" || result.starts_with("closed"), "{what}: {result}");
     }
     assert_ne!(found["uid"], "0");
-    assert_eq!(
-        world.host.accept().unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(world.host.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    no_poison(world);
+}
+
+/// What build steps downloaded is shared: nothing of a package's making may be in it.
+fn no_poison(world: &World) {
     let mut folders = vec![world.dir.join("build/downloads")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -654,47 +296,39 @@ async fn a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kep
     }
 }
 
+async fn a_wheel_that_runs_when_python_starts_does_not_run_beside_the_downloads(world: &World) {
+    // A line with `import` in a .pth file is code that every start of the environment's interpreter runs.
+    let pth: &[u8] = b"import os; open('/cache/poison', 'w').close()\n";
+    let wheel = world::zip_of(&[
+        ("evil.pth", pth),
+        ("evil-1.dist-info/METADATA", b"Metadata-Version: 2.1\nName: evil\nVersion: 1\n"),
+        ("evil-1.dist-info/WHEEL", b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+        ("evil-1.dist-info/RECORD", b"evil.pth,,\nevil-1.dist-info/METADATA,,\nevil-1.dist-info/WHEEL,,\nevil-1.dist-info/RECORD,,\n"),
+    ]);
+    let mut request = world.request(&[], "hello_http");
+    let source = world::zip_of(&[
+        ("main.py", MAIN.as_bytes()),
+        ("requirements.txt", b"functions-framework==3.10.2\n./evil-1-py3-none-any.whl\nsix\n"),
+        ("evil-1-py3-none-any.whl", &wheel),
+    ]);
+    request.archive = world.store.blobs().put(&source).unwrap();
+    let (made, log) = built(build_with(&world.builder, request).await);
+    // Its downloads were kept, and it is installed: it could have.
+    assert!(!log.contains("must be built"), "{log}");
+    assert!(world.layer_file(&made, "/layers/python", "lib/python3.12/site-packages/evil.pth").is_some());
+    no_poison(world);
+}
+
 /// A package of the source whose build script does one thing.
-async fn build_script(
-    world: &World,
-    builder: &Builder,
-    script: &str,
-) -> (Result<Built, Error>, Vec<String>) {
+async fn build_script(world: &World, builder: &Builder, script: &str) -> (Result<Built, Error>, Vec<String>) {
     let setup = format!("from setuptools import setup\n{script}\nsetup(name='x', version='1')\n");
-    let files = [
-        ("main.py", MAIN),
-        ("requirements.txt", "./x\n"),
-        ("x/setup.py", setup.as_str()),
-    ];
+    let files = [("main.py", MAIN), ("requirements.txt", "./x\n"), ("x/setup.py", setup.as_str())];
     build_with(builder, world.request(&files, "hello_http")).await
-}
-
-fn small_builder(world: &World, timeout: Duration) -> Builder {
-    builder_of(world, world.catalogue.clone(), timeout)
-}
-
-fn builder_of(world: &World, catalogue: Catalogue, timeout: Duration) -> Builder {
-    let config = Config {
-        dir: world.dir.join("small"),
-        ca_bundle: std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default(),
-        egress: Arc::new(Shared(world.egress.clone())),
-        timeout,
-        memory_bytes: 512 << 20,
-        package_environment: vec![],
-        catalogue,
-        clock: world.clock.clone(),
-    };
-    Builder::new(config, world.store.clone(), world.keeper.clone()).unwrap()
 }
 
 async fn a_build_that_takes_too_much_memory_is_ended(world: &World) {
     let builder = small_builder(world, Duration::from_secs(600));
-    let result = build_script(
-        world,
-        &builder,
-        "x = []\nwhile True: x.append(bytearray(1 << 20))",
-    )
-    .await;
+    let result = build_script(world, &builder, "x = []\nwhile True: x.append(bytearray(1 << 20))").await;
     refused(result, "The build needed more than 512 MiB of memory");
 }
 
@@ -703,15 +337,8 @@ async fn a_build_that_takes_too_long_is_ended(world: &World) {
     let builder = small_builder(world, Duration::from_secs(25));
     let began = Instant::now();
     let (result, log) = build_script(world, &builder, "import time\ntime.sleep(3600)").await;
-    assert!(
-        matches!(result, Err(Error::Timeout(_))),
-        "{result:?} {log:?}"
-    );
-    assert!(
-        began.elapsed() < Duration::from_secs(60),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(matches!(result, Err(Error::Timeout(_))), "{result:?} {log:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(log.last().unwrap(), "ERROR: the build took longer than 25s");
 }
 
@@ -720,11 +347,7 @@ async fn a_build_that_nobody_waits_for_is_ended(world: &World) {
     let (send, receive) = tokio::sync::oneshot::channel();
     let send = Mutex::new(Some(send));
     let setup = "import time\nfrom setuptools import setup\ntime.sleep(3600)\n";
-    let files = [
-        ("main.py", MAIN),
-        ("requirements.txt", "./x\n"),
-        ("x/setup.py", setup),
-    ];
+    let files = [("main.py", MAIN), ("requirements.txt", "./x\n"), ("x/setup.py", setup)];
     let request = world.request(&files, "hello_http");
     let running = tokio::spawn(async move {
         let log = move |line: String| {
@@ -740,54 +363,20 @@ async fn a_build_that_nobody_waits_for_is_ended(world: &World) {
     running.abort();
     assert!(running.await.unwrap_err().is_cancelled());
     // Its folder is discarded, which waits for the sandbox's end.
-    wait_until("the folder of the build is gone", || {
-        std::fs::read_dir(world.dir.join("small/work"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
+    wait_until("the folder of the build is gone", || std::fs::read_dir(world.dir.join("small/work")).unwrap().count() == 0).await;
 }
 
 async fn a_hostile_archive_is_refused(world: &World) {
     let mut request = world.request(&[], "f");
     request.archive = world.store.blobs().put(b"this is no archive").unwrap();
-    refused(
-        build_with(&world.builder, request).await,
-        "neither a zip nor a tar.gz",
-    );
+    refused(build_with(&world.builder, request).await, "neither a zip nor a tar.gz");
     let request = world.request(&[("main.py", MAIN), ("../../evil.py", "")], "f");
     refused(build_with(&world.builder, request).await, "`..`");
 }
 
 async fn nothing_is_left_of_builds(world: &World) {
-    wait_until("no work is left", || {
-        std::fs::read_dir(world.dir.join("build/work"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
-    wait_until("one generation of downloads is left", || {
-        std::fs::read_dir(world.dir.join("build/downloads"))
-            .unwrap()
-            .count()
-            == 1
-    })
-    .await;
-    wait_until("no staging is left", || {
-        std::fs::read_dir(world.dir.join("store/staging"))
-            .unwrap()
-            .count()
-            == 0
-    })
-    .await;
-}
-
-async fn wait_until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not true after a minute: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until("no work is left of small ones", || std::fs::read_dir(world.dir.join("small/work")).unwrap().count() == 0).await;
+    wait_until("no work is left", || std::fs::read_dir(world.dir.join("build/work")).unwrap().count() == 0).await;
+    wait_until("one generation of downloads is left", || std::fs::read_dir(world.dir.join("build/downloads")).unwrap().count() == 1).await;
+    wait_until("no staging is left", || std::fs::read_dir(world.dir.join("store/staging")).unwrap().count() == 0).await;
 }

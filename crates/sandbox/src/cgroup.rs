@@ -94,7 +94,7 @@ impl Groups {
                 .map_or(Kind::None, Kind::V2);
         }
         if own.controllers.is_empty() {
-            missing.push("limits of memory, cpu and processes: no cgroup is mounted (mount -t cgroup2 none /sys/fs/cgroup)".to_owned());
+            missing.push("limits of memory, cpu and pids and freezing: no cgroup is mounted (mount -t cgroup2 none /sys/fs/cgroup)".to_owned());
             return Kind::None;
         }
         v1::Hierarchies::make(own, name, missing).map_or(Kind::None, Kind::V1)

@@ -127,17 +127,19 @@ enum Source {
 
 enum Timer {
     StartLimit(u64),
-    Remove {
-        number: u64,
-        deadline: Instant,
-    },
-    Frozen {
-        number: u64,
-        frozen: bool,
-        reply: OwnedFd,
-        deadline: Instant,
-    },
+    Remove { number: u64, deadline: Instant },
+    Frozen(Freezing),
     ConnectLimit(u64),
+}
+
+/// A freeze or thaw that is asked for and not yet so.
+struct Freezing {
+    number: u64,
+    id: String,
+    frozen: bool,
+    reply: OwnedFd,
+    deadline: Instant,
+    tries: u32,
 }
 
 /// A fork of the keeper that works on a tree.
@@ -257,12 +259,7 @@ impl Service {
             match entry.remove() {
                 Timer::StartLimit(number) => self.start_overdue(number),
                 Timer::Remove { number, deadline } => self.remove(number, deadline),
-                Timer::Frozen {
-                    number,
-                    frozen,
-                    reply,
-                    deadline,
-                } => self.frozen_settle(number, frozen, reply, deadline),
+                Timer::Frozen(freezing) => self.frozen_settle(freezing),
                 Timer::ConnectLimit(token) => {
                     self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into()))
                 }
@@ -445,37 +442,50 @@ impl Service {
                 .hint("this host gives tanebi no cgroup freezer: run as root");
             return message::answer(&reply, &Reply::Failed(failure));
         }
-        match self.held[&number].group.freeze(frozen) {
-            Ok(()) => self.frozen_settle(number, frozen, reply, Instant::now() + FREEZE_LIMIT),
-            Err(failure) => message::answer(&reply, &Reply::Failed(failure)),
+        if let Some(held) = self.held.get_mut(&number) {
+            held.frozen = frozen;
+            if let Err(failure) = held.group.freeze(frozen) {
+                return message::answer(&reply, &Reply::Failed(failure));
+            }
         }
+        let deadline = Instant::now() + FREEZE_LIMIT;
+        self.frozen_settle(Freezing {
+            number,
+            id: id.to_owned(),
+            frozen,
+            reply,
+            deadline,
+            tries: 0,
+        });
     }
 
-    fn frozen_settle(&mut self, number: u64, frozen: bool, reply: OwnedFd, deadline: Instant) {
-        let Some(held) = self.held.get(&number).filter(|held| held.is_running()) else {
-            return message::answer(&reply, &Reply::NoSandbox("(ended meanwhile)".to_owned()));
-        };
-        let answer = match held.group.is_frozen() {
-            Ok(is) if is == frozen => Reply::Done,
-            Ok(_) if Instant::now() < deadline => {
-                return self.timer(
-                    Duration::from_millis(1),
-                    Timer::Frozen {
-                        number,
-                        frozen,
-                        reply,
-                        deadline,
-                    },
-                );
+    fn frozen_settle(&mut self, mut freezing: Freezing) {
+        let Freezing { number, frozen, .. } = freezing;
+        let held = self.held.get(&number).filter(|held| held.is_running());
+        let answer = match held {
+            None => Reply::NoSandbox(freezing.id),
+            Some(held) if held.frozen != frozen => {
+                Reply::Refused(format!("{} was asked for the opposite meanwhile", held.id))
             }
-            Ok(_) => {
-                // Half frozen is the one state nobody asked for.
-                let _ = held.group.freeze(false);
-                Reply::failed(format!("freeze {}", held.id), rustix::io::Errno::TIMEDOUT)
-            }
-            Err(failure) => Reply::Failed(failure),
+            Some(held) => match held.group.is_frozen() {
+                Ok(is) if is == frozen => Reply::Done,
+                Ok(_) if Instant::now() < freezing.deadline => {
+                    freezing.tries += 1;
+                    // Version 1 can miss a process that is just being made; asked again it looks again, and some it only gets
+                    // after a moment of running.
+                    let let_run = frozen && freezing.tries.is_multiple_of(16);
+                    let _ = held.group.freeze(frozen && !let_run);
+                    return self.timer(Duration::from_millis(1), Timer::Frozen(freezing));
+                }
+                Ok(_) => {
+                    // Half frozen is the one state that nobody asked for.
+                    let _ = held.group.freeze(false);
+                    Reply::failed(format!("freeze {}", held.id), rustix::io::Errno::TIMEDOUT)
+                }
+                Err(failure) => Reply::Failed(failure),
+            },
         };
-        message::answer(&reply, &answer);
+        message::answer(&freezing.reply, &answer);
     }
 
     fn discard(&mut self, path: &Path, reply: OwnedFd) {

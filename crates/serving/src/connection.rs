@@ -5,6 +5,8 @@
 //! A connection that speaks HTTP/2 carries many requests and has a task of its own.
 
 use std::{
+    io,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -18,12 +20,16 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
 
 use crate::{Body, Request, instances::Instance};
 
 pub(crate) type Sender1 = conn::http1::SendRequest<Body>;
-pub(crate) type Connection1 = conn::http1::Connection<TokioIo<TcpStream>, Body>;
+pub(crate) type Connection1 = conn::http1::Connection<TokioIo<Prompt>, Body>;
 pub(crate) type Sender2 = conn::http2::SendRequest<Body>;
 type Connection2 = conn::http2::Connection<TokioIo<TcpStream>, Body, TokioExecutor>;
 
@@ -35,7 +41,7 @@ const KEPT_MAX: Duration = Duration::from_secs(1);
 const KEPT_COUNT_MAX: usize = 1000;
 
 pub(crate) async fn http1(stream: TcpStream) -> hyper::Result<(Sender1, Connection1)> {
-    conn::http1::Builder::new().max_headers(HEADERS_MAX).max_header_size(usize::from(HEAD_MAX_BYTES)).handshake(TokioIo::new(stream)).await
+    conn::http1::Builder::new().max_headers(HEADERS_MAX).max_header_size(usize::from(HEAD_MAX_BYTES)).handshake(TokioIo::new(Prompt(stream))).await
 }
 
 pub(crate) async fn http2(stream: TcpStream) -> hyper::Result<(Sender2, Connection2)> {
@@ -97,7 +103,7 @@ impl Http1 {
         })
         .await;
         let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        (parts.io.into_inner().0, parts.read_buf)
     }
 }
 
@@ -108,9 +114,57 @@ fn drive(connection: &mut Connection1, closed: &mut bool, cx: &mut Context<'_>) 
     }
 }
 
+/// A stream that acknowledges at once what follows a write.
+///
+/// Servers that write an answer's head and body apart and leave Nagle's algorithm on (Python's `http.server`, Java's `HttpServer`) send the
+/// body only when the head is acknowledged, which the kernel would otherwise do 40 ms later: each of their answers would take that long.
+pub(crate) struct Prompt(TcpStream);
+
+impl AsyncRead for Prompt {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.0).poll_write(cx, bytes);
+        self.acknowledge(&written);
+        written
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.0).poll_write_vectored(cx, bytes);
+        self.acknowledge(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl Prompt {
+    /// The kernel forgets the wish as it goes (tcp(7)), so it is told again with each write.
+    fn acknowledge(&self, written: &Poll<io::Result<usize>>) {
+        if matches!(written, Poll::Ready(Ok(_))) {
+            let _ = self.0.set_quickack(true);
+        }
+    }
+}
+
 /// What an instance has of connections.
 #[derive(Default)]
 pub(crate) struct Connections {
+    #[expect(clippy::vec_box, reason = "they go to and fro between here and the requests, and are large")]
     kept: Mutex<Vec<Box<Http1>>>,
     http2: tokio::sync::Mutex<Option<Sender2>>,
 }

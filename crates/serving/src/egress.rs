@@ -147,10 +147,7 @@ impl Egress {
         if let (Some(metadata), Owner::Instance(identity)) = (ends.metadata, &*way.owner) {
             let identity = identity.clone();
             let listener = listener(metadata)?;
-            way.clone().accept(listener, move |way, stream| {
-                let serve = way.shared.inward.metadata(identity.clone(), stream);
-                async move { serve.await }
-            });
+            way.clone().accept(listener, move |way, stream| way.shared.inward.metadata(identity.clone(), stream));
         }
         way.clone().accept(outbound, |way, stream| async move { way.outbound(stream).await });
         way.clone().accept(dns_tcp, |way, stream| async move { way.dns_stream(stream).await });
@@ -254,7 +251,9 @@ impl Way {
             Policy::Public => port != PORT_SMTP && is_public(ip) && !self.shared.own.contains(&ip),
             Policy::Hosts(hosts) => {
                 let literal = ip.to_string();
-                hosts.iter().any(|host| host.port.is_none_or(|p| p == port) && (host.name == literal || self.names.read().gave(&host.name, ip, |name| host.matches(name))))
+                hosts.iter().any(|host| {
+                    host.port.is_none_or(|p| p == port) && (host.name == literal || self.names.read().gave(&host.name, ip, |name| host.matches(name)))
+                })
             }
         };
         allowed.then_some(Onward::Address(destination))

@@ -18,8 +18,7 @@ use crate::pool::Pool;
 /// A layer that is not there, in words.
 pub(crate) fn spec(pool: &Pool, image: &Image, ca_bundle: &[u8], id: String, layer: impl Fn(&str) -> Option<PathBuf>) -> Result<Spec, String> {
     let template = &pool.template;
-    let mut mounts: Vec<Mount> =
-        image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
+    let mut mounts: Vec<Mount> = image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
     for part in &image.layers {
         let source = layer(&part.digest).ok_or_else(|| format!("layer {} of the image is not there", part.digest))?;
         mounts.push(Mount { source, target: part.target.clone(), writable: false });
@@ -95,12 +94,8 @@ fn variables(image: &[(String, String)], owner: &[(String, String)], names: &Nam
     for (name, value) in image.iter().chain(owner) {
         all.insert(name, value.clone());
     }
-    let reserved: [(&str, String); limits::ENV_RESERVED.len()] = [
-        ("PORT", port.to_string()),
-        ("K_SERVICE", names.service.clone()),
-        ("K_REVISION", names.revision.clone()),
-        ("K_CONFIGURATION", names.service.clone()),
-    ];
+    let reserved: [(&str, String); limits::ENV_RESERVED.len()] =
+        [("PORT", port.to_string()), ("K_SERVICE", names.service.clone()), ("K_REVISION", names.revision.clone()), ("K_CONFIGURATION", names.service.clone())];
     all.extend(reserved);
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -15,7 +15,12 @@ use model::{
 use telemetry::Meter;
 use tokio::time::Instant;
 
-use crate::{Origin, Response, Shared, headers::{self, Trace}, pages, refusal::Refusal};
+use crate::{
+    Origin, Response, Shared,
+    headers::{self, Trace},
+    pages,
+    refusal::Refusal,
+};
 
 /// Google's status for a caller that did not wait.
 const CLIENT_GONE: u16 = 499;

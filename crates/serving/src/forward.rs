@@ -15,10 +15,7 @@ use bytes::{Buf, Bytes};
 use http::{Method, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
-use hyper::{
-    body::Incoming,
-    upgrade::OnUpgrade,
-};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, copy_bidirectional},
@@ -175,7 +172,7 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(body: Body, flow: Arc<Flow>, max: Option<u64>) -> Body {
+    pub(crate) fn of(body: Body, flow: Arc<Flow>, max: Option<u64>) -> Body {
         if body.is_end_stream() {
             flow.whole();
             empty()

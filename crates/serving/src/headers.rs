@@ -90,7 +90,8 @@ pub(crate) fn upgrade_wanted(parts: &request::Parts) -> Option<HeaderValue> {
 /// Makes a request's head the one that the function sees. `authority` is the host that the caller named, with its port.
 pub(crate) fn request(parts: &mut request::Parts, authority: &str, origin: &Origin, trace: &Trace, h2c: bool) {
     let upgrade = upgrade_wanted(parts).filter(|_| !h2c);
-    let trailers = parts.headers.get(header::TE).is_some_and(|value| value.to_str().is_ok_and(|te| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"))));
+    let trailers =
+        parts.headers.get(header::TE).is_some_and(|value| value.to_str().is_ok_and(|te| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"))));
     hop_by_hop_remove(&mut parts.headers);
     let headers = &mut parts.headers;
     // The caller's wish to be asked first is met by our own listener, once the function's connection takes the body.
@@ -227,7 +228,11 @@ mod tests {
 
     #[test]
     fn a_caller_cannot_say_where_it_comes_from() {
-        let parts = seen(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "gopher"), ("forwarded", "for=me"), ("x-forwarded-host", "evil")], Version::HTTP_11, false);
+        let parts = seen(
+            &[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "gopher"), ("forwarded", "for=me"), ("x-forwarded-host", "evil")],
+            Version::HTTP_11,
+            false,
+        );
         assert_eq!(parts.headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(parts.headers["x-forwarded-proto"], "https");
         assert_eq!(parts.headers["forwarded"], "for=\"192.0.2.7\";proto=https");

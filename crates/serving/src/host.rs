@@ -141,9 +141,16 @@ mod tests {
     #[test]
     fn domains_own_what_is_below_them() {
         let domains = ["run.app".to_owned(), "run.localhost".to_owned()];
-        for (host, expect) in
-            [("a.run.app", true), ("A.Run.App", true), ("x.y.run.localhost", true), ("run.app", false), (".run.app", false), ("arun.app", false), ("a.run.app.evil", false), ("é", false)]
-        {
+        for (host, expect) in [
+            ("a.run.app", true),
+            ("A.Run.App", true),
+            ("x.y.run.localhost", true),
+            ("run.app", false),
+            (".run.app", false),
+            ("arun.app", false),
+            ("a.run.app.evil", false),
+            ("é", false),
+        ] {
             assert_eq!(below(host, &domains), expect, "{host}");
         }
     }

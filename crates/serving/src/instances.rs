@@ -160,10 +160,8 @@ impl Instance {
     /// Orders its end; of two orders the earlier times hold. `Pool::drain` is how to get here.
     pub(crate) fn stop(&self, order: StopOrder) {
         self.stop.send_modify(|current| {
-            *current = Some(current.map_or(order, |old| StopOrder {
-                drain_until: old.drain_until.min(order.drain_until),
-                kill_at: old.kill_at.min(order.kill_at),
-            }));
+            *current =
+                Some(current.map_or(order, |old| StopOrder { drain_until: old.drain_until.min(order.drain_until), kill_at: old.kill_at.min(order.kill_at) }));
         });
     }
 
@@ -317,9 +315,7 @@ async fn start_failed(instance: &Arc<Instance>, running: Running, failure: probe
             }
             match ended {
                 Ended { setup_error: Some(error), .. } => StartFailure::Platform(error),
-                Ended { out_of_memory: true, .. } => {
-                    StartFailure::OutOfMemory { limit_mib: instance.pool.template.memory_bytes() >> 20, last_output }
-                }
+                Ended { out_of_memory: true, .. } => StartFailure::OutOfMemory { limit_mib: instance.pool.template.memory_bytes() >> 20, last_output },
                 Ended { code, signal, .. } => StartFailure::Exited { code: code.unwrap_or_else(|| 128 + signal.unwrap_or(0)), last_output },
             }
         }
@@ -407,7 +403,9 @@ async fn stop(instance: &Arc<Instance>, ended: &mut (impl Future<Output = Ended>
     {
         let instance = instance.clone();
         // What is frozen cannot hear a signal.
-        let told = blocking(move || thaw_now(&instance).and_then(|()| instance.shared().keeper.signal(&instance.sandbox, SIGTERM)).map_err(|error| error.to_string())).await;
+        let told =
+            blocking(move || thaw_now(&instance).and_then(|()| instance.shared().keeper.signal(&instance.sandbox, SIGTERM)).map_err(|error| error.to_string()))
+                .await;
         if let Err(error) = told {
             tracing::debug!(%error, "an instance could not be told to end");
         }

@@ -88,14 +88,6 @@ pub struct Serving {
     table: Arc<ArcSwap<Table>>,
 }
 
-/// Gets every inbound request of an instance that is not for a service: metadata server and Google's API hosts.
-pub trait Platform: Send + Sync + 'static {
-    /// A request to 169.254.169.254:80 / metadata.google.internal of an instance.
-    fn metadata(&self, instance: InstanceIdentity, request: Request) -> futures_util::future::BoxFuture<'static, Response>;
-    /// A request of an instance to a host of Google's that tanebi plays (TLS already ended): APIs, accounts, service URLs.
-    fn google(&self, project: String, request: Request) -> futures_util::future::BoxFuture<'static, Response>;
-}
-
 /// What an instance's network leads to: the listeners that were made inside it, one set for each instance.
 pub trait InstanceNetwork: Send + Sync + 'static {
     /// Serves an instance's listeners until `ended` is cancelled. Returns at once. Which listener it is *is* the identity.
@@ -117,7 +109,9 @@ pub struct InstanceIdentity {
 /// Why a revision's first instance did not become ready.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StartFailure {
-    #[error("The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable within the allocated timeout.")]
+    #[error(
+        "The user-provided container failed to start and listen on the port defined provided by the PORT={port} environment variable within the allocated timeout."
+    )]
     NotListening { port: u16, last_output: String },
     #[error("The container exited with code {code}.")]
     Exited { code: i32, last_output: String },
@@ -278,7 +272,7 @@ impl Serving {
         };
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
         headers::request(&mut parts, authority, origin, &finish.trace, h2c);
-        let body = forward::Upload::new(body, finish.flow.clone(), max);
+        let body = forward::Upload::of(body, finish.flow.clone(), max);
         forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await
     }
 
@@ -333,7 +327,8 @@ impl Serving {
     pub async fn stop_instances(&self, service: Option<&ServiceKey>, grace: Duration) -> usize {
         let order = StopOrder::within(grace);
         let pools = self.pools.all();
-        let stopped: Vec<_> = pools.iter().filter(|pool| service.is_none_or(|service| pool.service == *service)).flat_map(|pool| pool.drain_all(order)).collect();
+        let stopped: Vec<_> =
+            pools.iter().filter(|pool| service.is_none_or(|service| pool.service == *service)).flat_map(|pool| pool.drain_all(order)).collect();
         // The keeper ends what is left at the deadline; that takes a moment of its own.
         let deadline = Instant::now() + grace + END_MAX;
         for instance in &stopped {

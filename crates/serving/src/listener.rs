@@ -76,7 +76,13 @@ impl Default for Limits {
 /// Serves `listener` until `stop` is cancelled and its connections have ended: with TLS when `tls` is given, whose ALPN the caller has set.
 ///
 /// Once stopped there are no new connections and no new requests on old ones; what is in flight has `limits.drain_max`.
-pub async fn serve(listener: std::net::TcpListener, tls: Option<Arc<rustls::ServerConfig>>, handler: Arc<dyn Handler>, limits: Limits, stop: CancellationToken) {
+pub async fn serve(
+    listener: std::net::TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a listener cannot be used"),
@@ -154,8 +160,15 @@ where
     tls_connection(stream, config, origin, (), handler, limits, Shutdown::default()).await;
 }
 
-async fn tls_connection<S, H>(stream: S, config: Arc<rustls::ServerConfig>, origin: Origin, held: H, handler: Arc<dyn Handler>, limits: Limits, shutdown: Shutdown)
-where
+async fn tls_connection<S, H>(
+    stream: S,
+    config: Arc<rustls::ServerConfig>,
+    origin: Origin,
+    held: H,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    shutdown: Shutdown,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Send + Unpin + 'static,
 {
@@ -187,7 +200,7 @@ where
             let answer = match check(&request, tls_name.as_deref()) {
                 Ok(()) => {
                     let may_rest = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-                    Ok(handler.handle(origin.clone(), request.map(|body| Paced::new(body, may_rest))))
+                    Ok(handler.handle(origin.clone(), request.map(|body| Paced::of(body, may_rest))))
                 }
                 Err(refusal) => Err(pages::refusal(refusal, request.method(), request.uri().path())),
             };
@@ -355,7 +368,10 @@ mod tests {
 
     #[test]
     fn callers_are_counted_by_network() {
-        let callers = Arc::new(Callers { limits: Limits { connections_max: 3, connections_per_ip_max: 2, streams_max: 100, drain_max: Duration::ZERO }, by_ip: Mutex::default() });
+        let callers = Arc::new(Callers {
+            limits: Limits { connections_max: 3, connections_per_ip_max: 2, streams_max: 100, drain_max: Duration::ZERO },
+            by_ip: Mutex::default(),
+        });
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let one = callers.admit(ip("2001:db8::1")).unwrap();
         let _two = callers.admit(ip("2001:db8::2")).unwrap();

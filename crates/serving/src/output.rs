@@ -252,6 +252,17 @@ mod tests {
         assert_eq!(lines(&[b"\n\n"]), Vec::<String>::new());
     }
 
+    proptest::proptest! {
+        #[test]
+        fn lines_do_not_depend_on_the_pieces(text in "[ab\n\r]{0,200}", cuts in proptest::collection::vec(0_usize..200, 0..20)) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).chain([0, bytes.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            proptest::prop_assert_eq!(lines(&pieces), lines(&[bytes]));
+        }
+    }
+
     #[test]
     fn a_long_line_is_cut_and_the_next_one_is_whole() {
         let long = vec![b'x'; LINE_MAX_BYTES - 1];

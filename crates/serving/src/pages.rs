@@ -14,9 +14,7 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
     let status = refusal.status();
     let (kind, text) = match refusal {
         Refusal::MalformedRequest => page(status, "Bad Request", "Bad Request", "Your client has issued a malformed or illegal request."),
-        Refusal::Misdirected => {
-            page(status, "Misdirected Request", "Misdirected Request", "The requested host is not served by this connection.")
-        }
+        Refusal::Misdirected => page(status, "Misdirected Request", "Misdirected Request", "The requested host is not served by this connection."),
         Refusal::UnknownHost | Refusal::Ingress | Refusal::NoRevision => {
             page(status, "Page not found", "Page not found", "The requested URL was not found on this server.")
         }
@@ -26,21 +24,13 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
             "Method Not Allowed",
             &format!("The request method <code>{}</code> is inappropriate for the URL <code>{}</code>.", escape(method.as_str()), escape(path)),
         ),
-        Refusal::NoToken | Refusal::NotPermitted => page(
-            status,
-            "Forbidden",
-            "Forbidden",
-            &format!("Your client does not have permission to get URL <code>{}</code> from this server.", escape(path)),
-        ),
-        Refusal::BadToken => page(
-            status,
-            "Unauthorized",
-            "Unauthorized",
-            &format!("Your client does not have permission to the requested URL <code>{}</code>.", escape(path)),
-        ),
-        Refusal::BodyTooLarge => {
-            page(status, "Request Entity Too Large", "Request Entity Too Large", "Your client issued a request that was too large.")
+        Refusal::NoToken | Refusal::NotPermitted => {
+            page(status, "Forbidden", "Forbidden", &format!("Your client does not have permission to get URL <code>{}</code> from this server.", escape(path)))
         }
+        Refusal::BadToken => {
+            page(status, "Unauthorized", "Unauthorized", &format!("Your client does not have permission to the requested URL <code>{}</code>.", escape(path)))
+        }
+        Refusal::BodyTooLarge => page(status, "Request Entity Too Large", "Request Entity Too Large", "Your client issued a request that was too large."),
         Refusal::BodyBroken => page(status, "Request Timeout", "Request Timeout", "Your client has taken too long to issue its request."),
         Refusal::StartFailed => page(
             status,

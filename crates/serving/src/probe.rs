@@ -7,7 +7,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Empty, Full, Limited};
-use model::{limits, log::Severity, revision::{Check, Probe}};
+use model::{
+    limits,
+    log::Severity,
+    revision::{Check, Probe},
+};
 use sandbox::Ended;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 

@@ -151,7 +151,11 @@ mod tests {
             Refusal::MalformedResponse,
             Refusal::Timeout,
         ] {
-            assert_eq!(refusal.source() == Source::Client, refusal.status().is_client_error() && !matches!(refusal, Refusal::QueueFull | Refusal::NoRevision), "{refusal:?}");
+            assert_eq!(
+                refusal.source() == Source::Client,
+                refusal.status().is_client_error() && !matches!(refusal, Refusal::QueueFull | Refusal::NoRevision),
+                "{refusal:?}"
+            );
             assert!(!(refusal.retry() && refusal.source() == Source::Client), "{refusal:?}");
         }
     }

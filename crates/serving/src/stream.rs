@@ -229,7 +229,10 @@ enum FramesState {
     Preface(usize),
     Http1,
     /// A frame's head, as far as it has come.
-    Head { bytes: [u8; 9], len: usize },
+    Head {
+        bytes: [u8; 9],
+        len: usize,
+    },
     /// So many bytes of a frame are still to come.
     Payload(usize),
 }
@@ -334,7 +337,7 @@ pub(crate) struct Paced {
 }
 
 impl Paced {
-    pub(crate) fn new(body: Incoming, may_rest: bool) -> Body {
+    pub(crate) fn of(body: Incoming, may_rest: bool) -> Body {
         use http_body_util::{BodyExt, Empty};
         if body.is_end_stream() {
             Empty::new().map_err(|never| match never {}).boxed()

@@ -124,7 +124,7 @@ const RUN: &str = "run.googleapis.com";
 const STORAGE: &str = "storage.googleapis.com";
 const ARTIFACTS: &str = "artifactregistry.googleapis.com";
 /// Where gcloud puts what it builds from source.
-const REPOSITORY: &str = "cloud-run-source-deploy";
+pub const REPOSITORY: &str = "cloud-run-source-deploy";
 
 impl Caller {
     fn project(&self) -> &str {

@@ -37,7 +37,9 @@ impl Forms {
         let payload = serde_json::to_vec(&Sealed { about, made: now.as_second() }).expect("plain texts have a JSON form");
         let payload = URL_SAFE_NO_PAD.encode(payload);
         let seal = URL_SAFE_NO_PAD.encode(self.seal(&nonce, &payload).finalize().into_bytes());
-        (format!("{payload}.{seal}"), format!("{COOKIE}={nonce}; Path=/; HttpOnly; SameSite=Strict; Max-Age=1800"))
+        // Google's names are reached by TLS only, this server's own may be without.
+        let secure = headers.get(header::HOST).is_some_and(|host| host == "accounts.google.com");
+        (format!("{payload}.{seal}"), format!("{COOKIE}={nonce}; Path=/; HttpOnly; SameSite=Strict; Max-Age=1800{}", if secure { "; Secure" } else { "" }))
     }
 
     /// What a posted form is about; `None` for one that is forged, of another browser, or older than 30 minutes.

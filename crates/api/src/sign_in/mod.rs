@@ -80,6 +80,9 @@ struct Posted {
 impl SignIn {
     /// The page with the form.
     async fn ask(self: Arc<Self>, call: Call) -> Result<Response, Status> {
+        if let Some(elsewhere) = elsewhere(&call) {
+            return Ok(elsewhere);
+        }
         let texts = Texts::of(&call.headers);
         Ok(match request_read(call.uri.query().unwrap_or_default()) {
             Ok(request) => self.sign_in_page(&call.headers, texts, &request, None),
@@ -145,6 +148,9 @@ impl SignIn {
 
     /// The page behind a one-time link: it asks for a new password. Looking at it does not use the link up.
     async fn link(self: Arc<Self>, call: Call) -> Result<Response, Status> {
+        if let Some(elsewhere) = elsewhere(&call) {
+            return Ok(elsewhere);
+        }
         let texts = Texts::of(&call.headers);
         let secret = call.query("link").filter(|secret| secret.len() <= PARAMETER_MAX_BYTES);
         Ok(match secret {
@@ -191,10 +197,29 @@ struct Link {
     link: String,
 }
 
+/// The request's host, with its port.
+fn host(call: &Call) -> Option<&str> {
+    call.headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(call.uri.authority().map(|authority| authority.as_str()))
+}
+
+/// Whether `host` is a name under which functions are found by path: a function's page must not share an origin with one that asks for
+/// a password.
+fn is_shared(host: &str) -> bool {
+    host.split(':').next().is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
+}
+
+/// From a shared name to this server's own.
+fn elsewhere(call: &Call) -> Option<Response> {
+    let port = host(call).filter(|host| is_shared(host))?.split_once(':').map_or("80", |(_, port)| port);
+    let port: u16 = port.parse().ok()?;
+    let location = format!("http://127.0.0.1:{port}{}", call.uri.path_and_query().map_or("/", |target| target.as_str()));
+    Some((StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location.as_str()), (header::CACHE_CONTROL, "no-store")]).into_response())
+}
+
 /// Reads what was posted, from this very page or not at all.
 async fn posted(call: Call, texts: &'static Texts) -> Result<(HeaderMap, Posted), Response> {
-    let host = call.headers.get(header::HOST).and_then(|host| host.to_str().ok()).or(call.uri.authority().map(|authority| authority.as_str()));
-    if !form::is_same_origin(&call.headers, host) {
+    let host = host(&call);
+    if host.is_some_and(is_shared) || !form::is_same_origin(&call.headers, host) {
         return Err(Page::plain(texts, 403, texts.stale).into_response());
     }
     let headers = call.headers.clone();

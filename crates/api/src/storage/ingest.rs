@@ -26,6 +26,10 @@ pub(crate) const OBJECT_MAX_BYTES: u64 = 10 << 30;
 /// How long the sender may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// How much of a refused body is read, and for how long.
+const DRAIN_MAX_BYTES: usize = 64 << 20;
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+
 /// A blob that is durable, and what was seen of it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Stored {
@@ -203,6 +207,21 @@ pub(crate) async fn frame(body: &mut Body) -> Result<Option<Bytes>, Status> {
             Some(Err(error)) => return Err(Status::invalid(format!("The request's body could not be read to its end: {error}"))),
         }
     }
+}
+
+/// Reads what is left of a body and forgets it, within bounds: over HTTP/1 a client that is still writing when the connection closes
+/// may lose the answer.
+pub(crate) async fn drain(body: &mut Body) {
+    let mut left = DRAIN_MAX_BYTES;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_MAX, rest).await;
 }
 
 /// Runs `work` where it may wait for the disk.

@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::{body::Body, response::IntoResponse};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use model::{Code, Status, Timestamp, key::UPLOADS, storage::Object};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use store::{CommitError, Expect, Store, Write};
 
 use super::{
     error::Error,
-    ingest::{Ingest, QUANTUM_BYTES, Stored, blocking, concatenate, frame},
+    ingest::{Ingest, Stored, blocking, concatenate, drain, frame},
     object::{Draft, object_json},
     query::Query,
     range::{Chunk, content_range_parse},
@@ -26,8 +26,10 @@ use super::{
 };
 use crate::{Deps, Response, surface::Call};
 
-/// Sessions at a time, of all projects together.
+/// Sessions that wait for bytes, of all projects together; and as many that are done.
 const SESSIONS_MAX: usize = 1000;
+/// How long a done session tells what became of it, to who did not get the answer.
+const DONE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// How long a session lives. Source: cloud.google.com/storage/docs/resumable-uploads.
 const AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 /// Records deleted by one commit.
@@ -124,6 +126,14 @@ pub(super) async fn start(deps: Deps, call: Call, query: Query, draft: Draft) ->
 
 /// Bytes for a session, or a question how much has arrived.
 pub(super) async fn put(deps: Deps, mut call: Call) -> Result<Response, Error> {
+    let mut body = std::mem::replace(&mut call.body, Body::empty());
+    let answer = answered(deps, call, &mut body).await;
+    // A client that still writes would not read why it was refused.
+    drain(&mut body).await;
+    answer
+}
+
+async fn answered(deps: Deps, call: Call, body: &mut Body) -> Result<Response, Error> {
     let query = Query::of(&call, &[&["upload_id", "name", "contentEncoding"], super::query::CONDITIONS])?;
     let id = query.required("upload_id")?.to_owned();
     let at = Place { bucket: call.var("bucket")?.to_owned(), base: super::base(&call), query };
@@ -156,7 +166,7 @@ pub(super) async fn put(deps: Deps, mut call: Call) -> Result<Response, Error> {
     match chunk {
         Chunk::Status { total: Some(total) } if total == open.session.received => open.finish(&deps, &at).await,
         Chunk::Status { .. } => Ok(open.progress()),
-        Chunk::Bytes { first, last, total } => open.receive(&deps, &at, &mut call, first, last, total).await,
+        Chunk::Bytes { first, last, total } => open.receive(&deps, &at, &call.headers, body, (first, last), total).await,
     }
 }
 
@@ -210,8 +220,16 @@ impl Open {
         response
     }
 
-    async fn receive(mut self, deps: &Deps, at: &Place, call: &mut Call, first: u64, last: u64, total: Option<u64>) -> Result<Response, Error> {
-        let received = self.session.received;
+    async fn receive(
+        mut self,
+        deps: &Deps,
+        at: &Place,
+        headers: &HeaderMap,
+        body: &mut Body,
+        range: (u64, u64),
+        total: Option<u64>,
+    ) -> Result<Response, Error> {
+        let ((first, last), received) = (range, self.session.received);
         if first > received {
             return Err(Error::invalid(format!(
                 "Invalid request. According to the Content-Range header, the upload offset is {first} byte(s), which exceeds already uploaded size of {received} byte(s)."
@@ -222,10 +240,12 @@ impl Open {
         }
         let store = deps.control.store().clone();
         let is_last = total == Some(last + 1);
-        claims_add(&mut self.session.draft, &call.headers, is_last && first == 0)?;
-        let mut body = std::mem::replace(&mut call.body, Body::empty());
+        if is_last {
+            // Those that come with the last bytes are of the whole object.
+            claims_add(&mut self.session.draft, headers, first == 0)?;
+        }
         let mut ingest = Ingest::new(&store).await?;
-        let ended = self.read(&mut ingest, &mut body, received - first, last - received + 1).await?;
+        let ended = self.read(&mut ingest, body, received - first, last - received + 1).await?;
         self.session.total = total.or(self.session.total);
         let mark = format!("\n{} {received} {:032x}", self.id, rand::random::<u128>());
         match ended {
@@ -362,26 +382,36 @@ enum Ended {
 }
 
 fn expired(session: &Session, now: Timestamp) -> bool {
-    now.duration_since(session.created) > AGE_MAX
+    let age_max = match &session.state {
+        State::Done(object) => object.created.duration_since(session.created) + DONE_MAX,
+        State::Open | State::Whole(_) => AGE_MAX,
+    };
+    now.duration_since(session.created) > age_max
 }
 
-/// Makes room for one more session.
+/// Makes room for one more session: those that are too old go, and the oldest of those that are done.
 async fn sweep(store: &Store, now: Timestamp) -> Result<(), Error> {
     /// Once a process: parts whose session was deleted right before the last one ended.
     static ORPHANS_SWEPT: AtomicBool = AtomicBool::new(false);
     if !ORPHANS_SWEPT.swap(true, Ordering::Relaxed) {
         orphans_delete(store).await?;
     }
-    let records = store.scan(&session_key(""), None, SESSIONS_MAX + 1).map_err(Status::internal)?;
-    let mut living = records.len();
+    let records = store.scan(&session_key(""), None, 4 * SESSIONS_MAX).map_err(Status::internal)?;
+    let (mut open, mut done) = (0, Vec::new());
     for record in records {
         let session: Session = record.json().map_err(Status::internal)?;
-        if expired(&session, now) {
-            session_delete(store, &record.key[session_key("").len()..]).await?;
-            living -= 1;
+        let id = record.key[session_key("").len()..].to_owned();
+        match session.state {
+            _ if expired(&session, now) => session_delete(store, &id).await?,
+            State::Done(_) => done.push((session.created, id)),
+            State::Open | State::Whole(_) => open += 1,
         }
     }
-    if living >= SESSIONS_MAX {
+    done.sort();
+    for (_, id) in done.iter().take((done.len() + 1).saturating_sub(SESSIONS_MAX)) {
+        session_delete(store, id).await?;
+    }
+    if open >= SESSIONS_MAX {
         return Err(Status::new(
             Code::ResourceExhausted,
             format!("{SESSIONS_MAX} resumable uploads are open: finish or cancel some, or upload in one request."),
@@ -446,5 +476,3 @@ async fn commit(store: &Store, writes: Vec<Write>) -> Result<(), Error> {
     store.commit(writes).await.map_err(Status::internal)?;
     Ok(())
 }
-
-const _: () = assert!(QUANTUM_BYTES == 262_144, "the protocol's quantum");

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     error::Error,
-    ingest::{Ingest, Stored, frame},
+    ingest::{Ingest, Stored, drain, frame},
     multipart::{Event, Multipart, MultipartError},
     object::{Draft, object_json, write_check},
     query::{CONDITIONS, Query},
@@ -17,6 +17,16 @@ use super::{
 use crate::{Deps, Response, surface::Call};
 
 pub(crate) async fn insert(deps: Deps, mut call: Call) -> Result<Response, Error> {
+    let mut body = std::mem::replace(&mut call.body, Body::empty());
+    let answer = inserted(deps, call, &mut body).await;
+    if answer.is_err() {
+        // A client that still writes would not read why it was refused.
+        drain(&mut body).await;
+    }
+    answer
+}
+
+async fn inserted(deps: Deps, mut call: Call, body: &mut Body) -> Result<Response, Error> {
     let query = Query::of(&call, &[&["name", "contentEncoding"], CONDITIONS])?;
     super::encryption_refuse(&call.headers)?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
@@ -24,11 +34,12 @@ pub(crate) async fn insert(deps: Deps, mut call: Call) -> Result<Response, Error
         return Err(Error::not_served("Content-Encoding of the request", "send the bytes as they are to be stored, and contentEncoding if they are packed"));
     }
     match query.required("uploadType")? {
-        "media" => media(deps, call, query, bucket).await,
-        "multipart" => multipart(deps, call, query, bucket).await,
+        "media" => media(deps, call, body, query, bucket).await,
+        "multipart" => multipart(deps, call, body, query, bucket).await,
         "resumable" => {
-            let body: Map<String, Value> = call.json().await?;
-            let mut draft = draft(&body, &query, &bucket)?;
+            call.body = std::mem::replace(body, Body::empty());
+            let metadata: Map<String, Value> = call.json().await?;
+            let mut draft = draft(&metadata, &query, &bucket)?;
             if draft.content_type.is_empty() {
                 draft.content_type = text(&call.headers, "x-upload-content-type").unwrap_or_default().to_owned();
             }
@@ -39,7 +50,7 @@ pub(crate) async fn insert(deps: Deps, mut call: Call) -> Result<Response, Error
     }
 }
 
-async fn media(deps: Deps, mut call: Call, query: Query, bucket: Bucket) -> Result<Response, Error> {
+async fn media(deps: Deps, call: Call, body: &mut Body, query: Query, bucket: Bucket) -> Result<Response, Error> {
     let base = super::base(&call);
     let mut draft = draft(&Map::new(), &query, &bucket)?;
     if let Some(content_type) = text(&call.headers, "content-type") {
@@ -48,18 +59,17 @@ async fn media(deps: Deps, mut call: Call, query: Query, bucket: Bucket) -> Resu
     claims_add(&mut draft, &call.headers, true)?;
     write_check(&deps, call.who.as_ref(), &bucket, &draft.name, &query.preconditions()?)?;
     let mut ingest = Ingest::new(deps.control.store()).await?;
-    ingest.body(&mut call.body).await??;
+    ingest.body(body).await??;
     let stored = ingest.finish().await?;
     store(&deps, &base, &query, &bucket, draft, stored).await
 }
 
-async fn multipart(deps: Deps, mut call: Call, query: Query, bucket: Bucket) -> Result<Response, Error> {
+async fn multipart(deps: Deps, call: Call, body: &mut Body, query: Query, bucket: Bucket) -> Result<Response, Error> {
     let base = super::base(&call);
     let content_type = text(&call.headers, "content-type").unwrap_or_default();
     let mut parser = Multipart::new(content_type).map_err(malformed)?;
-    let mut body = std::mem::replace(&mut call.body, Body::empty());
     let (mut drafted, mut ingest): (Option<Draft>, Option<Ingest>) = (None, None);
-    while let Some(bytes) = frame(&mut body).await? {
+    while let Some(bytes) = frame(body).await? {
         for event in parser.push(&bytes).map_err(malformed)? {
             match event {
                 Event::Metadata(json) => {

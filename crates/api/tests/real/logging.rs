@@ -19,7 +19,8 @@ pub async fn entries_are_written_and_read(world: &World) {
     let at = |seconds: i64| (now - jiff::SignedDuration::from_secs(seconds)).to_string();
     let mut request = entry("logged-1", &at(1), "last");
     request["logName"] = format!("projects/{PROJECT}/logs/run.googleapis.com%2Frequests").into();
-    request["httpRequest"] = json!({ "requestMethod": "POST", "requestUrl": "https://x/", "status": 200, "responseSize": "16", "latency": "0.123s", "protocol": "HTTP/1.1" });
+    request["httpRequest"] =
+        json!({ "requestMethod": "POST", "requestUrl": "https://x/", "status": 200, "responseSize": "16", "latency": "0.123s", "protocol": "HTTP/1.1" });
     request.as_object_mut().unwrap().remove("textPayload");
     let entries = json!([entry("logged-1", &at(3), "first"), entry("logged-1", &at(2), "second"), request, entry("logged-2", &at(2), "other")]);
     world.good("POST", LOGGING, "/v2/entries:write", Some(json!({ "entries": entries }))).await;

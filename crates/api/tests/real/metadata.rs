@@ -11,10 +11,12 @@ use crate::{
 };
 
 async fn get(world: &World, account: &str, path: &str) -> (u16, String) {
-    let identity = MetadataIdentity { project: PROJECT.to_owned(), region: REGION.to_owned(), instance: "00abc".to_owned(), service_account: account.to_owned() };
+    let identity =
+        MetadataIdentity { project: PROJECT.to_owned(), region: REGION.to_owned(), instance: "00abc".to_owned(), service_account: account.to_owned() };
     let request = Request::get(format!("http://metadata.google.internal{path}")).header("metadata-flavor", "Google").body(Body::empty()).unwrap();
     let response = world.api.metadata(identity, request).await;
-    assert_eq!((&response.headers()["metadata-flavor"], &response.headers()["server"]), (&"Google", &"Metadata Server for VM"));
+    assert_eq!(response.headers()["metadata-flavor"], "Google");
+    assert_eq!(response.headers()["server"], "Metadata Server for VM");
     let status = response.status().as_u16();
     (status, String::from_utf8(axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
 }

@@ -22,7 +22,8 @@ pub async fn token(world: &World, pairs: &[(&str, &str)]) -> Answer {
 
 /// A service account with a key: its key file.
 pub async fn key_file(world: &World, id: &str) -> Json {
-    let call = async |path: &str, body: Json| send(&world.api, Some(&world.owner), "POST", &format!("{IAM}{path}"), &[JSON], body.to_string()).await.good().json();
+    let call =
+        async |path: &str, body: Json| send(&world.api, Some(&world.owner), "POST", &format!("{IAM}{path}"), &[JSON], body.to_string()).await.good().json();
     let account = call(&format!("/v1/projects/{PROJECT}/serviceAccounts"), json!({ "accountId": id, "serviceAccount": { "displayName": "A robot" } })).await;
     let key = call(&format!("/v1/{}/keys", account["name"].as_str().unwrap()), json!({})).await;
     let file = base64::engine::general_purpose::STANDARD.decode(key["privateKeyData"].as_str().unwrap()).unwrap();
@@ -142,7 +143,13 @@ pub async fn a_person_signs_in(world: &World) {
     let get = |name: &str| query.iter().find(|(key, _)| key == name).unwrap().1.as_str();
     assert_eq!(get("scope"), SCOPE);
 
-    let code = [("grant_type", "authorization_code"), ("client_id", GCLOUD_CLIENT_ID), ("client_secret", "public"), ("code", get("code")), ("redirect_uri", "http://localhost:8085/")];
+    let code = [
+        ("grant_type", "authorization_code"),
+        ("client_id", GCLOUD_CLIENT_ID),
+        ("client_secret", "public"),
+        ("code", get("code")),
+        ("redirect_uri", "http://localhost:8085/"),
+    ];
     let granted = token(world, &[&code[..], &[("code_verifier", VERIFIER)]].concat()).await.good().json();
     assert_eq!(granted["scope"], SCOPE);
     let said = claims(granted["id_token"].as_str().unwrap());
@@ -158,7 +165,8 @@ pub async fn a_person_signs_in(world: &World) {
     assert_eq!((&fresh["scope"], fresh.get("refresh_token")), (&json!("openid"), None));
     assert_eq!(world.iam.id_token_check(fresh["id_token"].as_str().unwrap(), &|_| false).unwrap().email, "dev@example.com");
     assert_eq!(token(world, &[&refresh[..], &[("scope", "openid profile")]].concat()).await.json()["error"], "invalid_scope");
-    let revoke = async |token: &str| send(&world.api, None, "POST", "https://oauth2.googleapis.com/revoke", &[FORM], crate::http::form(&[("token", token)])).await;
+    let revoke =
+        async |token: &str| send(&world.api, None, "POST", "https://oauth2.googleapis.com/revoke", &[FORM], crate::http::form(&[("token", token)])).await;
     assert_eq!(revoke(fresh["access_token"].as_str().unwrap()).await.json()["error"], "unsupported_token_type");
     revoke(refresh_token).await.good();
     assert_eq!(token(world, &refresh).await.json()["error"], "invalid_grant");
@@ -195,6 +203,12 @@ pub async fn pages_of_others_cannot_sign_anyone_in(world: &World) {
         let answer = send(&world.api, None, "GET", &url.replace(from, to), &[], "").await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (400, ""), "{to}");
     }
+    // On the name that functions are found under by path, nobody is asked for a password.
+    let moved = send(&world.api, None, "GET", &url.replace("https://accounts.google.com", "http://localhost:8080"), &[], "").await;
+    assert_eq!(moved.status, 307);
+    assert!(moved.header("location").starts_with("http://127.0.0.1:8080/o/oauth2/auth?response_type=code&"), "{}", moved.header("location"));
+    let shared = [FORM, cookie, ("origin", "http://localhost:8080")];
+    assert_eq!(send(&world.api, None, "POST", &url.replace("https://accounts.google.com", "http://localhost:8080"), &shared, pairs.clone()).await.status, 403);
     let style = send(&world.api, None, "GET", "https://accounts.google.com/sign-in/style.css", &[], "").await.good();
     assert_eq!(style.header("content-type"), "text/css; charset=utf-8");
 }

@@ -18,7 +18,11 @@ async fn start(world: &World, bucket: &str, query: &str, body: Json, headers: &[
     let url = format!("{HOST}/resumable/upload/storage/v1/b/{bucket}/o?alt=json&uploadType=resumable{query}");
     let headers = [&[JSON, ("x-upload-content-type", "application/octet-stream")], headers].concat();
     let answer = send(&world.api, Some(&world.owner), "POST", &url, &headers, body.to_string()).await.good();
-    assert!(answer.header("location").starts_with(&format!("{HOST}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id=")), "{}", answer.header("location"));
+    assert!(
+        answer.header("location").starts_with(&format!("{HOST}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id=")),
+        "{}",
+        answer.header("location")
+    );
     answer.header("location").to_owned()
 }
 
@@ -39,7 +43,9 @@ pub async fn a_large_object_comes_in_one_request(world: &World) {
     bucket(world, "resume-1").await;
     let data = bytes(3 * QUANTUM + 17);
     let length = data.len().to_string();
-    let url = start(world, "resume-1", "", json!({ "bucket": "resume-1", "contentType": "image/png", "name": "big.bin" }), &[("x-upload-content-length", &length)]).await;
+    let url =
+        start(world, "resume-1", "", json!({ "bucket": "resume-1", "contentType": "image/png", "name": "big.bin" }), &[("x-upload-content-length", &length)])
+            .await;
     let done = put(world, &url, &format!("bytes 0-{}/{length}", data.len() - 1), data.clone()).await.good().json();
     assert_eq!((&done["size"], &done["contentType"], &done["name"]), (&json!(length), &json!("image/png"), &json!("big.bin")));
     assert!(read(world, "resume-1", "big.bin").await == data);
@@ -52,7 +58,7 @@ pub async fn chunks_are_put_together(world: &World) {
     bucket(world, "resume-2").await;
     let data = bytes(2 * QUANTUM + 100);
     let total = data.len();
-    let url = start(world, "resume-2", "&name=chunks", json!({}), &[]).await;
+    let url = start(world, "resume-2", "&name=chunks", json!({}), &[("x-upload-content-length", &total.to_string())]).await;
     assert_eq!(put(world, &url, "bytes */*", "").await.status, 308);
     let first = put(world, &url, &format!("bytes 0-{}/*", QUANTUM - 1), data[..QUANTUM].to_vec()).await;
     assert_eq!((first.status.as_u16(), first.header("range")), (308, format!("bytes=0-{}", QUANTUM - 1).as_str()));
@@ -75,7 +81,8 @@ pub async fn a_broken_connection_loses_less_than_a_quantum(world: &World) {
     let data = bytes(3 * QUANTUM);
     let total = data.len();
     let url = start(world, "resume-3", "&name=broken", json!({}), &[("x-upload-content-length", &total.to_string())]).await;
-    let pieces: Vec<Result<Bytes, std::io::Error>> = data[..QUANTUM + 1000].chunks(10_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).chain([Err(std::io::ErrorKind::ConnectionReset.into())]).collect();
+    let pieces: Vec<Result<Bytes, std::io::Error>> =
+        data[..QUANTUM + 1000].chunks(10_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).chain([Err(std::io::ErrorKind::ConnectionReset.into())]).collect();
     let broken = put(world, &url, &format!("bytes 0-{}/{total}", total - 1), Body::from_stream(futures_util::stream::iter(pieces))).await;
     assert_eq!(broken.status, 400);
     let asked = put(world, &url, "bytes */*", "").await;

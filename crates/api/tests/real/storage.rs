@@ -149,7 +149,10 @@ pub async fn metadata_changes_and_bytes_stay(world: &World) {
     let updated = call(world, "PUT", path, json!({ "contentType": "text/plain" })).await.good().json();
     assert_eq!((updated.get("metadata"), updated.get("cacheControl")), (None, None));
     let media = get(world, &format!("{path}?alt=media"), &[]).await.good();
-    assert_eq!((media.text().as_str(), media.header("content-type"), media.header("content-security-policy")), ("x", "text/plain", "sandbox; default-src 'none'"));
+    assert_eq!(
+        (media.text().as_str(), media.header("content-type"), media.header("content-security-policy")),
+        ("x", "text/plain", "sandbox; default-src 'none'")
+    );
 }
 
 pub async fn objects_are_made_of_objects(world: &World) {
@@ -158,8 +161,12 @@ pub async fn objects_are_made_of_objects(world: &World) {
     object(world, "copy-1", "one", "Hello ").await;
     object(world, "copy-1", "two", "World").await;
     let read = async |path: &str| get(world, &format!("{path}?alt=media"), &[]).await.good().text();
-    let rewritten = call(world, "POST", "/storage/v1/b/copy-1/o/one/rewriteTo/b/copy-2/o/x%2Fy?maxBytesRewrittenPerCall=1048576", json!({})).await.good().json();
-    assert_eq!((&rewritten["done"], &rewritten["totalBytesRewritten"], &rewritten["resource"]["contentType"]), (&json!(true), &json!("6"), &json!("text/plain")));
+    let rewritten =
+        call(world, "POST", "/storage/v1/b/copy-1/o/one/rewriteTo/b/copy-2/o/x%2Fy?maxBytesRewrittenPerCall=1048576", json!({})).await.good().json();
+    assert_eq!(
+        (&rewritten["done"], &rewritten["totalBytesRewritten"], &rewritten["resource"]["contentType"]),
+        (&json!(true), &json!("6"), &json!("text/plain"))
+    );
     assert_eq!(read("/storage/v1/b/copy-2/o/x%2Fy").await, "Hello ");
     let copied = call(world, "POST", "/storage/v1/b/copy-1/o/one/copyTo/b/copy-2/o/z", json!({ "contentType": "text/html" })).await.good().json();
     assert_eq!((&copied["name"], &copied["contentType"]), (&json!("z"), &json!("text/html")));
@@ -182,7 +189,10 @@ pub async fn a_bucket_is_changed_and_goes(world: &World) {
     let path = "/storage/v1/b/bucket-1";
     let patched = call(world, "PATCH", path, json!({ "labels": { "a": "1" }, "versioning": { "enabled": false } })).await.good().json();
     assert_eq!((&patched["labels"], &patched["metageneration"]), (&json!({ "a": "1" }), &json!("2")));
-    assert_eq!(call(world, "PATCH", path, json!({ "lifecycle": { "rule": [{ "action": { "type": "Delete" } }] } })).await.reason(), (400, "invalidParameter".to_owned()));
+    assert_eq!(
+        call(world, "PATCH", path, json!({ "lifecycle": { "rule": [{ "action": { "type": "Delete" } }] } })).await.reason(),
+        (400, "invalidParameter".to_owned())
+    );
     assert_eq!(call(world, "PATCH", &format!("{path}?predefinedAcl=private"), json!({})).await.reason(), (400, "invalidParameter".to_owned()));
     let layout = get(world, &format!("{path}/storageLayout"), &[]).await.good().json();
     assert_eq!(layout["hierarchicalNamespace"], json!({ "enabled": false }));
@@ -201,7 +211,9 @@ pub async fn who_may_read_and_write(world: &World) {
     bucket(world, "access-1").await;
     object(world, "access-1", "o", "secret").await;
     let read = async |token: Option<&str>| send(&world.api, token, "GET", &format!("{HOST}/storage/v1/b/access-1/o/o?alt=media"), &[], "").await;
-    let write = async |token: Option<&str>| send(&world.api, token, "POST", &format!("{HOST}/upload/storage/v1/b/access-1/o?uploadType=media&name=new"), &[], "x").await;
+    let write = async |token: Option<&str>| {
+        send(&world.api, token, "POST", &format!("{HOST}/upload/storage/v1/b/access-1/o?uploadType=media&name=new"), &[], "x").await
+    };
     assert_eq!(read(None).await.reason(), (401, "required".to_owned()));
     assert_eq!(read(Some(&world.stranger)).await.reason(), (403, "forbidden".to_owned()));
     assert_eq!(read(Some(&world.viewer)).await.status, 200);
@@ -217,7 +229,15 @@ pub async fn who_may_read_and_write(world: &World) {
     bind("roles/storage.objectViewer", "allUsers").await.good();
     assert_eq!(read(None).await.text(), "secret");
     assert_eq!(get(world, policy, &[]).await.good().json()["bindings"], json!([{ "role": "roles/storage.objectViewer", "members": ["allUsers"] }]));
-    let tested = send(&world.api, Some(&world.stranger), "GET", &format!("{HOST}{policy}/testPermissions?permissions=storage.objects.get&permissions=storage.objects.create"), &[], "").await;
+    let tested = send(
+        &world.api,
+        Some(&world.stranger),
+        "GET",
+        &format!("{HOST}{policy}/testPermissions?permissions=storage.objects.get&permissions=storage.objects.create"),
+        &[],
+        "",
+    )
+    .await;
     assert_eq!(tested.good().json()["permissions"], json!(["storage.objects.get"]));
 
     // Public access prevention.

@@ -31,10 +31,7 @@ pub(super) fn unpack(archive: File, into: &mut Unpacker) -> Result<(), Error> {
     let overhead = (into.entries_max as u64).saturating_mul(2048);
     let stream = Metered {
         inner: MultiGzDecoder::new(io::BufReader::new(archive)),
-        left: into
-            .budget
-            .left
-            .saturating_add(overhead.min(into.budget.left)),
+        left: into.budget.left.saturating_add(overhead.min(into.budget.left)),
         spent: spent.clone(),
     };
     let budget = into.budget;
@@ -70,10 +67,7 @@ fn entries<R: Read>(mut archive: tar::Archive<R>, into: &mut Unpacker) -> Result
                 for (key, _) in pax(&mut entry, &own_name)? {
                     match key.as_slice() {
                         b"path" | b"linkpath" => {
-                            return Err(refuse(
-                                &own_name,
-                                Fault::Extension("a path for all entries"),
-                            ));
+                            return Err(refuse(&own_name, Fault::Extension("a path for all entries")));
                         }
                         key => pax_allowed(key, &own_name)?,
                     }
@@ -85,19 +79,11 @@ fn entries<R: Read>(mut archive: tar::Archive<R>, into: &mut Unpacker) -> Result
                 let mode = header.mode().map_err(broken)?;
                 match kind {
                     // An old tar marks folders by the slash alone.
-                    EntryType::Regular | EntryType::Continuous
-                        if name.ends_with(b"/") && size == 0 =>
-                    {
-                        into.folder(&name)?
-                    }
-                    EntryType::Regular | EntryType::Continuous => {
-                        into.file(&name, mode & 0o111 != 0, size, &mut entry)?
-                    }
+                    EntryType::Regular | EntryType::Continuous if name.ends_with(b"/") && size == 0 => into.folder(&name)?,
+                    EntryType::Regular | EntryType::Continuous => into.file(&name, mode & 0o111 != 0, size, &mut entry)?,
                     EntryType::Directory => into.folder(&name)?,
                     EntryType::Symlink => {
-                        let target = link
-                            .or_else(|| header.link_name_bytes().map(|l| l.into_owned()))
-                            .unwrap_or_default();
+                        let target = link.or_else(|| header.link_name_bytes().map(|l| l.into_owned())).unwrap_or_default();
                         into.link(&name, &target)?;
                     }
                     EntryType::Link => return Err(refuse(&name, Fault::HardLink)),
@@ -135,18 +121,12 @@ fn pax(entry: &mut impl Read, own_name: &[u8]) -> Result<Vec<PaxRecord>, Error> 
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
         let space = rest.iter().position(|b| *b == b' ').ok_or_else(malformed)?;
-        let length: usize = std::str::from_utf8(&rest[..space])
-            .ok()
-            .and_then(|t| t.parse().ok())
-            .ok_or_else(malformed)?;
+        let length: usize = std::str::from_utf8(&rest[..space]).ok().and_then(|t| t.parse().ok()).ok_or_else(malformed)?;
         if length <= space + 1 || length > rest.len() || rest[length - 1] != b'\n' {
             return Err(malformed());
         }
         let record = &rest[space + 1..length - 1];
-        let equals = record
-            .iter()
-            .position(|b| *b == b'=')
-            .ok_or_else(malformed)?;
+        let equals = record.iter().position(|b| *b == b'=').ok_or_else(malformed)?;
         records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
         rest = &rest[length..];
     }
@@ -165,15 +145,9 @@ fn pax_allowed(key: &[u8], own_name: &[u8]) -> Result<(), Error> {
 
 fn bounded(entry: &mut impl Read, max: u64, own_name: &[u8]) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    entry
-        .take(max + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::Broken(e.to_string()))?;
+    entry.take(max + 1).read_to_end(&mut bytes).map_err(|e| Error::Broken(e.to_string()))?;
     if bytes.len() as u64 > max {
-        return Err(refuse(
-            own_name,
-            Fault::Extension("a name or pax record that is too long"),
-        ));
+        return Err(refuse(own_name, Fault::Extension("a name or pax record that is too long")));
     }
     Ok(bytes)
 }

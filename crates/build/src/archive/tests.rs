@@ -16,12 +16,7 @@ use super::*;
 mod evil;
 mod made;
 
-const SMALL: Limits = Limits {
-    packed_bytes: 1 << 20,
-    unpacked_bytes: 64 << 10,
-    entries: 50,
-    ratio: 100,
-};
+const SMALL: Limits = Limits { packed_bytes: 1 << 20, unpacked_bytes: 64 << 10, entries: 50, ratio: 100 };
 
 fn unpack_bytes(bytes: &[u8], limits: &Limits) -> (tempfile::TempDir, Result<Unpacked, Error>) {
     // `inside` has a parent of its own, in which an escape would be seen.
@@ -44,19 +39,10 @@ fn tree_of(folder: &Path) -> BTreeMap<String, String> {
                 assert_eq!(meta.permissions().mode() & 0o7777, 0o755, "{name}");
                 walk(&path, root, found);
             } else if meta.is_symlink() {
-                found.insert(
-                    name,
-                    format!("-> {}", std::fs::read_link(&path).unwrap().display()),
-                );
+                found.insert(name, format!("-> {}", std::fs::read_link(&path).unwrap().display()));
             } else {
                 let mode = meta.permissions().mode() & 0o7777;
-                found.insert(
-                    name,
-                    format!(
-                        "{mode:o} {}",
-                        String::from_utf8_lossy(&std::fs::read(&path).unwrap())
-                    ),
-                );
+                found.insert(name, format!("{mode:o} {}", String::from_utf8_lossy(&std::fs::read(&path).unwrap())));
             }
         }
     }
@@ -69,12 +55,7 @@ fn tree_of(folder: &Path) -> BTreeMap<String, String> {
 fn evil_archives_write_nothing_outside_and_say_why() {
     let all = evil_archives();
     assert!(all.len() >= 80, "{}", all.len());
-    for Evil {
-        what,
-        bytes,
-        expect,
-    } in all
-    {
+    for Evil { what, bytes, expect } in all {
         let (dir, result) = unpack_bytes(&bytes, &SMALL);
         let error = match result {
             Ok(_) => panic!("{what}: was unpacked: {:?}", tree_of(dir.path())),
@@ -82,22 +63,13 @@ fn evil_archives_write_nothing_outside_and_say_why() {
         };
         assert!(error.contains(expect), "{what}: {error}");
         assert!(!error.contains("writing the source"), "{what}: {error}");
-        assert!(
-            error.len() < 600 && !error.chars().any(char::is_control),
-            "{what}: {error:?}"
-        );
-        let beside: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
+        assert!(error.len() < 600 && !error.chars().any(char::is_control), "{what}: {error:?}");
+        let beside: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(beside, ["inside"], "{what}");
         let inside = dir.path().join("inside").canonicalize().unwrap();
         for name in tree_of(&inside).into_keys() {
             if let Ok(leads_to) = inside.join(&name).canonicalize() {
-                assert!(
-                    leads_to.starts_with(&inside),
-                    "{what}: {name} leads to {leads_to:?}"
-                );
+                assert!(leads_to.starts_with(&inside), "{what}: {name} leads to {leads_to:?}");
             }
         }
     }
@@ -105,21 +77,9 @@ fn evil_archives_write_nothing_outside_and_say_why() {
 
 #[test]
 fn a_bomb_is_stopped_by_its_ratio() {
-    let limits = Limits {
-        packed_bytes: 1 << 20,
-        unpacked_bytes: 500 << 20,
-        entries: 10,
-        ratio: 100,
-    };
-    let zip = zip_bytes(&[Zip {
-        method: 8,
-        data: vec![0; 17 << 20],
-        ..zip_file("zeros", "")
-    }]);
-    let tar = gz(&tar_raw(&[Tar {
-        data: vec![0; 35 << 20],
-        ..tar_file("zeros", "")
-    }]));
+    let limits = Limits { packed_bytes: 1 << 20, unpacked_bytes: 500 << 20, entries: 10, ratio: 100 };
+    let zip = zip_bytes(&[Zip { method: 8, data: vec![0; 17 << 20], ..zip_file("zeros", "") }]);
+    let tar = gz(&tar_raw(&[Tar { data: vec![0; 35 << 20], ..tar_file("zeros", "") }]));
     for bytes in [zip, tar] {
         let (_dir, result) = unpack_bytes(&bytes, &limits);
         assert!(matches!(result, Err(Error::Ratio(100))), "{result:?}");
@@ -128,61 +88,27 @@ fn a_bomb_is_stopped_by_its_ratio() {
 
 #[test]
 fn a_table_of_contents_without_end_is_not_read_into_memory() {
-    let entries: Vec<_> = (0..60_000)
-        .map(|i| zip_file(&format!("{i:0>200}"), ""))
-        .collect();
-    let (_dir, result) = unpack_bytes(
-        &zip_bytes(&entries),
-        &Limits {
-            entries: 1 << 30,
-            ..Limits::SOURCE
-        },
-    );
-    assert!(
-        result
-            .unwrap_err()
-            .to_string()
-            .contains("larger than 8 MiB")
-    );
+    let entries: Vec<_> = (0..60_000).map(|i| zip_file(&format!("{i:0>200}"), "")).collect();
+    let (_dir, result) = unpack_bytes(&zip_bytes(&entries), &Limits { entries: 1 << 30, ..Limits::SOURCE });
+    assert!(result.unwrap_err().to_string().contains("larger than 8 MiB"));
 }
 
 #[test]
 fn modes_become_0644_or_0755_and_links_inside_are_kept() {
     let zip = zip_bytes(&[
         zip_file("main.py", "code"),
-        Zip {
-            mode: 0o104755,
-            ..zip_file("bin/run", "setuid")
-        },
-        Zip {
-            mode: 0o100600,
-            ..zip_file("private", "p")
-        },
-        Zip {
-            mode: 0,
-            ..zip_file("dos", "d")
-        },
-        Zip {
-            mode: 0o040700,
-            ..zip_file("empty/", "")
-        },
-        Zip {
-            mode: 0o120777,
-            ..zip_file("bin/link", "../main.py")
-        },
+        Zip { mode: 0o104755, ..zip_file("bin/run", "setuid") },
+        Zip { mode: 0o100600, ..zip_file("private", "p") },
+        Zip { mode: 0, ..zip_file("dos", "d") },
+        Zip { mode: 0o040700, ..zip_file("empty/", "") },
+        Zip { mode: 0o120777, ..zip_file("bin/link", "../main.py") },
     ]);
     let tar = tar_bytes(&[
         pax_entry(b'g', &[("comment", "0123456789")]),
         tar_kind(b'5', "./", ""),
         tar_file("./main.py", "code"),
-        Tar {
-            mode: 0o4755,
-            ..tar_file("bin/run", "setuid")
-        },
-        Tar {
-            mode: 0o600,
-            ..tar_file("private", "p")
-        },
+        Tar { mode: 0o4755, ..tar_file("bin/run", "setuid") },
+        Tar { mode: 0o600, ..tar_file("private", "p") },
         tar_file("dos", "d"),
         tar_kind(b'5', "empty", ""),
         pax_entry(b'x', &[("path", "bin/link"), ("mtime", "1.5")]),
@@ -190,30 +116,12 @@ fn modes_become_0644_or_0755_and_links_inside_are_kept() {
     ]);
     for bytes in [zip, tar] {
         let (dir, result) = unpack_bytes(&bytes, &SMALL);
-        assert_eq!(
-            result.unwrap(),
-            Unpacked {
-                files: 4,
-                bytes: 12
-            }
-        );
+        assert_eq!(result.unwrap(), Unpacked { files: 4, bytes: 12 });
         let inside = dir.path().join("inside");
         assert!(inside.join("empty").is_dir());
         let tree = tree_of(&inside);
-        let expect = [
-            ("bin/link", "-> ../main.py"),
-            ("bin/run", "755 setuid"),
-            ("dos", "644 d"),
-            ("main.py", "644 code"),
-            ("private", "644 p"),
-        ];
-        assert_eq!(
-            tree,
-            expect
-                .into_iter()
-                .map(|(k, v)| (k.to_owned(), v.to_owned()))
-                .collect()
-        );
+        let expect = [("bin/link", "-> ../main.py"), ("bin/run", "755 setuid"), ("dos", "644 d"), ("main.py", "644 code"), ("private", "644 p")];
+        assert_eq!(tree, expect.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
     }
 }
 
@@ -221,10 +129,7 @@ fn modes_become_0644_or_0755_and_links_inside_are_kept() {
 fn as_many_named_folders_as_files_are_counted_once() {
     let mut entries = Vec::new();
     for i in 0..25 {
-        entries.push(Zip {
-            mode: 0o040755,
-            ..zip_file(&format!("d{i}/"), "")
-        });
+        entries.push(Zip { mode: 0o040755, ..zip_file(&format!("d{i}/"), "") });
         entries.push(zip_file(&format!("d{i}/f"), ""));
     }
     unpack_bytes(&zip_bytes(&entries), &SMALL).1.unwrap();
@@ -232,14 +137,8 @@ fn as_many_named_folders_as_files_are_counted_once() {
 
 #[test]
 fn an_empty_archive_is_an_empty_folder() {
-    assert_eq!(
-        unpack_bytes(&zip_bytes(&[]), &SMALL).1.unwrap(),
-        Unpacked::default()
-    );
-    assert_eq!(
-        unpack_bytes(&tar_bytes(&[]), &SMALL).1.unwrap(),
-        Unpacked::default()
-    );
+    assert_eq!(unpack_bytes(&zip_bytes(&[]), &SMALL).1.unwrap(), Unpacked::default());
+    assert_eq!(unpack_bytes(&tar_bytes(&[]), &SMALL).1.unwrap(), Unpacked::default());
 }
 
 /// As gcloud makes them: Python's zipfile, walking a folder.
@@ -262,11 +161,7 @@ fn pythons_zip_is_unpacked() {
     std::fs::write(source.path().join("main.py"), "def f():\n    pass\n").unwrap();
     std::fs::write(source.path().join("pkg/データ/é.txt"), "x".repeat(5000)).unwrap();
     let zip = out.path().join("source.zip");
-    let status = std::process::Command::new("python3")
-        .args(["-c", PYTHON_ZIP])
-        .args([source.path(), &zip])
-        .status()
-        .unwrap();
+    let status = std::process::Command::new("python3").args(["-c", PYTHON_ZIP]).args([source.path(), &zip]).status().unwrap();
     assert!(status.success());
     let (dir, result) = unpack_bytes(&std::fs::read(&zip).unwrap(), &SMALL);
     assert_eq!(result.unwrap().files, 2);
@@ -276,12 +171,9 @@ fn pythons_zip_is_unpacked() {
 #[test]
 fn the_zip_crates_own_zip_is_unpacked() {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Deflated);
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Deflated);
     writer.add_directory("d", options).unwrap();
-    writer
-        .start_file("d/main.py", options.unix_permissions(0o755))
-        .unwrap();
+    writer.start_file("d/main.py", options.unix_permissions(0o755)).unwrap();
     writer.write_all(b"code").unwrap();
     writer.add_symlink("link", "d/main.py", options).unwrap();
     let bytes = writer.finish().unwrap().into_inner();
@@ -299,9 +191,7 @@ fn the_tar_crates_own_tarball_is_unpacked_with_a_long_name() {
     let mut header = tar::Header::new_gnu();
     header.set_size(4);
     header.set_mode(0o644);
-    builder
-        .append_data(&mut header, &name, &b"code"[..])
-        .unwrap();
+    builder.append_data(&mut header, &name, &b"code"[..]).unwrap();
     let (dir, result) = unpack_bytes(&gz(&builder.into_inner().unwrap()), &SMALL);
     assert_eq!(result.unwrap(), Unpacked { files: 1, bytes: 4 });
     assert_eq!(tree_of(&dir.path().join("inside"))[&name], "644 code");

@@ -25,25 +25,17 @@ const TYPE_LINK: u32 = 0o120000;
 
 pub(super) fn unpack(archive: File, into: &mut Unpacker) -> Result<(), Error> {
     // No prefix before the first entry: sources are no self-extracting programs.
-    let config = Config {
-        archive_offset: ArchiveOffset::Known(0),
-    };
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let left = Rc::new(Cell::new(DIRECTORY_MAX_BYTES));
-    let reader = Metered {
-        inner: archive,
-        left: left.clone(),
-    };
-    let mut archive =
-        ZipArchive::with_config(config, io::BufReader::new(reader)).map_err(broken)?;
+    let reader = Metered { inner: archive, left: left.clone() };
+    let mut archive = ZipArchive::with_config(config, io::BufReader::new(reader)).map_err(broken)?;
     // Only opening is metered: from here on the budget counts.
     left.set(u64::MAX);
     if archive.len() > into.entries_max {
         return Err(Error::Entries(into.entries_max));
     }
     if archive.has_duplicate_names() {
-        return Err(Error::Broken(
-            "two of its entries have the same name".to_owned(),
-        ));
+        return Err(Error::Broken("two of its entries have the same name".to_owned()));
     }
     if archive.has_overlapping_entries().map_err(broken)? {
         return Err(Error::Broken("its entries overlap".to_owned()));
@@ -55,20 +47,13 @@ pub(super) fn unpack(archive: File, into: &mut Unpacker) -> Result<(), Error> {
     Ok(())
 }
 
-fn entry<R: Read + Seek>(
-    archive: &mut ZipArchive<R>,
-    index: usize,
-    into: &mut Unpacker,
-) -> Result<(), Error> {
+fn entry<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize, into: &mut Unpacker) -> Result<(), Error> {
     // Looked at before it is opened: opening an encrypted or oddly packed one fails with less to say.
     let (name, fault) = {
         let raw = archive.by_index_raw(index).map_err(broken)?;
         let fault = if raw.encrypted() {
             Some(Fault::Encrypted)
-        } else if !matches!(
-            raw.compression(),
-            CompressionMethod::Stored | CompressionMethod::Deflated
-        ) {
+        } else if !matches!(raw.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
             Some(Fault::Method)
         } else {
             None
@@ -85,10 +70,7 @@ fn entry<R: Read + Seek>(
     match mode & TYPE_MASK {
         TYPE_LINK => {
             let mut target = Vec::new();
-            (&mut entry)
-                .take(PATH_MAX_BYTES as u64 + 1)
-                .read_to_end(&mut target)
-                .map_err(|e| Error::Broken(e.to_string()))?;
+            (&mut entry).take(PATH_MAX_BYTES as u64 + 1).read_to_end(&mut target).map_err(|e| Error::Broken(e.to_string()))?;
             into.link(&name, &target)
         }
         TYPE_FOLDER | 0 | TYPE_FILE if folder => {
@@ -118,11 +100,7 @@ impl Read for Metered {
         let n = self.inner.read(buffer)?;
         match self.left.get() {
             u64::MAX => {}
-            left => {
-                self.left.set(left.checked_sub(n as u64).ok_or_else(|| {
-                    io::Error::other("its table of contents is larger than 8 MiB")
-                })?)
-            }
+            left => self.left.set(left.checked_sub(n as u64).ok_or_else(|| io::Error::other("its table of contents is larger than 8 MiB"))?),
         }
         Ok(n)
     }

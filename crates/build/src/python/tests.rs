@@ -3,29 +3,16 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::catalogue::tests::catalogue;
 
-fn plan_of(
-    files: &[(&str, &str)],
-    base_image: &str,
-    target: &str,
-    env: &[(&str, &str)],
-) -> Result<Plan, Error> {
+fn plan_of(files: &[(&str, &str)], base_image: &str, target: &str, env: &[(&str, &str)]) -> Result<Plan, Error> {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in files {
         let path = dir.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
     }
-    let env: BTreeMap<String, String> = env
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
+    let env: BTreeMap<String, String> = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let variables = Variables::parse(target, &env)?;
-    plan(
-        &TreeReader::open(dir.path()).unwrap(),
-        base_image,
-        &variables,
-        &catalogue(&["3.11.7", "3.12.1", "3.13.0"]),
-    )
+    plan(&TreeReader::open(dir.path()).unwrap(), base_image, &variables, &catalogue(&["3.11.7", "3.12.1", "3.13.0"]))
 }
 
 const MAIN: (&str, &str) = ("main.py", "");
@@ -36,13 +23,7 @@ fn the_articles_function_is_planned() {
     let plan = plan_of(&[MAIN, FRAMEWORK], "python312", "hello_http", &[]).unwrap();
     assert_eq!(plan.base.id, "python312");
     assert_eq!(plan.interpreter.version.to_string(), "3.12.1");
-    assert_eq!(
-        plan.command,
-        [
-            "/layers/python/bin/python",
-            "/layers/python/bin/functions-framework"
-        ]
-    );
+    assert_eq!(plan.command, ["/layers/python/bin/python", "/layers/python/bin/functions-framework"]);
     assert_eq!(plan.dependencies.kind, Kind::Requirements);
     assert_eq!(plan.dependencies.added, None);
     assert!(!plan.dependencies.is_local);
@@ -66,84 +47,28 @@ fn the_framework_is_added_where_google_adds_it() {
         let mut files = files.to_vec();
         files.push(MAIN);
         match (plan_of(&files, "python312", "f", env), expect) {
-            (Ok(plan), Ok(pins)) => assert_eq!(
-                plan.dependencies.added.map_or(vec![], |added| added.pins),
-                pins,
-                "{files:?}"
-            ),
+            (Ok(plan), Ok(pins)) => assert_eq!(plan.dependencies.added.map_or(vec![], |added| added.pins), pins, "{files:?}"),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
             (got, _) => panic!("{files:?}: {got:?}"),
         }
     }
-    let all: &[&str] = &[
-        "functions-framework==3.10.2",
-        "Flask==3.0.3",
-        "gunicorn==23.0.0",
-        "cloudevents==1.11.0",
-    ];
+    let all: &[&str] = &["functions-framework==3.10.2", "Flask==3.0.3", "gunicorn==23.0.0", "cloudevents==1.11.0"];
     check(&[], &[], Ok(all));
     check(&[("requirements.txt", "six\n")], &[], Ok(all));
-    check(
-        &[("requirements.txt", "flask==3.1.0\n")],
-        &[],
-        Ok(&[all[0], all[2], all[3]]),
-    );
+    check(&[("requirements.txt", "flask==3.1.0\n")], &[], Ok(&[all[0], all[2], all[3]]));
     check(&[FRAMEWORK], &[], Ok(&[]));
-    check(
-        &[FRAMEWORK],
-        &[("GOOGLE_SKIP_FRAMEWORK_INJECTION", "true")],
-        Ok(&[]),
-    );
-    check(
-        &[],
-        &[("GOOGLE_SKIP_FRAMEWORK_INJECTION", "true")],
-        Err("must be set as a dependency when skipping"),
-    );
-    check(
-        &[("requirements.txt", "six"), ("wheels/x", "")],
-        &[("GOOGLE_VENDOR_PIP_DEPENDENCIES", "wheels")],
-        Err("Vendored dependencies detected"),
-    );
-    check(
-        &[FRAMEWORK],
-        &[("GOOGLE_VENDOR_PIP_DEPENDENCIES", "../x")],
-        Err("is no folder of the source"),
-    );
-    check(
-        &[],
-        &[("GOOGLE_VENDOR_PIP_DEPENDENCIES", "wheels")],
-        Err("needs a folder"),
-    );
+    check(&[FRAMEWORK], &[("GOOGLE_SKIP_FRAMEWORK_INJECTION", "true")], Ok(&[]));
+    check(&[], &[("GOOGLE_SKIP_FRAMEWORK_INJECTION", "true")], Err("must be set as a dependency when skipping"));
+    check(&[("requirements.txt", "six"), ("wheels/x", "")], &[("GOOGLE_VENDOR_PIP_DEPENDENCIES", "wheels")], Err("Vendored dependencies detected"));
+    check(&[FRAMEWORK], &[("GOOGLE_VENDOR_PIP_DEPENDENCIES", "../x")], Err("is no folder of the source"));
+    check(&[], &[("GOOGLE_VENDOR_PIP_DEPENDENCIES", "wheels")], Err("needs a folder"));
     let project = "[project]\nname = 'p'\nversion = '1'\ndependencies = ['functions-framework']\n";
     check(&[("pyproject.toml", project)], &[], Ok(&[]));
-    check(
-        &[("pyproject.toml", "[project]\nname = 'p'\nversion = '1'\n")],
-        &[],
-        Err("have not included the Functions Framework"),
-    );
-    check(
-        &[("pyproject.toml", "[project\n")],
-        &[],
-        Err("pyproject.toml cannot be read"),
-    );
-    check(
-        &[("pyproject.toml", "[tool.poetry]\n")],
-        &[],
-        Err("Poetry project"),
-    );
-    check(
-        &[("pyproject.toml", project), ("poetry.lock", "")],
-        &[],
-        Err("Poetry project"),
-    );
-    check(
-        &[
-            ("pyproject.toml", "[tool.poetry]\n"),
-            ("requirements.txt", "six"),
-        ],
-        &[],
-        Ok(all),
-    );
+    check(&[("pyproject.toml", "[project]\nname = 'p'\nversion = '1'\n")], &[], Err("have not included the Functions Framework"));
+    check(&[("pyproject.toml", "[project\n")], &[], Err("pyproject.toml cannot be read"));
+    check(&[("pyproject.toml", "[tool.poetry]\n")], &[], Err("Poetry project"));
+    check(&[("pyproject.toml", project), ("poetry.lock", "")], &[], Err("Poetry project"));
+    check(&[("pyproject.toml", "[tool.poetry]\n"), ("requirements.txt", "six")], &[], Ok(all));
 }
 
 #[test]
@@ -152,242 +77,61 @@ fn what_is_missing_is_said_in_googles_words() {
         let error = plan_of(files, base, target, env).unwrap_err().to_string();
         assert!(error.contains(expect), "{files:?}: {error}");
     }
-    check(
-        &[FRAMEWORK],
-        "python312",
-        "f",
-        &[],
-        "missing main.py and GOOGLE_FUNCTION_SOURCE not specified",
-    );
+    check(&[FRAMEWORK], "python312", "f", &[], "missing main.py and GOOGLE_FUNCTION_SOURCE not specified");
     check(&[], "", "f", &[], "missing main.py");
-    check(
-        &[MAIN],
-        "python312",
-        "f",
-        &[("GOOGLE_FUNCTION_SOURCE", "x.py")],
-        "GOOGLE_FUNCTION_SOURCE specified file \"x.py\" but it does not exist",
-    );
-    check(
-        &[MAIN],
-        "python312",
-        "f",
-        &[("GOOGLE_FUNCTION_SOURCE", "/etc/passwd")],
-        "does not exist",
-    );
-    check(
-        &[MAIN],
-        "python310",
-        "f",
-        &[],
-        "needs Python 3.10, which is not installed",
-    );
+    check(&[MAIN], "python312", "f", &[("GOOGLE_FUNCTION_SOURCE", "x.py")], "GOOGLE_FUNCTION_SOURCE specified file \"x.py\" but it does not exist");
+    check(&[MAIN], "python312", "f", &[("GOOGLE_FUNCTION_SOURCE", "/etc/passwd")], "does not exist");
+    check(&[MAIN], "python310", "f", &[], "needs Python 3.10, which is not installed");
     check(&[MAIN], "nodejs22", "f", &[], "only Python functions");
     check(&[MAIN], "python399", "f", &[], "Unknown base image");
-    check(
-        &[("package.json", "{}")],
-        "",
-        "f",
-        &[],
-        "Node.js is not available",
-    );
+    check(&[("package.json", "{}")], "", "f", &[], "Node.js is not available");
     check(&[("go.mod", "")], "", "", &[], "Go is not available");
     check(&[("Dockerfile", ""), MAIN], "", "", &[], "has a Dockerfile");
     check(&[("README", "")], "", "", &[], "no Python file");
-    check(
-        &[("x.py", "")],
-        "python312",
-        "",
-        &[],
-        "provide a main.py or app.py file",
-    );
-    check(
-        &[("Procfile", "worker: x")],
-        "python312",
-        "",
-        &[],
-        "no line \"web: COMMAND\"",
-    );
-    check(
-        &[MAIN],
-        "python312",
-        "f",
-        &[("GOOGLE_RUNTIME", "nodejs22")],
-        "GOOGLE_RUNTIME=\"nodejs22\"",
-    );
-    check(
-        &[MAIN],
-        "python312",
-        "f",
-        &[("GOOGLE_RUNTIME", "python311")],
-        "is not the base image",
-    );
-    check(
-        &[MAIN],
-        "python312",
-        "f",
-        &[("GOOGLE_PYTHON_VERSION", "3.11")],
-        "another Python than the base image",
-    );
-    check(
-        &[MAIN],
-        "",
-        "f",
-        &[("GOOGLE_PYTHON_VERSION", "^3.11")],
-        "is not understood",
-    );
-    check(
-        &[MAIN],
-        "",
-        "f",
-        &[("GOOGLE_PYTHON_VERSION", "3.14")],
-        "GOOGLE_PYTHON_VERSION asks for Python 3.14, which is not installed",
-    );
-    check(
-        &[MAIN, (".python-version", "\n# nothing\n")],
-        "",
-        "f",
-        &[],
-        ".python-version exists but does not specify a version",
-    );
-    check(
-        &[MAIN],
-        "python312",
-        "f",
-        &[("GOOGLE_ENTRYPOINT", "x")],
-        "no meaning for a function",
-    );
+    check(&[("x.py", "")], "python312", "", &[], "provide a main.py or app.py file");
+    check(&[("Procfile", "worker: x")], "python312", "", &[], "no line \"web: COMMAND\"");
+    check(&[MAIN], "python312", "f", &[("GOOGLE_RUNTIME", "nodejs22")], "GOOGLE_RUNTIME=\"nodejs22\"");
+    check(&[MAIN], "python312", "f", &[("GOOGLE_RUNTIME", "python311")], "is not the base image");
+    check(&[MAIN], "python312", "f", &[("GOOGLE_PYTHON_VERSION", "3.11")], "another Python than the base image");
+    check(&[MAIN], "", "f", &[("GOOGLE_PYTHON_VERSION", "^3.11")], "is not understood");
+    check(&[MAIN], "", "f", &[("GOOGLE_PYTHON_VERSION", "3.14")], "GOOGLE_PYTHON_VERSION asks for Python 3.14, which is not installed");
+    check(&[MAIN, (".python-version", "\n# nothing\n")], "", "f", &[], ".python-version exists but does not specify a version");
+    check(&[MAIN], "python312", "f", &[("GOOGLE_ENTRYPOINT", "x")], "no meaning for a function");
 }
 
 #[test]
 fn without_a_base_image_the_source_chooses() {
     fn check(files: &[(&str, &str)], env: &[(&str, &str)], expect: &str) {
         let plan = plan_of(files, "", "f", env).unwrap();
-        assert_eq!(
-            format!("{} {}", plan.base.id, plan.interpreter.version),
-            expect
-        );
+        assert_eq!(format!("{} {}", plan.base.id, plan.interpreter.version), expect);
     }
     check(&[MAIN], &[], "python313 3.13.0");
-    check(
-        &[MAIN, (".python-version", "3.11\n")],
-        &[],
-        "python311 3.11.7",
-    );
-    check(
-        &[MAIN, (".python-version", "# pinned\n3.12.1\n")],
-        &[],
-        "python312 3.12.1",
-    );
-    check(
-        &[MAIN, (".python-version", "3.11")],
-        &[("GOOGLE_PYTHON_VERSION", "3.12.x")],
-        "python312 3.12.1",
-    );
-    check(
-        &[MAIN],
-        &[("GOOGLE_RUNTIME_VERSION", "3")],
-        "python313 3.13.0",
-    );
-    check(
-        &[MAIN],
-        &[("GOOGLE_RUNTIME", "python312")],
-        "python312 3.12.1",
-    );
-    check(
-        &[MAIN],
-        &[
-            ("GOOGLE_RUNTIME", "python312"),
-            ("GOOGLE_RUNTIME_VERSION", "3.12.1"),
-        ],
-        "python312 3.12.1",
-    );
+    check(&[MAIN, (".python-version", "3.11\n")], &[], "python311 3.11.7");
+    check(&[MAIN, (".python-version", "# pinned\n3.12.1\n")], &[], "python312 3.12.1");
+    check(&[MAIN, (".python-version", "3.11")], &[("GOOGLE_PYTHON_VERSION", "3.12.x")], "python312 3.12.1");
+    check(&[MAIN], &[("GOOGLE_RUNTIME_VERSION", "3")], "python313 3.13.0");
+    check(&[MAIN], &[("GOOGLE_RUNTIME", "python312")], "python312 3.12.1");
+    check(&[MAIN], &[("GOOGLE_RUNTIME", "python312"), ("GOOGLE_RUNTIME_VERSION", "3.12.1")], "python312 3.12.1");
     check(&[MAIN, ("Dockerfile", "")], &[], "python313 3.13.0");
 }
 
 #[test]
 fn an_application_starts_as_google_starts_it() {
-    fn check(
-        base: &str,
-        files: &[(&str, &str)],
-        env: &[(&str, &str)],
-        expect: &str,
-        adds_gunicorn: bool,
-    ) {
+    fn check(base: &str, files: &[(&str, &str)], env: &[(&str, &str)], expect: &str, adds_gunicorn: bool) {
         let plan = plan_of(files, base, "", env).unwrap();
         assert_eq!(plan.command[1..], ["-c", expect], "{files:?}");
-        assert_eq!(
-            plan.dependencies.added.is_some(),
-            adds_gunicorn,
-            "{files:?}"
-        );
+        assert_eq!(plan.dependencies.added.is_some(), adds_gunicorn, "{files:?}");
     }
     let requirements = |text| ("requirements.txt", text);
-    check(
-        "python312",
-        &[MAIN],
-        &[],
-        "gunicorn -b :$PORT main:app",
-        true,
-    );
-    check(
-        "python312",
-        &[("app.py", "")],
-        &[],
-        "gunicorn -b :$PORT app:app",
-        true,
-    );
-    check(
-        "python312",
-        &[MAIN, requirements("uvicorn")],
-        &[],
-        "gunicorn -b :$PORT main:app",
-        true,
-    );
-    check(
-        "python313",
-        &[MAIN, requirements("uvicorn")],
-        &[],
-        "uvicorn main:app --port $PORT --host 0.0.0.0",
-        false,
-    );
-    check(
-        "python313",
-        &[MAIN, requirements("uvicorn\ngunicorn")],
-        &[],
-        "gunicorn -b :$PORT main:app",
-        false,
-    );
-    check(
-        "python313",
-        &[MAIN, requirements("fastapi[standard]")],
-        &[],
-        "uvicorn main:app --port $PORT --host 0.0.0.0",
-        false,
-    );
-    check(
-        "python313",
-        &[MAIN, requirements("streamlit")],
-        &[],
-        "streamlit run main.py --server.address 0.0.0.0 --server.port $PORT",
-        false,
-    );
-    check(
-        "python312",
-        &[
-            MAIN,
-            ("Procfile", "worker: x\nweb: python main.py --port $PORT\n"),
-        ],
-        &[],
-        "python main.py --port $PORT",
-        false,
-    );
-    check(
-        "python312",
-        &[MAIN, ("Procfile", "web: a")],
-        &[("GOOGLE_ENTRYPOINT", "b")],
-        "b",
-        false,
-    );
+    check("python312", &[MAIN], &[], "gunicorn -b :$PORT main:app", true);
+    check("python312", &[("app.py", "")], &[], "gunicorn -b :$PORT app:app", true);
+    check("python312", &[MAIN, requirements("uvicorn")], &[], "gunicorn -b :$PORT main:app", true);
+    check("python313", &[MAIN, requirements("uvicorn")], &[], "uvicorn main:app --port $PORT --host 0.0.0.0", false);
+    check("python313", &[MAIN, requirements("uvicorn\ngunicorn")], &[], "gunicorn -b :$PORT main:app", false);
+    check("python313", &[MAIN, requirements("fastapi[standard]")], &[], "uvicorn main:app --port $PORT --host 0.0.0.0", false);
+    check("python313", &[MAIN, requirements("streamlit")], &[], "streamlit run main.py --server.address 0.0.0.0 --server.port $PORT", false);
+    check("python312", &[MAIN, ("Procfile", "worker: x\nweb: python main.py --port $PORT\n")], &[], "python main.py --port $PORT", false);
+    check("python312", &[MAIN, ("Procfile", "web: a")], &[("GOOGLE_ENTRYPOINT", "b")], "b", false);
 }
 
 #[test]
@@ -396,49 +140,15 @@ fn what_decides_the_dependencies_is_in_their_key() {
         let mut all = files.to_vec();
         all.push(MAIN);
         let found = plan_of(&all, "python312", "f", &[]).unwrap().dependencies;
-        assert_eq!(
-            found
-                .files
-                .iter()
-                .map(|(name, _)| name.as_str())
-                .collect::<Vec<_>>(),
-            names
-        );
-        assert_eq!(
-            (found.is_local, found.is_locked),
-            (is_local, is_locked),
-            "{files:?}"
-        );
+        assert_eq!(found.files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
+        assert_eq!((found.is_local, found.is_locked), (is_local, is_locked), "{files:?}");
     }
-    let project = (
-        "pyproject.toml",
-        "[project]\nname = 'p'\nversion = '1'\ndependencies = ['functions-framework']\n",
-    );
+    let project = ("pyproject.toml", "[project]\nname = 'p'\nversion = '1'\ndependencies = ['functions-framework']\n");
     check(&[], &[], false, false);
     check(&[FRAMEWORK], &["requirements.txt"], false, false);
-    check(
-        &[("requirements.txt", "-r more.txt")],
-        &["requirements.txt"],
-        true,
-        false,
-    );
-    check(
-        &[FRAMEWORK, project],
-        &["pyproject.toml", "requirements.txt"],
-        false,
-        false,
-    );
-    check(
-        &[FRAMEWORK, project, ("uv.toml", "")],
-        &["uv.toml", "pyproject.toml", "requirements.txt"],
-        true,
-        false,
-    );
+    check(&[("requirements.txt", "-r more.txt")], &["requirements.txt"], true, false);
+    check(&[FRAMEWORK, project], &["pyproject.toml", "requirements.txt"], false, false);
+    check(&[FRAMEWORK, project, ("uv.toml", "")], &["uv.toml", "pyproject.toml", "requirements.txt"], true, false);
     check(&[project], &["pyproject.toml"], true, false);
-    check(
-        &[project, ("uv.lock", "")],
-        &["pyproject.toml", "uv.lock"],
-        true,
-        true,
-    );
+    check(&[project, ("uv.lock", "")], &["pyproject.toml", "uv.lock"], true, true);
 }

@@ -1,13 +1,11 @@
+//! Trees as builds leave them, good and evil.
+
 use super::*;
 
 #[test]
 fn paths_are_plain_names_or_refused() {
     fn check(path: &str, expect: Result<&str, PathFault>) {
-        assert_eq!(
-            TreePath::parse(path.as_bytes()).map(|p| p.to_string()),
-            expect.map(str::to_owned),
-            "{path:?}"
-        );
+        assert_eq!(TreePath::parse(path.as_bytes()).map(|p| p.to_string()), expect.map(str::to_owned), "{path:?}");
     }
     check("main.py", Ok("main.py"));
     check("./a//b/./c", Ok("a/b/c"));
@@ -24,21 +22,14 @@ fn paths_are_plain_names_or_refused() {
     check(&"x".repeat(255), Ok(&"x".repeat(255)));
     check(&"x".repeat(256), Err(PathFault::NameTooLong));
     check(&"x/".repeat(65), Err(PathFault::TooDeep));
-    check(
-        &"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/".repeat(30),
-        Err(PathFault::PathTooLong),
-    );
+    check(&"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/".repeat(30), Err(PathFault::PathTooLong));
     assert_eq!(TreePath::parse(b"a\xff"), Err(PathFault::NotUtf8));
 }
 
 #[test]
 fn links_that_could_leave_the_tree_are_told() {
     fn check(path: &str, target: &str, stays: bool) {
-        assert_eq!(
-            link_stays(&TreePath::parse(path.as_bytes()).unwrap(), target),
-            stays,
-            "{path} -> {target}"
-        );
+        assert_eq!(link_stays(&TreePath::parse(path.as_bytes()).unwrap(), target), stays, "{path} -> {target}");
     }
     check("a", "b", true);
     check("a", "b/c", true);
@@ -62,29 +53,10 @@ fn a_copy_takes_files_folders_and_links_that_stay() {
     std::fs::write(from.path().join("bin/x"), "x").unwrap();
     std::os::unix::fs::symlink("x", from.path().join("bin/y")).unwrap();
     std::os::unix::fs::symlink("/usr/bin/python3", from.path().join("bin/python")).unwrap();
-    let rules = CopyRules {
-        bytes_max: 10,
-        entries_max: 10,
-        links_below: vec!["/usr".into()],
-        without: vec![],
-    };
-    let copied = copy(
-        from.path(),
-        &mut TreeWriter::open(to.path()).unwrap(),
-        &rules,
-    )
-    .unwrap();
-    assert_eq!(
-        copied,
-        Copied {
-            bytes: 1,
-            entries: 4
-        }
-    );
-    assert_eq!(
-        std::fs::read_to_string(to.path().join("bin/y")).unwrap(),
-        "x"
-    );
+    let rules = CopyRules { bytes_max: 10, entries_max: 10, links_below: vec!["/usr".into()], without: vec![] };
+    let copied = copy(from.path(), &mut TreeWriter::open(to.path()).unwrap(), &rules).unwrap();
+    assert_eq!(copied, Copied { bytes: 1, entries: 4 });
+    assert_eq!(std::fs::read_to_string(to.path().join("bin/y")).unwrap(), "x");
 }
 
 #[test]
@@ -93,44 +65,18 @@ fn a_copy_refuses_what_is_not_data() {
         let from = tempfile::tempdir().unwrap();
         let to = tempfile::tempdir().unwrap();
         make(from.path());
-        let rules = CopyRules {
-            bytes_max: 10,
-            entries_max: 3,
-            links_below: vec!["/usr".into()],
-            without: vec![],
-        };
-        let error = copy(
-            from.path(),
-            &mut TreeWriter::open(to.path()).unwrap(),
-            &rules,
-        )
-        .unwrap_err()
-        .to_string();
+        let rules = CopyRules { bytes_max: 10, entries_max: 3, links_below: vec!["/usr".into()], without: vec![] };
+        let error = copy(from.path(), &mut TreeWriter::open(to.path()).unwrap(), &rules).unwrap_err().to_string();
         assert!(error.contains(expect), "{error}");
     }
     use std::os::unix::fs::{PermissionsExt, symlink};
-    check(
-        |d| symlink("/etc/shadow", d.join("a")).unwrap(),
-        "leads out",
-    );
-    check(
-        |d| symlink("/usr/../etc/shadow", d.join("a")).unwrap(),
-        "leads out",
-    );
+    check(|d| symlink("/etc/shadow", d.join("a")).unwrap(), "leads out");
+    check(|d| symlink("/usr/../etc/shadow", d.join("a")).unwrap(), "leads out");
     check(|d| symlink("/usrx", d.join("a")).unwrap(), "leads out");
     check(|d| symlink("../a", d.join("a")).unwrap(), "leads out");
-    check(
-        |d| drop(std::os::unix::net::UnixListener::bind(d.join("s")).unwrap()),
-        "neither file",
-    );
-    check(
-        |d| std::fs::write(d.join("a"), "01234567890").unwrap(),
-        "more than",
-    );
-    check(
-        |d| (0..4).for_each(|i| std::fs::write(d.join(i.to_string()), "").unwrap()),
-        "too many",
-    );
+    check(|d| drop(std::os::unix::net::UnixListener::bind(d.join("s")).unwrap()), "neither file");
+    check(|d| std::fs::write(d.join("a"), "01234567890").unwrap(), "more than");
+    check(|d| (0..4).for_each(|i| std::fs::write(d.join(i.to_string()), "").unwrap()), "too many");
     check(
         |d| {
             std::fs::write(d.join("a"), "x").unwrap();
@@ -150,15 +96,7 @@ fn reading_follows_no_link() {
     assert_eq!(tree.read("a", 10).unwrap().as_deref(), Some(&b"text"[..]));
     assert_eq!(tree.read("./a", 10).unwrap().as_deref(), Some(&b"text"[..]));
     assert!(tree.read("a", 3).is_err());
-    for path in [
-        "l",
-        "root/etc/passwd",
-        "../a",
-        "/etc/passwd",
-        "none",
-        "a/b",
-        "",
-    ] {
+    for path in ["l", "root/etc/passwd", "../a", "/etc/passwd", "none", "a/b", ""] {
         assert_eq!(tree.read(path, 1 << 20).unwrap(), None, "{path}");
     }
 }

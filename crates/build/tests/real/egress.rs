@@ -84,28 +84,16 @@ impl Egress {
         let question = Message::from_vec(question).ok()?;
         let query = question.queries.first()?.clone();
         let name = query.name().to_ascii();
-        let mut answer = Message::new(
-            question.metadata.id,
-            MessageType::Response,
-            question.metadata.op_code,
-        );
+        let mut answer = Message::new(question.metadata.id, MessageType::Response, question.metadata.op_code);
         answer.metadata.recursion_desired = true;
         answer.metadata.recursion_available = true;
         answer.add_query(query.clone());
-        let found = if self.is_cut.load(Ordering::SeqCst) {
-            None
-        } else {
-            (name.trim_end_matches('.'), 443).to_socket_addrs().ok()
-        };
+        let found = if self.is_cut.load(Ordering::SeqCst) { None } else { (name.trim_end_matches('.'), 443).to_socket_addrs().ok() };
         match found {
             Some(found) if query.query_type() == RecordType::A => {
                 for address in found {
                     if let IpAddr::V4(v4) = address.ip() {
-                        answer.add_answer(Record::from_rdata(
-                            query.name().clone(),
-                            60,
-                            RData::A(A(v4)),
-                        ));
+                        answer.add_answer(Record::from_rdata(query.name().clone(), 60, RData::A(A(v4))));
                     }
                 }
             }
@@ -118,9 +106,7 @@ impl Egress {
 
 fn is_allowed(to: SocketAddr) -> bool {
     let is_public = match to.ip() {
-        IpAddr::V4(ip) => {
-            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified())
-        }
+        IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
         IpAddr::V6(_) => false,
     };
     is_public && [80, 443].contains(&to.port())

@@ -36,6 +36,8 @@ pub(super) struct Subtree {
     folder: PathBuf,
     /// Holds the processes of tanebi that were in the parent, unless that is the root, which may have some.
     leaf: Option<PathBuf>,
+    /// The pids that were moved there.
+    moved: Vec<String>,
     handed_down: Vec<&'static str>,
 }
 
@@ -71,16 +73,19 @@ impl Subtree {
         }
         // Without controllers a group can still be frozen and ended as a whole.
         let line = refused.map(|failure| failure.line()).unwrap_or_default();
-        missing.push(format!(
-            "limits of memory, cpu and pids: {line}; {DELEGATE}"
-        ));
         let bare = Self {
             parent: own.to_owned(),
             folder: own.join(name),
             leaf: None,
+            moved: Vec::new(),
             handed_down: Vec::new(),
         };
-        folder_make(&bare.folder).ok().map(|()| bare)
+        let made = folder_make(&bare.folder).is_ok();
+        let freezing = if made { "" } else { " and freezing" };
+        missing.push(format!(
+            "limits of memory, cpu and pids{freezing}: {line}; {DELEGATE}"
+        ));
+        made.then_some(bare)
     }
 
     fn make_in(parent: &Path, name: &str) -> Result<Self, Failure> {
@@ -88,6 +93,7 @@ impl Subtree {
             parent: parent.to_owned(),
             folder: parent.join(name),
             leaf: None,
+            moved: Vec::new(),
             handed_down: Vec::new(),
         };
         folder_make(&subtree.folder)?;
@@ -109,8 +115,11 @@ impl Subtree {
         if self.parent.join("cgroup.type").exists() {
             let leaf = self.parent.join(format!("{name}{LEAF_END}"));
             folder_make(&leaf)?;
-            processes_move(&self.parent, &leaf)?;
-            self.leaf = Some(leaf);
+            self.leaf = Some(leaf.clone());
+            for pid in own_processes(&self.parent)? {
+                write(&leaf.join("cgroup.procs"), &pid)?;
+                self.moved.push(pid);
+            }
         }
         let given = controllers(&self.parent);
         for controller in WANTED {
@@ -158,7 +167,14 @@ impl Subtree {
                 &format!("-{controller}"),
             );
         }
-        let _ = processes_move(leaf, &self.parent);
+        // Only those that are still there: a pid may be another's by now.
+        let there = read(&leaf.join("cgroup.procs")).unwrap_or_default();
+        for pid in there
+            .lines()
+            .filter(|pid| self.moved.iter().any(|moved| moved == pid))
+        {
+            let _ = write(&self.parent.join("cgroup.procs"), pid);
+        }
     }
 
     pub fn folders(&self) -> Vec<PathBuf> {
@@ -170,18 +186,15 @@ impl Subtree {
     }
 }
 
-/// Moves what runs this same program: keeper, daemon, and what watches over them.
-fn processes_move(from: &Path, to: &Path) -> Result<(), Failure> {
+/// The pids in a group that run this same program: keeper, daemon, and what watches over them.
+fn own_processes(group: &Path) -> Result<Vec<String>, Failure> {
     use std::os::unix::fs::MetadataExt;
     let program =
         |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
     let own = program("self").step(|| "look at the own program")?;
-    for pid in read(&from.join("cgroup.procs"))?.lines() {
-        if program(pid).is_ok_and(|other| other == own) {
-            write(&to.join("cgroup.procs"), pid)?;
-        }
-    }
-    Ok(())
+    let pids = read(&group.join("cgroup.procs"))?;
+    let is_own = |pid: &&str| program(pid).is_ok_and(|other| other == own);
+    Ok(pids.lines().filter(is_own).map(str::to_owned).collect())
 }
 
 /// Our own group, or the one above it when ours is the leaf that an earlier keeper of the same daemon made.

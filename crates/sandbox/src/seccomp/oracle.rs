@@ -205,13 +205,14 @@ pub(super) fn run(program: &[libc::sock_filter], number: u32, arguments: [u64; 6
 
 /// What a stack of filters answers: a refusal before an allowance, the newest of refusals.
 fn run_stack(stack: &[Vec<libc::sock_filter>], number: u32, arguments: [u64; 6]) -> u32 {
-    let answers = stack
+    let newest_first = stack
         .iter()
+        .rev()
         .map(|program| run(program, number, arguments).0);
-    answers
-        .filter(|answer| *answer != libc::SECCOMP_RET_ALLOW)
-        .last()
-        .unwrap_or(libc::SECCOMP_RET_ALLOW)
+    let refusal = newest_first
+        .into_iter()
+        .find(|answer| *answer != libc::SECCOMP_RET_ALLOW);
+    refusal.unwrap_or(libc::SECCOMP_RET_ALLOW)
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct Held {
     pub command: Option<OwnedFd>,
     /// Its network namespace.
     pub namespace: Option<OwnedFd>,
+    /// What was last asked for.
+    pub frozen: bool,
     slot: Slot,
     cpu_millis: u32,
     writable: Vec<PathBuf>,
@@ -67,8 +69,9 @@ struct Undoing {
 }
 
 impl Held {
+    /// Whether it has started and nothing has begun to end it.
     pub fn is_running(&self) -> bool {
-        self.start_reply.is_none() && self.undoing.is_none() && self.ended.is_some()
+        self.ended.is_some() && !self.killed && self.undoing.is_none()
     }
 
     fn are_processes_gone(&self) -> bool {
@@ -107,6 +110,7 @@ impl Service {
                     group,
                     command: None,
                     namespace: None,
+                    frozen: false,
                     slot,
                     cpu_millis: spec.limits.cpu_millis,
                     writable: spec

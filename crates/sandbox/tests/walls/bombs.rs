@@ -34,7 +34,7 @@ pub fn checks(suite: &mut Suite) {
     suite.check("memory meets its limit and that is told", |suite| {
         let program = "held = []\nwhile True: held.append(bytearray(8 << 20))";
         let outcome = suite.run_to_end(&small(suite.python("bomb-memory", program)));
-        if suite.root {
+        if suite.walls().memory_limit {
             assert!(
                 outcome.ended.out_of_memory && outcome.ended.signal == Some(9),
                 "{outcome:?}"
@@ -55,7 +55,7 @@ pub fn checks(suite: &mut Suite) {
                 (outcome.ended.signal, outcome.ended.out_of_memory),
                 (Some(9), false)
             );
-            assert!(!suite.root || outcome.ended.memory_peak_bytes > 0);
+            assert!(!suite.walls().memory_limit || outcome.ended.memory_peak_bytes > 0);
         },
     );
     suite.check("what is in tmpfs, memfd and System V memory counts as memory", |suite| {
@@ -63,7 +63,7 @@ pub fn checks(suite: &mut Suite) {
         let memfd = "import os\nf = os.memfd_create('x')\nwhile True: os.write(f, bytes(1 << 20))".to_owned();
         let shm = "import ctypes\nl = ctypes.CDLL(None); l.shmat.restype = ctypes.c_void_p\nwhile True:\n p = l.shmat(l.shmget(0, ctypes.c_size_t(8 << 20), 0o1600), None, 0); ctypes.memset(p, 1, 8 << 20)".to_owned();
         for program in [fill("/tmp/x"), fill("/dev/shm/x"), memfd, shm] {
-            if suite.root {
+            if suite.walls().memory_limit {
                 let mut spec = small(suite.python("bomb-tmp", &program));
                 spec.limits.tmp_bytes = 1 << 30;
                 let outcome = suite.run_to_end(&spec);
@@ -109,7 +109,7 @@ pub fn checks(suite: &mut Suite) {
     suite.check(
         "a share of the CPU is no more than that, and can be changed",
         |suite| {
-            if !suite.root {
+            if !suite.walls().cpu_limit {
                 return;
             }
             let mut spec = suite.shell(
@@ -150,7 +150,7 @@ pub fn checks(suite: &mut Suite) {
             .unwrap();
         wait_for(&sandbox.stdout, "up");
         let usage = suite.keeper().usage("usage-1").unwrap();
-        if suite.root {
+        if suite.walls().memory_limit {
             assert!(
                 usage.memory_bytes > 32 << 20 && usage.pids == 2 && usage.cpu > Duration::ZERO,
                 "{usage:?}"

@@ -14,7 +14,9 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sandbox::{Ended, Keeper, KeeperConfig, Limits, Mount, Network, Sandbox, Spec, fork_keeper};
+use sandbox::{
+    Ended, Keeper, KeeperConfig, Limits, Mount, Network, Sandbox, Spec, Walls, fork_keeper,
+};
 
 pub const PYTHON_312: &str = "/root/.pyenv/versions/3.12.1";
 /// Generous: the machine may be building eight other things.
@@ -153,6 +155,11 @@ impl Suite {
 
     pub fn keeper(&self) -> &Keeper {
         self.keeper.as_ref().expect("until the last check")
+    }
+
+    /// What this host gives: a keeper without root can have cgroups too, handed to it by systemd.
+    pub fn walls(&self) -> Walls {
+        self.keeper().walls().unwrap()
     }
 
     pub fn check(&mut self, name: &str, body: impl FnOnce(&Self)) {

@@ -62,9 +62,7 @@ impl UpstreamProxy {
     pub fn bypasses(&self, host: &str) -> bool {
         self.bypass.iter().any(|rule| {
             let bare = rule.trim_start_matches('*').trim_start_matches('.');
-            rule == "*"
-                || host == bare
-                || (host.len() > bare.len() && host.ends_with(bare) && host.as_bytes()[host.len() - bare.len() - 1] == b'.')
+            rule == "*" || host == bare || (host.len() > bare.len() && host.ends_with(bare) && host.as_bytes()[host.len() - bare.len() - 1] == b'.')
         })
     }
 
@@ -115,7 +113,9 @@ mod tests {
         let proxy = UpstreamProxy::parse("http://us%40er:p%3Aw@proxy.example:3128/", "localhost,.corp.example, 10.0.0.1").unwrap();
         assert_eq!((proxy.host.as_str(), proxy.port, proxy.credentials.as_deref()), ("proxy.example", 3128, Some("us@er:p:w")));
         assert_eq!(format!("{proxy:?}"), "proxy.example:3128");
-        for (host, expect) in [("localhost", true), ("a.corp.example", true), ("corp.example", true), ("xcorp.example", false), ("10.0.0.1", true), ("pypi.org", false)] {
+        for (host, expect) in
+            [("localhost", true), ("a.corp.example", true), ("corp.example", true), ("xcorp.example", false), ("10.0.0.1", true), ("pypi.org", false)]
+        {
             assert_eq!(proxy.bypasses(host), expect, "{host}");
         }
         assert!(UpstreamProxy::parse("socks5://p:1", "").is_err());

@@ -6,7 +6,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use serving::{Body, BoxError};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader, AsyncBufReadExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     sync::mpsc,
 };

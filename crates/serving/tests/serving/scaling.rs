@@ -15,6 +15,7 @@ pub const CHECKS: &[Check] = &[
     ("an instance between requests uses no CPU", |world| frozen(world).boxed()),
     ("instance-based billing leaves an instance running", |world| not_frozen(world).boxed()),
     ("an instance that is ended gets SIGTERM", |world| terminated(world).boxed()),
+    ("an idle instance ends after its time, a minimum one stays", |world| idle(world).boxed()),
     ("minimum instances are there before a request", |world| minimum(world).boxed()),
     ("what crashes on its own is started again ever more slowly", |world| backoff(world).boxed()),
     ("a proven instance serves its revision's first request", |world| proven(world).boxed()),
@@ -99,6 +100,29 @@ async fn terminated(world: &World) {
     assert_eq!(world.get(&host(&service), "/").await.status, 200);
 }
 
+async fn idle(world: &World) {
+    let mut deployment = world.service();
+    let service = deployment.deploy().await;
+    let serving = world.second(Duration::from_secs(1));
+    let call = |path: &str| {
+        let call = crate::world::request("GET", &host(&service), path).body(crate::world::full("")).unwrap();
+        let serving = serving.clone();
+        async move { crate::world::whole(serving.handle(crate::world::outside(), call).await).await.status }
+    };
+    let count = || serving.instances().iter().filter(|instance| instance.service == service).count();
+    // A request of more than the time is no idleness.
+    assert_eq!(call("/sleep?1.5").await, 200);
+    assert_eq!(count(), 1);
+    until("none is left", || async { count() == 0 }).await;
+    deployment.service.scaling.min_instances = 1;
+    deployment.deploy().await;
+    until("one is there", || async { count() == 1 }).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(count(), 1);
+    serving.shutdown(Duration::from_secs(2)).await;
+    assert_eq!((count(), call("/").await), (0, 503));
+}
+
 async fn minimum(world: &World) {
     let service = world.service().template(|template| template.min_instances = 2).deploy().await;
     let ready = || async { world.instances(&service).iter().filter(|instance| instance.state != "starting").count() == 2 };
@@ -156,9 +180,12 @@ async fn probes(world: &World) {
     let service = world.service().template(|template| template.container.startup_probe = probe("/healthy")).deploy().await;
     assert_eq!(world.get(&host(&service), "/").await.status, 200);
     world.system_log_until(&service, "STARTUP HTTP probe succeeded after 1 attempt for container").await;
-    let revision = world.service().template(|template| {
-        template.container.startup_probe = probe("/early").map(|probe| model::revision::Probe { period_s: 1, ..probe });
-    }).revision();
+    let revision = world
+        .service()
+        .template(|template| {
+            template.container.startup_probe = probe("/early").map(|probe| model::revision::Probe { period_s: 1, ..probe });
+        })
+        .revision();
     assert!(matches!(world.serving.prove(&revision, &world.image).await, Err(StartFailure::NotListening { .. })));
 }
 

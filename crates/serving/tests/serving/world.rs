@@ -87,6 +87,19 @@ fn nix_id(field: &str) -> u32 {
     line.split_whitespace().next().and_then(|id| id.parse().ok()).expect("a number")
 }
 
+/// How long the data plane that most checks use keeps an idle instance.
+const IDLE_MAX: Duration = Duration::from_secs(900);
+
+fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Iam, telemetry: &telemetry::Telemetry, keeper: &Arc<Keeper>) -> Serving {
+    let config = serving::Config {
+        domains: vec!["run.app".to_owned(), "run.localhost".to_owned()],
+        ca_bundle: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
+        hold_min: Duration::from_secs(2),
+        instance_idle_max: idle_max,
+    };
+    Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving")
+}
+
 impl World {
     pub async fn new(ground: &tempfile::TempDir, keeper: Keeper) -> Self {
         assert!(std::path::Path::new(PYTHON).exists(), "the function needs {PYTHON}");
@@ -114,14 +127,7 @@ impl World {
         let id = store.blobs().put(&serde_json::to_vec(&image).expect("json")).expect("blob");
         let digest = ImageDigest::parse(&format!("sha256:{id}")).expect("digest");
         let keeper = Arc::new(keeper);
-        let config = serving::Config {
-            domains: vec!["run.app".to_owned(), "run.localhost".to_owned()],
-            ca_bundle: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
-            hold_min: Duration::from_secs(2),
-            instance_idle_max: Duration::from_secs(900),
-        };
-        let serving =
-            Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving");
+        let serving = start(IDLE_MAX, clock, &store, &iam, &telemetry, &keeper);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let handler = {
@@ -133,6 +139,11 @@ impl World {
         };
         tokio::spawn(listener::serve(listener, None, Arc::new(handler), Limits::default(), CancellationToken::new()));
         Self { serving, store, iam, telemetry, keeper, address, image, digest, made: AtomicU32::new(0) }
+    }
+
+    /// Another data plane on the same store and keeper, whose idle instances end after `idle_max`.
+    pub fn second(&self, idle_max: Duration) -> Serving {
+        start(idle_max, Arc::new(SystemClock), &self.store, &self.iam, &self.telemetry, &self.keeper)
     }
 
     /// Ends all instances, and what was deployed.
@@ -220,7 +231,11 @@ impl World {
             if let Some(entry) = log.iter().find(|entry| wanted(entry)) {
                 return entry.clone();
             }
-            assert!(begun.elapsed() < LIMIT, "no entry: {what}; there are {:?}", log.iter().rev().take(50).map(|entry| (entry.log, text(entry))).collect::<Vec<_>>());
+            assert!(
+                begun.elapsed() < LIMIT,
+                "no entry: {what}; there are {:?}",
+                log.iter().rev().take(50).map(|entry| (entry.log, text(entry))).collect::<Vec<_>>()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -230,7 +245,8 @@ impl World {
     }
 
     pub async fn request_log_until(&self, service: &ServiceKey, status: u16) -> Entry {
-        self.log_until(service, &status.to_string(), |entry| entry.log == LogName::Requests && entry.http.as_ref().is_some_and(|http| http.status == status)).await
+        self.log_until(service, &status.to_string(), |entry| entry.log == LogName::Requests && entry.http.as_ref().is_some_and(|http| http.status == status))
+            .await
     }
 }
 

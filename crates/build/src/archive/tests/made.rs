@@ -20,16 +20,7 @@ pub(super) struct Zip {
 }
 
 pub(super) fn zip_file(name: &str, data: &str) -> Zip {
-    Zip {
-        name: name.into(),
-        mode: 0o100644,
-        method: 0,
-        flags: 0x800,
-        data: data.into(),
-        size: None,
-        crc: None,
-        header: None,
-    }
+    Zip { name: name.into(), mode: 0o100644, method: 0, flags: 0x800, data: data.into(), size: None, crc: None, header: None }
 }
 
 pub(super) fn crc32(data: &[u8]) -> u32 {
@@ -48,11 +39,7 @@ pub(super) fn zip_bytes(entries: &[Zip]) -> Vec<u8> {
     let (mut out, mut central) = (Vec::new(), Vec::new());
     for e in entries {
         let start = e.header.unwrap_or(out.len() as u32);
-        let packed = if e.method == 8 {
-            deflated(&e.data)
-        } else {
-            e.data.clone()
-        };
+        let packed = if e.method == 8 { deflated(&e.data) } else { e.data.clone() };
         let crc = e.crc.unwrap_or_else(|| crc32(&e.data));
         let size = e.size.unwrap_or(e.data.len() as u32);
         let mut common = Vec::new();
@@ -100,22 +87,11 @@ pub(super) struct Tar {
 }
 
 pub(super) fn tar_file(name: &str, data: &str) -> Tar {
-    Tar {
-        name: name.into(),
-        kind: b'0',
-        mode: 0o644,
-        link: vec![],
-        data: data.into(),
-        size: None,
-    }
+    Tar { name: name.into(), kind: b'0', mode: 0o644, link: vec![], data: data.into(), size: None }
 }
 
 pub(super) fn tar_kind(kind: u8, name: &str, link: &str) -> Tar {
-    Tar {
-        kind,
-        link: link.into(),
-        ..tar_file(name, "")
-    }
+    Tar { kind, link: link.into(), ..tar_file(name, "") }
 }
 
 pub(super) fn tar_raw(entries: &[Tar]) -> Vec<u8> {
@@ -164,8 +140,5 @@ pub(super) fn pax_record(key: &str, value: &str) -> String {
 
 pub(super) fn pax_entry(kind: u8, records: &[(&str, &str)]) -> Tar {
     let data: String = records.iter().map(|(k, v)| pax_record(k, v)).collect();
-    Tar {
-        kind,
-        ..tar_file("pax", &data)
-    }
+    Tar { kind, ..tar_file("pax", &data) }
 }

@@ -1,0 +1,334 @@
+//! Every method of the APIs, called without credentials, by a guest, in another's project, and by the owner.
+//!
+//! The table is written by hand. What `crates/api` registers and the table does not name fails the test, so that a method that is added needs a row.
+
+use std::{collections::BTreeSet, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use e2e::{PROJECT, REGION, Tanebi, eventually, http1, repository};
+use regex::Regex;
+use serde_json::{Value, json};
+
+use super::{Client, GUEST, OWNER};
+
+/// Host, verb, path, body, and the method's name in its proto (empty when no proto has it).
+type Row = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+const RUN: &str = "run.googleapis.com";
+const RUN_REGION: &str = "asia-northeast1-run.googleapis.com";
+const BUILD: &str = "cloudbuild.googleapis.com";
+const ARTIFACTS: &str = "artifactregistry.googleapis.com";
+const USAGE: &str = "serviceusage.googleapis.com";
+const PROJECTS: &str = "cloudresourcemanager.googleapis.com";
+const IAM: &str = "iam.googleapis.com";
+const CREDENTIALS: &str = "iamcredentials.googleapis.com";
+const STORAGE: &str = "storage.googleapis.com";
+const LOGGING: &str = "logging.googleapis.com";
+
+/// What nobody may set: whoever may set a policy is told so, and nothing changes.
+const BAD_POLICY: &str = r#"{"policy":{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}}"#;
+
+/// Methods that need a permission on what they name. The owner's calls are made in this order.
+const ROWS: &[Row] = &[
+    // Run v1, by region and by location.
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/services", "", ""),
+    (RUN_REGION, "POST", "/apis/serving.knative.dev/v1/namespaces/{project}/services", "{}", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/services/{service}", "", ""),
+    (RUN_REGION, "PUT", "/apis/serving.knative.dev/v1/namespaces/{project}/services/{service}", "{}", ""),
+    (RUN_REGION, "DELETE", "/apis/serving.knative.dev/v1/namespaces/{project}/services/{service}", "", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/revisions", "", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/revisions/{revision}", "", ""),
+    (RUN_REGION, "DELETE", "/apis/serving.knative.dev/v1/namespaces/{project}/revisions/{revision}", "", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/configurations", "", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/configurations/{service}", "", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/routes", "", ""),
+    (RUN_REGION, "GET", "/apis/serving.knative.dev/v1/namespaces/{project}/routes/{service}", "", ""),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}/services", "", ""),
+    (RUN, "POST", "/v1/projects/{project}/locations/{location}/services", "{}", ""),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}/services/{service}", "", ""),
+    (RUN, "PUT", "/v1/projects/{project}/locations/{location}/services/{service}", "{}", ""),
+    (RUN, "DELETE", "/v1/projects/{project}/locations/{location}/services/{service}", "", ""),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}/services/{service}:getIamPolicy", "", ""),
+    (RUN, "POST", "/v1/projects/{project}/locations/{location}/services/{service}:setIamPolicy", BAD_POLICY, ""),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}/revisions", "", ""),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}/revisions/{revision}", "", ""),
+    (RUN, "DELETE", "/v1/projects/{project}/locations/{location}/revisions/{revision}", "", ""),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}/operations/{operation}", "", ""),
+    (RUN, "POST", "/v1/projects/{project}/locations/{location}/operations/{operation}:wait", "{}", ""),
+    (RUN, "GET", "/v1/projects/{project}/locations", "", "google.cloud.location.Locations/ListLocations"),
+    (RUN, "GET", "/v1/projects/{project}/locations/{location}", "", "google.cloud.location.Locations/GetLocation"),
+    // Run v2.
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/services", "", "google.cloud.run.v2.Services/ListServices"),
+    (RUN, "POST", "/v2/projects/{project}/locations/{location}/services?serviceId=x", "{}", "google.cloud.run.v2.Services/CreateService"),
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/services/{service}", "", "google.cloud.run.v2.Services/GetService"),
+    (RUN, "PATCH", "/v2/projects/{project}/locations/{location}/services/{service}", "{}", "google.cloud.run.v2.Services/UpdateService"),
+    (RUN, "PATCH", "/v2/projects/{project}/locations/{location}/services/{service}?allowMissing=true", "{}", "google.cloud.run.v2.Services/UpdateService"),
+    (RUN, "DELETE", "/v2/projects/{project}/locations/{location}/services/{service}", "", "google.cloud.run.v2.Services/DeleteService"),
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/services/{service}:getIamPolicy", "", "google.cloud.run.v2.Services/GetIamPolicy"),
+    (RUN, "POST", "/v2/projects/{project}/locations/{location}/services/{service}:setIamPolicy", BAD_POLICY, "google.cloud.run.v2.Services/SetIamPolicy"),
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/services/{service}/revisions", "", "google.cloud.run.v2.Revisions/ListRevisions"),
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/services/{service}/revisions/{revision}", "", "google.cloud.run.v2.Revisions/GetRevision"),
+    (RUN, "DELETE", "/v2/projects/{project}/locations/{location}/services/{service}/revisions/{revision}", "", "google.cloud.run.v2.Revisions/DeleteRevision"),
+    (RUN, "POST", "/v2/projects/{project}/locations/{location}/builds:submit", "{}", "google.cloud.run.v2.Builds/SubmitBuild"),
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/operations", "", "google.longrunning.Operations/ListOperations"),
+    (RUN, "GET", "/v2/projects/{project}/locations/{location}/operations/{operation}", "", "google.longrunning.Operations/GetOperation"),
+    (RUN, "POST", "/v2/projects/{project}/locations/{location}/operations/{operation}:wait", "{}", "google.longrunning.Operations/WaitOperation"),
+    // Builds and images.
+    (BUILD, "GET", "/v1/projects/{project}/locations/{location}/builds", "", "google.devtools.cloudbuild.v1.CloudBuild/ListBuilds"),
+    (BUILD, "GET", "/v1/projects/{project}/builds", "", "google.devtools.cloudbuild.v1.CloudBuild/ListBuilds"),
+    (BUILD, "GET", "/v1/projects/{project}/locations/{location}/builds/{operation}", "", "google.devtools.cloudbuild.v1.CloudBuild/GetBuild"),
+    (BUILD, "GET", "/v1/projects/{project}/builds/{operation}", "", "google.devtools.cloudbuild.v1.CloudBuild/GetBuild"),
+    (BUILD, "GET", "/v1/projects/{project}/locations/{location}/defaultServiceAccount", "", "google.devtools.cloudbuild.v1.CloudBuild/GetDefaultServiceAccount"),
+    (BUILD, "GET", "/v1/projects/{project}/locations/{location}/operations/{operation}", "", "google.longrunning.Operations/GetOperation"),
+    (ARTIFACTS, "GET", "/v1/projects/{project}/locations/{location}/repositories", "", "google.devtools.artifactregistry.v1.ArtifactRegistry/ListRepositories"),
+    (ARTIFACTS, "GET", "/v1/projects/{project}/locations/{location}/repositories/{service}", "", "google.devtools.artifactregistry.v1.ArtifactRegistry/GetRepository"),
+    (
+        ARTIFACTS,
+        "POST",
+        "/v1/projects/{project}/locations/{location}/repositories?repositoryId=r",
+        r#"{"format":"DOCKER"}"#,
+        "google.devtools.artifactregistry.v1.ArtifactRegistry/CreateRepository",
+    ),
+    // Services that are enabled.
+    (USAGE, "GET", "/v1/projects/{project}/services", "", "google.api.serviceusage.v1.ServiceUsage/ListServices"),
+    (USAGE, "GET", "/v1/projects/{project}/services/run.googleapis.com", "", "google.api.serviceusage.v1.ServiceUsage/GetService"),
+    (USAGE, "GET", "/v1/projects/{project}/services:batchGet", "", "google.api.serviceusage.v1.ServiceUsage/BatchGetServices"),
+    (USAGE, "POST", "/v1/projects/{project}/services/run.googleapis.com:enable", "{}", "google.api.serviceusage.v1.ServiceUsage/EnableService"),
+    (USAGE, "POST", "/v1/projects/{project}/services:batchEnable", "{}", "google.api.serviceusage.v1.ServiceUsage/BatchEnableServices"),
+    // Projects.
+    (PROJECTS, "GET", "/v3/projects/{project}", "", "google.cloud.resourcemanager.v3.Projects/GetProject"),
+    (PROJECTS, "POST", "/v3/projects/{project}:getIamPolicy", "{}", "google.cloud.resourcemanager.v3.Projects/GetIamPolicy"),
+    (PROJECTS, "POST", "/v3/projects/{project}:setIamPolicy", BAD_POLICY, "google.cloud.resourcemanager.v3.Projects/SetIamPolicy"),
+    (PROJECTS, "GET", "/v1/projects/{project}", "", ""),
+    (PROJECTS, "POST", "/v1/projects/{project}:getIamPolicy", "{}", ""),
+    (PROJECTS, "POST", "/v1/projects/{project}:setIamPolicy", BAD_POLICY, ""),
+    // Tokens of accounts, before the accounts are gone.
+    (
+        CREDENTIALS,
+        "POST",
+        "/v1/projects/-/serviceAccounts/{account}:generateAccessToken",
+        r#"{"scope":["https://www.googleapis.com/auth/cloud-platform"]}"#,
+        "google.iam.credentials.v1.IAMCredentials/GenerateAccessToken",
+    ),
+    (CREDENTIALS, "POST", "/v1/projects/-/serviceAccounts/{account}:generateIdToken", r#"{"audience":"x"}"#, "google.iam.credentials.v1.IAMCredentials/GenerateIdToken"),
+    (CREDENTIALS, "POST", "/v1/projects/-/serviceAccounts/{account}:signBlob", r#"{"payload":"eA=="}"#, "google.iam.credentials.v1.IAMCredentials/SignBlob"),
+    (CREDENTIALS, "POST", "/v1/projects/-/serviceAccounts/{account}:signJwt", r#"{"payload":"{}"}"#, "google.iam.credentials.v1.IAMCredentials/SignJwt"),
+    // Accounts.
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts", r#"{"accountId":"made-by-a-row"}"#, "google.iam.admin.v1.IAM/CreateServiceAccount"),
+    (IAM, "GET", "/v1/projects/{project}/serviceAccounts", "", "google.iam.admin.v1.IAM/ListServiceAccounts"),
+    (IAM, "GET", "/v1/projects/{project}/serviceAccounts/{account}", "", "google.iam.admin.v1.IAM/GetServiceAccount"),
+    (IAM, "PUT", "/v1/projects/{project}/serviceAccounts/{account}", r#"{"displayName":"x"}"#, "google.iam.admin.v1.IAM/UpdateServiceAccount"),
+    (
+        IAM,
+        "PATCH",
+        "/v1/projects/{project}/serviceAccounts/{account}",
+        r#"{"serviceAccount":{"displayName":"y"},"updateMask":"displayName"}"#,
+        "google.iam.admin.v1.IAM/PatchServiceAccount",
+    ),
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:getIamPolicy", "{}", "google.iam.admin.v1.IAM/GetIamPolicy"),
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:setIamPolicy", BAD_POLICY, "google.iam.admin.v1.IAM/SetIamPolicy"),
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:disable", "{}", "google.iam.admin.v1.IAM/DisableServiceAccount"),
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:enable", "{}", "google.iam.admin.v1.IAM/EnableServiceAccount"),
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}/keys", "{}", "google.iam.admin.v1.IAM/CreateServiceAccountKey"),
+    (IAM, "GET", "/v1/projects/{project}/serviceAccounts/{account}/keys", "", "google.iam.admin.v1.IAM/ListServiceAccountKeys"),
+    (IAM, "GET", "/v1/projects/{project}/serviceAccounts/{account}/keys/{operation}", "", "google.iam.admin.v1.IAM/GetServiceAccountKey"),
+    (IAM, "DELETE", "/v1/projects/{project}/serviceAccounts/{account}/keys/{operation}", "", "google.iam.admin.v1.IAM/DeleteServiceAccountKey"),
+    (IAM, "DELETE", "/v1/projects/{project}/serviceAccounts/{account}", "", "google.iam.admin.v1.IAM/DeleteServiceAccount"),
+    // Logs.
+    (LOGGING, "POST", "/v2/entries:list", r#"{"resourceNames":["projects/{project}"]}"#, "google.logging.v2.LoggingServiceV2/ListLogEntries"),
+    (
+        LOGGING,
+        "POST",
+        "/v2/entries:write",
+        r#"{"logName":"projects/{project}/logs/x","resource":{"type":"global"},"entries":[{"textPayload":"x"}]}"#,
+        "google.logging.v2.LoggingServiceV2/WriteLogEntries",
+    ),
+    (LOGGING, "GET", "/v2/projects/{project}/logs", "", "google.logging.v2.LoggingServiceV2/ListLogs"),
+    // Buckets and objects.
+    (STORAGE, "GET", "/storage/v1/b?project={project}", "", ""),
+    (STORAGE, "POST", "/storage/v1/b?project={project}", r#"{"name":"made-by-a-row-of-tanebi"}"#, ""),
+    (STORAGE, "GET", "/storage/v1/projects/{project}/serviceAccount", "", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}", "", ""),
+    (STORAGE, "PATCH", "/storage/v1/b/{bucket}", "{}", ""),
+    (STORAGE, "PUT", "/storage/v1/b/{bucket}", "{}", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/storageLayout", "", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/iam", "", ""),
+    (STORAGE, "PUT", "/storage/v1/b/{bucket}/iam", r#"{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}"#, ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/managedFolders", "", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/notificationConfigs", "", ""),
+    (STORAGE, "POST", "/upload/storage/v1/b/{bucket}/o?uploadType=media&name=object", "x", ""),
+    (STORAGE, "POST", "/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=object", "{}", ""),
+    (STORAGE, "POST", "/resumable/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=object", "{}", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/o", "", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/o/{object=**}", "", ""),
+    (STORAGE, "GET", "/download/storage/v1/b/{bucket}/o/{object=**}?alt=media", "", ""),
+    (STORAGE, "PATCH", "/storage/v1/b/{bucket}/o/{object=**}", "{}", ""),
+    (STORAGE, "PUT", "/storage/v1/b/{bucket}/o/{object=**}", "{}", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/o/{object}/compose", r#"{"sourceObjects":[{"name":"object"}]}"#, ""),
+    (STORAGE, "POST", "/storage/v1/b/{sourceBucket}/o/{sourceObject}/copyTo/b/{bucket}/o/{object=**}", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{sourceBucket}/o/{sourceObject}/rewriteTo/b/{bucket}/o/{object=**}", "", ""),
+    (STORAGE, "DELETE", "/storage/v1/b/{bucket}/o/{object=**}", "", ""),
+    (STORAGE, "DELETE", "/storage/v1/b/{bucket}", "", ""),
+];
+
+/// Methods for everyone with good credentials: what they tell is the caller's own or nobody's.
+const SIGNED_IN: &[Row] = &[
+    (RUN, "POST", "/v2/projects/{project}/locations/{location}/services/{service}:testIamPermissions", TEST, "google.cloud.run.v2.Services/TestIamPermissions"),
+    (RUN, "POST", "/v1/projects/{project}/locations/{location}/services/{service}:testIamPermissions", TEST, ""),
+    (PROJECTS, "POST", "/v3/projects/{project}:testIamPermissions", TEST, "google.cloud.resourcemanager.v3.Projects/TestIamPermissions"),
+    (PROJECTS, "POST", "/v1/projects/{project}:testIamPermissions", TEST, ""),
+    (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:testIamPermissions", TEST, "google.iam.admin.v1.IAM/TestIamPermissions"),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/iam/testPermissions?permissions=storage.objects.get", "", ""),
+    (PROJECTS, "GET", "/v1/projects", "", ""),
+    (PROJECTS, "GET", "/v3/projects:search", "", "google.cloud.resourcemanager.v3.Projects/SearchProjects"),
+    (IAM, "GET", "/v1/roles", "", "google.iam.admin.v1.IAM/ListRoles"),
+    (IAM, "GET", "/v1/roles/run.invoker", "", "google.iam.admin.v1.IAM/GetRole"),
+    (IAM, "POST", "/v1/roles:queryGrantableRoles", r#"{"fullResourceName":"//run.googleapis.com/projects/p"}"#, "google.iam.admin.v1.IAM/QueryGrantableRoles"),
+    ("openidconnect.googleapis.com", "GET", "/v1/userinfo", "", ""),
+    ("www.googleapis.com", "GET", "/oauth2/v3/userinfo", "", ""),
+    ("www.googleapis.com", "GET", "/oauth2/v1/userinfo", "", ""),
+    ("www.googleapis.com", "GET", "/oauth2/v2/userinfo", "", ""),
+];
+const TEST: &str = r#"{"permissions":["run.services.get","iam.serviceAccounts.get","resourcemanager.projects.get"]}"#;
+
+/// Registered paths that need no credentials: published keys, token endpoints, sign-in, and uploads whose address is the credential.
+const PUBLIC: &[&str] = &[
+    "/oauth2/v3/certs",
+    "/oauth2/v1/certs",
+    "/robot/v1/metadata/x509/{account}",
+    "/robot/v1/metadata/jwk/{account}",
+    "/service_accounts/v1/metadata/x509/{account}",
+    "/service_accounts/v1/jwk/{account}",
+    "/.well-known/openid-configuration",
+    "/sign-in",
+    "PUT /upload/storage/v1/b/{bucket}/o",
+    "PUT /resumable/upload/storage/v1/b/{bucket}/o",
+    "DELETE /upload/storage/v1/b/{bucket}/o",
+    "DELETE /resumable/upload/storage/v1/b/{bucket}/o",
+];
+
+const BUCKET: &str = "rows-of-tanebi-e2e";
+
+pub(super) fn api_methods_need_permission() -> Result<()> {
+    the_table_is_whole()?;
+    let tanebi = Tanebi::start()?;
+    let account = format!("robot@{PROJECT}.iam.gserviceaccount.com");
+    let owner = Client::new(&tanebi, OWNER)?;
+    let guest = Client::new(&tanebi, GUEST)?;
+    let nobody = Client { address: tanebi.listen, token: None };
+    owner.json("POST", IAM, &format!("/v1/projects/{PROJECT}/serviceAccounts"), &json!({ "accountId": "robot" }))?;
+    owner.json("POST", STORAGE, &format!("/storage/v1/b?project={PROJECT}"), &json!({ "name": BUCKET }))?;
+    let policy = json!({ "policy": { "bindings": [{ "role": "roles/iam.serviceAccountTokenCreator", "members": [format!("user:{OWNER}")] }] } });
+    owner.json("POST", IAM, &format!("/v1/projects/{PROJECT}/serviceAccounts/{account}:setIamPolicy"), &policy)?;
+    let blob = format!("/v1/projects/-/serviceAccounts/{account}:generateIdToken");
+    eventually("the owner may make tokens", || Ok((owner.call("POST", CREDENTIALS, &blob, br#"{"audience":"x"}"#)?.status == 200).then_some(())))?;
+
+    let fill = |text: &str, project: &str| {
+        [("{project}", project), ("{location}", REGION), ("{service}", "no-such"), ("{revision}", "no-such-00001-abc"), ("{operation}", "no-such"), ("{account}", &account)]
+            .iter()
+            .chain(&[("{bucket}", BUCKET), ("{sourceBucket}", BUCKET), ("{object=**}", "object"), ("{object}", "object"), ("{sourceObject}", "object")])
+            .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+    };
+    let call = |client: &Client, row: &Row, project: &str| -> Result<http1::Answer> {
+        let (host, verb, path, body, _) = row;
+        client.call(verb, host, &fill(path, project), fill(body, project).as_bytes()).with_context(|| format!("{verb} {host}{path}"))
+    };
+    let forged = Client { address: tanebi.listen, token: Some("ya29.forged".to_owned()) };
+    let mut calls = 0;
+    for row in ROWS.iter().chain(SIGNED_IN) {
+        for (who, client) in [("nobody", &nobody), ("a forger", &forged)] {
+            let answer = call(client, row, PROJECT)?;
+            ensure!(answer.status == 401, "{who}: {row:?}: {} {}", answer.status, answer.text());
+            ensure!(!answer.text().contains("no-such") && !answer.text().contains(&account), "{who} is told too much: {row:?}: {}", answer.text());
+            calls += 1;
+        }
+    }
+    for row in ROWS {
+        let answer = call(&guest, row, PROJECT)?;
+        ensure!(answer.status == 403, "a guest: {row:?}: {} {}", answer.status, answer.text());
+        calls += 1;
+        // A project that is nobody's looks like one that is another's: to the owner of this one too.
+        if row.2.contains("{project}") || row.3.contains("{project}") {
+            for (who, client) in [("the owner", &owner), ("a guest", &guest)] {
+                for project in ["another-project-1", "999999999999"] {
+                    let answer = call(client, row, project)?;
+                    ensure!(matches!(answer.status, 403 | 404), "{who} in {project}: {row:?}: {} {}", answer.status, answer.text());
+                    calls += 1;
+                }
+            }
+        }
+    }
+    // What is there and what is not look the same to a guest.
+    for (there, absent) in [(account.as_str(), "nobody@tanebi-local.iam.gserviceaccount.com")] {
+        let path = |account: &str| format!("/v1/projects/{PROJECT}/serviceAccounts/{account}");
+        let (first, second) = (guest.call("GET", IAM, &path(there), b"")?, guest.call("GET", IAM, &path(absent), b"")?);
+        ensure!(first.status == second.status && first.text().replace(there, "X") == second.text().replace(absent, "X"), "{} and {}", first.text(), second.text());
+    }
+    for row in SIGNED_IN {
+        let answer = call(&guest, row, PROJECT)?;
+        ensure!(!matches!(answer.status, 401 | 403 | 500..), "a guest: {row:?}: {} {}", answer.status, answer.text());
+        let told: Value = serde_json::from_slice(&answer.body).with_context(|| answer.text())?;
+        ensure!(told["permissions"].as_array().is_none_or(Vec::is_empty) && told["projects"].as_array().is_none_or(Vec::is_empty), "a guest is told {told}: {row:?}");
+        calls += 1;
+    }
+    for row in ROWS.iter().chain(SIGNED_IN) {
+        let answer = call(&owner, row, PROJECT)?;
+        ensure!(!matches!(answer.status, 401 | 403 | 500..), "the owner: {row:?}: {} {}", answer.status, answer.text());
+        ensure!(!answer.text().contains("Method not found"), "{row:?} is no method: {}", answer.text());
+        calls += 1;
+    }
+    let grpc = grpc_without_credentials(&tanebi)?;
+    println!("  {} methods, {calls} calls, {grpc} by gRPC", ROWS.len() + SIGNED_IN.len());
+    ensure!(ROWS.len() >= 100 && grpc >= 40, "{} rows and {grpc} by gRPC are fewer than there were", ROWS.len());
+    Ok(())
+}
+
+/// gRPC has the same door: without credentials each method answers UNAUTHENTICATED, which is 16.
+fn grpc_without_credentials(tanebi: &Tanebi) -> Result<usize> {
+    let names: BTreeSet<_> = ROWS.iter().chain(SIGNED_IN).map(|row| (row.4, row.0)).filter(|(name, _)| !name.is_empty()).collect();
+    for (name, host) in &names {
+        let output = Command::new("curl")
+            .args(["-sS", "-i", "--http2-prior-knowledge", "--noproxy", "*", "--max-time", "60", "--connect-to", &format!("::{}", tanebi.listen)])
+            .args(["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", "", "-X", "POST", &format!("http://{host}/{name}")])
+            .output()?;
+        let answer = e2e::text(output, name)?;
+        ensure!(answer.lines().any(|line| line.trim() == "grpc-status: 16"), "{name} by gRPC: {answer}");
+    }
+    Ok(names.len())
+}
+
+/// Every method that `crates/api` registers has a row.
+fn the_table_is_whole() -> Result<()> {
+    let rows: BTreeSet<String> = ROWS.iter().chain(SIGNED_IN).map(|(_, verb, path, _, _)| format!("{verb} {}", path.split('?').next().unwrap_or_default())).collect();
+    let names: BTreeSet<&str> = ROWS.iter().chain(SIGNED_IN).map(|row| row.4).collect();
+    let endpoint = Regex::new(r#"(?:\.on|Row::new)\(\s*(?:M|Verb|Method)::([A-Z]+),\s*"(/[^"]*)""#)?;
+    let method = Regex::new(r#"\.(?:unary|anyones)\(\s*"(google\.[A-Za-z0-9_.]+/[A-Za-z]+)""#)?;
+    let (mut found, mut missing) = (0, Vec::new());
+    let mut folders = vec![repository().join("crates/api/src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path)?;
+            for captured in endpoint.captures_iter(&text) {
+                found += 1;
+                let row = format!("{} {}", &captured[1], &captured[2]);
+                if !rows.contains(&row) && !PUBLIC.contains(&row.as_str()) && !PUBLIC.contains(&&captured[2]) {
+                    missing.push(row);
+                }
+            }
+            for captured in method.captures_iter(&text) {
+                found += 1;
+                if !names.contains(&captured[1]) {
+                    missing.push(captured[1].to_owned());
+                }
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "methods without a row here: {missing:#?}");
+    ensure!(found >= 90, "only {found} registrations were read: is the form of the code another one?");
+    Ok(())
+}
