@@ -78,7 +78,11 @@ impl Tanebi {
         loop {
             let output = self.output();
             let ready: Vec<_> = output.lines().filter(|line| line.starts_with("ready ")).collect();
-            let number = output.lines().rev().find_map(|line| line.split_once("(number ").and_then(|(_, rest)| rest.split_once(')'))).map(|(number, _)| number.to_owned());
+            let number = output
+                .lines()
+                .rev()
+                .find_map(|line| line.split_once("(number ").and_then(|(_, rest)| rest.split_once(')')))
+                .map(|(number, _)| number.to_owned());
             if let (Some(line), Some(number), true) = (ready.last(), number, ready.len() > seen) {
                 let mut urls = line.split(' ').skip(1);
                 self.listen = urls.next().and_then(|u| u.strip_prefix("http://")).context("ready names the plain address")?.parse()?;

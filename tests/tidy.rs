@@ -77,7 +77,11 @@ const BANS: [(&str, &[&str], &str); 6] = [
     ("unsafe ", &["crates/sandbox/"], "unsafe lives in sandbox alone"),
     ("Timestamp::now()", &["crates/tanebi/src/clock.rs"], "the time is passed in (model::Clock)"),
     ("SystemTime::now()", &[], "the time is passed in (model::Clock)"),
-    ("std::env::var", &["crates/tanebi/", "crates/proto/build.rs", "crates/sandbox/src/mutation.rs", "crates/sandbox/src/init.rs"], "only the binary reads the environment (and a sandbox without that wall, in its mutation test)"),
+    (
+        "std::env::var",
+        &["crates/tanebi/", "crates/proto/build.rs", "crates/sandbox/src/mutation.rs", "crates/sandbox/src/init.rs"],
+        "only the binary reads the environment (and a sandbox without that wall, in its mutation test)",
+    ),
     ("todo!(", &[], "nothing is left to do in silence"),
     ("#[ignore", &[], "a test runs or is not there"),
 ];
@@ -121,7 +125,8 @@ fn documents_name_paths_that_are_there() {
     for (document, text) in documents {
         for word in text.split(['`', '(', ')', ' ', '\n', '|', ',']) {
             let path = word.trim_end_matches(['.', ':', ';']).split(['#', ':']).next().unwrap_or_default();
-            let is_path = ["crates/", "tests/", "docs/", "examples/", "benches/", "runtimes/", "web/"].iter().any(|start| path.starts_with(start)) && !path.contains(['*', '<', '{', '…']);
+            let is_path = ["crates/", "tests/", "docs/", "examples/", "benches/", "runtimes/", "web/"].iter().any(|start| path.starts_with(start))
+                && !path.contains(['*', '<', '{', '…']);
             if is_path {
                 let from_document = document.parent().unwrap().join(path);
                 assert!(root.join(path).exists() || from_document.exists(), "{} names {path}, which is not there", document.display());

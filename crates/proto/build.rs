@@ -44,11 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("google.fds"), compiler.encode_file_descriptor_set())?;
 
     let mut config = prost_build::Config::new();
-    config
-        .include_file("mod.rs")
-        .disable_comments(["."])
-        .enable_type_names()
-        .type_name_domain(["."], "type.googleapis.com");
+    config.include_file("mod.rs").disable_comments(["."]).enable_type_names().type_name_domain(["."], "type.googleapis.com");
     tonic_prost_build::configure()
         .build_client(false)
         .build_server(true)

@@ -34,7 +34,14 @@ fn commands() -> Result<()> {
     holds(&tanebi.script_failing("tanebi run describe nothing")?, "nothing")?;
     tanebi.script_all("tanebi run delete hello")?;
     ensure!(tanebi.script("tanebi run list")?.is_empty());
-    holds(&tanebi.script("curl -s http://localhost:$PORT/metrics -H \"Authorization: Bearer $(cat $TANEBI_DATA_DIR/client/secret)\"".replace("$PORT", &tanebi.listen.port().to_string()).as_str())?, "tanebi_requests_total")
+    holds(
+        &tanebi.script(
+            "curl -s http://localhost:$PORT/metrics -H \"Authorization: Bearer $(cat $TANEBI_DATA_DIR/client/secret)\""
+                .replace("$PORT", &tanebi.listen.port().to_string())
+                .as_str(),
+        )?,
+        "tanebi_requests_total",
+    )
 }
 
 fn environments_come_and_go() -> Result<()> {
@@ -73,7 +80,12 @@ fn settings_that_are_wrong() -> Result<()> {
     check(&["serve", "--listen", &address], "is taken by")?;
     // Two servers of one folder.
     let tanebi = Tanebi::start()?;
-    let output = Command::new("timeout").arg("60").arg(program()).args(["serve", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--data-dir"]).arg(tanebi.data.path()).output()?;
+    let output = Command::new("timeout")
+        .arg("60")
+        .arg(program())
+        .args(["serve", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(tanebi.data.path())
+        .output()?;
     ensure!(!output.status.success());
     holds(&String::from_utf8_lossy(&output.stderr), "another tanebi")?;
     ensure!(tanebi.script("tanebi run list")?.is_empty(), "the first one goes on");
@@ -84,7 +96,8 @@ fn nothing_reaches_google_when_it_is_stopped() -> Result<()> {
     let tanebi = Tanebi::start()?;
     let environment = tanebi.script("tanebi env --data-dir \"$TANEBI_DATA_DIR\"")?;
     let _data = tanebi.stop()?;
-    let output = Command::new("timeout").args(["200", "bash", "-c", &format!("{environment}\ncurl -sS --max-time 20 https://run.googleapis.com/ 2>&1")]).output()?;
+    let output =
+        Command::new("timeout").args(["200", "bash", "-c", &format!("{environment}\ncurl -sS --max-time 20 https://run.googleapis.com/ 2>&1")]).output()?;
     ensure!(!output.status.success());
     holds(&String::from_utf8_lossy(&output.stdout), "connect")
 }

@@ -45,7 +45,14 @@ impl<'a> Client<'a> {
         let secret = std::fs::read_to_string(tanebi.data.path().join("client/secret"))?;
         let session = eventually("a session", || {
             let address = tanebi.listen.to_string();
-            let answer = http1::call(tanebi.listen, "POST", "/_tanebi/v1/sessions", &address, &[&format!("Authorization: Bearer {secret}")], br#"{"email":"developer@tanebi.local"}"#);
+            let answer = http1::call(
+                tanebi.listen,
+                "POST",
+                "/_tanebi/v1/sessions",
+                &address,
+                &[&format!("Authorization: Bearer {secret}")],
+                br#"{"email":"developer@tanebi.local"}"#,
+            );
             Ok(answer.ok().filter(|a| a.status == 200))
         })?;
         let session: Value = serde_json::from_slice(&session.body)?;
@@ -72,7 +79,12 @@ fn kills_lose_nothing() -> Result<()> {
     let kills = if is_full() { 200 } else { 10 };
     let mut tanebi = Tanebi::start()?;
     tanebi.deploy(SERVICE, &repository().join("examples/python/hello_http"), "--function hello_http --allow-unauthenticated")?;
-    Client::new(&tanebi)?.call("POST", "storage.googleapis.com", &format!("/storage/v1/b?project={PROJECT}"), json!({ "name": "ledger-of-kills" }).to_string().as_bytes())?;
+    Client::new(&tanebi)?.call(
+        "POST",
+        "storage.googleapis.com",
+        &format!("/storage/v1/b?project={PROJECT}"),
+        json!({ "name": "ledger-of-kills" }).to_string().as_bytes(),
+    )?;
     let members = Client::new(&tanebi)?.call("GET", "run.googleapis.com", &format!("{}:getIamPolicy", service_path()), b"")?;
     ensure!(members["bindings"][0]["members"] == json!(["allUsers"]), "{members}");
 
@@ -84,7 +96,11 @@ fn kills_lose_nothing() -> Result<()> {
         let stop = AtomicBool::new(false);
         let client = Client::new(&tanebi)?;
         std::thread::scope(|scope| -> Result<()> {
-            let workers = [scope.spawn(|| until(&stop, || upload(&client, &ledger, &acknowledged))), scope.spawn(|| until(&stop, || bind(&client, &ledger, &acknowledged))), scope.spawn(|| until(&stop, || label(&client, &ledger, &acknowledged)))];
+            let workers = [
+                scope.spawn(|| until(&stop, || upload(&client, &ledger, &acknowledged))),
+                scope.spawn(|| until(&stop, || bind(&client, &ledger, &acknowledged))),
+                scope.spawn(|| until(&stop, || label(&client, &ledger, &acknowledged))),
+            ];
             std::thread::sleep(Duration::from_millis(rand::rng().random_range(50..700)));
             let daemon = *children(tanebi.pid()).first().context("no daemon")?;
             kill(daemon, "KILL")?;
@@ -100,7 +116,11 @@ fn kills_lose_nothing() -> Result<()> {
         verify(&tanebi, &ledger).with_context(|| format!("after kill {}", round + 1))?;
     }
     restarts.sort();
-    println!("  {kills} kills, {} acknowledged changes, 0 lost; ready again in {:?} (median)", acknowledged.load(Ordering::Relaxed), restarts[restarts.len() / 2]);
+    println!(
+        "  {kills} kills, {} acknowledged changes, 0 lost; ready again in {:?} (median)",
+        acknowledged.load(Ordering::Relaxed),
+        restarts[restarts.len() / 2]
+    );
     ensure!(acknowledged.load(Ordering::Relaxed) > kills, "the changes were hardly under way");
     Ok(())
 }
@@ -169,12 +189,20 @@ fn verify(tanebi: &Tanebi, ledger: &Mutex<Ledger>) -> Result<()> {
     let client = Client::new(tanebi)?;
     let mut ledger = ledger.lock().expect("no panic");
     let authorization = format!("Authorization: Bearer {}", client.token);
-    let get = |name: &str| http1::call(tanebi.listen, "GET", &format!("/storage/v1/b/ledger-of-kills/o/{name}?alt=media"), "storage.googleapis.com", &[&authorization], b"");
+    let get = |name: &str| {
+        http1::call(tanebi.listen, "GET", &format!("/storage/v1/b/ledger-of-kills/o/{name}?alt=media"), "storage.googleapis.com", &[&authorization], b"")
+    };
     let pending = ledger.object_pending.take();
     for (name, content) in &ledger.objects {
         let answer = get(name)?;
         let is_pending = pending.as_ref().is_some_and(|(n, c)| n == name && *c == answer.body);
-        ensure!(answer.status == 200 && (answer.body == *content || is_pending), "object {name}: {} {} bytes, {} were acknowledged", answer.status, answer.body.len(), content.len());
+        ensure!(
+            answer.status == 200 && (answer.body == *content || is_pending),
+            "object {name}: {} {} bytes, {} were acknowledged",
+            answer.status,
+            answer.body.len(),
+            content.len()
+        );
     }
     if let Some((name, content)) = pending {
         let answer = get(&name)?;
@@ -189,10 +217,19 @@ fn verify(tanebi: &Tanebi, ledger: &Mutex<Ledger>) -> Result<()> {
         }
     }
     let policy = client.call("GET", "run.googleapis.com", &format!("{}:getIamPolicy", service_path()), b"")?;
-    let members: Vec<String> = policy["bindings"][0]["members"].as_array().context("members")?.iter().filter_map(|m| m.as_str().map(str::to_owned)).filter(|m| m != "allUsers").collect();
+    let members: Vec<String> = policy["bindings"][0]["members"]
+        .as_array()
+        .context("members")?
+        .iter()
+        .filter_map(|m| m.as_str().map(str::to_owned))
+        .filter(|m| m != "allUsers")
+        .collect();
     let pending = ledger.member_pending.take();
     let last = ledger.members.last().cloned();
-    ensure!(last.is_none() || members.contains(last.as_ref().expect("some")) || pending.as_ref().is_some_and(|p| members.contains(p)), "the policy lost {last:?}: {members:?}");
+    ensure!(
+        last.is_none() || members.contains(last.as_ref().expect("some")) || pending.as_ref().is_some_and(|p| members.contains(p)),
+        "the policy lost {last:?}: {members:?}"
+    );
     if let Some(pending) = pending.filter(|p| members.contains(p)) {
         let from = ledger.members.len().saturating_sub(20);
         ledger.members = ledger.members[from..].to_vec();

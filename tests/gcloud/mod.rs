@@ -42,18 +42,25 @@ fn services() -> Result<()> {
     let output = other("gcloud run services list 2>&1")?;
     ensure!(!output.status.success(), "a guest may not list services");
     holds(&String::from_utf8_lossy(&output.stdout), "PERMISSION_DENIED")?;
-    let policy = tanebi.script_all("gcloud run services add-iam-policy-binding hello --region asia-northeast1 --member user:guest@example.com --role roles/run.invoker")?;
+    let policy = tanebi
+        .script_all("gcloud run services add-iam-policy-binding hello --region asia-northeast1 --member user:guest@example.com --role roles/run.invoker")?;
     holds(&policy, "user:guest@example.com")?;
     eventually("the guest is let in", || Ok((String::from_utf8(other(&as_guest)?.stdout)? == "Hello World!200").then_some(())))?;
     holds(&tanebi.script("gcloud run services get-iam-policy hello --region asia-northeast1")?, "roles/run.invoker")?;
-    tanebi.script_all("gcloud run services remove-iam-policy-binding hello --region asia-northeast1 --member user:guest@example.com --role roles/run.invoker")?;
+    tanebi
+        .script_all("gcloud run services remove-iam-policy-binding hello --region asia-northeast1 --member user:guest@example.com --role roles/run.invoker")?;
     eventually("the guest is shut out", || Ok(String::from_utf8(other(&as_guest)?.stdout)?.ends_with("403").then_some(())))?;
 
     let updated = tanebi.script_all("gcloud run services update hello --region asia-northeast1 --ingress internal-and-cloud-load-balancing")?;
     holds(&updated, "Service [hello] has been updated.")?;
-    ensure!(tanebi.script("gcloud run services describe hello --region asia-northeast1 --format 'value(metadata.annotations[run.googleapis.com/ingress])'")?.trim() == "internal-and-cloud-load-balancing");
+    ensure!(
+        tanebi.script("gcloud run services describe hello --region asia-northeast1 --format 'value(metadata.annotations[run.googleapis.com/ingress])'")?.trim()
+            == "internal-and-cloud-load-balancing"
+    );
     tanebi.script_all("gcloud run services update hello --region asia-northeast1 --ingress all")?;
-    tanebi.script_all("gcloud run services update hello --region asia-northeast1 --memory 1Gi --cpu 1 --concurrency 10 --timeout 30 --max-instances 5 --set-env-vars A=1,B=2")?;
+    tanebi.script_all(
+        "gcloud run services update hello --region asia-northeast1 --memory 1Gi --cpu 1 --concurrency 10 --timeout 30 --max-instances 5 --set-env-vars A=1,B=2",
+    )?;
     let template = tanebi.script("gcloud run services describe hello --region asia-northeast1 --format 'value(spec.template.spec.containerConcurrency,spec.template.spec.timeoutSeconds,spec.template.spec.containers[0].resources.limits.memory)'")?;
     ensure!(template.split_whitespace().collect::<Vec<_>>() == ["10", "30", "1Gi"], "{template}");
 
@@ -104,9 +111,13 @@ fn identities() -> Result<()> {
     // Impersonation needs a role of its own... which the owner gives away.
     let refused = tanebi.shell_as(Some("guest@example.com"), &format!("gcloud auth print-identity-token --impersonate-service-account {robot} 2>&1"))?;
     ensure!(!refused.status.success(), "a guest impersonates nobody");
-    tanebi.script_all(&format!("gcloud iam service-accounts add-iam-policy-binding {robot} --member user:developer@tanebi.local --role roles/iam.serviceAccountTokenCreator"))?;
+    tanebi.script_all(&format!(
+        "gcloud iam service-accounts add-iam-policy-binding {robot} --member user:developer@tanebi.local --role roles/iam.serviceAccountTokenCreator"
+    ))?;
     let impersonated = eventually("impersonation is allowed", || {
-        let output = tanebi.shell(&format!("gcloud auth print-identity-token --impersonate-service-account {robot} --audiences https://a.example --include-email 2>/dev/null"))?;
+        let output = tanebi.shell(&format!(
+            "gcloud auth print-identity-token --impersonate-service-account {robot} --audiences https://a.example --include-email 2>/dev/null"
+        ))?;
         Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
     })?;
     let impersonated = claims(&impersonated)?;
@@ -127,7 +138,8 @@ fn failed_deploys_leave_the_old_revision() -> Result<()> {
     let url = tanebi.url("hello");
     let deploy = |files: &[(&str, &str)], flags: &str| -> Result<(tempfile::TempDir, String)> {
         let folder = folder(files)?;
-        let command = format!("cd '{}'\ngcloud run deploy hello --source . --region asia-northeast1 --no-invoker-iam-check --quiet {flags}", folder.path().display());
+        let command =
+            format!("cd '{}'\ngcloud run deploy hello --source . --region asia-northeast1 --no-invoker-iam-check --quiet {flags}", folder.path().display());
         Ok((folder, command))
     };
     let (_folder, good) = deploy(&[("main.py", MAIN), REQUIREMENTS], "--function hello --base-image python312")?;

@@ -80,7 +80,9 @@ pub(super) fn bombs_hurt_nobody_else() -> Result<()> {
     println!("  the daemon grew by {} MiB, the data folder by {} MiB", grown >> 20, written >> 20);
     ensure!(grown < GROWTH_MAX_BYTES, "the daemon grew by {} MiB", grown >> 20);
     ensure!(written < GROWTH_MAX_BYTES, "the data folder grew by {} MiB", written >> 20);
-    eventually("the log says why memory was too little", || Ok(tanebi.script("tanebi logs bombed")?.contains("Memory limit of 256 MiB exceeded").then_some(())))?;
+    eventually("the log says why memory was too little", || {
+        Ok(tanebi.script("tanebi logs bombed")?.contains("Memory limit of 256 MiB exceeded").then_some(()))
+    })?;
 
     tanebi.script_all("tanebi instances stop")?;
     let keeper = *e2e::children(daemon_before).first().context("the daemon has a keeper")?;

@@ -32,11 +32,14 @@ const END_HEADERS: u8 = 4;
 
 /// One part of a flood: the frames of round `n`.
 type Round = fn(n: u32) -> Vec<u8>;
+type Flood = (&'static str, fn() -> Vec<u8>, Round);
 
 /// Name, what opens the flood, what is repeated.
-const FLOODS: [(&str, fn() -> Vec<u8>, Round); 9] = [
+const FLOODS: [Flood; 9] = [
     ("rapid reset", Vec::new, |n| [request(stream(n), END_STREAM | END_HEADERS), frame(RST_STREAM, 0, stream(n), &8_u32.to_be_bytes())].concat()),
-    ("headers without an end, reset by a bad frame", Vec::new, |n| [request(stream(n), END_HEADERS), frame(WINDOW_UPDATE, 0, stream(n), &0_u32.to_be_bytes())].concat()),
+    ("headers without an end, reset by a bad frame", Vec::new, |n| {
+        [request(stream(n), END_HEADERS), frame(WINDOW_UPDATE, 0, stream(n), &0_u32.to_be_bytes())].concat()
+    }),
     ("CONTINUATION", || request(1, END_STREAM), |_| frame(CONTINUATION, 0, 1, &field("x", &"a".repeat(1000)))),
     ("empty CONTINUATION", || request(1, END_STREAM), |_| frame(CONTINUATION, 0, 1, b"")),
     ("PING", Vec::new, |n| frame(PING, 0, 0, &u64::from(n).to_be_bytes())),

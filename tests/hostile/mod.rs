@@ -12,7 +12,7 @@ mod permissions;
 mod probes;
 mod tokens;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Mutex, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use archives::evil_archives;
@@ -101,6 +101,24 @@ impl Client {
         let answer = self.call(method, host, target, body.as_bytes())?;
         ensure!(answer.status == 200, "{method} {host}{target}: {} {}", answer.status, answer.text());
         Ok(if answer.body.is_empty() { Value::Null } else { serde_json::from_slice(&answer.body)? })
+    }
+}
+
+/// What failed in a table: the whole of it is told, not the first row alone.
+#[derive(Default)]
+struct Faults(Mutex<Vec<String>>);
+
+impl Faults {
+    fn check(&self, what: &str, result: Result<()>) {
+        if let Err(error) = result {
+            self.0.lock().expect("no panic while held").push(format!("{what}: {error:#}"));
+        }
+    }
+
+    fn none(self) -> Result<()> {
+        let faults = self.0.into_inner().expect("no panic while held");
+        ensure!(faults.is_empty(), "{} rows failed:\n{}", faults.len(), faults.join("\n"));
+        Ok(())
     }
 }
 

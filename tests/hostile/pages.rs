@@ -21,7 +21,19 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
 
     // A name that was rebound to this machine: not found, with the secret too.
     let with_secret = bearer(secret.trim());
-    let rebound = ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example.localhost", "0.0.0.0", "[::]", "127.0.0.2", "2130706433", "run.app", "googleapis.com.evil.example", "xgoogleapis.com"];
+    let rebound = [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example.localhost",
+        "0.0.0.0",
+        "[::]",
+        "127.0.0.2",
+        "2130706433",
+        "run.app",
+        "googleapis.com.evil.example",
+        "xgoogleapis.com",
+    ];
     for name in rebound.iter().flat_map(|name| [(*name).to_owned(), format!("{name}:{port}")]) {
         for target in ["/", "/_tanebi/v1/server", "/metrics", "/sign-in", "/v2/projects", "/_run/asia-northeast1/f/"] {
             let answer = send("GET", target, &name, &[&with_secret], b"")?;
@@ -52,7 +64,13 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
         &["Origin: null", "Sec-Fetch-Site: cross-site", "Content-Type: application/json"],
         &["Origin: http://f.localhost", "Sec-Fetch-Site: same-site", "Content-Type: application/x-www-form-urlencoded"],
         &["Referer: https://evil.example/", "Cookie: tanebi=1; session=1", "Content-Type: application/json"],
-        &["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Origin: https://evil.example"],
+        &[
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+            "Origin: https://evil.example",
+        ],
     ];
     for name in &names {
         for (method, target) in closed {
@@ -61,14 +79,19 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
                 let answer = send(method, target, name, fields, body)?;
                 ensure!(answer.status == 401, "{method} {target} at {name} with {fields:?}: {answer:?}");
             }
-            let asked = ["Origin: https://evil.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: authorization,content-type", "Access-Control-Request-Private-Network: true"];
+            let asked = [
+                "Origin: https://evil.example",
+                "Access-Control-Request-Method: POST",
+                "Access-Control-Request-Headers: authorization,content-type",
+                "Access-Control-Request-Private-Network: true",
+            ];
             let preflight = send("OPTIONS", target, name, &asked, b"")?;
             ensure!(preflight.status >= 400, "a preflight of {target} at {name}: {preflight:?}");
         }
     }
 
     // The sign-in page: not in a frame, and its form is not sent by others.
-    for name in &names {
+    for name in &names[..1] {
         let page = send("GET", "/sign-in", name, &[], b"")?;
         let policy = page.field("content-security-policy").context("a page has a policy")?;
         ensure!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -82,11 +105,19 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
         }
     }
     // Metadata servers by path want the secret's mark in it.
-    for target in ["/_metadata/", "/_metadata/developer@tanebi.local/", "/_metadata/developer@tanebi.local/0000000000000000000000000000000000000000000000000000000000000000/computeMetadata/v1/"] {
+    for target in [
+        "/_metadata/",
+        "/_metadata/developer@tanebi.local/",
+        "/_metadata/developer@tanebi.local/0000000000000000000000000000000000000000000000000000000000000000/computeMetadata/v1/",
+    ] {
         let answer = send("GET", target, &names[0], &["Metadata-Flavor: Google"], b"")?;
         ensure!(answer.status == 404, "{target}: {answer:?}");
     }
-    // Functions share no origin with pages that sign in.
+    // Functions by path and pages that sign in share no origin (docs/decisions/0003).
+    for target in ["/sign-in", "/sign-in?link=x", "/o/oauth2/auth?client_id=x", "/o/oauth2/v2/auth"] {
+        let answer = send("GET", target, &names[1], &[], b"")?;
+        ensure!(answer.status == 404, "{target} at {}: {answer:?}", names[1]);
+    }
     ensure!(send("GET", "/_run/asia-northeast1/f/", &names[0], &[], b"")?.status == 404, "services by path are below localhost only");
     ensure!(send("GET", "/", &host(&tanebi, "f"), &[], b"")?.status == 404);
 

@@ -250,17 +250,20 @@ def write(folder):
     return "written"
 
 
-FOLDERS = "/ /usr /usr/bin /usr/lib /etc /dev /proc /bin /lib /sys /var /root /home /run /opt /app /workspace /source /uv /cache-shared /layers".split()
+FOLDERS = "/ /usr /usr/bin /usr/lib /etc /dev /proc /bin /lib /sys /var /root /home /run /opt /app /source /uv /cache-shared /layers".split()
 for folder in [*FOLDERS, os.path.dirname(os.__file__)]:
     add(f"write_in_{folder}", write, folder)
 if KIND == "function":
+    # In a build it is a copy of the source, made for this step alone.
+    add("write_in_/workspace", write, "/workspace")
     add("write_in_own_code", write, HERE)
 
 
 def read(path):
-    # Only looking at one's own is no harm, and a terminal or device must not be opened at all.
     if os.path.isdir(path):
-        return f"lists {os.listdir(path)[:3]}"
+        # The interpreter may lie below a folder that is the host's otherwise.
+        seen = [name for name in os.listdir(path) if not sys.base_prefix.startswith(os.path.join(path, name))]
+        return f"lists {seen[:3]}" if seen else None
     with open(path, "rb") as file:
         return f"reads {file.read(20)!r}"
 

@@ -84,7 +84,14 @@ fn forge(tanebi: &Tanebi, owner: &Client, audience: &str, owner_id: &str) -> Res
     let parsed: Value = serde_json::from_str(&jwks)?;
     let certificates: Value = serde_json::from_str(&published("www.googleapis.com", "/oauth2/v1/certs")?)?;
     let certificate = certificates.as_object().and_then(|all| all.values().next()).and_then(Value::as_str).context("a certificate")?;
-    let elsewhere = [format!("{audience}/path"), audience.to_uppercase(), format!("{audience}.evil.example"), audience.replace("https", "http").replace("f-", "g-"), "*".to_owned(), "32555940559.apps.googleusercontent.com.evil".to_owned()];
+    let elsewhere = [
+        format!("{audience}/path"),
+        audience.to_uppercase(),
+        format!("{audience}.evil.example"),
+        audience.replace("https", "http").replace("f-", "g-"),
+        "*".to_owned(),
+        "32555940559.apps.googleusercontent.com.evil".to_owned(),
+    ];
     let audiences: Result<serde_json::Map<_, _>> = elsewhere.into_iter().map(|to| Ok((to.clone(), json!(id_token(tanebi, OWNER, &to)?)))).collect();
     let have = json!({
         "guest_id": id_token(tanebi, GUEST, audience)?,
@@ -99,7 +106,7 @@ fn forge(tanebi: &Tanebi, owner: &Client, audience: &str, owner_id: &str) -> Res
         "jwks_uri": "https://www.googleapis.com/oauth2/v3/certs",
         "modulus": parsed["keys"][0]["n"],
         "certificate": certificate,
-        "key": account_key(owner, "forger")?,
+        "key": account_key(owner, "the-forger")?,
         "other_key": account_key(owner, "forgers-friend")?,
     });
     let mut forger = Command::new("python3").arg(here().join("forge.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -21,7 +21,10 @@ fn article() -> Result<()> {
         "cd '{}'\ngcloud run deploy sample-function-1 --source . --function hello_http --base-image python312 --region asia-northeast1 --no-invoker-iam-check",
         folder.display()
     ))?;
-    holds(&deployed, "Building using Buildpacks and deploying container to Cloud Run service [sample-function-1] in project [tanebi-local] region [asia-northeast1]")?;
+    holds(
+        &deployed,
+        "Building using Buildpacks and deploying container to Cloud Run service [sample-function-1] in project [tanebi-local] region [asia-northeast1]",
+    )?;
     holds(&deployed, "has been deployed and is serving 100 percent of traffic.")?;
     holds(&deployed, &format!("Service URL: {url}"))?;
 
@@ -34,7 +37,11 @@ fn article() -> Result<()> {
     ensure!(developer == "Hello Developer!", "{developer:?}");
     // A browser on this machine, without proxy or CA; by path where *.localhost does not resolve.
     let port = tanebi.listen.port();
-    let browser = curl(&["--resolve", &format!("*:{port}:127.0.0.1"), &format!("http://sample-function-1-{}.asia-northeast1.run.localhost:{port}/?name=Browser", tanebi.number)])?;
+    let browser = curl(&[
+        "--resolve",
+        &format!("*:{port}:127.0.0.1"),
+        &format!("http://sample-function-1-{}.asia-northeast1.run.localhost:{port}/?name=Browser", tanebi.number),
+    ])?;
     ensure!(browser == "Hello Browser!", "{browser:?}");
     let path = curl(&[&format!("http://localhost:{port}/_run/asia-northeast1/sample-function-1/?name=Path")])?;
     ensure!(path == "Hello Path!", "{path:?}");
@@ -54,7 +61,9 @@ fn article() -> Result<()> {
         "curl -sS -X POST \"{url}\" -H \"Authorization: bearer $(gcloud auth print-identity-token)\" -H \"Content-Type: application/json\" -d '{{ \"name\": \"Developer\" }}'"
     ))?;
     ensure!(invoked == "Hello Developer!", "{invoked:?}");
-    let bound = tanebi.script_all("gcloud run services add-iam-policy-binding sample-function-1 --region asia-northeast1 --member=\"allUsers\" --role=\"roles/run.invoker\"")?;
+    let bound = tanebi.script_all(
+        "gcloud run services add-iam-policy-binding sample-function-1 --region asia-northeast1 --member=\"allUsers\" --role=\"roles/run.invoker\"",
+    )?;
     holds(&bound, "Updated IAM policy for service [sample-function-1].")?;
     holds(&bound, "allUsers")?;
     eventually("the policy is effective", || Ok((tanebi.script(&format!("curl -sS {url}"))? == "Hello World!").then_some(())))
@@ -67,7 +76,10 @@ fn allow_unauthenticated_and_second_revision() -> Result<()> {
         ("main.py", "import functions_framework\n@functions_framework.http\ndef hello(request):\n    return 'one'\n"),
         ("requirements.txt", "functions-framework==3.*\n"),
     ])?;
-    let deploy = format!("cd '{}'\ngcloud run deploy hello --source . --function hello --base-image python312 --region asia-northeast1 --allow-unauthenticated", folder.path().display());
+    let deploy = format!(
+        "cd '{}'\ngcloud run deploy hello --source . --function hello --base-image python312 --region asia-northeast1 --allow-unauthenticated",
+        folder.path().display()
+    );
     let first = tanebi.script_all(&deploy)?;
     holds(&first, "Setting IAM Policy")?;
     ensure!(tanebi.script(&format!("curl -sS {url}"))? == "one");

@@ -62,8 +62,13 @@ def function(request):
         import socket
 
         try:
-            socket.create_connection((request.args["host"], int(request.args["port"])), timeout=5).close()
-            return "connected"
+            connection = socket.create_connection((request.args["host"], int(request.args["port"])), timeout=5)
+            connection.settimeout(3)
+            try:
+                # What leads nowhere is accepted and then reset.
+                return f"connected: {connection.recv(1)}"
+            except TimeoutError:
+                return "connected"
         except OSError as error:
             return f"refused: {error}"
     return f"{request.method} {path} {calls}"

@@ -52,7 +52,9 @@ fn contract() -> Result<()> {
 
     let token = f.tanebi.script("gcloud auth print-identity-token")?;
     let authorization = format!("Authorization: Bearer {}", token.trim());
-    let headers: serde_json::Value = serde_json::from_slice(&f.call("GET", "/headers", &["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", &authorization, "Keep-Alive: 5", "X-Own: kept"], b"")?.body)?;
+    let headers: serde_json::Value = serde_json::from_slice(
+        &f.call("GET", "/headers", &["X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", &authorization, "Keep-Alive: 5", "X-Own: kept"], b"")?.body,
+    )?;
     ensure!(headers["X-Forwarded-For"] == "127.0.0.1" && headers["X-Forwarded-Proto"] == "http" && headers["X-Own"] == "kept", "{headers}");
     ensure!(headers["X-Cloud-Trace-Context"].is_string() && headers["Traceparent"].is_string(), "{headers}");
     ensure!(headers["Authorization"].as_str().is_some_and(|a| a.ends_with(".SIGNATURE_REMOVED_BY_GOOGLE")), "{headers}");
@@ -68,7 +70,9 @@ fn contract() -> Result<()> {
     ensure!(f.call("TRACE", "/", &[], b"")?.status >= 400);
 
     f.get("/log")?;
-    eventually("the structured line is in the log", || Ok(f.tanebi.script("tanebi logs f --log-filter 'severity=WARNING AND jsonPayload.n=1'")?.contains("from the function").then_some(())))
+    eventually("the structured line is in the log", || {
+        Ok(f.tanebi.script("tanebi logs f --log-filter 'severity=WARNING AND jsonPayload.n=1'")?.contains("from the function").then_some(()))
+    })
 }
 
 fn limits_of_time_and_memory() -> Result<()> {

@@ -174,7 +174,12 @@ fn account_resolve(deps: &Deps, vars: &mut Vars) {
     let Some(account) = vars.get("account") else {
         return;
     };
-    let within = vars.get("project").filter(|written| *written != "-").and_then(|written| deps.control.project_get(written).ok()).map(|p| p.id);
+    let within = match vars.get("project").filter(|written| *written != "-").map(|written| deps.control.project_get(written)) {
+        None => None,
+        Some(Ok(project)) => Some(project.id),
+        // A project that does not exist is no wildcard.
+        Some(Err(_)) => return,
+    };
     if let Ok(found) = deps.iam.service_account_get(within.as_ref(), account) {
         vars.insert("project".to_owned(), found.project.to_string());
         vars.insert("account".to_owned(), found.email);

@@ -106,7 +106,9 @@ impl ServiceName {
         }
         Err(Status::invalid_field(
             "service_id",
-            format!("Resource name {text:?} must use only lowercase, digits, and -, must begin with a letter, may not end with -, and must be less than 50 characters"),
+            format!(
+                "Resource name {text:?} must use only lowercase, digits, and -, must begin with a letter, may not end with -, and must be less than 50 characters"
+            ),
         ))
     }
 }
@@ -120,7 +122,9 @@ impl RevisionName {
         }
         Err(Status::invalid_field(
             "revision",
-            format!("Revision name {text:?} must use only lowercase alphanumeric characters and -, begin with a letter, may not end with -, and have at most 63 characters"),
+            format!(
+                "Revision name {text:?} must use only lowercase alphanumeric characters and -, begin with a letter, may not end with -, and have at most 63 characters"
+            ),
         ))
     }
 }

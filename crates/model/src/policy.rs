@@ -51,7 +51,11 @@ impl Member {
         let email = || {
             let name = name.to_ascii_lowercase();
             match name.split_once('@') {
-                Some((local, domain)) if !local.is_empty() && domain.contains(|c: char| c != '@') && !domain.contains('@') && !name.contains(char::is_whitespace) => Ok(name),
+                Some((local, domain))
+                    if !local.is_empty() && domain.contains(|c: char| c != '@') && !domain.contains('@') && !name.contains(char::is_whitespace) =>
+                {
+                    Ok(name)
+                }
                 _ => Err(bad("is no e-mail address")),
             }
         };

@@ -11,6 +11,7 @@ mod v2;
 
 use std::{
     fs, io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -59,24 +60,12 @@ impl Groups {
         let own = Places::parse(&mounts, &memberships);
         // The pid alone can come again, in another pid namespace even at the same time.
         let random = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-        let name = format!(
-            "{PREFIX}{}-{}",
-            std::process::id(),
-            random.get(..8).unwrap_or("0")
-        );
+        let name = format!("{PREFIX}{}-{}", std::process::id(), random.get(..8).unwrap_or("0"));
         let mut missing = Vec::new();
-        let kind = if without(Layer::Cgroup) {
-            Kind::None
-        } else {
-            Self::kind(&own, &name, &mut missing)
-        };
+        let kind = if without(Layer::Cgroup) { Kind::None } else { Self::kind(&own, &name, &mut missing) };
         let groups = Self { kind, missing };
         // Without its note a killed keeper's empty folders would stay; that is no reason not to start.
-        let text: String = groups
-            .folders()
-            .iter()
-            .map(|folder| format!("{}\n", folder.display()))
-            .collect();
+        let text: String = groups.folders().iter().map(|folder| format!("{}\n", folder.display())).collect();
         if let Err(error) = fs::write(note, text) {
             tracing::warn!(%error, note = %note.display(), "cannot note the cgroups");
         }
@@ -86,12 +75,9 @@ impl Groups {
     fn kind(own: &Places, name: &str, missing: &mut Vec<String>) -> Kind {
         // On a hybrid host version 2 is mounted without the controllers that count.
         if let Some(folder) = &own.unified
-            && v2::controllers(folder)
-                .iter()
-                .any(|controller| controller == "memory" || controller == "pids")
+            && v2::controllers(folder).iter().any(|controller| controller == "memory" || controller == "pids")
         {
-            return v2::Subtree::make(folder, own.top.as_deref(), name, missing)
-                .map_or(Kind::None, Kind::V2);
+            return v2::Subtree::make(folder, own.top.as_deref(), name, missing).map_or(Kind::None, Kind::V2);
         }
         if own.controllers.is_empty() {
             missing.push("limits of memory, cpu and pids and freezing: no cgroup is mounted (mount -t cgroup2 none /sys/fs/cgroup)".to_owned());
@@ -158,9 +144,7 @@ impl Group {
 
     /// Moves the calling process into it.
     pub fn enter(&self) -> Result<(), Failure> {
-        self.folders()
-            .iter()
-            .try_for_each(|folder| write(&folder.join("cgroup.procs"), "0"))
+        self.folders().iter().try_for_each(|folder| write(&folder.join("cgroup.procs"), "0"))
     }
 
     pub fn cpu_limit(&self, cpu_millis: u32) -> Result<(), Failure> {
@@ -177,6 +161,14 @@ impl Group {
             Self::None => Ok(Usage::default()),
             Self::V1(group) => group.usage(),
             Self::V2(group) => group.usage(),
+        }
+    }
+
+    /// Readable when it has gone over its memory; `None` where the kernel then ends the whole group by itself, or nobody counts.
+    pub fn memory_alarm(&self) -> Result<Option<OwnedFd>, Failure> {
+        match self {
+            Self::None | Self::V2(_) => Ok(None),
+            Self::V1(group) => group.memory_alarm(),
         }
     }
 
@@ -226,9 +218,7 @@ impl Group {
 
     /// Removes it; fails with EBUSY as long as the kernel is still clearing a process away. Gone already is fine.
     pub fn remove(&self) -> io::Result<()> {
-        self.folders()
-            .iter()
-            .try_for_each(|folder| folder_remove(folder))
+        self.folders().iter().try_for_each(|folder| folder_remove(folder))
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -257,9 +247,7 @@ impl Places {
         let mut places = Self::default();
         for line in memberships.lines() {
             let mut fields = line.splitn(3, ':');
-            let (Some(_), Some(controllers), Some(path)) =
-                (fields.next(), fields.next(), fields.next())
-            else {
+            let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
                 continue;
             };
             for mount in mounts.lines().filter_map(CgroupMount::parse) {
@@ -270,9 +258,7 @@ impl Places {
                         places.top.get_or_insert_with(|| mount.point.into());
                     }
                 } else if mount.version == 1 {
-                    let named = controllers
-                        .split(',')
-                        .filter(|name| mount.options.contains(name));
+                    let named = controllers.split(',').filter(|name| mount.options.contains(name));
                     for name in named {
                         if !places.controllers.iter().any(|(known, _)| known == name) {
                             places.controllers.push((name.to_owned(), ours.clone()));
@@ -285,10 +271,7 @@ impl Places {
     }
 
     fn controller(&self, name: &str) -> Option<&Path> {
-        self.controllers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, folder)| folder.as_path())
+        self.controllers.iter().find(|(known, _)| known == name).map(|(_, folder)| folder.as_path())
     }
 }
 
@@ -310,21 +293,12 @@ impl<'a> CgroupMount<'a> {
             "cgroup2" => 2,
             _ => return None,
         };
-        Some(Self {
-            version,
-            root,
-            point,
-            options: right.nth(1)?.split(',').collect(),
-        })
+        Some(Self { version, root, point, options: right.nth(1)?.split(',').collect() })
     }
 
     /// The folder of a group, of which the mount may show only a part.
     fn folder(&self, path: &str) -> PathBuf {
-        let below = if self.root == "/" {
-            Some(path)
-        } else {
-            path.strip_prefix(self.root)
-        };
+        let below = if self.root == "/" { Some(path) } else { path.strip_prefix(self.root) };
         Path::new(self.point).join(below.unwrap_or_default().trim_start_matches('/'))
     }
 }
@@ -336,18 +310,12 @@ fn leftovers_remove(note: &Path) {
     };
     let deadline = Instant::now() + Duration::from_secs(2);
     for folder in text.lines().map(Path::new) {
-        let ours = folder
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        let ours = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
         if !ours || !folder.starts_with("/sys/fs/cgroup") {
             continue;
         }
         loop {
-            let inner = fs::read_dir(folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter(|entry| entry.path().is_dir());
+            let inner = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
             // A daemon's leaf may hold a living one.
             let leaf = folder.to_string_lossy().ends_with(v2::LEAF_END);
             for group in inner.map(|entry| entry.path()).chain([folder.to_owned()]) {
@@ -372,12 +340,7 @@ fn leftovers_remove(note: &Path) {
 fn processes_kill(folder: &Path) {
     let own = std::process::id() as i32;
     let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    for pid in text
-        .lines()
-        .filter_map(|line| line.parse().ok())
-        .filter(|pid| *pid != own)
-        .filter_map(Pid::from_raw)
-    {
+    for pid in text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != own).filter_map(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }
 }
@@ -395,10 +358,7 @@ fn folder_remove(folder: &Path) -> io::Result<()> {
 
 fn write(file: &Path, value: &str) -> Result<(), Failure> {
     // Not fs::write: a control file is never created or truncated.
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .open(file)
-        .and_then(|mut open| io::Write::write_all(&mut open, value.as_bytes()));
+    let written = fs::OpenOptions::new().write(true).open(file).and_then(|mut open| io::Write::write_all(&mut open, value.as_bytes()));
     written.step(|| format!("write {value} to {}", file.display()))
 }
 
@@ -408,23 +368,12 @@ fn read(file: &Path) -> Result<String, Failure> {
 
 fn number(file: &Path) -> Result<u64, Failure> {
     let text = read(file)?;
-    text.trim().parse().map_err(|_| {
-        Failure::new(
-            format!("read a number in {}", file.display()),
-            rustix::io::Errno::INVAL,
-        )
-    })
+    text.trim().parse().map_err(|_| Failure::new(format!("read a number in {}", file.display()), rustix::io::Errno::INVAL))
 }
 
 /// The number beside a name, one pair a line.
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        line.strip_prefix(name)?
-            .strip_prefix(' ')?
-            .trim()
-            .parse()
-            .ok()
-    })
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -434,38 +383,18 @@ mod tests {
     #[test]
     fn our_own_group_is_found_in_every_layout() {
         #[track_caller]
-        fn check(
-            mounts: &str,
-            memberships: &str,
-            controllers: &[(&str, &str)],
-            unified: Option<&str>,
-        ) {
+        fn check(mounts: &str, memberships: &str, controllers: &[(&str, &str)], unified: Option<&str>) {
             let expect = Places {
-                controllers: controllers
-                    .iter()
-                    .map(|(name, folder)| ((*name).to_owned(), PathBuf::from(folder)))
-                    .collect(),
+                controllers: controllers.iter().map(|(name, folder)| ((*name).to_owned(), PathBuf::from(folder))).collect(),
                 unified: unified.map(PathBuf::from),
                 top: unified
                     .filter(|folder| folder.starts_with("/sys/fs/cgroup"))
-                    .map(|folder| {
-                        if folder.contains("unified") {
-                            "/sys/fs/cgroup/unified"
-                        } else {
-                            "/sys/fs/cgroup"
-                        }
-                        .into()
-                    }),
+                    .map(|folder| if folder.contains("unified") { "/sys/fs/cgroup/unified" } else { "/sys/fs/cgroup" }.into()),
             };
             assert_eq!(Places::parse(mounts, memberships), expect);
         }
         let v2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
-        check(
-            v2,
-            "0::/user.slice/a.scope\n",
-            &[],
-            Some("/sys/fs/cgroup/user.slice/a.scope"),
-        );
+        check(v2, "0::/user.slice/a.scope\n", &[], Some("/sys/fs/cgroup/user.slice/a.scope"));
         check(v2, "0::/\n", &[], Some("/sys/fs/cgroup/"));
         check("1 1 0:1 / /proc rw - proc proc rw\n", "0::/\n", &[], None);
         let v1 = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
@@ -475,35 +404,18 @@ mod tests {
         check(
             v1,
             "4:memory:/a/b\n1:cpu,cpuacct:/x\n0::/\n",
-            &[
-                ("memory", "/sys/fs/cgroup/memory/a/b"),
-                ("cpu", cpu),
-                ("cpuacct", cpu),
-            ],
+            &[("memory", "/sys/fs/cgroup/memory/a/b"), ("cpu", cpu), ("cpuacct", cpu)],
             Some("/sys/fs/cgroup/unified/"),
         );
         // A container sees its own part of the tree as the mount's root.
         let part = "35 31 0:32 /docker/1 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
-        check(
-            part,
-            "4:memory:/docker/1\n",
-            &[("memory", "/sys/fs/cgroup/memory/")],
-            None,
-        );
-        check(
-            part,
-            "4:memory:/docker/1/in\n",
-            &[("memory", "/sys/fs/cgroup/memory/in")],
-            None,
-        );
+        check(part, "4:memory:/docker/1\n", &[("memory", "/sys/fs/cgroup/memory/")], None);
+        check(part, "4:memory:/docker/1/in\n", &[("memory", "/sys/fs/cgroup/memory/in")], None);
     }
 
     #[test]
     fn a_field_is_found_by_its_whole_name() {
-        assert_eq!(
-            field("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"),
-            Some(3)
-        );
+        assert_eq!(field("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "oom_kill"), Some(3));
         assert_eq!(field("low 0\n", "oom_kill"), None);
     }
 }

@@ -13,9 +13,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, UCred,
-        recvmsg, sendmsg, socketpair,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+        SocketType, UCred, recvmsg, sendmsg, socketpair,
     },
     pipe::{PipeFlags, pipe_with},
 };
@@ -25,12 +24,7 @@ const PASSED_MAX: usize = 16;
 
 /// A pair of connected sockets that keep messages apart.
 pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
+    Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// A pipe: (read end, write end).
@@ -44,30 +38,15 @@ pub(crate) fn nonblocking(descriptor: impl AsFd) -> io::Result<()> {
 }
 
 /// Sends one message with descriptors. Never raises SIGPIPE.
-pub(crate) fn send(
-    socket: impl AsFd,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-    wait: bool,
-) -> io::Result<()> {
+pub(crate) fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>], wait: bool) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     }
-    let flags = if wait {
-        SendFlags::NOSIGNAL
-    } else {
-        SendFlags::NOSIGNAL | SendFlags::DONTWAIT
-    };
-    let sent = rustix::io::retry_on_intr(|| {
-        sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags)
-    })?;
-    if sent == bytes.len() {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EMSGSIZE))
-    }
+    let flags = if wait { SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL | SendFlags::DONTWAIT };
+    let sent = rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, flags))?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EMSGSIZE)) }
 }
 
 /// One message as it came.
@@ -79,46 +58,21 @@ pub(crate) struct Received {
 }
 
 /// Receives one message of at most `size_max` bytes. `None`: the other end is closed.
-pub(crate) fn receive(
-    socket: impl AsFd,
-    size_max: usize,
-    wait: bool,
-) -> io::Result<Option<Received>> {
+pub(crate) fn receive(socket: impl AsFd, size_max: usize, wait: bool) -> io::Result<Option<Received>> {
     let mut bytes = vec![0; size_max];
-    let mut space =
-        [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_MAX), ScmCredentials(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(PASSED_MAX), ScmCredentials(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let flags = if wait {
-        RecvFlags::CMSG_CLOEXEC
-    } else {
-        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT
-    };
-    let message = rustix::io::retry_on_intr(|| {
-        recvmsg(
-            &socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            flags,
-        )
-    })?;
-    let mut received = Received {
-        bytes: Vec::new(),
-        descriptors: Vec::new(),
-        sender: None,
-    };
+    let flags = if wait { RecvFlags::CMSG_CLOEXEC } else { RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT };
+    let message = rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags))?;
+    let mut received = Received { bytes: Vec::new(), descriptors: Vec::new(), sender: None };
     for part in control.drain() {
         match part {
-            RecvAncillaryMessage::ScmRights(descriptors) => {
-                received.descriptors.extend(descriptors)
-            }
+            RecvAncillaryMessage::ScmRights(descriptors) => received.descriptors.extend(descriptors),
             RecvAncillaryMessage::ScmCredentials(sender) => received.sender = Some(sender),
             _ => {}
         }
     }
-    if message
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
+    if message.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
     // No message here is empty: nothing means that the other end is closed.
@@ -132,10 +86,7 @@ pub(crate) fn receive(
 
 /// Waits until the descriptor is readable (or closed by the other side). False: `limit` passed.
 pub(crate) fn readable(descriptor: impl AsFd, limit: Option<Duration>) -> io::Result<bool> {
-    let limit = limit.map(|limit| Timespec {
-        tv_sec: limit.as_secs() as _,
-        tv_nsec: limit.subsec_nanos().into(),
-    });
+    let limit = limit.map(|limit| Timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos().into() });
     let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
     Ok(rustix::io::retry_on_intr(|| poll(&mut polled, limit.as_ref()))? > 0)
 }
@@ -144,11 +95,7 @@ pub(crate) fn readable(descriptor: impl AsFd, limit: Option<Duration>) -> io::Re
 ///
 /// The owners of the others must never be used or dropped again: only for a fresh child that ends by `_exit`.
 pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = kept
-        .iter()
-        .map(|descriptor| descriptor.as_raw_fd() as u32)
-        .filter(|number| *number > 2)
-        .collect();
+    let mut kept: Vec<u32> = kept.iter().map(|descriptor| descriptor.as_raw_fd() as u32).filter(|number| *number > 2).collect();
     kept.sort_unstable();
     let mut from = 3;
     for number in kept {
@@ -190,10 +137,7 @@ mod tests {
         rustix::io::write(&first.descriptors[0], b"x").unwrap();
         assert!(readable(&reader, Some(Duration::ZERO)).unwrap());
         let second = receive(&right, 3, false);
-        assert_eq!(
-            second.err().and_then(|error| error.raw_os_error()),
-            Some(libc::EMSGSIZE)
-        );
+        assert_eq!(second.err().and_then(|error| error.raw_os_error()), Some(libc::EMSGSIZE));
         drop(left);
         assert!(receive(&right, 100, false).unwrap().is_none());
     }

@@ -41,10 +41,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn step(step: impl Into<String>, source: impl Into<io::Error>) -> Self {
-        Self::Step {
-            step: step.into(),
-            source: source.into(),
-        }
+        Self::Step { step: step.into(), source: source.into() }
     }
 }
 
@@ -61,16 +58,8 @@ impl Failure {
         let error = error.into();
         // Errors made by std itself carry no errno; EIO stands for them, with their text.
         match error.raw_os_error() {
-            Some(errno) => Self {
-                step: step.into(),
-                errno,
-                hint: None,
-            },
-            None => Self {
-                step: format!("{}: {error}", step.into()),
-                errno: libc::EIO,
-                hint: None,
-            },
+            Some(errno) => Self { step: step.into(), errno, hint: None },
+            None => Self { step: format!("{}: {error}", step.into()), errno: libc::EIO, hint: None },
         }
     }
 
@@ -81,11 +70,7 @@ impl Failure {
 
     /// Adds the hint when the kernel answered with one of these.
     pub fn hint_on(self, errnos: &[i32], hint: &str) -> Self {
-        if errnos.contains(&self.errno) {
-            self.hint(hint)
-        } else {
-            self
-        }
+        if errnos.contains(&self.errno) { self.hint(hint) } else { self }
     }
 
     /// For [`crate::Ended::setup_error`].
@@ -102,15 +87,8 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let source = io::Error::from_raw_os_error(failure.errno);
         match failure.hint {
-            Some(hint) => Self::Hinted {
-                step: failure.step,
-                source,
-                hint,
-            },
-            None => Self::Step {
-                step: failure.step,
-                source,
-            },
+            Some(hint) => Self::Hinted { step: failure.step, source, hint },
+            None => Self::Step { step: failure.step, source },
         }
     }
 }

@@ -6,10 +6,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat,
-        openat, statat,
-    },
+    fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, mkdirat, openat, statat},
     process::geteuid,
 };
 
@@ -28,34 +25,18 @@ impl Folder {
         match mkdirat(CWD, path, Mode::RWXU) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => {
-                return Err(Failure::new(
-                    format!("make the keeper's folder {}", at()),
-                    error,
-                ));
+                return Err(Failure::new(format!("make the keeper's folder {}", at()), error));
             }
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let held = openat(CWD, path, flags, Mode::empty())
-            .step(|| format!("open the keeper's folder {}, which cannot be a link", at()))?;
+        let held = openat(CWD, path, flags, Mode::empty()).step(|| format!("open the keeper's folder {}, which cannot be a link", at()))?;
         let stat = fstat(&held).step(|| format!("look at the keeper's folder {}", at()))?;
         if stat.st_uid != geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
-            let found = format!(
-                "keeper's folder {}: uid {}, mode {:o}",
-                at(),
-                stat.st_uid,
-                stat.st_mode & 0o7777
-            );
-            return Err(Failure::new(found, rustix::io::Errno::PERM).hint(format!(
-                "it must belong to uid {} and be 0700",
-                geteuid().as_raw()
-            )));
+            let found = format!("keeper's folder {}: uid {}, mode {:o}", at(), stat.st_uid, stat.st_mode & 0o7777);
+            return Err(Failure::new(found, rustix::io::Errno::PERM).hint(format!("it must belong to uid {} and be 0700", geteuid().as_raw())));
         }
-        flock(&held, FlockOperation::NonBlockingLockExclusive)
-            .step(|| format!("lock the keeper's folder {}; another keeper uses it", at()))?;
-        let folder = Self {
-            path: path.to_owned(),
-            held,
-        };
+        flock(&held, FlockOperation::NonBlockingLockExclusive).step(|| format!("lock the keeper's folder {}; another keeper uses it", at()))?;
+        let folder = Self { path: path.to_owned(), held };
         folder.mount_point_make()?;
         Ok(folder)
     }
@@ -71,13 +52,7 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             return Err(Failure::new(step(), rustix::io::Errno::NOTDIR));
         }
-        let root = openat(
-            &self.held,
-            "root",
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .step(step)?;
+        let root = openat(&self.held, "root", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).step(step)?;
         fchmod(&root, Mode::from_raw_mode(0o755)).step(step)
     }
 

@@ -15,8 +15,8 @@ use nix::sys::signal::SigSet;
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     process::{
-        DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, chdir, getrlimit,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, umask, wait,
+        DumpableBehavior, Resource, Rlimit, Signal, WaitOptions, chdir, getrlimit, set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid,
+        umask, wait,
     },
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     system::sethostname,
@@ -73,14 +73,8 @@ fn watch(command: i32, report: BorrowedFd<'_>) -> i32 {
     loop {
         match rustix::io::retry_on_intr(|| wait(WaitOptions::empty())) {
             // A stop, which only a tracee tells, is no end.
-            Ok(Some((pid, status)))
-                if pid.as_raw_nonzero().get() == command
-                    && (status.exited() || status.signaled()) =>
-            {
-                let exited = Report::Exited {
-                    code: status.exit_status(),
-                    signal: status.terminating_signal(),
-                };
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == command && (status.exited() || status.signaled()) => {
+                let exited = Report::Exited { code: status.exit_status(), signal: status.terminating_signal() };
                 let _ = exited.send(report, &[]);
                 return 0;
             }
@@ -101,24 +95,12 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
 
     let listeners = network::build(&plan.spec.network)?;
     let mut byte = [0];
-    if rustix::io::retry_on_intr(|| rustix::io::read(plan.mapped, &mut byte))
-        .step(|| "wait for the uid map")?
-        == 0
-    {
-        return Err(Failure::new(
-            "wait for the uid map, which the starter did not write",
-            rustix::io::Errno::CANCELED,
-        ));
+    if rustix::io::retry_on_intr(|| rustix::io::read(plan.mapped, &mut byte)).step(|| "wait for the uid map")? == 0 {
+        return Err(Failure::new("wait for the uid map, which the starter did not write", rustix::io::Errno::CANCELED));
     }
     identity_take(plan.own_uid)?;
     // The host's /proc is still there; the sandbox's own will not show init.
-    let namespace = openat(
-        CWD,
-        "/proc/thread-self/ns/net",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .step(|| "open the network namespace")?;
+    let namespace = openat(CWD, "/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step(|| "open the network namespace")?;
     plan.trees.build(plan.spec)?;
     if !without(Layer::Uts) {
         sethostname(plan.spec.id.as_bytes()).step(|| "set the host name")?;
@@ -132,9 +114,7 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
         privilege::capabilities_drop()?;
     }
     if !without(Layer::Seccomp) {
-        plan.filter
-            .install()
-            .step(|| "install the system call filter")?;
+        plan.filter.install().step(|| "install the system call filter")?;
     }
     let command = command_fork(&plan, &output)?;
     running_report(plan.report, &output, &namespace, &command, &listeners)?;
@@ -158,63 +138,34 @@ struct Output {
 impl Output {
     /// Also lets go of what the keeper had as 0, 1 and 2.
     fn open() -> Result<Self, Failure> {
-        let null = openat(
-            CWD,
-            "/dev/null",
-            OFlags::RDWR | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .step(|| "open /dev/null")?;
-        dup2_stdin(&null)
-            .and_then(|()| dup2_stdout(&null))
-            .and_then(|()| dup2_stderr(&null))
-            .step(|| "set standard input and output")?;
+        let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
+        dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null)).step(|| "set standard input and output")?;
         let pipe = || -> io::Result<_> {
             let (reader, writer) = descriptor::pipe()?;
             descriptor::nonblocking(&reader)?;
             Ok((reader, writer))
         };
-        Ok(Self {
-            stdout: pipe().step(|| "make the stdout pipe")?,
-            stderr: pipe().step(|| "make the stderr pipe")?,
-        })
+        Ok(Self { stdout: pipe().step(|| "make the stdout pipe")?, stderr: pipe().step(|| "make the stderr pipe")? })
     }
 }
 
 fn limits_set(limits: &Limits, memory_counted: bool) -> Result<(), Failure> {
     let set = |name: &str, resource, value: u64| {
-        let exact = Rlimit {
-            current: Some(value),
-            maximum: Some(value),
-        };
+        let exact = Rlimit { current: Some(value), maximum: Some(value) };
         setrlimit(resource, exact).step(|| format!("set the limit {name} to {value}"))
     };
     set("core", Resource::Core, 0)?;
-    set("nofile", Resource::Nofile, limits.files_open.into()).map_err(|failure| {
-        failure.hint_on(
-            &[libc::EPERM],
-            "raise the hard limit of open files (ulimit -Hn) that tanebi is started with",
-        )
-    })?;
+    set("nofile", Resource::Nofile, limits.files_open.into())
+        .map_err(|failure| failure.hint_on(&[libc::EPERM], "raise the hard limit of open files (ulimit -Hn) that tanebi is started with"))?;
     // Counted in the sandbox's own user namespace; holds where no cgroup does. Init is one more.
     set("nproc", Resource::Nproc, u64::from(limits.pids) + 1)?;
     set("nice", Resource::Nice, 0)?;
     set("rtprio", Resource::Rtprio, 0)?;
-    let locked = getrlimit(Resource::Memlock)
-        .maximum
-        .unwrap_or(u64::MAX)
-        .min(8 << 20);
+    let locked = getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX).min(8 << 20);
     set("memlock", Resource::Memlock, locked)?;
     if !memory_counted {
         // A process at a time, and only what it can write. Thread stacks count in full, so it cannot be tight.
-        set(
-            "data",
-            Resource::Data,
-            limits
-                .memory_bytes
-                .saturating_mul(2)
-                .saturating_add(256 << 20),
-        )?;
+        set("data", Resource::Data, limits.memory_bytes.saturating_mul(2).saturating_add(256 << 20))?;
     }
     Ok(())
 }
@@ -224,24 +175,18 @@ fn command_fork(plan: &Plan<'_>, output: &Output) -> Result<Child, Failure> {
     let (reader, writer) = descriptor::pipe().step(|| "make a pipe")?;
     let child = process::fork(|| {
         let failure = command_run(plan, output);
-        let _ = rustix::io::write(
-            &writer,
-            &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"),
-        );
+        let _ = rustix::io::write(&writer, &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"));
         127
     })
     .step(|| "fork the command")?;
     drop(writer);
     // End of file: exec closed the other end.
     let mut told = Vec::new();
-    std::fs::File::from(reader)
-        .read_to_end(&mut told)
-        .step(|| "wait for exec")?;
+    std::fs::File::from(reader).read_to_end(&mut told).step(|| "wait for exec")?;
     if told.is_empty() {
         return Ok(child);
     }
-    Err(serde_json::from_slice(&told)
-        .unwrap_or_else(|error| Failure::new("start the command", io::Error::from(error))))
+    Err(serde_json::from_slice(&told).unwrap_or_else(|error| Failure::new("start the command", io::Error::from(error))))
 }
 
 /// The command's own last steps. Returns only when one of them failed.
@@ -252,18 +197,10 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
         setsid().step(|| "make a session")?;
         umask(Mode::from_raw_mode(0o022));
         if !without(Layer::Landlock) {
-            let writable = spec
-                .mounts
-                .iter()
-                .filter(|mount| mount.writable)
-                .map(|mount| mount.target.as_path());
-            landlock::restrict(writable).map_err(|error| {
-                Failure::new(format!("close Landlock: {error}"), rustix::io::Errno::PERM)
-            })?;
+            let writable = spec.mounts.iter().filter(|mount| mount.writable).map(|mount| mount.target.as_path());
+            landlock::restrict(writable).map_err(|error| Failure::new(format!("close Landlock: {error}"), rustix::io::Errno::PERM))?;
         }
-        dup2_stdout(&output.stdout.1)
-            .and_then(|()| dup2_stderr(&output.stderr.1))
-            .step(|| "set standard output")?;
+        dup2_stdout(&output.stdout.1).and_then(|()| dup2_stderr(&output.stderr.1)).step(|| "set standard output")?;
         if without(Layer::Descriptors) {
             let _ = rustix::io::fcntl_setfd(plan.report, rustix::io::FdFlags::empty());
         } else {
@@ -272,8 +209,7 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
         if plan.look {
             return Ok(());
         }
-        chdir(&spec.working_dir)
-            .step(|| format!("go to the working folder {}", spec.working_dir.display()))
+        chdir(&spec.working_dir).step(|| format!("go to the working folder {}", spec.working_dir.display()))
     })();
     match prepared {
         Err(failure) => failure,
@@ -283,87 +219,44 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
 }
 
 fn program_become(spec: &Spec) -> Failure {
-    let words = |words: &mut dyn Iterator<Item = String>| {
-        words.map(CString::new).collect::<Result<Vec<_>, _>>()
-    };
-    let mut env: Vec<String> = spec
-        .env
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let words = |words: &mut dyn Iterator<Item = String>| words.map(CString::new).collect::<Result<Vec<_>, _>>();
+    let mut env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if without(Layer::Environment) {
         env.extend(std::env::vars().map(|(name, value)| format!("{name}={value}")));
     }
     let program = spec.command.first().map_or("", String::as_str);
-    match (
-        words(&mut spec.command.iter().cloned()),
-        words(&mut env.into_iter()),
-    ) {
-        (Ok(command), Ok(env)) if !command.is_empty() => {
-            match nix::unistd::execve(&command[0], &command, &env) {
-                Ok(never) => match never {},
-                Err(error) => {
-                    let missing = Path::new(program).exists();
-                    let failure = Failure::new(format!("run {program}"), io::Error::from(error));
-                    if missing {
-                        failure.hint_on(
-                            &[libc::ENOENT],
-                            "the program is there, its interpreter or loader is not",
-                        )
-                    } else {
-                        failure
-                    }
-                }
+    match (words(&mut spec.command.iter().cloned()), words(&mut env.into_iter())) {
+        (Ok(command), Ok(env)) if !command.is_empty() => match nix::unistd::execve(&command[0], &command, &env) {
+            Ok(never) => match never {},
+            Err(error) => {
+                let missing = Path::new(program).exists();
+                let failure = Failure::new(format!("run {program}"), io::Error::from(error));
+                if missing { failure.hint_on(&[libc::ENOENT], "the program is there, its interpreter or loader is not") } else { failure }
             }
-        }
-        _ => Failure::new(
-            format!("run {program}, whose arguments contain a NUL"),
-            rustix::io::Errno::INVAL,
-        ),
+        },
+        _ => Failure::new(format!("run {program}, whose arguments contain a NUL"), rustix::io::Errno::INVAL),
     }
 }
 
-/// The Rust runtime ignores SIGPIPE and the keeper ignores more; a program expects neither.
+/// The Rust runtime ignores SIGPIPE, the keeper ignores more, and whoever started the daemon may have ignored any; a program
+/// expects none of it.
 fn signals_default() {
+    // The kernel's own sigaction: handler, flags, restorer, mask; all zero is SIG_DFL. The C library's would not touch 32 and 33,
+    // which it keeps for its threads.
+    const NUMBERS_BYTES: usize = 8;
+    let default = [0u64; 8];
     for signal in 1..=64 {
-        // SAFETY: signal(2) with SIG_DFL installs no handler; numbers that cannot be set answer an error, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: rt_sigaction(2) reads at most 32 bytes of `default`, writes nothing, and SIG_DFL installs no handler. SIGKILL
+        // and SIGSTOP cannot be set, which they need not be.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), NUMBERS_BYTES) };
     }
     let _ = SigSet::empty().thread_set_mask();
 }
 
-fn running_report(
-    report: BorrowedFd<'_>,
-    output: &Output,
-    namespace: &OwnedFd,
-    command: &Child,
-    listeners: &Listeners,
-) -> Result<(), Failure> {
-    let Listeners {
-        outbound,
-        dns_udp,
-        dns_tcp,
-        metadata,
-    } = listeners;
-    let mut descriptors = vec![
-        output.stdout.0.as_fd(),
-        output.stderr.0.as_fd(),
-        namespace.as_fd(),
-        command.pidfd.as_fd(),
-    ];
-    descriptors.extend(
-        [outbound, dns_udp, dns_tcp, metadata]
-            .into_iter()
-            .flatten()
-            .map(AsFd::as_fd),
-    );
-    let running = Report::Running {
-        outbound: outbound.is_some(),
-        dns_udp: dns_udp.is_some(),
-        dns_tcp: dns_tcp.is_some(),
-        metadata: metadata.is_some(),
-    };
-    running
-        .send(report, &descriptors)
-        .step(|| "report the sandbox")
+fn running_report(report: BorrowedFd<'_>, output: &Output, namespace: &OwnedFd, command: &Child, listeners: &Listeners) -> Result<(), Failure> {
+    let Listeners { outbound, dns_udp, dns_tcp, metadata } = listeners;
+    let mut descriptors = vec![output.stdout.0.as_fd(), output.stderr.0.as_fd(), namespace.as_fd(), command.pidfd.as_fd()];
+    descriptors.extend([outbound, dns_udp, dns_tcp, metadata].into_iter().flatten().map(AsFd::as_fd));
+    let running = Report::Running { outbound: outbound.is_some(), dns_udp: dns_udp.is_some(), dns_tcp: dns_tcp.is_some(), metadata: metadata.is_some() };
+    running.send(report, &descriptors).step(|| "report the sandbox")
 }

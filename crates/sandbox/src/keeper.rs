@@ -41,30 +41,15 @@ pub struct KeeperConfig {
 /// `Refused` when there are more threads; else the step of setting up that failed. No process is left then.
 pub fn fork_keeper(config: KeeperConfig) -> Result<Keeper, Error> {
     if process::threads().map_err(|error| Error::step("count the threads", error))? != 1 {
-        return Err(Error::Refused(
-            "the keeper is forked before the first thread is started".to_owned(),
-        ));
+        return Err(Error::Refused("the keeper is forked before the first thread is started".to_owned()));
     }
-    let pair =
-        || descriptor::message_pair().map_err(|error| Error::step("make a socket pair", error));
+    let pair = || descriptor::message_pair().map_err(|error| Error::step("make a socket pair", error));
     let (requests, keepers_end) = pair()?;
     let (ready, keepers_ready) = pair()?;
-    let daemon = pidfd_open(getpid(), PidfdFlags::empty())
-        .map_err(|error| Error::step("open the daemon's pidfd", error))?;
-    let setup = service::Setup {
-        config,
-        requests: keepers_end,
-        daemon_pid: getpid(),
-        daemon,
-        started_uid: geteuid().as_raw(),
-    };
-    let child = process::fork(|| service::run(setup, keepers_ready))
-        .map_err(|error| Error::step("fork the keeper", error))?;
-    let keeper = Keeper {
-        requests,
-        process: child.pidfd,
-        walls: Mutex::new(None),
-    };
+    let daemon = pidfd_open(getpid(), PidfdFlags::empty()).map_err(|error| Error::step("open the daemon's pidfd", error))?;
+    let setup = service::Setup { config, requests: keepers_end, daemon_pid: getpid(), daemon, started_uid: geteuid().as_raw() };
+    let child = process::fork(|| service::run(setup, keepers_ready)).map_err(|error| Error::step("fork the keeper", error))?;
+    let keeper = Keeper { requests, process: child.pidfd, walls: Mutex::new(None) };
     match message::reply_receive(&ready) {
         Ok(_) => Ok(keeper),
         // Dropping `keeper` waits for the process.
@@ -103,21 +88,10 @@ impl Keeper {
         // Checked here too: for a clear answer without the way there and back.
         spec.check().map_err(Error::Refused)?;
         let mut spec = spec.clone();
-        let files: Vec<Vec<u8>> = spec
-            .files
-            .iter_mut()
-            .map(|(_, content)| std::mem::take(content))
-            .collect();
+        let files: Vec<Vec<u8>> = spec.files.iter_mut().map(|(_, content)| std::mem::take(content)).collect();
         let file_sizes = files.iter().map(Vec::len).collect();
         let id = spec.id.clone();
-        let (reply, descriptors) = self.call_with(
-            Request::Start {
-                spec: Box::new(spec),
-                file_sizes,
-                look,
-            },
-            &files,
-        )?;
+        let (reply, descriptors) = self.call_with(Request::Start { spec: Box::new(spec), file_sizes, look }, &files)?;
         let Reply::Started(ends) = reply else {
             return Err(unexpected());
         };
@@ -131,20 +105,13 @@ impl Keeper {
     /// # Errors
     /// A `Step` whose source is of kind `ConnectionRefused` as long as nothing listens there.
     pub fn connect(&self, id: &str, port: u16) -> Result<OwnedFd, Error> {
-        let (_, descriptors) = self.call(Request::Connect {
-            id: id.to_owned(),
-            port,
-        })?;
+        let (_, descriptors) = self.call(Request::Connect { id: id.to_owned(), port })?;
         descriptors.into_iter().next().ok_or_else(unexpected)
     }
 
     /// Sends a signal to the command (not to init).
     pub fn signal(&self, id: &str, signal: i32) -> Result<(), Error> {
-        self.call(Request::Signal {
-            id: id.to_owned(),
-            signal,
-        })
-        .map(drop)
+        self.call(Request::Signal { id: id.to_owned(), signal }).map(drop)
     }
 
     /// Freezes or thaws everything in it; returns when it is so.
@@ -152,20 +119,12 @@ impl Keeper {
     /// # Errors
     /// Where the host gives no freezer ([`Walls::freezer`]).
     pub fn freeze(&self, id: &str, frozen: bool) -> Result<(), Error> {
-        self.call(Request::Freeze {
-            id: id.to_owned(),
-            frozen,
-        })
-        .map(drop)
+        self.call(Request::Freeze { id: id.to_owned(), frozen }).map(drop)
     }
 
     /// Changes its share of the CPU; 1000 is one.
     pub fn cpu_limit(&self, id: &str, cpu_millis: u32) -> Result<(), Error> {
-        self.call(Request::CpuLimit {
-            id: id.to_owned(),
-            cpu_millis,
-        })
-        .map(drop)
+        self.call(Request::CpuLimit { id: id.to_owned(), cpu_millis }).map(drop)
     }
 
     /// What it uses now.
@@ -183,17 +142,12 @@ impl Keeper {
 
     /// Removes a tree under `writable_under` whatever uid owns what is in it; never follows links. Gone already is fine.
     pub fn discard(&self, path: &Path) -> Result<(), Error> {
-        self.call(Request::Discard {
-            path: path.to_owned(),
-        })
-        .map(drop)
+        self.call(Request::Discard { path: path.to_owned() }).map(drop)
     }
 
     /// Readable (poll) when the keeper is gone.
     pub fn gone(&self) -> Result<OwnedFd, Error> {
-        self.process
-            .try_clone()
-            .map_err(|error| Error::step("duplicate the keeper's pidfd", error))
+        self.process.try_clone().map_err(|error| Error::step("duplicate the keeper's pidfd", error))
     }
 
     /// Which walls this host gives, measured by making them; once.
@@ -209,23 +163,14 @@ impl Keeper {
         self.call_with(request, &[])
     }
 
-    fn call_with(
-        &self,
-        request: Request,
-        files: &[Vec<u8>],
-    ) -> Result<(Reply, Vec<OwnedFd>), Error> {
-        let (own, keepers) = descriptor::message_pair()
-            .map_err(|error| Error::step("make a socket pair for a call", error))?;
+    fn call_with(&self, request: Request, files: &[Vec<u8>]) -> Result<(Reply, Vec<OwnedFd>), Error> {
+        let (own, keepers) = descriptor::message_pair().map_err(|error| Error::step("make a socket pair for a call", error))?;
         message::request_send(&self.requests, keepers.as_fd(), request, files)?;
         // The keeper's must be the only one, so that its end is this socket's end.
         drop(keepers);
         match message::reply_receive(&own) {
-            Err(Error::Gone)
-                if !descriptor::readable(&self.process, Some(Duration::ZERO)).unwrap_or(true) =>
-            {
-                Err(Error::Refused(
-                    "it did not take the request; it may be out of descriptors".to_owned(),
-                ))
+            Err(Error::Gone) if !descriptor::readable(&self.process, Some(Duration::ZERO)).unwrap_or(true) => {
+                Err(Error::Refused("it did not take the request; it may be out of descriptors".to_owned()))
             }
             other => other,
         }
@@ -246,22 +191,10 @@ impl Drop for Keeper {
     }
 }
 
-fn sandbox_from(
-    id: String,
-    ends: &Ends,
-    mut descriptors: impl Iterator<Item = OwnedFd>,
-) -> Option<Sandbox> {
-    let (stdout, stderr, ended) = (
-        descriptors.next()?,
-        descriptors.next()?,
-        descriptors.next()?,
-    );
+fn sandbox_from(id: String, ends: &Ends, mut descriptors: impl Iterator<Item = OwnedFd>) -> Option<Sandbox> {
+    let (stdout, stderr, ended) = (descriptors.next()?, descriptors.next()?, descriptors.next()?);
     let mut next = |there: bool| {
-        if there {
-            descriptors.next().map(Some)
-        } else {
-            Some(None)
-        }
+        if there { descriptors.next().map(Some) } else { Some(None) }
     };
     Some(Sandbox {
         id,
@@ -276,8 +209,5 @@ fn sandbox_from(
 }
 
 fn unexpected() -> Error {
-    Error::step(
-        "read the keeper's reply",
-        io::Error::from(io::ErrorKind::InvalidData),
-    )
+    Error::step("read the keeper's reply", io::Error::from(io::ErrorKind::InvalidData))
 }

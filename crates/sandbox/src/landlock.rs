@@ -6,10 +6,7 @@
 
 use std::path::Path;
 
-use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope,
-};
+use landlock::{ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope};
 
 /// The newest version whose every right is considered here.
 const CONSIDERED: ABI = ABI::V6;
@@ -19,9 +16,7 @@ pub(crate) fn restrict<'a>(writable: impl Iterator<Item = &'a Path>) -> Result<(
     restrict_to(writable).map_err(|error| error.to_string())
 }
 
-fn restrict_to<'a>(
-    writable: impl Iterator<Item = &'a Path>,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn restrict_to<'a>(writable: impl Iterator<Item = &'a Path>) -> Result<(), Box<dyn std::error::Error>> {
     let all = AccessFs::from_all(CONSIDERED);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;
     let mut ruleset = Ruleset::default()
@@ -29,29 +24,13 @@ fn restrict_to<'a>(
         .handle_access(all)?
         .scope(Scope::from_all(CONSIDERED))?
         .create()?
-        .add_rule(PathBeneath::new(
-            PathFd::new("/")?,
-            AccessFs::from_read(CONSIDERED),
-        ))?;
-    for path in [Path::new("/tmp"), Path::new("/dev/shm")]
-        .into_iter()
-        .chain(writable)
-    {
+        .add_rule(PathBeneath::new(PathFd::new("/")?, AccessFs::from_read(CONSIDERED)))?;
+    for path in [Path::new("/tmp"), Path::new("/dev/shm")].into_iter().chain(writable) {
         // A mount of one file takes only the rights that a file has.
-        let rights = if path.is_dir() {
-            all
-        } else {
-            AccessFs::from_file(CONSIDERED)
-        };
+        let rights = if path.is_dir() { all } else { AccessFs::from_file(CONSIDERED) };
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, rights))?;
     }
-    for path in [
-        "/dev/null",
-        "/dev/zero",
-        "/dev/full",
-        "/dev/random",
-        "/dev/urandom",
-    ] {
+    for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"] {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, device))?;
     }
     ruleset.restrict_self()?;
@@ -63,13 +42,6 @@ pub(crate) fn kernel_abi() -> u32 {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     let none = std::ptr::null::<libc::c_void>();
     // SAFETY: landlock_create_ruleset(2) with this flag reads no memory and only returns a number.
-    let version = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            none,
-            0usize,
-            LANDLOCK_CREATE_RULESET_VERSION,
-        )
-    };
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, LANDLOCK_CREATE_RULESET_VERSION) };
     u32::try_from(version).unwrap_or(0)
 }

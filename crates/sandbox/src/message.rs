@@ -126,19 +126,11 @@ enum Envelope {
 }
 
 /// Sends a request; `files` are the contents taken out of its spec.
-pub(crate) fn request_send(
-    socket: impl AsFd,
-    reply: BorrowedFd<'_>,
-    request: Request,
-    files: &[Vec<u8>],
-) -> Result<(), Error> {
+pub(crate) fn request_send(socket: impl AsFd, reply: BorrowedFd<'_>, request: Request, files: &[Vec<u8>]) -> Result<(), Error> {
     let files_size: usize = files.iter().map(Vec::len).sum();
-    let text = serde_json::to_vec(&request)
-        .map_err(|error| Error::Refused(format!("not expressible: {error}")))?;
+    let text = serde_json::to_vec(&request).map_err(|error| Error::Refused(format!("not expressible: {error}")))?;
     if text.len() + files_size > LONG_MAX {
-        return Err(Error::Refused(format!(
-            "files: more than {LONG_MAX} bytes in all"
-        )));
+        return Err(Error::Refused(format!("files: more than {LONG_MAX} bytes in all")));
     }
     let mut passed = vec![reply];
     let beside;
@@ -146,20 +138,14 @@ pub(crate) fn request_send(
         Envelope::Here(request)
     } else {
         let parts = std::iter::once(text.as_slice()).chain(files.iter().map(Vec::as_slice));
-        beside =
-            memfd(parts).map_err(|error| Error::step("write the request to a memfd", error))?;
+        beside = memfd(parts).map_err(|error| Error::step("write the request to a memfd", error))?;
         passed.push(beside.as_fd());
-        Envelope::Beside {
-            text: text.len(),
-            files: files_size,
-        }
+        Envelope::Beside { text: text.len(), files: files_size }
     };
     let bytes = serde_json::to_vec(&envelope).expect("it was expressible a moment ago");
     match descriptor::send(socket, &bytes, &passed, true) {
         Ok(()) => Ok(()),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
-            Err(Error::Gone)
-        }
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Err(Error::Gone),
         Err(error) => Err(Error::step("send to the keeper", error)),
     }
 }
@@ -184,36 +170,23 @@ pub(crate) struct Incoming {
 pub(crate) fn request_read(received: Received) -> Result<Incoming, String> {
     let mut descriptors = received.descriptors.into_iter();
     let reply = descriptors.next().ok_or("no reply socket")?;
-    let envelope: Envelope =
-        serde_json::from_slice(&received.bytes).map_err(|error| error.to_string())?;
+    let envelope: Envelope = serde_json::from_slice(&received.bytes).map_err(|error| error.to_string())?;
     let (mut request, files) = match envelope {
         Envelope::Here(request) => (request, Vec::new()),
         Envelope::Beside { text, files } => {
             let beside = descriptors.next().ok_or("no memfd")?;
             // Sealed against shrinking, a read cannot stop half way; anything but a memfd refuses the seal.
-            fcntl_add_seals(
-                &beside,
-                SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-            )
-            .map_err(|error| format!("not a memfd: {error}"))?;
+            fcntl_add_seals(&beside, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE).map_err(|error| format!("not a memfd: {error}"))?;
             if text.saturating_add(files) > LONG_MAX {
                 return Err("too long".to_owned());
             }
             let mut content = vec![0; text + files];
-            std::fs::File::from(beside)
-                .read_exact(&mut content)
-                .map_err(|error| error.to_string())?;
+            std::fs::File::from(beside).read_exact(&mut content).map_err(|error| error.to_string())?;
             let files = content.split_off(text);
-            (
-                serde_json::from_slice(&content).map_err(|error| error.to_string())?,
-                files,
-            )
+            (serde_json::from_slice(&content).map_err(|error| error.to_string())?, files)
         }
     };
-    if let Request::Start {
-        spec, file_sizes, ..
-    } = &mut request
-    {
+    if let Request::Start { spec, file_sizes, .. } = &mut request {
         files_restore(spec, file_sizes, files).ok_or("files: sizes do not fit")?;
     }
     Ok(Incoming { request, reply })
@@ -251,8 +224,7 @@ pub(crate) fn reply_receive(socket: impl AsFd) -> Result<(Reply, Vec<OwnedFd>), 
         Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Err(Error::Gone),
         Err(error) => return Err(Error::step("receive from the keeper", error)),
     };
-    let reply = serde_json::from_slice(&received.bytes)
-        .map_err(|error| Error::step("read the keeper's reply", error))?;
+    let reply = serde_json::from_slice(&received.bytes).map_err(|error| Error::step("read the keeper's reply", error))?;
     Ok((Reply::into_result(reply)?, received.descriptors))
 }
 
@@ -267,9 +239,7 @@ mod tests {
         let (daemon, keeper) = descriptor::message_pair().unwrap();
         let (reply, _) = descriptor::message_pair().unwrap();
         request_send(&daemon, reply.as_fd(), request, files).unwrap();
-        let received = descriptor::receive(&keeper, REQUEST_MAX, true)
-            .unwrap()
-            .unwrap();
+        let received = descriptor::receive(&keeper, REQUEST_MAX, true).unwrap().unwrap();
         request_read(received).map(|incoming| incoming.request)
     }
 
@@ -277,42 +247,20 @@ mod tests {
         Box::new(Spec {
             id: "a".to_owned(),
             mounts: Vec::new(),
-            files: paths
-                .iter()
-                .map(|path| (PathBuf::from(path), Vec::new()))
-                .collect(),
+            files: paths.iter().map(|path| (PathBuf::from(path), Vec::new())).collect(),
             command: vec!["/bin/true".to_owned()],
             env: Vec::new(),
             working_dir: "/".into(),
-            limits: crate::Limits {
-                memory_bytes: 0,
-                cpu_millis: 0,
-                pids: 0,
-                files_open: 0,
-                tmp_bytes: 0,
-            },
-            network: crate::Network {
-                redirected: false,
-                metadata: false,
-            },
+            limits: crate::Limits { memory_bytes: 0, cpu_millis: 0, pids: 0, files_open: 0, tmp_bytes: 0 },
+            network: crate::Network { redirected: false, metadata: false },
         })
     }
 
     #[test]
     fn files_travel_beside_the_text_and_come_back_whole() {
-        let files = [
-            vec![0xff; 300_000],
-            Vec::new(),
-            b"nameserver 169.254.169.254\n".to_vec(),
-        ];
-        let start = Request::Start {
-            spec: spec(&["/a", "/b", "/c"]),
-            file_sizes: files.iter().map(Vec::len).collect(),
-            look: false,
-        };
-        let Request::Start { spec, .. } = travelled(start, &files).unwrap() else {
-            panic!()
-        };
+        let files = [vec![0xff; 300_000], Vec::new(), b"nameserver 169.254.169.254\n".to_vec()];
+        let start = Request::Start { spec: spec(&["/a", "/b", "/c"]), file_sizes: files.iter().map(Vec::len).collect(), look: false };
+        let Request::Start { spec, .. } = travelled(start, &files).unwrap() else { panic!() };
         let contents: Vec<_> = spec.files.into_iter().map(|(_, content)| content).collect();
         assert_eq!(contents, files);
     }
@@ -320,18 +268,8 @@ mod tests {
     #[test]
     fn a_long_text_without_files_travels_too() {
         let mut spec = spec(&[]);
-        spec.env = (0..5000)
-            .map(|n| (format!("NAME_{n}"), "x".repeat(20)))
-            .collect();
-        let Request::Start { spec: back, .. } = travelled(
-            Request::Start {
-                spec: spec.clone(),
-                file_sizes: Vec::new(),
-                look: false,
-            },
-            &[],
-        )
-        .unwrap() else {
+        spec.env = (0..5000).map(|n| (format!("NAME_{n}"), "x".repeat(20))).collect();
+        let Request::Start { spec: back, .. } = travelled(Request::Start { spec: spec.clone(), file_sizes: Vec::new(), look: false }, &[]).unwrap() else {
             panic!()
         };
         assert_eq!(back.env, spec.env);
@@ -341,11 +279,7 @@ mod tests {
     fn sizes_that_do_not_fit_are_refused() {
         #[track_caller]
         fn check(sizes: &[usize], files: &[Vec<u8>]) {
-            let start = Request::Start {
-                spec: spec(&["/a"]),
-                file_sizes: sizes.to_vec(),
-                look: false,
-            };
+            let start = Request::Start { spec: spec(&["/a"]), file_sizes: sizes.to_vec(), look: false };
             assert!(travelled(start, files).is_err());
         }
         check(&[5], &[b"four".to_vec()]);

@@ -41,6 +41,5 @@ pub(crate) fn without(layer: Layer) -> bool {
         Layer::Seccomp => "seccomp",
         Layer::Uts => "uts",
     };
-    std::env::var("TANEBI_MUTATION")
-        .is_ok_and(|layers| layers.split(',').any(|layer| layer == name))
+    std::env::var("TANEBI_MUTATION").is_ok_and(|layers| layers.split(',').any(|layer| layer == name))
 }

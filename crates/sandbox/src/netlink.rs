@@ -5,9 +5,7 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-};
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
@@ -27,13 +25,7 @@ pub(crate) struct Messages {
 
 impl Messages {
     /// Appends a message; `step` names it in an error. `body` writes what follows the header.
-    pub fn push(
-        &mut self,
-        step: &'static str,
-        kind: u16,
-        flags: u16,
-        body: impl FnOnce(&mut Body<'_>),
-    ) {
+    pub fn push(&mut self, step: &'static str, kind: u16, flags: u16, body: impl FnOnce(&mut Body<'_>)) {
         self.steps.push(step);
         self.raw(kind, flags | NLM_F_ACK, self.steps.len() as u32, body);
     }
@@ -58,13 +50,7 @@ impl Messages {
     /// Sends them all and reads every acknowledgement. The error names the step.
     pub fn send(&self, protocol: Option<Protocol>) -> Result<(), (&'static str, io::Error)> {
         let first = self.steps.first().copied().unwrap_or("netlink");
-        let socket = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::RAW,
-            SocketFlags::CLOEXEC,
-            protocol,
-        )
-        .map_err(|error| (first, error.into()))?;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol).map_err(|error| (first, error.into()))?;
         send(&socket, &self.bytes, SendFlags::empty()).map_err(|error| (first, error.into()))?;
         self.acknowledged(&socket)
     }
@@ -73,19 +59,14 @@ impl Messages {
         let mut outstanding = self.steps.len();
         let mut buffer = vec![0u8; 16 << 10];
         while outstanding > 0 {
-            let (length, _) = recv(socket, buffer.as_mut_slice(), RecvFlags::DONTWAIT)
-                .map_err(|error| ("netlink acknowledgement", error.into()))?;
+            let (length, _) = recv(socket, buffer.as_mut_slice(), RecvFlags::DONTWAIT).map_err(|error| ("netlink acknowledgement", error.into()))?;
             let mut rest = &buffer[..length];
             while let Some(message) = Message::split(&mut rest) {
                 if message.kind != NLMSG_ERROR {
                     continue;
                 }
                 if message.errno != 0 {
-                    let step = self
-                        .steps
-                        .get((message.number as usize).wrapping_sub(1))
-                        .copied()
-                        .unwrap_or("netlink batch");
+                    let step = self.steps.get((message.number as usize).wrapping_sub(1)).copied().unwrap_or("netlink batch");
                     return Err((step, io::Error::from_raw_os_error(message.errno)));
                 }
                 outstanding = outstanding.saturating_sub(1);
@@ -109,15 +90,9 @@ impl Message {
         let message = rest.get(..length)?;
         let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
         let number = u32::from_ne_bytes(message.get(8..12)?.try_into().ok()?);
-        let errno = message.get(HEADER..HEADER + 4).map_or(0, |code| {
-            -i32::from_ne_bytes(code.try_into().expect("4 bytes"))
-        });
+        let errno = message.get(HEADER..HEADER + 4).map_or(0, |code| -i32::from_ne_bytes(code.try_into().expect("4 bytes")));
         *rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Self {
-            kind,
-            number,
-            errno,
-        })
+        Some(Self { kind, number, errno })
     }
 }
 
@@ -171,15 +146,7 @@ mod tests {
         let bytes = &messages.bytes;
         assert_eq!(bytes.len(), 16 + 4 + 4 + 8);
         assert_eq!(u32::from_ne_bytes(bytes[..4].try_into().unwrap()), 32);
-        assert_eq!(
-            u16::from_ne_bytes(bytes[20..22].try_into().unwrap()),
-            12,
-            "the nest holds its padding"
-        );
-        assert_eq!(
-            u16::from_ne_bytes(bytes[24..26].try_into().unwrap()),
-            7,
-            "the text does not"
-        );
+        assert_eq!(u16::from_ne_bytes(bytes[20..22].try_into().unwrap()), 12, "the nest holds its padding");
+        assert_eq!(u16::from_ne_bytes(bytes[24..26].try_into().unwrap()), 7, "the text does not");
     }
 }

@@ -10,10 +10,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket_with,
-    sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket_with, sockopt};
 
 use crate::{
     error::{Failure, Step},
@@ -44,22 +41,14 @@ pub(crate) fn build(network: &Network) -> Result<Listeners, Failure> {
     let any = any_address();
     links_and_routes(network, any.is_ipv6())?;
     if network.metadata {
-        listeners.metadata = Some(listener(
-            "metadata",
-            SocketAddrV4::new(METADATA, 80).into(),
-        )?);
+        listeners.metadata = Some(listener("metadata", SocketAddrV4::new(METADATA, 80).into())?);
     }
     if network.redirected {
         let any = SocketAddr::new(any, 0);
         let outbound = listener("outbound", any)?;
         let dns_tcp = listener("DNS over TCP", any)?;
         let dns_udp = bound("DNS over UDP", SocketType::DGRAM, any)?;
-        let redirect = Redirect {
-            dns_udp: port(&dns_udp)?,
-            dns_tcp: port(&dns_tcp)?,
-            outbound: port(&outbound)?,
-            metadata: network.metadata,
-        };
+        let redirect = Redirect { dns_udp: port(&dns_udp)?, dns_tcp: port(&dns_tcp)?, outbound: port(&outbound)?, metadata: network.metadata };
         nft::redirect(&redirect)?;
         listeners.outbound = Some(outbound);
         listeners.dns_udp = Some(dns_udp);
@@ -70,12 +59,7 @@ pub(crate) fn build(network: &Network) -> Result<Listeners, Failure> {
 
 /// The address that listeners bind to: one socket takes both families, where the kernel has IPv6.
 fn any_address() -> IpAddr {
-    match socket_with(
-        AddressFamily::INET6,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    ) {
+    match socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None) {
         Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
         Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
@@ -89,18 +73,8 @@ fn listener(what: &str, address: SocketAddr) -> Result<OwnedFd, Failure> {
 
 fn bound(what: &str, kind: SocketType, address: SocketAddr) -> Result<OwnedFd, Failure> {
     let step = || format!("bind the {what} listener to {address}");
-    let family = if address.is_ipv6() {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
-    };
-    let socket = socket_with(
-        family,
-        kind,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )
-    .step(step)?;
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).step(step)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, false).step(step)?;
     }
@@ -110,10 +84,7 @@ fn bound(what: &str, kind: SocketType, address: SocketAddr) -> Result<OwnedFd, F
 
 fn port(socket: &OwnedFd) -> Result<u16, Failure> {
     let address = getsockname(socket).step(|| "read a listener's port")?;
-    Ok(SocketAddr::try_from(address)
-        .map_err(io::Error::from)
-        .step(|| "read a listener's port")?
-        .port())
+    Ok(SocketAddr::try_from(address).map_err(io::Error::from).step(|| "read a listener's port")?.port())
 }
 
 /// Loopback up; the metadata address on it; everything else local too when it is to be redirected.
@@ -135,37 +106,20 @@ fn links_and_routes(network: &Network, ipv6: bool) -> Result<(), Failure> {
     // With the default route below, the address is a local one already. As an address of the loopback it would moreover become
     // the source of what is sent to it, and the answers of the DNS listener, sent from 127.0.0.1, would not be taken for answers.
     if network.metadata && !network.redirected {
-        messages.push(
-            "add 169.254.169.254 to the loopback",
-            RTM_NEWADDR,
-            CREATE,
-            |body| {
-                // struct ifaddrmsg: family, prefix length, flags, scope, index.
-                body.fixed(&[libc::AF_INET as u8, 32, 0, libc::RT_SCOPE_HOST]);
-                body.fixed(&LOOPBACK.to_ne_bytes());
-                body.bytes(IFA_LOCAL, &METADATA.octets());
-            },
-        );
+        messages.push("add 169.254.169.254 to the loopback", RTM_NEWADDR, CREATE, |body| {
+            // struct ifaddrmsg: family, prefix length, flags, scope, index.
+            body.fixed(&[libc::AF_INET as u8, 32, 0, libc::RT_SCOPE_HOST]);
+            body.fixed(&LOOPBACK.to_ne_bytes());
+            body.bytes(IFA_LOCAL, &METADATA.octets());
+        });
     }
     if network.redirected {
-        local_default(
-            &mut messages,
-            "route all of IPv4 to the loopback",
-            libc::AF_INET,
-            &Ipv4Addr::LOCALHOST.octets(),
-        );
+        local_default(&mut messages, "route all of IPv4 to the loopback", libc::AF_INET, &Ipv4Addr::LOCALHOST.octets());
         if ipv6 {
-            local_default(
-                &mut messages,
-                "route all of IPv6 to the loopback",
-                libc::AF_INET6,
-                &Ipv6Addr::LOCALHOST.octets(),
-            );
+            local_default(&mut messages, "route all of IPv6 to the loopback", libc::AF_INET6, &Ipv6Addr::LOCALHOST.octets());
         }
     }
-    messages
-        .send(None)
-        .map_err(|(step, error)| Failure::new(step, error))
+    messages.send(None).map_err(|(step, error)| Failure::new(step, error))
 }
 
 /// `ip route add local default dev lo src SOURCE`
@@ -177,20 +131,7 @@ fn local_default(messages: &mut Messages, step: &'static str, family: i32, sourc
     const LOOPBACK: u32 = 1;
     messages.push(step, RTM_NEWROUTE, CREATE, |body| {
         // struct rtmsg: family, destination and source length, tos, table, protocol, scope, type, flags.
-        body.fixed(&[
-            family as u8,
-            0,
-            0,
-            0,
-            libc::RT_TABLE_LOCAL,
-            RTPROT_BOOT,
-            libc::RT_SCOPE_HOST,
-            libc::RTN_LOCAL,
-            0,
-            0,
-            0,
-            0,
-        ]);
+        body.fixed(&[family as u8, 0, 0, 0, libc::RT_TABLE_LOCAL, RTPROT_BOOT, libc::RT_SCOPE_HOST, libc::RTN_LOCAL, 0, 0, 0, 0]);
         body.bytes(RTA_OIF, &LOOPBACK.to_ne_bytes());
         body.bytes(RTA_PREFSRC, source);
     });
@@ -198,12 +139,7 @@ fn local_default(messages: &mut Messages, step: &'static str, family: i32, sourc
 
 /// Starts connecting to 127.0.0.1:port in the current network namespace. The socket is non-blocking and may not be connected yet.
 pub(crate) fn connection(port: u16) -> io::Result<OwnedFd> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     match connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
@@ -215,13 +151,7 @@ pub(crate) fn connection(port: u16) -> io::Result<OwnedFd> {
 pub(crate) fn connection_state(socket: impl AsFd) -> Option<io::Result<()>> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut polled = [PollFd::new(&socket, PollFlags::OUT)];
-    match poll(
-        &mut polled,
-        Some(&Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        }),
-    ) {
+    match poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
         Ok(0) => None,
         Ok(_) => Some(match sockopt::socket_error(&socket) {
             Ok(outcome) => outcome.map_err(io::Error::from),
@@ -243,27 +173,14 @@ pub fn original_destination(connection: BorrowedFd<'_>) -> io::Result<SocketAddr
     let ipv4 = local.ip().to_canonical().is_ipv4();
     let destination: SocketAddr = if ipv4 {
         let found = getsockopt(&connection, OriginalDst)?;
-        SocketAddrV4::new(
-            Ipv4Addr::from(u32::from_be(found.sin_addr.s_addr)),
-            u16::from_be(found.sin_port),
-        )
-        .into()
+        SocketAddrV4::new(Ipv4Addr::from(u32::from_be(found.sin_addr.s_addr)), u16::from_be(found.sin_port)).into()
     } else {
         let found = getsockopt(&connection, Ip6tOriginalDst)?;
-        SocketAddrV6::new(
-            Ipv6Addr::from(found.sin6_addr.s6_addr),
-            u16::from_be(found.sin6_port),
-            0,
-            0,
-        )
-        .into()
+        SocketAddrV6::new(Ipv6Addr::from(found.sin6_addr.s6_addr), u16::from_be(found.sin6_port), 0, 0).into()
     };
     // The rules never redirect TCP that goes to the loopback, but for DNS, which has a listener of its own.
     if destination.ip().is_loopback() && destination.port() == local.port() {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "made to the listener itself",
-        ));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "made to the listener itself"));
     }
     Ok(destination)
 }

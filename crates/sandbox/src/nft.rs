@@ -46,45 +46,21 @@ const NLM_F_APPEND: u16 = 0x800;
 /// Makes table, chain and rules in one transaction, in the current network namespace.
 pub(crate) fn redirect(to: &Redirect) -> Result<(), Failure> {
     let mut batch = Messages::default();
-    batch.bracket(NFNL_MSG_BATCH_BEGIN, |body| {
-        header(body, 0, NFNL_SUBSYS_NFTABLES)
-    });
+    batch.bracket(NFNL_MSG_BATCH_BEGIN, |body| header(body, 0, NFNL_SUBSYS_NFTABLES));
     table_and_chain(&mut batch);
-    rule(&mut batch, "nftables rule: DNS over UDP", |rule| {
-        rule.protocol(libc::IPPROTO_UDP)
-            .port(53)
-            .redirect(to.dns_udp)
-    });
-    rule(&mut batch, "nftables rule: DNS over TCP", |rule| {
-        rule.protocol(libc::IPPROTO_TCP)
-            .port(53)
-            .redirect(to.dns_tcp)
-    });
-    rule(&mut batch, "nftables rule: IPv4 loopback", |rule| {
-        rule.family(libc::NFPROTO_IPV4)
-            .destination(16, &[127])
-            .accept()
-    });
+    rule(&mut batch, "nftables rule: DNS over UDP", |rule| rule.protocol(libc::IPPROTO_UDP).port(53).redirect(to.dns_udp));
+    rule(&mut batch, "nftables rule: DNS over TCP", |rule| rule.protocol(libc::IPPROTO_TCP).port(53).redirect(to.dns_tcp));
+    rule(&mut batch, "nftables rule: IPv4 loopback", |rule| rule.family(libc::NFPROTO_IPV4).destination(16, &[127]).accept());
     let loopback = std::net::Ipv6Addr::LOCALHOST.octets();
-    rule(&mut batch, "nftables rule: IPv6 loopback", |rule| {
-        rule.family(libc::NFPROTO_IPV6)
-            .destination(24, &loopback)
-            .accept()
-    });
+    rule(&mut batch, "nftables rule: IPv6 loopback", |rule| rule.family(libc::NFPROTO_IPV6).destination(24, &loopback).accept());
     if to.metadata {
         rule(&mut batch, "nftables rule: metadata", |rule| {
-            let rule = rule
-                .family(libc::NFPROTO_IPV4)
-                .destination(16, &[169, 254, 169, 254]);
+            let rule = rule.family(libc::NFPROTO_IPV4).destination(16, &[169, 254, 169, 254]);
             rule.protocol(libc::IPPROTO_TCP).port(80).accept();
         });
     }
-    rule(&mut batch, "nftables rule: outbound TCP", |rule| {
-        rule.protocol(libc::IPPROTO_TCP).redirect(to.outbound)
-    });
-    batch.bracket(NFNL_MSG_BATCH_END, |body| {
-        header(body, 0, NFNL_SUBSYS_NFTABLES)
-    });
+    rule(&mut batch, "nftables rule: outbound TCP", |rule| rule.protocol(libc::IPPROTO_TCP).redirect(to.outbound));
+    batch.bracket(NFNL_MSG_BATCH_END, |body| header(body, 0, NFNL_SUBSYS_NFTABLES));
     batch.send(Some(netlink::NETFILTER)).map_err(|(step, error)| {
         let hint = "the kernel needs nf_tables with nat and redirect: modprobe nf_tables nft_chain_nat nft_redir";
         Failure::new(step, error).hint_on(&[libc::ENOENT, libc::EPROTONOSUPPORT, libc::EOPNOTSUPP, libc::EINVAL], hint)
@@ -233,20 +209,12 @@ impl Rule<'_, '_> {
         const NFTA_DATA_VERDICT: u16 = 2;
         const NFTA_VERDICT_CODE: u16 = 1;
         const NF_ACCEPT: u32 = 1;
-        self.immediate(NFT_REG_VERDICT, |value| {
-            value.nested(NFTA_DATA_VERDICT, |verdict| {
-                verdict.number(NFTA_VERDICT_CODE, NF_ACCEPT)
-            })
-        });
+        self.immediate(NFT_REG_VERDICT, |value| value.nested(NFTA_DATA_VERDICT, |verdict| verdict.number(NFTA_VERDICT_CODE, NF_ACCEPT)));
     }
 
     fn redirect(&mut self, port: u16) {
         const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
-        self.immediate(NFT_REG_1, |value| {
-            value.bytes(NFTA_DATA_VALUE, &port.to_be_bytes())
-        });
-        self.expression("redir", |data| {
-            data.number(NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1)
-        });
+        self.immediate(NFT_REG_1, |value| value.bytes(NFTA_DATA_VALUE, &port.to_be_bytes()));
+        self.expression("redir", |data| data.number(NFTA_REDIR_REG_PROTO_MIN, NFT_REG_1));
     }
 }

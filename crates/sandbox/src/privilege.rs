@@ -7,9 +7,8 @@ use rustix::{
 use rustix::{
     process::{DumpableBehavior, set_dumpable_behavior},
     thread::{
-        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs, set_thread_groups,
-        set_thread_res_gid, set_thread_res_uid,
+        CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+        set_thread_groups, set_thread_res_gid, set_thread_res_uid,
     },
 };
 
@@ -28,23 +27,18 @@ use crate::{
 /// the process is in between and must end.
 pub fn drop_privileges(uid: u32, gid: u32) -> Result<(), Error> {
     if process::threads().map_err(|error| Error::step("count the threads", error))? != 1 {
-        return Err(Error::Refused(
-            "privileges are dropped before the first thread is started".to_owned(),
-        ));
+        return Err(Error::Refused("privileges are dropped before the first thread is started".to_owned()));
     }
     if geteuid().is_root() {
         if uid == 0 || gid == 0 {
-            return Err(Error::Refused(
-                "the daemon's uid and gid cannot be 0".to_owned(),
-            ));
+            return Err(Error::Refused("the daemon's uid and gid cannot be 0".to_owned()));
         }
         bounding_set_limit(CapabilitySet::empty())?;
         identity_set(uid, gid, true)?;
     }
     capabilities_drop()?;
     set_no_new_privs(true).step(|| "set no_new_privs")?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step(|| "make the process not dumpable")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "make the process not dumpable")?;
     Ok(())
 }
 
@@ -62,15 +56,7 @@ pub(crate) fn identity_set(uid: u32, gid: u32, groups: bool) -> Result<(), Failu
 pub(crate) fn capabilities_drop() -> Result<(), Failure> {
     let none = CapabilitySet::empty();
     clear_ambient_capability_set().step(|| "clear the ambient capabilities")?;
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
-        },
-    )
-    .step(|| "drop the capabilities")
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none }).step(|| "drop the capabilities")
 }
 
 /// Takes all but these out of the bounding set, so that no exec brings them back.
@@ -85,10 +71,7 @@ pub(crate) fn bounding_set_limit(kept: CapabilitySet) -> Result<(), Failure> {
             Ok(()) => {}
             Err(rustix::io::Errno::INVAL) => break,
             Err(error) => {
-                return Err(Failure::new(
-                    format!("drop capability {number} from the bounding set"),
-                    error,
-                ));
+                return Err(Failure::new(format!("drop capability {number} from the bounding set"), error));
             }
         }
     }
@@ -113,28 +96,14 @@ pub(crate) fn keeper_limit() -> Result<(), Failure> {
         | CapabilitySet::SYS_CHROOT
         | CapabilitySet::SYS_PTRACE
         | CapabilitySet::SYS_RESOURCE;
-    let now = capabilities(None)
-        .step(|| "read the capabilities")?
-        .permitted;
+    let now = capabilities(None).step(|| "read the capabilities")?.permitted;
     bounding_set_limit(kept)?;
     let left = now & kept;
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective: left,
-            permitted: left,
-            inheritable: CapabilitySet::empty(),
-        },
-    )
-    .step(|| "limit the keeper's capabilities")
+    set_capabilities(None, CapabilitySets { effective: left, permitted: left, inheritable: CapabilitySet::empty() }).step(|| "limit the keeper's capabilities")
 }
 
 /// Whether this process can make sandboxes with uids of their own.
 pub(crate) fn is_root() -> bool {
-    let needed = CapabilitySet::SYS_ADMIN
-        | CapabilitySet::SETUID
-        | CapabilitySet::SETGID
-        | CapabilitySet::SETPCAP
-        | CapabilitySet::CHOWN;
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETPCAP | CapabilitySet::CHOWN;
     geteuid().is_root() && capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
 }

@@ -8,10 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal,
-    waitid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid};
 
 /// A process that this one made and that it alone reaps.
 pub(crate) struct Child {
@@ -39,10 +36,7 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> io::Result<Child> {
                 Err(error) => {
                     // Not reaped by anybody yet, so the pid is still that child's.
                     let _ = rustix::process::kill_process(known, Signal::KILL);
-                    let _ = rustix::process::waitpid(
-                        Some(known),
-                        rustix::process::WaitOptions::empty(),
-                    );
+                    let _ = rustix::process::waitpid(Some(known), rustix::process::WaitOptions::empty());
                     Err(error.into())
                 }
             }
@@ -71,22 +65,13 @@ pub(crate) fn clone_sibling(flags: i32, body: impl FnOnce() -> i32) -> io::Resul
     // SAFETY: clone3(2) without CLONE_VM is a fork: the child has its own copy of this memory. One thread (the module's rule).
     // `arguments` and `pidfd` live across the call. The C library's idea of the thread id is stale in the child, which only
     // its pthread signalling would notice; init does not use that.
-    match unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            size_of::<libc::clone_args>(),
-        )
-    } {
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) } {
         -1 => Err(io::Error::last_os_error()),
         0 => exit_with(body),
         pid => {
             // SAFETY: the kernel stored a fresh descriptor there (CLONE_PIDFD) and nobody else knows it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Child {
-                pid: pid as i32,
-                pidfd,
-            })
+            Ok(Child { pid: pid as i32, pidfd })
         }
     }
 }
@@ -100,10 +85,7 @@ fn exit_with(body: impl FnOnce() -> i32) -> ! {
 
 /// Reaps a child when it has ended; `None` while it has not.
 pub(crate) fn reap(pidfd: impl AsFd) -> io::Result<Option<WaitIdStatus>> {
-    Ok(waitid(
-        WaitId::PidFd(pidfd.as_fd()),
-        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-    )?)
+    Ok(waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)?)
 }
 
 /// Sends SIGKILL; a process that is gone already is fine.

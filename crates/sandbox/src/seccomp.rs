@@ -30,24 +30,11 @@ impl Filter {
     /// Installs it on this thread and all that it makes, for good. Sets no_new_privs.
     pub fn install(&self) -> io::Result<()> {
         set_no_new_privs(true)?;
-        let program = libc::sock_fprog {
-            len: u16::try_from(self.0.len()).expect("a program is a few hundred instructions"),
-            filter: self.0.as_ptr().cast_mut(),
-        };
+        let program =
+            libc::sock_fprog { len: u16::try_from(self.0.len()).expect("a program is a few hundred instructions"), filter: self.0.as_ptr().cast_mut() };
         // SAFETY: seccomp(2) reads `program` and the instructions it points to, both alive across the call, and writes neither.
-        let installed = unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                0,
-                &raw const program,
-            )
-        };
-        if installed == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        let installed = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+        if installed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 
@@ -55,95 +42,32 @@ const EPERM: Answer = Answer::Errno(libc::EPERM);
 const EAFNOSUPPORT: Answer = Answer::Errno(libc::EAFNOSUPPORT);
 
 /// The flags of clone that make namespaces.
-const NAMESPACES: i32 = libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET;
+const NAMESPACES: i32 =
+    libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNET;
 
 /// The rule of every call that has one.
 fn rules() -> BTreeMap<u32, Rule> {
-    let allowed = calls::ALLOWED
-        .iter()
-        .chain(calls::ALLOWED_ARCH)
-        .map(|call| (*call, Rule::Always(Answer::Allow)));
-    let refused = calls::REFUSED
-        .iter()
-        .chain(calls::REFUSED_ARCH)
-        .map(|call| (*call, Rule::Always(EPERM)));
-    let list = |argument, mask, values: &[u32], listed, other| Rule::ByArgument {
-        argument,
-        mask,
-        values: values.to_vec(),
-        listed,
-        other,
-    };
+    let allowed = calls::ALLOWED.iter().chain(calls::ALLOWED_ARCH).map(|call| (*call, Rule::Always(Answer::Allow)));
+    let refused = calls::REFUSED.iter().chain(calls::REFUSED_ARCH).map(|call| (*call, Rule::Always(EPERM)));
+    let list = |argument, mask, values: &[u32], listed, other| Rule::ByArgument { argument, mask, values: values.to_vec(), listed, other };
     let whole = u32::MAX;
     let mut by_argument = vec![
         // No new namespaces. clone3 hides its flags behind a pointer, so it is not listed and the C library falls back to clone.
-        (
-            libc::SYS_clone,
-            list(0, NAMESPACES as u32, &[0], Answer::Allow, EPERM),
-        ),
+        (libc::SYS_clone, list(0, NAMESPACES as u32, &[0], Answer::Allow, EPERM)),
         // Terminals: TIOCSTI types into one, TIOCLINUX pastes into one.
-        (
-            libc::SYS_ioctl,
-            list(
-                1,
-                whole,
-                &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32],
-                EPERM,
-                Answer::Allow,
-            ),
-        ),
+        (libc::SYS_ioctl, list(1, whole, &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32], EPERM, Answer::Allow)),
         // Reading the execution domain is harmless, changing it switches address randomization off.
-        (
-            libc::SYS_personality,
-            list(0, whole, &[0xffff_ffff], Answer::Allow, EPERM),
-        ),
-        (
-            libc::SYS_socket,
-            list(
-                0,
-                whole,
-                &[
-                    libc::AF_UNIX as u32,
-                    libc::AF_INET as u32,
-                    libc::AF_INET6 as u32,
-                ],
-                Answer::Allow,
-                EAFNOSUPPORT,
-            ),
-        ),
-        (
-            libc::SYS_socketpair,
-            list(
-                0,
-                whole,
-                &[libc::AF_UNIX as u32],
-                Answer::Allow,
-                EAFNOSUPPORT,
-            ),
-        ),
+        (libc::SYS_personality, list(0, whole, &[0xffff_ffff], Answer::Allow, EPERM)),
+        (libc::SYS_socket, list(0, whole, &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32], Answer::Allow, EAFNOSUPPORT)),
+        (libc::SYS_socketpair, list(0, whole, &[libc::AF_UNIX as u32], Answer::Allow, EAFNOSUPPORT)),
     ];
     for (call, mode) in calls::MKNOD {
         // Pipes with a name, sockets and plain files, no devices.
         let kinds = [0, libc::S_IFREG, libc::S_IFIFO, libc::S_IFSOCK];
-        by_argument.push((
-            *call,
-            list(*mode, libc::S_IFMT, &kinds, Answer::Allow, EPERM),
-        ));
+        by_argument.push((*call, list(*mode, libc::S_IFMT, &kinds, Answer::Allow, EPERM)));
     }
     let all = allowed.chain(refused).chain(by_argument);
-    all.map(|(call, rule)| {
-        (
-            u32::try_from(call).expect("a call's number is not negative"),
-            rule,
-        )
-    })
-    .collect()
+    all.map(|(call, rule)| (u32::try_from(call).expect("a call's number is not negative"), rule)).collect()
 }
 
 #[cfg(test)]
@@ -152,10 +76,7 @@ mod tests {
 
     #[test]
     fn every_call_has_one_rule() {
-        let listed = calls::ALLOWED.len()
-            + calls::ALLOWED_ARCH.len()
-            + calls::REFUSED.len()
-            + calls::REFUSED_ARCH.len();
+        let listed = calls::ALLOWED.len() + calls::ALLOWED_ARCH.len() + calls::REFUSED.len() + calls::REFUSED_ARCH.len();
         assert_eq!(rules().len(), listed + 5 + calls::MKNOD.len());
     }
 
@@ -163,10 +84,7 @@ mod tests {
     fn the_program_is_short_and_its_way_to_an_answer_shorter() {
         let filter = Filter::compile();
         assert!(filter.0.len() < 700, "{}", filter.0.len());
-        let longest = (0..500)
-            .map(|call| oracle::run(&filter.0, call, [0; 6]).1)
-            .max()
-            .unwrap();
+        let longest = (0..500).map(|call| oracle::run(&filter.0, call, [0; 6]).1).max().unwrap();
         assert!(longest < 40, "{longest}");
     }
 }

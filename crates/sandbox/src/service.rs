@@ -119,6 +119,8 @@ enum Source {
     Report(u64),
     Starter(u64),
     Init(u64),
+    /// Over its memory.
+    Memory(u64),
     /// By its own token.
     Helper,
     /// By its own token: writable.
@@ -130,6 +132,7 @@ enum Timer {
     Remove { number: u64, deadline: Instant },
     Frozen(Freezing),
     ConnectLimit(u64),
+    Memory(u64),
 }
 
 /// A freeze or thaw that is asked for and not yet so.
@@ -167,14 +170,7 @@ impl Service {
         while !self.is_done() {
             let wait = self.next_wait();
             events.clear();
-            rustix::io::retry_on_intr(|| {
-                epoll::wait(
-                    &self.epoll,
-                    rustix::buffer::spare_capacity(&mut events),
-                    wait.as_ref(),
-                )
-            })
-            .step(|| "wait for events")?;
+            rustix::io::retry_on_intr(|| epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), wait.as_ref())).step(|| "wait for events")?;
             for event in &events {
                 let token = event.data.u64();
                 if let Some(source) = self.sources.get(&token).copied() {
@@ -188,19 +184,14 @@ impl Service {
     }
 
     fn is_done(&self) -> bool {
-        self.stopping.is_some_and(|deadline| {
-            (self.held.is_empty() && self.helpers.is_empty()) || Instant::now() > deadline
-        })
+        self.stopping.is_some_and(|deadline| (self.held.is_empty() && self.helpers.is_empty()) || Instant::now() > deadline)
     }
 
     fn next_wait(&self) -> Option<Timespec> {
         let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
         let next = [timer, self.stopping].into_iter().flatten().min()?;
         let wait = next.saturating_duration_since(Instant::now());
-        Some(Timespec {
-            tv_sec: wait.as_secs() as _,
-            tv_nsec: wait.subsec_nanos().into(),
-        })
+        Some(Timespec { tv_sec: wait.as_secs() as _, tv_nsec: wait.subsec_nanos().into() })
     }
 
     fn happened(&mut self, source: Source, token: u64) {
@@ -216,6 +207,7 @@ impl Service {
             }
             Source::Report(number) => self.reports_take(number),
             Source::Starter(number) | Source::Init(number) => self.child_ended(number),
+            Source::Memory(number) => self.memory_alarmed(number, token),
             Source::Helper => self.helper_ended(token),
             Source::Connection => self.connection_settle(token, None),
         }
@@ -227,14 +219,9 @@ impl Service {
             return;
         }
         self.stopping = Some(Instant::now() + STOP_LIMIT);
-        for (token, descriptor) in [
-            (Source::Requests, self.requests.as_fd()),
-            (Source::Daemon, self.daemon.pidfd.as_fd()),
-        ] {
+        for (token, descriptor) in [(Source::Requests, self.requests.as_fd()), (Source::Daemon, self.daemon.pidfd.as_fd())] {
             let _ = epoll::delete(&self.epoll, descriptor);
-            self.sources.retain(|_, source| {
-                std::mem::discriminant(source) != std::mem::discriminant(&token)
-            });
+            self.sources.retain(|_, source| std::mem::discriminant(source) != std::mem::discriminant(&token));
         }
         let numbers: Vec<u64> = self.held.keys().copied().collect();
         for number in numbers {
@@ -260,26 +247,15 @@ impl Service {
                 Timer::StartLimit(number) => self.start_overdue(number),
                 Timer::Remove { number, deadline } => self.remove(number, deadline),
                 Timer::Frozen(freezing) => self.frozen_settle(freezing),
-                Timer::ConnectLimit(token) => {
-                    self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into()))
-                }
+                Timer::Memory(number) => self.memory_settle(number),
+                Timer::ConnectLimit(token) => self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into())),
             }
         }
     }
 
-    fn watch(
-        &mut self,
-        descriptor: impl AsFd,
-        source: Source,
-        flags: epoll::EventFlags,
-    ) -> io::Result<u64> {
+    fn watch(&mut self, descriptor: impl AsFd, source: Source, flags: epoll::EventFlags) -> io::Result<u64> {
         let token = self.token();
-        epoll::add(
-            &self.epoll,
-            descriptor,
-            epoll::EventData::new_u64(token),
-            flags,
-        )?;
+        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(token), flags)?;
         self.sources.insert(token, source);
         Ok(token)
     }
@@ -296,11 +272,7 @@ impl Service {
             match descriptor::receive(&self.requests, message::REQUEST_MAX, false) {
                 Ok(None) => return self.stop(),
                 Ok(Some(received)) => {
-                    if !received
-                        .sender
-                        .as_ref()
-                        .is_some_and(|sender| self.is_daemon(sender))
-                    {
+                    if !received.sender.as_ref().is_some_and(|sender| self.is_daemon(sender)) {
                         tracing::error!("a request of another process than the daemon is dropped");
                         continue;
                     }
@@ -339,8 +311,7 @@ impl Service {
 
     fn running(&self, id: &str) -> Result<&Held, Reply> {
         let held = self.by_id.get(id).and_then(|number| self.held.get(number));
-        held.filter(|held| held.is_running())
-            .ok_or_else(|| Reply::NoSandbox(id.to_owned()))
+        held.filter(|held| held.is_running()).ok_or_else(|| Reply::NoSandbox(id.to_owned()))
     }
 
     fn signal(&self, id: &str, signal: i32) -> Reply {
@@ -348,16 +319,10 @@ impl Service {
             return Reply::Refused(format!("signal {signal}: 1 to 31"));
         };
         match self.running(id) {
-            Ok(Held {
-                command: Some(command),
-                ..
-            }) => match pidfd_send_signal(command, named) {
+            Ok(Held { command: Some(command), .. }) => match pidfd_send_signal(command, named) {
                 // It ended, and that is about to be told.
                 Ok(()) | Err(rustix::io::Errno::SRCH) => Reply::Done,
-                Err(error) => Reply::failed(
-                    format!("send signal {signal} to the command of {id}"),
-                    error,
-                ),
+                Err(error) => Reply::failed(format!("send signal {signal} to the command of {id}"), error),
             },
             Ok(_) => Reply::NoSandbox(id.to_owned()),
             Err(reply) => reply,
@@ -367,20 +332,14 @@ impl Service {
     fn cpu_limit(&self, id: &str, cpu_millis: u32) -> Reply {
         match (cpu_check(cpu_millis), self.running(id)) {
             (Err(refused), _) => Reply::Refused(refused),
-            (Ok(()), Ok(held)) => held
-                .group
-                .cpu_limit(cpu_millis)
-                .map_or_else(Reply::Failed, |()| Reply::Done),
+            (Ok(()), Ok(held)) => held.group.cpu_limit(cpu_millis).map_or_else(Reply::Failed, |()| Reply::Done),
             (Ok(()), Err(reply)) => reply,
         }
     }
 
     fn connect(&mut self, id: &str, port: u16, reply: OwnedFd) {
         let made = match self.running(id) {
-            Ok(Held {
-                namespace: Some(namespace),
-                ..
-            }) => self.within(namespace, || network::connection(port)),
+            Ok(Held { namespace: Some(namespace), .. }) => self.within(namespace, || network::connection(port)),
             Ok(_) => return message::answer(&reply, &Reply::NoSandbox(id.to_owned())),
             Err(refusal) => return message::answer(&reply, &refusal),
         };
@@ -393,11 +352,7 @@ impl Service {
         if let Some(state) = network::connection_state(&socket) {
             return connected_reply(&reply, &socket, state, step());
         }
-        match self.watch(
-            &socket,
-            Source::Connection,
-            epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT,
-        ) {
+        match self.watch(&socket, Source::Connection, epoll::EventFlags::OUT | epoll::EventFlags::ONESHOT) {
             Ok(token) => {
                 self.connections.insert(token, Connection { socket, reply });
                 self.timer(CONNECT_LIMIT, Timer::ConnectLimit(token));
@@ -419,16 +374,11 @@ impl Service {
     }
 
     /// Does something in a sandbox's network namespace.
-    fn within<T>(
-        &self,
-        namespace: &OwnedFd,
-        body: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn within<T>(&self, namespace: &OwnedFd, body: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
         let done = body();
         // A keeper that cannot come back would open the next sandbox's sockets in this one's network. It ends, and all with it.
-        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .expect("a keeper returns to its own network");
+        move_into_link_name_space(self.namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("a keeper returns to its own network");
         done
     }
 
@@ -438,8 +388,7 @@ impl Service {
             Err(refusal) => return message::answer(&reply, &refusal),
         };
         if !self.groups.given().freezer {
-            let failure = Failure::new(format!("freeze {id}"), rustix::io::Errno::OPNOTSUPP)
-                .hint("this host gives tanebi no cgroup freezer: run as root");
+            let failure = Failure::new(format!("freeze {id}"), rustix::io::Errno::OPNOTSUPP).hint("this host gives tanebi no cgroup freezer: run as root");
             return message::answer(&reply, &Reply::Failed(failure));
         }
         if let Some(held) = self.held.get_mut(&number) {
@@ -449,14 +398,7 @@ impl Service {
             }
         }
         let deadline = Instant::now() + FREEZE_LIMIT;
-        self.frozen_settle(Freezing {
-            number,
-            id: id.to_owned(),
-            frozen,
-            reply,
-            deadline,
-            tries: 0,
-        });
+        self.frozen_settle(Freezing { number, id: id.to_owned(), frozen, reply, deadline, tries: 0 });
     }
 
     fn frozen_settle(&mut self, mut freezing: Freezing) {
@@ -464,9 +406,7 @@ impl Service {
         let held = self.held.get(&number).filter(|held| held.is_running());
         let answer = match held {
             None => Reply::NoSandbox(freezing.id),
-            Some(held) if held.frozen != frozen => {
-                Reply::Refused(format!("{} was asked for the opposite meanwhile", held.id))
-            }
+            Some(held) if held.frozen != frozen => Reply::Refused(format!("{} was asked for the opposite meanwhile", held.id)),
             Some(held) => match held.group.is_frozen() {
                 Ok(is) if is == frozen => Reply::Done,
                 Ok(_) if Instant::now() < freezing.deadline => {
@@ -490,28 +430,16 @@ impl Service {
 
     fn discard(&mut self, path: &Path, reply: OwnedFd) {
         let refuse = |failure: Failure| message::answer(&reply, &Reply::Failed(failure));
-        let allowed = self.writable_under.iter().any(|top| {
-            path.strip_prefix(top)
-                .is_ok_and(|inner| inner.components().next().is_some())
-        });
+        let allowed = self.writable_under.iter().any(|top| path.strip_prefix(top).is_ok_and(|inner| inner.components().next().is_some()));
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return refuse(Failure::new(
-                format!("discard {}", path.display()),
-                rustix::io::Errno::INVAL,
-            ));
+            return refuse(Failure::new(format!("discard {}", path.display()), rustix::io::Errno::INVAL));
         };
         if !allowed {
-            let failure = Failure::new(
-                format!("discard {}", path.display()),
-                rustix::io::Errno::PERM,
-            );
+            let failure = Failure::new(format!("discard {}", path.display()), rustix::io::Errno::PERM);
             return refuse(failure.hint("it must lie under one of the keeper's writable folders"));
         }
         if self.helpers.len() >= HELPERS_MAX {
-            return message::answer(
-                &reply,
-                &Reply::Refused(format!("{HELPERS_MAX} trees are being worked on")),
-            );
+            return message::answer(&reply, &Reply::Refused(format!("{HELPERS_MAX} trees are being worked on")));
         }
         let under = self.writable_under.clone();
         let started = self.helper_start(Purpose::Discard { reply }, || {
@@ -519,38 +447,23 @@ impl Service {
                 let Some(parent) = root::staging_open(&under, parent)? else {
                     return Ok(());
                 };
-                let name = std::ffi::CString::new(name.as_encoded_bytes())
-                    .step(|| "use a name with a NUL")?;
+                let name = std::ffi::CString::new(name.as_encoded_bytes()).step(|| "use a name with a NUL")?;
                 tree::discard(&parent, &name)
             };
-            discarded().map_err(|failure| Failure {
-                step: format!("discard {}: {}", path.display(), failure.step),
-                ..failure
-            })
+            discarded().map_err(|failure| Failure { step: format!("discard {}: {}", path.display(), failure.step), ..failure })
         });
         if let Err((Purpose::Discard { reply }, failure)) = started {
             message::answer(&reply, &Reply::Failed(failure));
         }
     }
 
-    fn helper_start(
-        &mut self,
-        purpose: Purpose,
-        work: impl FnOnce() -> Result<(), Failure>,
-    ) -> Result<(), (Purpose, Failure)> {
+    fn helper_start(&mut self, purpose: Purpose, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), (Purpose, Failure)> {
         let fork = || -> Result<_, Failure> {
             let (said, own) = descriptor::message_pair().step(|| "make a socket pair")?;
             let child = process::fork(|| {
-                let done = descriptor::close_all_but(&[own.as_fd()])
-                    .step(|| "close the keeper's descriptors")
-                    .and_then(|()| work());
+                let done = descriptor::close_all_but(&[own.as_fd()]).step(|| "close the keeper's descriptors").and_then(|()| work());
                 let Err(failure) = done else { return 0 };
-                let _ = descriptor::send(
-                    &own,
-                    &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"),
-                    &[],
-                    true,
-                );
+                let _ = descriptor::send(&own, &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"), &[], true);
                 1
             })
             .step(|| "fork a helper")?;
@@ -562,14 +475,7 @@ impl Service {
         };
         match self.watch(&child.pidfd, Source::Helper, epoll::EventFlags::IN) {
             Ok(token) => {
-                self.helpers.insert(
-                    token,
-                    Helper {
-                        child,
-                        said,
-                        purpose,
-                    },
-                );
+                self.helpers.insert(token, Helper { child, said, purpose });
                 Ok(())
             }
             Err(error) => {
@@ -588,25 +494,14 @@ impl Service {
             Ok(Some(status)) => status.exit_status() == Some(0),
             Err(_) => false,
         };
-        let Some(Helper {
-            child,
-            said,
-            purpose,
-        }) = self.helpers.remove(&token)
-        else {
+        let Some(Helper { child, said, purpose }) = self.helpers.remove(&token) else {
             return;
         };
         self.unwatch(token, &child.pidfd);
-        let told = descriptor::receive(&said, 16 << 10, false)
-            .ok()
-            .flatten()
-            .and_then(|told| serde_json::from_slice(&told.bytes).ok());
-        let failure = (!clean)
-            .then(|| told.unwrap_or_else(|| Failure::new("work on a tree", rustix::io::Errno::IO)));
+        let told = descriptor::receive(&said, 16 << 10, false).ok().flatten().and_then(|told| serde_json::from_slice(&told.bytes).ok());
+        let failure = (!clean).then(|| told.unwrap_or_else(|| Failure::new("work on a tree", rustix::io::Errno::IO)));
         match purpose {
-            Purpose::Discard { reply } => {
-                message::answer(&reply, &failure.map_or(Reply::Done, Reply::Failed))
-            }
+            Purpose::Discard { reply } => message::answer(&reply, &failure.map_or(Reply::Done, Reply::Failed)),
             Purpose::HandBack { number } => self.handed_back(number, failure),
         }
     }

@@ -20,60 +20,32 @@ pub(crate) struct Slots {
 impl Slots {
     /// Without uids of their own: slots only count sandboxes.
     pub fn shared() -> Self {
-        Self {
-            free: (0..SLOTS).collect(),
-            base: None,
-        }
+        Self { free: (0..SLOTS).collect(), base: None }
     }
 
     /// With the first range of host ids that is mapped here (texts of `/proc/self/{uid,gid}_map`) and delegated to nobody
     /// (texts of `/etc/subuid` and `/etc/subgid`); `None` when there is none.
     pub fn own(maps: [&str; 2], delegated: [&str; 2]) -> Option<Self> {
-        let mapped = maps.map(|map| {
-            map.lines()
-                .filter_map(|line| range(line, char::is_whitespace, 0, 2))
-                .collect::<Vec<_>>()
-        });
-        let delegated: Vec<_> = delegated
-            .iter()
-            .flat_map(|text| text.lines())
-            .filter_map(|line| range(line, |c| c == ':', 1, 2))
-            .collect();
+        let mapped = maps.map(|map| map.lines().filter_map(|line| range(line, char::is_whitespace, 0, 2)).collect::<Vec<_>>());
+        let delegated: Vec<_> = delegated.iter().flat_map(|text| text.lines()).filter_map(|line| range(line, |c| c == ':', 1, 2)).collect();
         let fits = |base: u32| {
             let end = base + SLOTS;
-            mapped.iter().all(|ranges| {
-                ranges
-                    .iter()
-                    .any(|(from, to)| *from <= base.into() && u64::from(end) <= *to)
-            }) && delegated
-                .iter()
-                .all(|(from, to)| u64::from(end) <= *from || *to <= base.into())
+            mapped.iter().all(|ranges| ranges.iter().any(|(from, to)| *from <= base.into() && u64::from(end) <= *to))
+                && delegated.iter().all(|(from, to)| u64::from(end) <= *from || *to <= base.into())
         };
         // A range that fits starts at the lowest id or where one that does not fit ends.
-        let starts = delegated
-            .iter()
-            .map(|(_, to)| *to)
-            .chain(mapped.iter().flatten().map(|(from, _)| *from));
-        let mut starts: Vec<u32> = starts
-            .filter_map(|start| u32::try_from(start).ok())
-            .filter(|start| (LOWEST..HIGHEST).contains(start))
-            .collect();
+        let starts = delegated.iter().map(|(_, to)| *to).chain(mapped.iter().flatten().map(|(from, _)| *from));
+        let mut starts: Vec<u32> = starts.filter_map(|start| u32::try_from(start).ok()).filter(|start| (LOWEST..HIGHEST).contains(start)).collect();
         starts.push(LOWEST);
         starts.sort_unstable();
         let base = starts.into_iter().find(|base| fits(*base))?;
-        Some(Self {
-            free: (0..SLOTS).collect(),
-            base: Some(base),
-        })
+        Some(Self { free: (0..SLOTS).collect(), base: Some(base) })
     }
 
     /// Takes the lowest free slot.
     pub fn take(&mut self) -> Option<Slot> {
         let number = self.free.pop_first()?;
-        Some(Slot {
-            number,
-            uid: self.base.map(|base| base + number),
-        })
+        Some(Slot { number, uid: self.base.map(|base| base + number) })
     }
 
     pub fn give_back(&mut self, slot: &Slot) {
@@ -94,16 +66,8 @@ pub(crate) struct Slot {
 }
 
 /// `[from, to)` of a line with fields, of which `from` and `length` are the numbers of two.
-fn range(
-    line: &str,
-    separator: impl Fn(char) -> bool,
-    from: usize,
-    length: usize,
-) -> Option<(u64, u64)> {
-    let fields: Vec<&str> = line
-        .split(separator)
-        .filter(|field| !field.is_empty())
-        .collect();
+fn range(line: &str, separator: impl Fn(char) -> bool, from: usize, length: usize) -> Option<(u64, u64)> {
+    let fields: Vec<&str> = line.split(separator).filter(|field| !field.is_empty()).collect();
     let from: u64 = fields.get(from)?.parse().ok()?;
     let length: u64 = fields.get(length)?.parse().ok()?;
     Some((from, from.checked_add(length)?))
@@ -119,18 +83,13 @@ mod tests {
     fn a_range_is_mapped_and_nobody_elses() {
         #[track_caller]
         fn check(map: &str, subuid: &str, expect: Option<u32>) {
-            let base = Slots::own([map, map], [subuid, subuid])
-                .map(|mut slots| slots.take().unwrap().uid.unwrap());
+            let base = Slots::own([map, map], [subuid, subuid]).map(|mut slots| slots.take().unwrap().uid.unwrap());
             assert_eq!(base, expect);
         }
         check(WHOLE, "", Some(200_000));
         check(WHOLE, "ann:100000:65536\n", Some(200_000));
         check(WHOLE, "ann:100000:65536\nbob:165536:65536\n", Some(231_072));
-        check(
-            WHOLE,
-            "ann:100000:65536\nbob:165536:65536\ncid:231072:65536\n",
-            Some(296_608),
-        );
+        check(WHOLE, "ann:100000:65536\nbob:165536:65536\ncid:231072:65536\n", Some(296_608));
         check(WHOLE, "containers:2147483647:2147483648\n", Some(200_000));
         check("0 1000 1\n1 100000 65536\n", "", None);
         check("0 0 300000\n", "ann:199000:100000\n", None);
@@ -143,13 +102,7 @@ mod tests {
         let mut slots = Slots::own([WHOLE, WHOLE], ["", ""]).unwrap();
         let all: Vec<Slot> = std::iter::from_fn(|| slots.take()).collect();
         assert_eq!(all.len(), SLOTS as usize);
-        assert_eq!(
-            all.iter()
-                .map(|slot| slot.uid)
-                .collect::<BTreeSet<_>>()
-                .len(),
-            SLOTS as usize
-        );
+        assert_eq!(all.iter().map(|slot| slot.uid).collect::<BTreeSet<_>>().len(), SLOTS as usize);
         assert!(slots.take().is_none());
         slots.give_back(&all[7]);
         assert_eq!(slots.take().unwrap().uid, all[7].uid);

@@ -124,15 +124,9 @@ const ENTRIES_MAX: usize = 200;
 impl Spec {
     /// Why this spec cannot be started, if so; names the field.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let id_ok = self
-            .id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let id_ok = self.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if self.id.is_empty() || self.id.len() > 63 || !id_ok {
-            return Err(format!(
-                "id {:?}: 1 to 63 letters, digits and hyphens",
-                self.id
-            ));
+            return Err(format!("id {:?}: 1 to 63 letters, digits and hyphens", self.id));
         }
         // The sources are open descriptors between starter and init.
         if self.mounts.len() > ENTRIES_MAX || self.files.len() > ENTRIES_MAX {
@@ -141,44 +135,23 @@ impl Spec {
         for mount in &self.mounts {
             path_check("mounts.source", &mount.source)?;
             path_check("mounts.target", &mount.target)?;
-            if ["/proc", "/sys", "/dev"]
-                .iter()
-                .any(|kernel| mount.source.starts_with(kernel))
-            {
-                return Err(format!(
-                    "mounts.source {}: the kernel's own file systems are not mounted",
-                    mount.source.display()
-                ));
+            if ["/proc", "/sys", "/dev"].iter().any(|kernel| mount.source.starts_with(kernel)) {
+                return Err(format!("mounts.source {}: the kernel's own file systems are not mounted", mount.source.display()));
             }
-            if ["/proc", "/dev"]
-                .iter()
-                .any(|own| mount.target.starts_with(own))
-                || mount.target == Path::new("/tmp")
-            {
-                return Err(format!(
-                    "mounts.target {}: every sandbox has its own",
-                    mount.target.display()
-                ));
+            if ["/proc", "/dev"].iter().any(|own| mount.target.starts_with(own)) || mount.target == Path::new("/tmp") {
+                return Err(format!("mounts.target {}: every sandbox has its own", mount.target.display()));
             }
         }
         for (path, _) in &self.files {
             path_check("files", path)?;
-            if ["/proc", "/dev", "/tmp"]
-                .iter()
-                .any(|own| path.starts_with(own))
-            {
-                return Err(format!(
-                    "files {}: not in /proc, /dev or /tmp",
-                    path.display()
-                ));
+            if ["/proc", "/dev", "/tmp"].iter().any(|own| path.starts_with(own)) {
+                return Err(format!("files {}: not in /proc, /dev or /tmp", path.display()));
             }
         }
         match self.command.first() {
             None => return Err("command: empty".to_owned()),
             Some(program) if !program.starts_with('/') => {
-                return Err(format!(
-                    "command {program:?}: the program's path must be absolute"
-                ));
+                return Err(format!("command {program:?}: the program's path must be absolute"));
             }
             Some(_) => {}
         }
@@ -187,9 +160,7 @@ impl Spec {
         }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                return Err(format!(
-                    "env {name:?}: a name without = and NUL, a value without NUL"
-                ));
+                return Err(format!("env {name:?}: a name without = and NUL, a value without NUL"));
             }
         }
         if self.working_dir != Path::new("/") {
@@ -202,58 +173,33 @@ impl Spec {
 impl Limits {
     fn check(&self) -> Result<(), String> {
         if self.memory_bytes < MEMORY_BYTES_MIN || self.memory_bytes > i64::MAX as u64 {
-            return Err(format!(
-                "limits.memory_bytes {}: at least {MEMORY_BYTES_MIN}",
-                self.memory_bytes
-            ));
+            return Err(format!("limits.memory_bytes {}: at least {MEMORY_BYTES_MIN}", self.memory_bytes));
         }
         cpu_check(self.cpu_millis)?;
         if self.pids == 0 || self.pids > 1 << 22 {
             return Err(format!("limits.pids {}: 1 to 4194304", self.pids));
         }
         if !(16..=1 << 20).contains(&self.files_open) {
-            return Err(format!(
-                "limits.files_open {}: 16 to 1048576",
-                self.files_open
-            ));
+            return Err(format!("limits.files_open {}: 16 to 1048576", self.files_open));
         }
         // A tmpfs of size 0 would be one without a limit.
         if self.tmp_bytes < TMP_BYTES_MIN || self.tmp_bytes > i64::MAX as u64 {
-            return Err(format!(
-                "limits.tmp_bytes {}: at least {TMP_BYTES_MIN}",
-                self.tmp_bytes
-            ));
+            return Err(format!("limits.tmp_bytes {}: at least {TMP_BYTES_MIN}", self.tmp_bytes));
         }
         Ok(())
     }
 }
 
 pub(crate) fn cpu_check(cpu_millis: u32) -> Result<(), String> {
-    if (CPU_MILLIS_MIN..=1_000_000).contains(&cpu_millis) {
-        Ok(())
-    } else {
-        Err(format!(
-            "limits.cpu_millis {cpu_millis}: {CPU_MILLIS_MIN} to 1000000"
-        ))
-    }
+    if (CPU_MILLIS_MIN..=1_000_000).contains(&cpu_millis) { Ok(()) } else { Err(format!("limits.cpu_millis {cpu_millis}: {CPU_MILLIS_MIN} to 1000000")) }
 }
 
 /// Absolute, below the root, nothing but names.
 fn path_check(field: &str, path: &Path) -> Result<(), String> {
     let text = path.as_os_str().as_encoded_bytes();
-    let names = path
-        .components()
-        .skip(1)
-        .all(|component| matches!(component, Component::Normal(_)));
-    if !path.is_absolute()
-        || path.components().count() < 2
-        || !names
-        || text.contains(&0)
-        || text.len() > 3000
-    {
-        return Err(format!(
-            "{field} {path:?}: an absolute path below / without `..`"
-        ));
+    let names = path.components().skip(1).all(|component| matches!(component, Component::Normal(_)));
+    if !path.is_absolute() || path.components().count() < 2 || !names || text.contains(&0) || text.len() > 3000 {
+        return Err(format!("{field} {path:?}: an absolute path below / without `..`"));
     }
     Ok(())
 }
@@ -265,26 +211,13 @@ mod tests {
     fn spec() -> Spec {
         Spec {
             id: "a-1".to_owned(),
-            mounts: vec![Mount {
-                source: "/usr".into(),
-                target: "/usr".into(),
-                writable: false,
-            }],
+            mounts: vec![Mount { source: "/usr".into(), target: "/usr".into(), writable: false }],
             files: vec![("/etc/resolv.conf".into(), Vec::new())],
             command: vec!["/usr/bin/true".to_owned()],
             env: vec![("PORT".to_owned(), "8080".to_owned())],
             working_dir: "/".into(),
-            limits: Limits {
-                memory_bytes: 64 << 20,
-                cpu_millis: 1000,
-                pids: 64,
-                files_open: 256,
-                tmp_bytes: 1 << 20,
-            },
-            network: Network {
-                redirected: false,
-                metadata: false,
-            },
+            limits: Limits { memory_bytes: 64 << 20, cpu_millis: 1000, pids: 64, files_open: 256, tmp_bytes: 1 << 20 },
+            network: Network { redirected: false, metadata: false },
         }
     }
 
@@ -304,44 +237,20 @@ mod tests {
         check(|spec| spec.id.clear(), Some("id"));
         check(|spec| spec.id = "a/b".to_owned(), Some("id"));
         check(|spec| spec.id = "a".repeat(64), Some("id"));
-        check(
-            |spec| spec.mounts[0].source = "usr".into(),
-            Some("mounts.source"),
-        );
-        check(
-            |spec| spec.mounts[0].source = "/usr/../root".into(),
-            Some("mounts.source"),
-        );
-        check(
-            |spec| spec.mounts[0].source = "/proc/1/root".into(),
-            Some("mounts.source"),
-        );
-        check(
-            |spec| spec.mounts[0].target = "/".into(),
-            Some("mounts.target"),
-        );
-        check(
-            |spec| spec.mounts[0].target = "/proc/x".into(),
-            Some("mounts.target"),
-        );
-        check(
-            |spec| spec.mounts[0].target = "/tmp".into(),
-            Some("mounts.target"),
-        );
+        check(|spec| spec.mounts[0].source = "usr".into(), Some("mounts.source"));
+        check(|spec| spec.mounts[0].source = "/usr/../root".into(), Some("mounts.source"));
+        check(|spec| spec.mounts[0].source = "/proc/1/root".into(), Some("mounts.source"));
+        check(|spec| spec.mounts[0].target = "/".into(), Some("mounts.target"));
+        check(|spec| spec.mounts[0].target = "/proc/x".into(), Some("mounts.target"));
+        check(|spec| spec.mounts[0].target = "/tmp".into(), Some("mounts.target"));
         check(|spec| spec.mounts[0].target = "/tmp/in".into(), None);
         check(|spec| spec.files[0].0 = "/dev/null".into(), Some("files"));
         check(|spec| spec.command.clear(), Some("command"));
         check(|spec| spec.command[0] = "true".to_owned(), Some("command"));
         check(|spec| spec.command.push("a\0b".to_owned()), Some("command"));
         check(|spec| spec.env[0].0 = "A=B".to_owned(), Some("env"));
-        check(
-            |spec| spec.working_dir = "relative".into(),
-            Some("working_dir"),
-        );
-        check(
-            |spec| spec.limits.memory_bytes = 1,
-            Some("limits.memory_bytes"),
-        );
+        check(|spec| spec.working_dir = "relative".into(), Some("working_dir"));
+        check(|spec| spec.limits.memory_bytes = 1, Some("limits.memory_bytes"));
         check(|spec| spec.limits.cpu_millis = 0, Some("limits.cpu_millis"));
         check(|spec| spec.limits.pids = 0, Some("limits.pids"));
         check(|spec| spec.limits.files_open = 3, Some("limits.files_open"));

@@ -47,27 +47,15 @@ pub(crate) enum Report {
     /// By the starter, with init's pidfd.
     Born,
     /// By init, with stdout, stderr, network namespace, the command's pidfd and the listeners that are.
-    Running {
-        outbound: bool,
-        dns_udp: bool,
-        dns_tcp: bool,
-        metadata: bool,
-    },
+    Running { outbound: bool, dns_udp: bool, dns_tcp: bool, metadata: bool },
     /// By either.
     Failed(Failure),
     /// By init.
-    Exited {
-        code: Option<i32>,
-        signal: Option<i32>,
-    },
+    Exited { code: Option<i32>, signal: Option<i32> },
 }
 
 impl Report {
-    pub fn send(
-        &self,
-        socket: impl AsFd,
-        descriptors: &[std::os::fd::BorrowedFd<'_>],
-    ) -> std::io::Result<()> {
+    pub fn send(&self, socket: impl AsFd, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(self).expect("a report holds only text and numbers");
         descriptor::send(socket, &bytes, descriptors, true)
     }
@@ -114,25 +102,21 @@ fn sandbox_make(order: &Order<'_>) -> Result<(), Failure> {
     });
     let init = child.step(|| "make the namespaces").map_err(|failure| {
         failure
-            .hint_on(&[libc::EPERM, libc::EACCES], "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0")
+            .hint_on(
+                &[libc::EPERM, libc::EACCES],
+                "allow user namespaces: sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0",
+            )
             .hint_on(&[libc::ENOSPC, libc::EUSERS], "raise sysctl user.max_user_namespaces and user.max_net_namespaces")
     })?;
-    Report::Born
-        .send(report, &[init.pidfd.as_fd()])
-        .step(|| "report init")?;
+    Report::Born.send(report, &[init.pidfd.as_fd()]).step(|| "report init")?;
     maps_write(init.pid, order.uid)?;
     rustix::io::write(&go, b"g").step(|| "let init go on")?;
     Ok(())
 }
 
 fn namespaces() -> i32 {
-    let mut flags =
-        libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
-    for (layer, flag) in [
-        (Layer::Network, libc::CLONE_NEWNET),
-        (Layer::Ipc, libc::CLONE_NEWIPC),
-        (Layer::Uts, libc::CLONE_NEWUTS),
-    ] {
+    let mut flags = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+    for (layer, flag) in [(Layer::Network, libc::CLONE_NEWNET), (Layer::Ipc, libc::CLONE_NEWIPC), (Layer::Uts, libc::CLONE_NEWUTS)] {
         if !without(layer) {
             flags |= flag;
         }
@@ -148,10 +132,7 @@ fn maps_write(pid: i32, uid: Option<u32>) -> Result<(), Failure> {
             // Without this the kernel lets nobody but root write a gid map.
             let file = format!("/proc/{pid}/setgroups");
             fs::write(&file, "deny").step(|| format!("write {file}"))?;
-            (
-                rustix::process::geteuid().as_raw(),
-                rustix::process::getegid().as_raw(),
-            )
+            (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
         }
     };
     for (map, id) in [("uid_map", uid), ("gid_map", gid)] {

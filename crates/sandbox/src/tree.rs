@@ -9,10 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid,
-        chmodat, chownat, openat2, renameat_with, statat, unlinkat,
-    },
+    fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, chmodat, chownat, openat2, renameat_with, statat, unlinkat},
     io::Errno,
 };
 
@@ -66,13 +63,7 @@ fn empty(top: &OwnedFd, folder: &OwnedFd, depth: usize, lifted: &mut u64) -> Res
 fn lift(folder: &OwnedFd, name: &CStr, top: &OwnedFd, lifted: &mut u64) -> Result<(), Errno> {
     loop {
         *lifted += 1;
-        match renameat_with(
-            folder,
-            name,
-            top,
-            format!(".lifted-{lifted}"),
-            RenameFlags::NOREPLACE,
-        ) {
+        match renameat_with(folder, name, top, format!(".lifted-{lifted}"), RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
             done => return done,
         }
@@ -109,18 +100,9 @@ fn tree_take(folder: &OwnedFd, owner: Option<(Uid, Gid)>, depth: usize) -> Resul
     Ok(())
 }
 
-fn entry_take(
-    folder: BorrowedFd<'_>,
-    name: &CStr,
-    stat: &Stat,
-    owner: Option<(Uid, Gid)>,
-) -> Result<(), Errno> {
+fn entry_take(folder: BorrowedFd<'_>, name: &CStr, stat: &Stat, owner: Option<(Uid, Gid)>) -> Result<(), Errno> {
     if let Some((uid, gid)) = owner {
-        let follow = if folder.as_raw_fd() == CWD.as_raw_fd() {
-            AtFlags::empty()
-        } else {
-            AtFlags::SYMLINK_NOFOLLOW
-        };
+        let follow = if folder.as_raw_fd() == CWD.as_raw_fd() { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
         chownat(folder, name, Some(uid), Some(gid), follow)?;
     }
     let own = match FileType::from_raw_mode(stat.st_mode) {
@@ -151,25 +133,12 @@ fn names(folder: &OwnedFd) -> Result<Vec<CString>, Errno> {
 /// Opens a folder to read it; its owner may have closed it to itself.
 fn folder_open(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let open = |flags| {
-        openat2(
-            parent,
-            name,
-            flags | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            resolve,
-        )
-    };
+    let open = |flags| openat2(parent, name, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve);
     // Emptying needs writing and passing through too, so a folder without them is opened to its owner (a rootless keeper is that).
     let held = open(OFlags::PATH)?;
     let stat = rustix::fs::fstat(&held)?;
     if stat.st_mode & 0o700 != 0o700 {
-        chmodat(
-            CWD,
-            proc_path(&held),
-            Mode::from_raw_mode(stat.st_mode & 0o777 | 0o700),
-            AtFlags::empty(),
-        )?;
+        chmodat(CWD, proc_path(&held), Mode::from_raw_mode(stat.st_mode & 0o777 | 0o700), AtFlags::empty())?;
     }
     open(OFlags::RDONLY)
 }
@@ -242,10 +211,7 @@ mod tests {
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o1000)).unwrap();
         hand_back(&open_path(&folder), None).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(
-            (mode(&folder), mode(&file), mode(&outside)),
-            (0o700, 0o611, 0o400)
-        );
+        assert_eq!((mode(&folder), mode(&file), mode(&outside)), (0o700, 0o611, 0o400));
     }
 
     fn open_path(path: &Path) -> OwnedFd {

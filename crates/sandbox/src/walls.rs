@@ -77,27 +77,16 @@ pub(crate) fn look() -> Failure {
 
 fn seen() -> Seen {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let none =
-        |name: &str| !field(name).is_empty() && field(name).bytes().all(|digit| digit == b'0');
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned();
+    let none = |name: &str| !field(name).is_empty() && field(name).bytes().all(|digit| digit == b'0');
     // SAFETY: unshare(2) touches no memory; if it were to succeed, this process had one more namespace for its short life.
     let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
-    let refused =
-        unshared == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+    let refused = unshared == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
     // A documentation address: nothing but the redirection answers there.
     let elsewhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
     Seen {
         seccomp: refused && field("Seccomp:") == "2",
-        capabilities: !["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"]
-            .into_iter()
-            .all(none),
+        capabilities: !["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].into_iter().all(none),
         landlock_abi: landlock::kernel_abi(),
         network_redirect: TcpStream::connect_timeout(&elsewhere, Duration::from_secs(1)).is_ok(),
     }
@@ -109,9 +98,7 @@ pub(crate) fn measure(keeper: &Keeper) -> Result<Walls, Error> {
     let (sandbox, host) = match keeper.start_look(&spec(true)) {
         Ok(started) => started,
         Err(error) => {
-            missing.push(format!(
-                "leading outbound connections to the daemon: {error}"
-            ));
+            missing.push(format!("leading outbound connections to the daemon: {error}"));
             keeper.start_look(&spec(false))?
         }
     };
@@ -120,23 +107,12 @@ pub(crate) fn measure(keeper: &Keeper) -> Result<Walls, Error> {
     looked
 }
 
-fn look_collect(
-    keeper: &Keeper,
-    sandbox: &Sandbox,
-    host: HostWalls,
-    mut missing: Vec<String>,
-) -> Result<Walls, Error> {
+fn look_collect(keeper: &Keeper, sandbox: &Sandbox, host: HostWalls, mut missing: Vec<String>) -> Result<Walls, Error> {
     let seen = seen_read(sandbox)?;
     let usage = keeper.usage(&sandbox.id)?;
-    let freezer = host.freezer
-        && keeper
-            .freeze(&sandbox.id, true)
-            .and_then(|()| keeper.freeze(&sandbox.id, false))
-            .is_ok();
+    let freezer = host.freezer && keeper.freeze(&sandbox.id, true).and_then(|()| keeper.freeze(&sandbox.id, false)).is_ok();
     if seen.capabilities {
-        return Err(Error::Refused(
-            "a sandbox of this host has capabilities".to_owned(),
-        ));
+        return Err(Error::Refused("a sandbox of this host has capabilities".to_owned()));
     }
     let walls = Walls {
         root: host.root,
@@ -153,33 +129,13 @@ fn look_collect(
     };
     missing.extend(host.missing);
     let lines = [
-        (
-            walls.own_uid,
-            "a host uid for each sandbox: all run as the keeper's own, apart by namespaces only; run as root",
-        ),
-        (
-            walls.memory_limit,
-            "one limit of memory for all of a sandbox: each process has one of twice that and 256 MiB instead",
-        ),
-        (
-            walls.landlock_abi > 0,
-            "Landlock: Linux 5.13 with lsm=landlock,... has it; mounts and namespaces hold alone",
-        ),
-        (
-            walls.landlock_abi == 0 || walls.landlock_abi >= 6,
-            "Landlock's scope of signals and abstract sockets: Linux 6.12 has it; namespaces hold alone",
-        ),
-        (
-            walls.seccomp,
-            "system call filters: the kernel needs CONFIG_SECCOMP_FILTER",
-        ),
+        (walls.own_uid, "a host uid for each sandbox: all run as the keeper's own, apart by namespaces only; run as root"),
+        (walls.memory_limit, "one limit of memory for all of a sandbox: each process has one of twice that and 256 MiB instead"),
+        (walls.landlock_abi > 0, "Landlock: Linux 5.13 with lsm=landlock,... has it; mounts and namespaces hold alone"),
+        (walls.landlock_abi == 0 || walls.landlock_abi >= 6, "Landlock's scope of signals and abstract sockets: Linux 6.12 has it; namespaces hold alone"),
+        (walls.seccomp, "system call filters: the kernel needs CONFIG_SECCOMP_FILTER"),
     ];
-    missing.extend(
-        lines
-            .into_iter()
-            .filter(|(there, _)| !there)
-            .map(|(_, line)| line.to_owned()),
-    );
+    missing.extend(lines.into_iter().filter(|(there, _)| !there).map(|(_, line)| line.to_owned()));
     Ok(Walls { missing, ..walls })
 }
 
@@ -213,16 +169,7 @@ fn spec(redirected: bool) -> Spec {
         command: vec!["/looks-instead".to_owned()],
         env: Vec::new(),
         working_dir: "/".into(),
-        limits: Limits {
-            memory_bytes: 64 << 20,
-            cpu_millis: 1000,
-            pids: 16,
-            files_open: 64,
-            tmp_bytes: 1 << 20,
-        },
-        network: Network {
-            redirected,
-            metadata: false,
-        },
+        limits: Limits { memory_bytes: 64 << 20, cpu_millis: 1000, pids: 16, files_open: 64, tmp_bytes: 1 << 20 },
+        network: Network { redirected, metadata: false },
     }
 }

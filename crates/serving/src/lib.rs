@@ -36,6 +36,7 @@ pub mod listener;
 mod output;
 pub mod pages;
 mod pool;
+mod pools;
 mod probe;
 pub mod refusal;
 mod slots;
@@ -48,7 +49,8 @@ pub use refusal::Refusal;
 
 use finish::Finish;
 use instances::StopOrder;
-use pool::{Pool, Pools};
+use pool::Pool;
+use pools::Pools;
 use supervise::Supervisor;
 use table::{Entry, Follower, Route, Table};
 

@@ -5,7 +5,7 @@
 //! begins to wait and by `autoscaler.rs` as time passes. How an instance starts and ends is `instances.rs`.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -161,7 +161,7 @@ impl Drop for Place {
 }
 
 impl Pool {
-    fn new(shared: Arc<Shared>, revision: &Revision) -> Arc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, revision: &Revision) -> Arc<Self> {
         let now = Instant::now();
         let template = revision.template.clone();
         Arc::new(Self {
@@ -201,7 +201,7 @@ impl Pool {
         self.meter.get_or_init(|| self.shared.telemetry.meter(&self.meter_key()))
     }
 
-    fn meter_key(&self) -> MeterKey {
+    pub(crate) fn meter_key(&self) -> MeterKey {
         MeterKey {
             project: self.source.project.clone(),
             region: self.source.region.clone(),
@@ -638,7 +638,7 @@ impl Pool {
     }
 
     /// The revision is gone: no new request, no new instance; what runs may finish.
-    fn retire(&self) {
+    pub(crate) fn retire(&self) {
         let refused: Vec<Waiter> = {
             let mut state = self.state.lock();
             state.retired = true;
@@ -695,59 +695,3 @@ const UNROUTED_IDLE_MAX: Duration = Duration::from_secs(60);
 /// How much of an instance's time is told to the meter at once when all of it is billed. A multiple of 100 ms.
 const BILLING_PERIOD: Duration = Duration::from_secs(60);
 const FAR: Duration = Duration::from_secs(24 * 3600);
-
-/// The pools of all revisions, by uid. Not in a request's path: the table leads to its pools directly.
-#[derive(Clone)]
-pub(crate) struct Pools {
-    shared: Arc<Shared>,
-    all: Arc<Mutex<HashMap<String, Arc<Pool>>>>,
-    /// Revisions that the store holds.
-    recorded: Arc<Mutex<HashSet<String>>>,
-}
-
-impl Pools {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, all: Arc::default(), recorded: Arc::default() }
-    }
-
-    /// The pool of `revision`, made when there is none.
-    pub(crate) fn of(&self, revision: &Revision) -> Arc<Pool> {
-        self.all.lock().entry(revision.uid.clone()).or_insert_with(|| Pool::new(self.shared.clone(), revision)).clone()
-    }
-
-    pub(crate) fn find(&self, uid: &str) -> Option<Arc<Pool>> {
-        self.all.lock().get(uid).cloned()
-    }
-
-    pub(crate) fn recorded(&self, uid: &str) {
-        let mut recorded = self.recorded.lock();
-        if !recorded.contains(uid) {
-            recorded.insert(uid.to_owned());
-        }
-    }
-
-    pub(crate) fn is_recorded(&self, uid: &str) -> bool {
-        self.recorded.lock().contains(uid)
-    }
-
-    /// The revision is gone: its instances end once their requests have.
-    pub(crate) fn retire(&self, uid: &str) {
-        self.recorded.lock().remove(uid);
-        let pool = self.all.lock().remove(uid);
-        if let Some(pool) = pool {
-            pool.retire();
-            self.shared.telemetry.meter_forget(&pool.meter_key());
-            let finish = pool.template.timeout();
-            pool.drain_all(StopOrder::after(finish));
-        }
-    }
-
-    /// No pool takes another request.
-    pub(crate) fn close(&self) {
-        self.all().iter().for_each(|pool| pool.retire());
-    }
-
-    pub(crate) fn all(&self) -> Vec<Arc<Pool>> {
-        self.all.lock().values().cloned().collect()
-    }
-}

@@ -20,7 +20,8 @@ use store::{Event, Store, Watch};
 
 use crate::{
     host,
-    pool::{Pool, Pools, Scale},
+    pool::{Pool, Scale},
+    pools::Pools,
     traffic::Share,
 };
 

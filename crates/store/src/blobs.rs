@@ -39,10 +39,7 @@ impl Place {
 
 /// A SHA-256 in lower-case hexadecimal: the only form of names in `blobs/` and `layers/`.
 pub(crate) fn is_digest(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 impl Blobs {
@@ -59,40 +56,22 @@ impl Blobs {
             }
         }
         folder_sync(folder)?;
-        let place = Place {
-            folder: folder.to_owned(),
-            staging: staging.to_owned(),
-            count: AtomicU64::new(0),
-        };
-        Ok(Self {
-            place: Arc::new(place),
-        })
+        let place = Place { folder: folder.to_owned(), staging: staging.to_owned(), count: AtomicU64::new(0) };
+        Ok(Self { place: Arc::new(place) })
     }
 
     /// A new blob, to write to and then `finish` or let drop.
     pub fn writer(&self) -> Result<BlobWriter, Error> {
         let number = self.place.count.fetch_add(1, Ordering::Relaxed);
         let path = self.place.staging.join(format!("blob-{number}"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| Error::io("create", &path, error))?;
-        Ok(BlobWriter {
-            place: self.place.clone(),
-            file,
-            path,
-            hash: Sha256::new(),
-        })
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(|error| Error::io("create", &path, error))?;
+        Ok(BlobWriter { place: self.place.clone(), file, path, hash: Sha256::new() })
     }
 
     /// Writes `bytes` as a blob and returns its id.
     pub fn put(&self, bytes: &[u8]) -> Result<String, Error> {
         let mut writer = self.writer()?;
-        writer
-            .write_all(bytes)
-            .map_err(|error| writer.error(error))?;
+        writer.write_all(bytes).map_err(|error| writer.error(error))?;
         writer.finish()
     }
 
@@ -118,14 +97,10 @@ impl Blobs {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map_err(|error| Error::io("read", &self.place.path(id), error))?;
+        file.read_to_end(&mut bytes).map_err(|error| Error::io("read", &self.place.path(id), error))?;
         let found = hex::encode(Sha256::digest(&bytes));
         if found != id {
-            let error = Error::BlobDamaged {
-                id: id.to_owned(),
-                found,
-            };
+            let error = Error::BlobDamaged { id: id.to_owned(), found };
             tracing::error!("{error}");
             return Err(error);
         }
@@ -139,9 +114,7 @@ impl Blobs {
         }
         let path = self.place.path(id);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &path, error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, error)),
             _ => Ok(()),
         }
     }

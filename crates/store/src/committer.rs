@@ -28,10 +28,7 @@ const QUEUE_MAX_KIB: usize = 64 << 10;
 /// Commits in one transaction. More would only make the first ones wait longer.
 const BATCH_MAX: usize = 512;
 
-const _: () = assert!(
-    COMMIT_MAX_BYTES / 1024 < QUEUE_MAX_KIB,
-    "the largest commit must fit into the queue"
-);
+const _: () = assert!(COMMIT_MAX_BYTES / 1024 < QUEUE_MAX_KIB, "the largest commit must fit into the queue");
 
 /// Where commits wait for the thread.
 pub(crate) struct Queue {
@@ -58,29 +55,18 @@ impl Queue {
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
         let kib = writes.iter().map(Write::bytes).sum::<usize>() / 1024 + 1;
         let kib = u32::try_from(kib).expect("COMMIT_MAX_BYTES is below 4 TiB");
-        let room = self
-            .room
-            .clone()
-            .acquire_many_owned(kib)
-            .await
-            .map_err(|_| Error::Closed)?;
+        let room = self.room.clone().acquire_many_owned(kib).await.map_err(|_| Error::Closed)?;
         let (answer, answered) = oneshot::channel();
         {
             let mut state = self.state.lock();
             if state.closed {
                 return Err(Error::Closed.into());
             }
-            state.jobs.push_back(Job {
-                writes,
-                answer,
-                _room: room,
-            });
+            state.jobs.push_back(Job { writes, answer, _room: room });
         }
         self.wake.notify_one();
         // Without an answer the thread is gone, which only a bug in it brings about.
-        answered
-            .await
-            .unwrap_or(Err(CommitError::Store(Error::Closed)))
+        answered.await.unwrap_or(Err(CommitError::Store(Error::Closed)))
     }
 
     /// No commit is taken any more; those that wait are still done.
@@ -112,26 +98,10 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn start(
-        path: &Path,
-        connection: Connection,
-        head: Head,
-        watchers: Arc<Watchers>,
-        damage: Arc<Damage>,
-    ) -> Result<Self, Error> {
-        let queue = Arc::new(Queue {
-            state: Mutex::default(),
-            wake: Condvar::new(),
-            room: Arc::new(Semaphore::new(QUEUE_MAX_KIB)),
-        });
+    pub(crate) fn start(path: &Path, connection: Connection, head: Head, watchers: Arc<Watchers>, damage: Arc<Damage>) -> Result<Self, Error> {
+        let queue = Arc::new(Queue { state: Mutex::default(), wake: Condvar::new(), room: Arc::new(Semaphore::new(QUEUE_MAX_KIB)) });
         watchers.committed(head.revision);
-        let worker = Worker {
-            path: path.to_owned(),
-            connection: Some(connection),
-            head,
-            watchers,
-            damage,
-        };
+        let worker = Worker { path: path.to_owned(), connection: Some(connection), head, watchers, damage };
         let thread = thread::Builder::new()
             .name("store-committer".into())
             .spawn({
@@ -139,10 +109,7 @@ impl Committer {
                 move || worker.run(&queue)
             })
             .map_err(|error| Error::Io(format!("start the committer's thread: {error}")))?;
-        Ok(Self {
-            queue,
-            thread: Mutex::new(Some(thread)),
-        })
+        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
     pub(crate) fn queue(&self) -> &Queue {
@@ -195,10 +162,7 @@ type Outcome = Result<u64, CommitError>;
 impl Worker {
     fn run(mut self, queue: &Queue) {
         // Also when a bug panics here: whoever waits must learn that the end has come.
-        let _end = End {
-            queue,
-            watchers: self.watchers.clone(),
-        };
+        let _end = End { queue, watchers: self.watchers.clone() };
         let mut batch = Vec::new();
         while queue.take(&mut batch) {
             self.batch(std::mem::take(&mut batch));
@@ -209,9 +173,7 @@ impl Worker {
         match self.transaction(&jobs) {
             Ok(outcomes) => self.finish(jobs, outcomes),
             // One large commit that does not fit must not take the small ones with it.
-            Err(Error::Full(_)) if jobs.len() > 1 => {
-                jobs.into_iter().for_each(|job| self.batch(vec![job]))
-            }
+            Err(Error::Full(_)) if jobs.len() > 1 => jobs.into_iter().for_each(|job| self.batch(vec![job])),
             Err(error) => {
                 tracing::error!(commits = jobs.len(), "nothing was written: {error}");
                 for job in jobs {
@@ -259,16 +221,12 @@ impl Worker {
             return Ok(connection);
         }
         let connection = database::open(&self.path)?;
-        let head =
-            database::head_read(&connection).map_err(Error::sqlite("read the head of state.db"))?;
+        let head = database::head_read(&connection).map_err(Error::sqlite("read the head of state.db"))?;
         if let Some(head) = head
             && head != self.head
         {
             // The write whose sync failed is there after all. Nobody was told of it.
-            tracing::warn!(
-                revision = head.revision,
-                "a commit that was answered with an error is on the disk"
-            );
+            tracing::warn!(revision = head.revision, "a commit that was answered with an error is on the disk");
             self.head = head;
             self.watchers.committed(head.revision);
             self.watchers.resync();
@@ -277,61 +235,35 @@ impl Worker {
     }
 }
 
-fn transaction(
-    connection: &mut Connection,
-    head: Head,
-    damage: &Damage,
-    jobs: &[Job],
-) -> Result<(Head, Vec<Outcome>), Error> {
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(Error::sqlite("begin a transaction"))?;
+fn transaction(connection: &mut Connection, head: Head, damage: &Damage, jobs: &[Job]) -> Result<(Head, Vec<Outcome>), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::sqlite("begin a transaction"))?;
     let mut next = head;
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
-        outcomes.push(
-            match expectations_check(&transaction, damage, &job.writes)? {
-                Ok(()) => Ok(writes_apply(&transaction, &mut next, &job.writes)
-                    .map_err(Error::sqlite("write a record"))?),
-                Err(refusal) => Err(refusal),
-            },
-        );
+        outcomes.push(match expectations_check(&transaction, damage, &job.writes)? {
+            Ok(()) => Ok(writes_apply(&transaction, &mut next, &job.writes).map_err(Error::sqlite("write a record"))?),
+            Err(refusal) => Err(refusal),
+        });
     }
     if next != head {
         database::head_write(&transaction, next).map_err(Error::sqlite("write the head"))?;
         transaction.commit().map_err(Error::sqlite("commit"))?;
     }
-    for (job, _) in jobs
-        .iter()
-        .zip(&outcomes)
-        .filter(|(_, outcome)| outcome.is_ok())
-    {
-        job.writes
-            .iter()
-            .for_each(|write| damage.key_forget(&write.key));
+    for (job, _) in jobs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+        job.writes.iter().for_each(|write| damage.key_forget(&write.key));
     }
     Ok((next, outcomes))
 }
 
 /// Whether every write finds what it expects. The outer error is the disk's.
-fn expectations_check(
-    transaction: &Transaction<'_>,
-    damage: &Damage,
-    writes: &[Write],
-) -> Result<Result<(), CommitError>, Error> {
+fn expectations_check(transaction: &Transaction<'_>, damage: &Damage, writes: &[Write]) -> Result<Result<(), CommitError>, Error> {
     for write in writes {
         if write.expect == Expect::Any {
             continue;
         }
         let found = transaction
             .prepare_cached("SELECT key, value, revision, checksum FROM record WHERE key = ?1")
-            .and_then(|mut statement| {
-                statement
-                    .query_row([&write.key], |row| {
-                        RawRecord::of(row).map(|raw| raw.is_sound().then_some(raw.revision))
-                    })
-                    .optional()
-            })
+            .and_then(|mut statement| statement.query_row([&write.key], |row| RawRecord::of(row).map(|raw| raw.is_sound().then_some(raw.revision))).optional())
             .map_err(Error::sqlite("read a record"))?;
         let holds = match (found, write.expect) {
             (Some(None), _) => return Ok(Err(damage.key_note(&write.key).into())),
@@ -345,39 +277,27 @@ fn expectations_check(
             }
         };
         if !holds {
-            return Ok(Err(CommitError::Conflict {
-                key: write.key.clone(),
-            }));
+            return Ok(Err(CommitError::Conflict { key: write.key.clone() }));
         }
     }
     Ok(Ok(()))
 }
 
 /// Writes and counts; answers with the commit's revision.
-fn writes_apply(
-    transaction: &Transaction<'_>,
-    head: &mut Head,
-    writes: &[Write],
-) -> rusqlite::Result<u64> {
+fn writes_apply(transaction: &Transaction<'_>, head: &mut Head, writes: &[Write]) -> rusqlite::Result<u64> {
     head.revision += 1;
     for write in writes {
         let key_sum = key_checksum(write.key.as_bytes());
-        let removed = transaction
-            .prepare_cached("DELETE FROM record WHERE key = ?1")?
-            .execute([&write.key])? as i64;
+        let removed = transaction.prepare_cached("DELETE FROM record WHERE key = ?1")?.execute([&write.key])? as i64;
         head.records -= removed;
         head.keys = head.keys.wrapping_sub(removed * key_sum);
         if let Some(value) = &write.value {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO record (key, value, revision, checksum) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute((
-                    &write.key,
-                    value,
-                    head.revision.cast_signed(),
-                    checksum(write.key.as_bytes(), head.revision, value),
-                ))?;
+            transaction.prepare_cached("INSERT INTO record (key, value, revision, checksum) VALUES (?1, ?2, ?3, ?4)")?.execute((
+                &write.key,
+                value,
+                head.revision.cast_signed(),
+                checksum(write.key.as_bytes(), head.revision, value),
+            ))?;
             head.records += 1;
             head.keys = head.keys.wrapping_add(key_sum);
         }

@@ -37,15 +37,8 @@ CREATE TABLE head (
 /// [`Error::Newer`] and [`Error::Foreign`] before anything is written.
 pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
     // Made here so that only its owner may read it; SQLite gives its other files the same mode.
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| Error::io("create", path, error))?;
-    let mut connection =
-        Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open state.db"))?;
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|error| Error::io("create", path, error))?;
+    let mut connection = Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open state.db"))?;
     format_check(&connection, path)?;
     settings(&connection)?;
     schema_make(&mut connection)?;
@@ -54,12 +47,9 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
 
 /// Opens `state.db`, which is there, for reading.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, Error> {
-    let connection =
-        Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open state.db"))?;
+    let connection = Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open state.db"))?;
     settings(&connection)?;
-    connection
-        .pragma_update(None, "query_only", true)
-        .map_err(Error::sqlite("settings of state.db"))?;
+    connection.pragma_update(None, "query_only", true).map_err(Error::sqlite("settings of state.db"))?;
     Ok(connection)
 }
 
@@ -68,26 +58,15 @@ fn flags() -> OpenFlags {
 }
 
 fn format_check(connection: &Connection, path: &Path) -> Result<(), Error> {
-    let number = |name: &str| {
-        connection
-            .query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
-            .map_err(Error::sqlite("read the format of state.db"))
-    };
+    let number =
+        |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).map_err(Error::sqlite("read the format of state.db"));
     let (format, application) = (number("user_version")?, number("application_id")?);
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
-        .map_err(Error::sqlite("read the format of state.db"))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(Error::sqlite("read the format of state.db"))?;
     if tables > 0 && application != APPLICATION_ID {
-        return Err(Error::Foreign {
-            path: path.to_owned(),
-        });
+        return Err(Error::Foreign { path: path.to_owned() });
     }
     if format > FORMAT {
-        return Err(Error::Newer {
-            path: path.to_owned(),
-            found: format,
-            known: FORMAT,
-        });
+        return Err(Error::Newer { path: path.to_owned(), found: format, known: FORMAT });
     }
     Ok(())
 }
@@ -103,9 +82,7 @@ fn settings(connection: &Connection) -> Result<(), Error> {
             .map_err(Error::sqlite("settings of state.db"))
     };
     // Others hold locks only for moments (recovery, a checkpoint's end); waiting is right, for ever is not.
-    connection
-        .busy_timeout(Duration::from_secs(10))
-        .map_err(Error::sqlite("settings of state.db"))?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(Error::sqlite("settings of state.db"))?;
     set("synchronous", if SYNCS { "FULL" } else { "OFF" })?;
     set("journal_mode", "WAL")?;
     set("trusted_schema", "OFF")?;
@@ -119,23 +96,13 @@ fn settings(connection: &Connection) -> Result<(), Error> {
 
 fn schema_make(connection: &mut Connection) -> Result<(), Error> {
     let step = "make the schema of state.db";
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(Error::sqlite(step))?;
-    let format: i64 = transaction
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(Error::sqlite(step))?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::sqlite(step))?;
+    let format: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(Error::sqlite(step))?;
     if format == 0 {
-        transaction
-            .execute_batch(SCHEMA)
-            .map_err(Error::sqlite(step))?;
+        transaction.execute_batch(SCHEMA).map_err(Error::sqlite(step))?;
         head_write(&transaction, Head::default()).map_err(Error::sqlite(step))?;
-        transaction
-            .pragma_update(None, "application_id", APPLICATION_ID)
-            .map_err(Error::sqlite(step))?;
-        transaction
-            .pragma_update(None, "user_version", FORMAT)
-            .map_err(Error::sqlite(step))?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(Error::sqlite(step))?;
+        transaction.pragma_update(None, "user_version", FORMAT).map_err(Error::sqlite(step))?;
     }
     transaction.commit().map_err(Error::sqlite(step))
 }
@@ -163,18 +130,10 @@ impl Head {
 /// The head; `None` when it is missing or damaged.
 pub(crate) fn head_read(connection: &Connection) -> rusqlite::Result<Option<Head>> {
     let row = connection
-        .query_row(
-            "SELECT revision, records, keys, checksum FROM head WHERE id = 1",
-            [],
-            |row| {
-                let head = Head {
-                    revision: row.get::<_, i64>(0)?.cast_unsigned(),
-                    records: row.get(1)?,
-                    keys: row.get(2)?,
-                };
-                Ok((head, row.get::<_, i64>(3)?))
-            },
-        )
+        .query_row("SELECT revision, records, keys, checksum FROM head WHERE id = 1", [], |row| {
+            let head = Head { revision: row.get::<_, i64>(0)?.cast_unsigned(), records: row.get(1)?, keys: row.get(2)? };
+            Ok((head, row.get::<_, i64>(3)?))
+        })
         .optional()?;
     Ok(row.and_then(|(head, checksum)| (head.checksum() == checksum).then_some(head)))
 }
@@ -210,20 +169,9 @@ pub(crate) struct RawRecord<'a> {
 impl<'a> RawRecord<'a> {
     /// A flipped bit may also have changed a column's type: then the record is as damaged as any other.
     pub(crate) fn of(row: &'a Row<'_>) -> rusqlite::Result<Self> {
-        let bytes = |index| {
-            row.get_ref(index)
-                .map(|value| value.as_bytes().unwrap_or_default())
-        };
-        let number = |index| {
-            row.get_ref(index)
-                .map(|value| value.as_i64().unwrap_or_default())
-        };
-        Ok(Self {
-            key: bytes(0)?,
-            value: bytes(1)?,
-            revision: number(2)?.cast_unsigned(),
-            checksum: number(3)?,
-        })
+        let bytes = |index| row.get_ref(index).map(|value| value.as_bytes().unwrap_or_default());
+        let number = |index| row.get_ref(index).map(|value| value.as_i64().unwrap_or_default());
+        Ok(Self { key: bytes(0)?, value: bytes(1)?, revision: number(2)?.cast_unsigned(), checksum: number(3)? })
     }
 
     /// Whether it is what was written.

@@ -20,8 +20,7 @@ pub(crate) fn file_sync(file: &File, path: &Path) -> Result<(), Error> {
     if !SYNCS {
         return Ok(());
     }
-    file.sync_all()
-        .map_err(|error| Error::io("fsync", path, error))
+    file.sync_all().map_err(|error| Error::io("fsync", path, error))
 }
 
 /// The names in the folder `path`.

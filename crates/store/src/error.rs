@@ -23,18 +23,12 @@ pub enum Error {
     Locked { dir: PathBuf, pid: Option<u32> },
     /// A newer tanebi wrote the folder.
     #[error("{} has the format {found}, and this tanebi knows formats up to {known}; use the newer tanebi that wrote it", path.display())]
-    Newer {
-        path: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    Newer { path: PathBuf, found: i64, known: i64 },
     /// `state.db` is a database of something else.
     #[error("{} is not a database of tanebi; move it away or choose another data folder", path.display())]
     Foreign { path: PathBuf },
     /// The bytes of this record are not those that were written: it is refused, the others are served.
-    #[error(
-        "the record {key:?} is damaged on disk: {reason}; restore it from a backup, or write or delete it without a precondition"
-    )]
+    #[error("the record {key:?} is damaged on disk: {reason}; restore it from a backup, or write or delete it without a precondition")]
     Damaged { key: String, reason: &'static str },
     /// The bytes of this blob are not those that were written.
     #[error("the blob {id} is damaged on disk: its content has the hash {found}")]
@@ -71,10 +65,7 @@ impl Error {
     pub(crate) fn sqlite(step: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |error| match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Error::Full(step.to_owned()),
-            _ => Error::Sqlite {
-                step,
-                reason: sqlite_reason(&error),
-            },
+            _ => Error::Sqlite { step, reason: sqlite_reason(&error) },
         }
     }
 }

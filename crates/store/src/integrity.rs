@@ -27,10 +27,7 @@ pub(crate) struct Damage {
 impl Damage {
     /// Notes a damaged record, and says so the first time.
     pub(crate) fn key_note(&self, key: &str) -> Error {
-        let error = Error::Damaged {
-            key: key.to_owned(),
-            reason: "its checksum does not match",
-        };
+        let error = Error::Damaged { key: key.to_owned(), reason: "its checksum does not match" };
         if self.keys.lock().insert(key.to_owned()) {
             tracing::error!("{error}");
         }
@@ -48,10 +45,7 @@ impl Damage {
     /// [`Error::Damaged`] when records are missing whose names are not known.
     pub(crate) fn absence_check(&self, key: &str) -> Result<(), Error> {
         if self.absence_unproven.load(Ordering::Acquire) {
-            return Err(Error::Damaged {
-                key: key.to_owned(),
-                reason: "it is not found, and damage to state.db may have hidden it",
-            });
+            return Err(Error::Damaged { key: key.to_owned(), reason: "it is not found, and damage to state.db may have hidden it" });
         }
         Ok(())
     }
@@ -85,18 +79,11 @@ pub(crate) fn verify(connection: &Connection, damage: &Damage) -> Result<Head, E
         Err(error) => return Err(Error::sqlite("verify state.db")(error)),
     }
     match (head, found.flaw) {
-        (Some(head), None)
-            if head.records == found.head.records && head.keys == found.head.keys =>
-        {
-            Ok(head)
-        }
+        (Some(head), None) if head.records == found.head.records && head.keys == found.head.keys => Ok(head),
         // The count and the sum go on from what they were: what is missing stays missing at the next open too.
         (Some(head), flaw) => {
             damage.absence_unproven_note(flaw.unwrap_or("records are missing"));
-            Ok(Head {
-                revision: head.revision.max(found.head.revision),
-                ..head
-            })
+            Ok(Head { revision: head.revision.max(found.head.revision), ..head })
         }
         (None, flaw) => {
             damage.absence_unproven_note(flaw.unwrap_or("its head is damaged"));
@@ -120,8 +107,7 @@ struct Walk {
 
 impl Walk {
     fn run(&mut self, connection: &Connection, damage: &Damage) -> rusqlite::Result<()> {
-        let mut statement =
-            connection.prepare("SELECT key, value, revision, checksum FROM record ORDER BY key")?;
+        let mut statement = connection.prepare("SELECT key, value, revision, checksum FROM record ORDER BY key")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             self.record(&RawRecord::of(row)?, damage);
@@ -151,8 +137,5 @@ impl Walk {
 
 /// Whether SQLite says that the file's content is wrong, unlike a disk that does not answer.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }

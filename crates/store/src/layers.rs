@@ -39,26 +39,16 @@ pub struct Layers {
 impl Layers {
     pub(crate) fn open(folder: &Path, staging: &Path) -> Result<Self, Error> {
         folder_make(folder, 0o700)?;
-        Ok(Self {
-            folder: folder.to_owned(),
-            staging: staging.to_owned(),
-            count: AtomicU64::new(0),
-        })
+        Ok(Self { folder: folder.to_owned(), staging: staging.to_owned(), count: AtomicU64::new(0) })
     }
 
     /// A new empty folder (0755) on the same file system, to fill and then `commit` or let drop.
     pub fn staging(&self) -> Result<Staging, Error> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let path = self.staging.join(format!("layer-{number}"));
-        fs::DirBuilder::new()
-            .mode(0o755)
-            .create(&path)
-            .map_err(|error| Error::io("create folder", &path, error))?;
+        fs::DirBuilder::new().mode(0o755).create(&path).map_err(|error| Error::io("create folder", &path, error))?;
         mode_set(&path, 0o755)?;
-        Ok(Staging {
-            path,
-            layers: self.folder.clone(),
-        })
+        Ok(Staging { path, layers: self.folder.clone() })
     }
 
     /// The folder of a layer that is there.
@@ -98,11 +88,7 @@ impl Staging {
         match fs::rename(&self.path, &target) {
             Ok(()) => {}
             // It is there; who made it made it durable first, but its name perhaps not yet.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
-                ) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}
             Err(error) => return Err(Error::io("rename to", &target, error)),
         }
         folder_sync(&self.layers)?;
@@ -114,10 +100,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(
-                    "remove {}: {error}; the next start tries again",
-                    self.path.display()
-                );
+                tracing::warn!("remove {}: {error}; the next start tries again", self.path.display());
             }
             _ => {}
         }
@@ -150,30 +133,18 @@ fn tree_read(root: &Path) -> Result<Vec<Entry>, Error> {
                 folders.push(path.clone());
             }
             if entries.len() == ENTRIES_MAX {
-                return Err(Error::Layer {
-                    path,
-                    reason: "the tree has more than 1 000 000 entries",
-                });
+                return Err(Error::Layer { path, reason: "the tree has more than 1 000 000 entries" });
             }
             entries.push(Entry { path, kind });
         }
     }
-    entries.sort_unstable_by(|a, b| {
-        a.path
-            .as_os_str()
-            .as_bytes()
-            .cmp(b.path.as_os_str().as_bytes())
-    });
+    entries.sort_unstable_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
     Ok(entries)
 }
 
 /// All names at once: what is replaced while a folder is read may come twice or not at all.
 fn folder_read(path: &Path) -> Result<Vec<OsString>, Error> {
-    let names = fs::read_dir(path).and_then(|entries| {
-        entries
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect()
-    });
+    let names = fs::read_dir(path).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect());
     names.map_err(|error| Error::io("read folder", path, error))
 }
 
@@ -189,10 +160,7 @@ fn entry_read(full: &Path, path: &Path) -> Result<Kind, Error> {
     }
     if !about.is_file() {
         let reason = "is no regular file, folder or symbolic link; a layer can hold nothing else";
-        return Err(Error::Layer {
-            path: path.to_owned(),
-            reason,
-        });
+        return Err(Error::Layer { path: path.to_owned(), reason });
     }
     if about.nlink() > 1 {
         file_unlink(full)?;
@@ -200,15 +168,11 @@ fn entry_read(full: &Path, path: &Path) -> Result<Kind, Error> {
     let executable = about.mode() & 0o111 != 0;
     // Before reading: a file that its owner may not read is nothing special in an archive.
     mode_set(full, if executable { 0o755 } else { 0o644 })?;
-    Ok(Kind::File {
-        executable,
-        content: file_hash(full)?,
-    })
+    Ok(Kind::File { executable, content: file_hash(full)? })
 }
 
 fn mode_set(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::set_permissions(path, Permissions::from_mode(mode))
-        .map_err(|error| Error::io("chmod", path, error))
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|error| Error::io("chmod", path, error))
 }
 
 /// Gives a file that has several names content of its own under this one.
@@ -221,10 +185,7 @@ fn file_unlink(path: &Path) -> Result<(), Error> {
     let mut source = File::open(path).map_err(fail)?;
     let mut target = File::create_new(&copy).map_err(fail)?;
     io::copy(&mut source, &mut target).map_err(fail)?;
-    let times = source
-        .metadata()
-        .and_then(|about| about.modified())
-        .map_err(fail)?;
+    let times = source.metadata().and_then(|about| about.modified()).map_err(fail)?;
     // A Python cache names the time of its source.
     target.set_modified(times).map_err(fail)?;
     fs::rename(&copy, path).map_err(fail)
@@ -255,15 +216,8 @@ fn tree_digest(entries: &[Entry]) -> String {
         field(entry.path.as_os_str().as_bytes());
         match &entry.kind {
             Kind::Folder => field(b"folder 0755"),
-            Kind::File {
-                executable,
-                content,
-            } => {
-                field(if *executable {
-                    b"file 0755"
-                } else {
-                    b"file 0644"
-                });
+            Kind::File { executable, content } => {
+                field(if *executable { b"file 0755" } else { b"file 0644" });
                 field(content);
             }
             Kind::Link { target } => {

@@ -8,9 +8,7 @@
 //! `readers` the connections that read, `watch` what tells others of changes, `integrity` how damage is found.
 
 #[cfg(all(feature = "unsafe-no-fsync", not(debug_assertions)))]
-compile_error!(
-    "the feature `unsafe-no-fsync` loses data at a power cut; it exists for tests and cannot be in a release build"
-);
+compile_error!("the feature `unsafe-no-fsync` loses data at a power cut; it exists for tests and cannot be in a release build");
 
 mod blobs;
 mod committer;

@@ -19,23 +19,13 @@ pub(crate) fn folder_lock(dir: &Path) -> Result<File, Error> {
         let path = path.clone();
         move |error: std::io::Error| Error::io(step, &path, error)
     };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(fail("open"))?;
+    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail("open"))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _ = file.take(32).read_to_string(&mut pid);
-            return Err(Error::Locked {
-                dir: dir.to_owned(),
-                pid: pid.trim().parse().ok(),
-            });
+            return Err(Error::Locked { dir: dir.to_owned(), pid: pid.trim().parse().ok() });
         }
         Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path, error)),
     }

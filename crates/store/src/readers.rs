@@ -40,18 +40,8 @@ impl Readers {
     pub(crate) fn open(path: &Path, damage: Arc<Damage>) -> Result<Self, Error> {
         let first = database::open_reader(path)?;
         // Begins to use the WAL, which opening alone does not.
-        first
-            .query_row("SELECT count(*) FROM head", [], |_| Ok(()))
-            .map_err(Error::sqlite("read state.db"))?;
-        Ok(Self {
-            path: path.to_owned(),
-            damage,
-            pool: Mutex::new(Pool {
-                idle: vec![first],
-                count: 1,
-            }),
-            returned: Condvar::new(),
-        })
+        first.query_row("SELECT count(*) FROM head", [], |_| Ok(())).map_err(Error::sqlite("read state.db"))?;
+        Ok(Self { path: path.to_owned(), damage, pool: Mutex::new(Pool { idle: vec![first], count: 1 }), returned: Condvar::new() })
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<Record>, Error> {
@@ -62,11 +52,7 @@ impl Readers {
                     let raw = RawRecord::of(row)?;
                     // By the key that was asked for: it is the one that the answer speaks of.
                     let sound = raw.is_sound() && raw.key == key.as_bytes();
-                    Ok(sound.then(|| Record {
-                        key: key.to_owned(),
-                        value: raw.value.into(),
-                        revision: raw.revision,
-                    }))
+                    Ok(sound.then(|| Record { key: key.to_owned(), value: raw.value.into(), revision: raw.revision }))
                 })
                 .optional();
             match found {
@@ -79,12 +65,7 @@ impl Readers {
         })
     }
 
-    pub(crate) fn scan(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Record>, Error> {
+    pub(crate) fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
         }
@@ -95,24 +76,17 @@ impl Readers {
         };
         let end = prefix_end(prefix);
         let upper = if end.is_some() { " AND key < ?2" } else { "" };
-        let sql = format!(
-            "SELECT key, value, revision, checksum FROM record WHERE key {condition} ?1{upper} ORDER BY key"
-        );
+        let sql = format!("SELECT key, value, revision, checksum FROM record WHERE key {condition} ?1{upper} ORDER BY key");
         self.read(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows =
-                statement.query(params_from_iter([from].into_iter().chain(end.as_deref())))?;
+            let mut rows = statement.query(params_from_iter([from].into_iter().chain(end.as_deref())))?;
             let mut records = Vec::new();
             // Stops by count and not by LIMIT: damaged records do not count, and fewer than `limit` means the end.
             while let Some(row) = rows.next()? {
                 let raw = RawRecord::of(row)?;
                 match std::str::from_utf8(raw.key) {
                     Ok(key) if raw.is_sound() => {
-                        records.push(Record {
-                            key: key.to_owned(),
-                            value: raw.value.into(),
-                            revision: raw.revision,
-                        });
+                        records.push(Record { key: key.to_owned(), value: raw.value.into(), revision: raw.revision });
                     }
                     _ => drop(self.damage.key_note(&String::from_utf8_lossy(raw.key))),
                 }
@@ -125,10 +99,7 @@ impl Readers {
     }
 
     /// Runs `read` with a connection. One that SQLite failed on is not used again.
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&Connection) -> rusqlite::Result<Result<T, Error>>,
-    ) -> Result<T, Error> {
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<Result<T, Error>>) -> Result<T, Error> {
         let connection = self.take()?;
         let answer = read(&connection);
         self.give_back(answer.is_ok().then_some(connection));

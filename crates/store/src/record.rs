@@ -25,10 +25,7 @@ impl Record {
     /// # Errors
     /// [`Error::Shape`] naming the key.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.value).map_err(|error| Error::Shape {
-            key: self.key.clone(),
-            reason: error.to_string(),
-        })
+        serde_json::from_slice(&self.value).map_err(|error| Error::Shape { key: self.key.clone(), reason: error.to_string() })
     }
 }
 
@@ -47,22 +44,13 @@ impl Write {
     /// # Panics
     /// When `T` has no JSON: a map whose keys are no text, or a `Serialize` of its own that fails. The nouns of `model` have one.
     pub fn put<T: Serialize>(key: impl Into<String>, expect: Expect, value: &T) -> Self {
-        let value = serde_json::to_vec(value)
-            .expect("what is stored is made of structs, lists and maps with text as keys");
-        Self {
-            key: key.into(),
-            expect,
-            value: Some(value),
-        }
+        let value = serde_json::to_vec(value).expect("what is stored is made of structs, lists and maps with text as keys");
+        Self { key: key.into(), expect, value: Some(value) }
     }
 
     /// Deletes the record, if it is there and `expect` holds.
     pub fn delete(key: impl Into<String>, expect: Expect) -> Self {
-        Self {
-            key: key.into(),
-            expect,
-            value: None,
-        }
+        Self { key: key.into(), expect, value: None }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -85,25 +73,17 @@ pub enum Expect {
 pub(crate) fn writes_check(writes: &[Write]) -> Result<(), Error> {
     let bytes: usize = writes.iter().map(Write::bytes).sum();
     if bytes > COMMIT_MAX_BYTES {
-        return Err(invalid(format_args!(
-            "a commit of {bytes} bytes is too large; at most {COMMIT_MAX_BYTES} fit, larger values belong into a blob"
-        )));
+        return Err(invalid(format_args!("a commit of {bytes} bytes is too large; at most {COMMIT_MAX_BYTES} fit, larger values belong into a blob")));
     }
     let mut keys: Vec<&str> = writes.iter().map(|write| write.key.as_str()).collect();
     keys.sort_unstable();
     for key in &keys {
         if key.is_empty() || key.len() > KEY_MAX_BYTES {
-            return Err(invalid(format_args!(
-                "a key must have 1 to {KEY_MAX_BYTES} bytes; this one has {}",
-                key.len()
-            )));
+            return Err(invalid(format_args!("a key must have 1 to {KEY_MAX_BYTES} bytes; this one has {}", key.len())));
         }
     }
     match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(invalid(format_args!(
-            "the key {:?} is twice in one commit",
-            pair[0]
-        ))),
+        Some(pair) => Err(invalid(format_args!("the key {:?} is twice in one commit", pair[0]))),
         None => Ok(()),
     }
 }
@@ -134,9 +114,7 @@ mod tests {
 
     #[test]
     fn prefix_ends() {
-        let check = |prefix: &str, expect: Option<&str>| {
-            assert_eq!(prefix_end(prefix).as_deref(), expect, "{prefix:?}")
-        };
+        let check = |prefix: &str, expect: Option<&str>| assert_eq!(prefix_end(prefix).as_deref(), expect, "{prefix:?}");
         check("", None);
         check("service/", Some("service0"));
         check("a", Some("b"));
@@ -159,29 +137,19 @@ mod tests {
 
     #[test]
     fn commits_that_cannot_be_one_are_refused() {
-        let put = |key: &str, bytes: usize| Write {
-            key: key.into(),
-            expect: Expect::Any,
-            value: Some(vec![0; bytes]),
-        };
+        let put = |key: &str, bytes: usize| Write { key: key.into(), expect: Expect::Any, value: Some(vec![0; bytes]) };
         let check = |writes: &[Write], expect: Option<&str>| {
             let text = writes_check(writes).err().map(|error| error.to_string());
             match expect {
                 None => assert_eq!(text, None),
-                Some(part) => assert!(
-                    text.as_deref().is_some_and(|text| text.contains(part)),
-                    "{text:?}"
-                ),
+                Some(part) => assert!(text.as_deref().is_some_and(|text| text.contains(part)), "{text:?}"),
             }
         };
         check(&[], None);
         check(&[put("a", 0), put("b", 9)], None);
         check(&[put("", 0)], Some("1 to 4096"));
         check(&[put(&"k".repeat(KEY_MAX_BYTES + 1), 0)], Some("1 to 4096"));
-        check(
-            &[put("a", 0), put("b", 0), put("a", 0)],
-            Some("\"a\" is twice"),
-        );
+        check(&[put("a", 0), put("b", 0), put("a", 0)], Some("\"a\" is twice"));
         check(&[put("a", COMMIT_MAX_BYTES)], Some("too large"));
     }
 }

@@ -63,19 +63,8 @@ impl Store {
         let head = integrity::verify(&connection, &damage)?;
         let readers = Readers::open(&path, damage.clone())?;
         let watchers = Arc::new(Watchers::default());
-        let committer =
-            Committer::start(&path, connection, head, watchers.clone(), damage.clone())?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                committer,
-                readers,
-                watchers,
-                damage,
-                blobs,
-                layers,
-                _lock: lock,
-            }),
-        })
+        let committer = Committer::start(&path, connection, head, watchers.clone(), damage.clone())?;
+        Ok(Self { inner: Arc::new(Inner { committer, readers, watchers, damage, blobs, layers, _lock: lock }) })
     }
 
     /// The record under `key`. Sees every commit that was answered before.
@@ -90,12 +79,7 @@ impl Store {
     ///
     /// Keys are ordered by their bytes. Damaged records are left out and logged; [`Store::damaged`] names them. Fewer
     /// than `limit` means that there are no more.
-    pub fn scan(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Record>, Error> {
+    pub fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Record>, Error> {
         self.inner.readers.scan(prefix, after, limit)
     }
 
@@ -143,17 +127,12 @@ impl Store {
 
 /// Nothing in `staging/` was ever acknowledged.
 fn staging_empty(staging: &Path) -> Result<(), Error> {
-    let entries =
-        fs::read_dir(staging).map_err(|error| Error::io("read folder", staging, error))?;
+    let entries = fs::read_dir(staging).map_err(|error| Error::io("read folder", staging, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| Error::io("read folder", staging, error))?;
         let path = entry.path();
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_folder {
-            fs::remove_dir_all(&path)
-        } else {
-            fs::remove_file(&path)
-        };
+        let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.map_err(|error| Error::io("remove", &path, error))?;
     }
     Ok(())

@@ -126,16 +126,8 @@ struct List {
 impl Watchers {
     pub(crate) fn watch(&self, prefix: &str) -> Watch {
         let mut list = self.list.lock();
-        let state = QueueState {
-            closed: list.closed,
-            ..QueueState::default()
-        };
-        let queue = Arc::new(Queue {
-            prefix: prefix.to_owned(),
-            since: self.committed.load(Ordering::Acquire),
-            state: Mutex::new(state),
-            wake: Notify::new(),
-        });
+        let state = QueueState { closed: list.closed, ..QueueState::default() };
+        let queue = Arc::new(Queue { prefix: prefix.to_owned(), since: self.committed.load(Ordering::Acquire), state: Mutex::new(state), wake: Notify::new() });
         // Those that were dropped go here too, so that a store that nobody writes to does not collect them.
         list.queues.retain(|queue| queue.strong_count() > 0);
         list.queues.push(Arc::downgrade(&queue));
@@ -152,20 +144,12 @@ impl Watchers {
         let watching: Vec<Arc<Queue>> = {
             let mut list = self.list.lock();
             list.queues.retain(|queue| queue.strong_count() > 0);
-            list.queues
-                .iter()
-                .filter_map(Weak::upgrade)
-                .filter(|queue| revision > queue.since && key.starts_with(&queue.prefix))
-                .collect()
+            list.queues.iter().filter_map(Weak::upgrade).filter(|queue| revision > queue.since && key.starts_with(&queue.prefix)).collect()
         };
         if watching.is_empty() {
             return;
         }
-        let change = Change {
-            key,
-            value: value.map(Arc::from),
-            revision,
-        };
+        let change = Change { key, value: value.map(Arc::from), revision };
         for queue in watching {
             queue.push(&change);
         }
@@ -188,11 +172,6 @@ impl Watchers {
     }
 
     fn each(&self, visit: impl Fn(&Queue)) {
-        self.list
-            .lock()
-            .queues
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|queue| visit(&queue));
+        self.list.lock().queues.iter().filter_map(Weak::upgrade).for_each(|queue| visit(&queue));
     }
 }

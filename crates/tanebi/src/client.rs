@@ -74,7 +74,8 @@ async fn json(address: SocketAddr, method: Method, host: &str, path: &str, token
     let response = send(address, request.body(Full::new(Bytes::from(bytes)))?).await?;
     let status = response.status();
     let bytes = response.into_body().collect().await.context("reading the answer")?.to_bytes();
-    let value: Value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).with_context(|| format!("the answer to {path} ({status}) is not JSON"))? };
+    let value: Value =
+        if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).with_context(|| format!("the answer to {path} ({status}) is not JSON"))? };
     if !status.is_success() {
         let message = value.pointer("/error/message").and_then(Value::as_str).unwrap_or(status.as_str());
         bail!("{message}");

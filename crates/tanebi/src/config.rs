@@ -145,7 +145,8 @@ pub fn data_dir_default() -> Result<PathBuf> {
 
 fn domain_check(text: &str) -> Result<String> {
     let domain = text.trim_end_matches('.').to_ascii_lowercase();
-    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !l.starts_with('-') && !l.ends_with('-');
+    let label =
+        |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !l.starts_with('-') && !l.ends_with('-');
     if domain.len() > 200 || domain.split('.').count() < 2 || !domain.split('.').all(label) {
         bail!("domain {text:?} is no domain name such as run.example.com");
     }

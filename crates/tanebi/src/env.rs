@@ -128,7 +128,10 @@ pub async fn shell(args: &IdentityArgs) -> Result<ExitCode> {
         "zsh" => {
             let home = environment.dir.join("zsh");
             dir_own(&home)?;
-            ca::write_private(&home.join(".zshrc"), b"ZDOTDIR=\"${TANEBI_ZDOTDIR:-$HOME}\"\n[ -f \"$ZDOTDIR/.zshrc\" ] && . \"$ZDOTDIR/.zshrc\"\nPROMPT=\"(tanebi) $PROMPT\"\n")?;
+            ca::write_private(
+                &home.join(".zshrc"),
+                b"ZDOTDIR=\"${TANEBI_ZDOTDIR:-$HOME}\"\n[ -f \"$ZDOTDIR/.zshrc\" ] && . \"$ZDOTDIR/.zshrc\"\nPROMPT=\"(tanebi) $PROMPT\"\n",
+            )?;
             variables.insert("TANEBI_ZDOTDIR".into(), std::env::var("ZDOTDIR").ok());
             variables.insert("ZDOTDIR".into(), Some(path_text(&home)?));
         }
@@ -184,7 +187,9 @@ impl Environment {
                 variables.insert(name.to_owned(), None);
             }
         }
-        for name in ["GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_API_KEY", "GCLOUD_PROJECT", "GCE_METADATA_IP", "ALL_PROXY", "all_proxy"] {
+        for name in
+            ["GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_QUOTA_PROJECT", "GOOGLE_API_KEY", "GCLOUD_PROJECT", "GCE_METADATA_IP", "ALL_PROXY", "all_proxy"]
+        {
             variables.insert(name.to_owned(), None);
         }
         let mut set = |name: &str, value: String| variables.insert(name.to_owned(), Some(value));
@@ -391,7 +396,12 @@ fn dir_own(path: &Path) -> Result<()> {
 
 /// An e-mail as a folder's name: what could climb or hide is replaced.
 fn folder_name(email: &str) -> String {
-    email.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_') { c } else { '_' }).collect::<String>().trim_start_matches('.').to_owned()
+    email
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '-' | '_') { c } else { '_' })
+        .collect::<String>()
+        .trim_start_matches('.')
+        .to_owned()
 }
 
 fn path_text(path: &Path) -> Result<String> {

@@ -68,6 +68,11 @@ fn is_own_name(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "::1")
 }
 
+/// Whether a person types a password at `path` (`api`'s sign-in pages). The other methods take a token in a header, never a cookie.
+fn is_sign_in_page(path: &str) -> bool {
+    path == "/sign-in" || path.starts_with("/sign-in/") || matches!(path, "/o/oauth2/auth" | "/o/oauth2/v2/auth")
+}
+
 /// What all connections share.
 pub struct Front {
     pub hosts: Hosts,
@@ -215,6 +220,9 @@ impl Front {
             }
             return self.by_path(origin, rest.to_owned(), request).await;
         }
+        if host == "localhost" && is_sign_in_page(path) {
+            return said(StatusCode::NOT_FOUND, "pages that sign in are below http://127.0.0.1, so that they share no origin with services by path");
+        }
         if path.starts_with("/_tanebi/") || path == "/metrics" {
             return self.own.handle(request).await;
         }
@@ -228,7 +236,11 @@ impl Front {
     async fn by_path(&self, origin: Origin, rest: String, mut request: Request) -> Response {
         let mut parts = rest.splitn(3, '/');
         let key = parts.next().zip(parts.next()).and_then(|(region, service)| {
-            Some(model::ServiceKey { project: self.own.project.id.clone(), region: model::Region::parse(region).ok()?, service: model::ServiceName::parse(service).ok()? })
+            Some(model::ServiceKey {
+                project: self.own.project.id.clone(),
+                region: model::Region::parse(region).ok()?,
+                service: model::ServiceName::parse(service).ok()?,
+            })
         });
         let Some(key) = key else { return said(StatusCode::NOT_FOUND, "services by path are /_run/REGION/NAME/...") };
         let mut target = format!("/{}", parts.next().unwrap_or_default());
@@ -315,7 +327,16 @@ mod tests {
     #[test]
     fn hosts_are_one_ones() {
         let hosts = Hosts { domains: vec!["run.app".into(), "run.localhost".into()] };
-        for host in ["run.googleapis.com", "asia-northeast1-run.googleapis.com", "accounts.google.com", "a-9.asia-northeast1.run.app", "a-9.asia-northeast1.run.localhost", "metadata.google.internal", "r-p.cloudfunctions.net", "sdk.cloud.google.com"] {
+        for host in [
+            "run.googleapis.com",
+            "asia-northeast1-run.googleapis.com",
+            "accounts.google.com",
+            "a-9.asia-northeast1.run.app",
+            "a-9.asia-northeast1.run.localhost",
+            "metadata.google.internal",
+            "r-p.cloudfunctions.net",
+            "sdk.cloud.google.com",
+        ] {
             assert!(hosts.plays(host), "{host}");
         }
         for host in ["google.com", "www.google.com", "evilgoogleapis.com", "run.app", "xrun.app", "localhost", "pypi.org", "run.app.evil.example", ".run.app"] {

@@ -41,7 +41,15 @@ pub async fn instances(args: &InstancesArgs) -> Result<ExitCode> {
             for instance in answer["instances"].as_array().into_iter().flatten() {
                 let text = |name: &str| instance[name].as_str().map_or_else(|| instance[name].to_string(), str::to_owned);
                 let id = text("id");
-                println!("{}\t{}\t{}\t{} in flight\tsince {}\t{}", text("service"), text("revision"), text("state"), text("inFlight"), text("started"), &id[..id.len().min(16)]);
+                println!(
+                    "{}\t{}\t{}\t{} in flight\tsince {}\t{}",
+                    text("service"),
+                    text("revision"),
+                    text("state"),
+                    text("inFlight"),
+                    text("started"),
+                    &id[..id.len().min(16)]
+                );
             }
         }
         InstancesCommand::Stop { service, region } => {

@@ -58,7 +58,11 @@ impl Own {
                 return Err(Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes")));
             }
         }
-        let body: Value = if bytes.is_empty() { json!({}) } else { serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))? };
+        let body: Value = if bytes.is_empty() {
+            json!({})
+        } else {
+            serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))?
+        };
         match (&parts.method, parts.uri.path()) {
             (&Method::GET, "/_tanebi/v1/server") => Ok(json!({
                 "project": self.project.id, "projectNumber": self.project.number, "region": self.region, "owner": self.owner,
@@ -80,7 +84,9 @@ impl Own {
         let access = self.iam.access_token_issue(&identity, &crate::env::SCOPES.join(" "), Duration::from_secs(3600));
         let mut session = json!({ "email": identity.email, "accessToken": access.token, "caPem": self.ca_pem });
         match identity.kind {
-            iam::Kind::User => session["refreshToken"] = json!(self.iam.refresh_token_issue(&identity, iam::GCLOUD_CLIENT_ID, &crate::env::SCOPES.join(" ")).await?),
+            iam::Kind::User => {
+                session["refreshToken"] = json!(self.iam.refresh_token_issue(&identity, iam::GCLOUD_CLIENT_ID, &crate::env::SCOPES.join(" ")).await?)
+            }
             iam::Kind::ServiceAccount => session["metadataPath"] = json!(self.metadata_path(&identity.email)),
         }
         Ok(session)
@@ -128,12 +134,18 @@ impl Own {
     }
 
     fn instances(&self) -> Value {
-        let instances: Vec<_> = self.control.serving().instances().into_iter().map(|i| {
-            json!({
-                "id": i.id, "service": i.service.service, "region": i.service.region, "revision": i.revision, "state": i.state,
-                "inFlight": i.in_flight, "started": i.started.to_string(),
+        let instances: Vec<_> = self
+            .control
+            .serving()
+            .instances()
+            .into_iter()
+            .map(|i| {
+                json!({
+                    "id": i.id, "service": i.service.service, "region": i.service.region, "revision": i.revision, "state": i.state,
+                    "inFlight": i.in_flight, "started": i.started.to_string(),
+                })
             })
-        }).collect();
+            .collect();
         json!({ "instances": instances })
     }
 

@@ -35,7 +35,8 @@ impl Packages {
             }
         }
         if urls.is_empty() {
-            let pip = |variable: &str, key: &str| variables(variable).filter(|v| !v.is_empty()).or_else(|| files.iter().find_map(|file| pip_setting(file, key)));
+            let pip =
+                |variable: &str, key: &str| variables(variable).filter(|v| !v.is_empty()).or_else(|| files.iter().find_map(|file| pip_setting(file, key)));
             if let Some(index) = pip("PIP_INDEX_URL", "index-url") {
                 packages.environment.push(("UV_DEFAULT_INDEX".into(), index.clone()));
                 urls.push(index);

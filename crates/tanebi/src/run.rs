@@ -145,9 +145,13 @@ impl Caller {
 
     /// The service, or `None` when there is none.
     async fn get(&self, name: &NameArgs) -> Result<Option<Value>> {
-        let filter = self.api(Method::GET, RUN, &format!("/v2/projects/{}/locations/{}/services?pageSize=1000", self.project(), self.region(name)), None).await?;
+        let filter =
+            self.api(Method::GET, RUN, &format!("/v2/projects/{}/locations/{}/services?pageSize=1000", self.project(), self.region(name)), None).await?;
         let suffix = format!("/services/{}", name.name);
-        let found = filter.get("services").and_then(Value::as_array).and_then(|services| services.iter().find(|s| s["name"].as_str().is_some_and(|n| n.ends_with(&suffix))).cloned());
+        let found = filter
+            .get("services")
+            .and_then(Value::as_array)
+            .and_then(|services| services.iter().find(|s| s["name"].as_str().is_some_and(|n| n.ends_with(&suffix))).cloned());
         Ok(found)
     }
 
@@ -290,7 +294,14 @@ impl Caller {
         let bucket = format!("run-sources-{}-{}", self.project(), self.region(name));
         let list = self.api(Method::GET, STORAGE, &format!("/storage/v1/b?project={}&prefix={bucket}", self.project()), None).await?;
         if list["items"].as_array().is_none_or(|items| !items.iter().any(|b| b["name"] == json!(bucket))) {
-            let created = self.api(Method::POST, STORAGE, &format!("/storage/v1/b?project={}", self.project()), Some(json!({ "name": bucket, "location": self.region(name) }))).await;
+            let created = self
+                .api(
+                    Method::POST,
+                    STORAGE,
+                    &format!("/storage/v1/b?project={}", self.project()),
+                    Some(json!({ "name": bucket, "location": self.region(name) })),
+                )
+                .await;
             if let Err(error) = created
                 && !format!("{error:#}").contains("already")
             {
@@ -374,7 +385,8 @@ impl Caller {
         if public {
             invokers.push("allUsers".to_owned());
         }
-        policy["bindings"] = roles.into_iter().filter(|(_, members)| !members.is_empty()).map(|(role, members)| json!({ "role": role, "members": members })).collect();
+        policy["bindings"] =
+            roles.into_iter().filter(|(_, members)| !members.is_empty()).map(|(role, members)| json!({ "role": role, "members": members })).collect();
         self.api(Method::POST, RUN, &format!("{path}:setIamPolicy"), Some(json!({ "policy": policy }))).await?;
         Ok(())
     }

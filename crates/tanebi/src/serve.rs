@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -25,6 +26,8 @@ use crate::{
 
 /// The daemon's uid and gid when it is started by root and there is no user `tanebi`.
 const DAEMON_UID: u32 = 61843;
+/// How long a keeper may take to end its sandboxes when its daemon died.
+const OLD_KEEPER_MAX: Duration = Duration::from_secs(10);
 
 /// The parts of the data folder, each of one owner's.
 #[derive(Clone, Debug)]
@@ -92,11 +95,35 @@ fn prepare(config: Config) -> Result<Prepared> {
     let host_roots = host_roots()?;
     let upstream = upstream()?;
     let own_addresses = own_addresses();
-    Running { pid: std::process::id(), listen: listener.local_addr()?, tls_listen: tls_listener.local_addr()?, version: env!("CARGO_PKG_VERSION").to_owned() }.write(data)?;
+    Running { pid: std::process::id(), listen: listener.local_addr()?, tls_listen: tls_listener.local_addr()?, version: env!("CARGO_PKG_VERSION").to_owned() }
+        .write(data)?;
 
-    let keeper = sandbox::fork_keeper(sandbox::KeeperConfig { dir: keeper_dir, writable_under: vec![folders.build.clone()], daemon_uid: daemon.0, daemon_gid: daemon.1 }).context("starting the keeper of sandboxes")?;
+    let keeper = keeper_start(
+        &sandbox::KeeperConfig { dir: keeper_dir, writable_under: vec![folders.build.clone()], daemon_uid: daemon.0, daemon_gid: daemon.1 },
+        data,
+    )?;
     sandbox::drop_privileges(daemon.0, daemon.1).context("giving up privileges")?;
     Ok(Prepared { config, folders, listener, tls_listener, keeper: Arc::new(keeper), catalogue, packages, upstream, own_addresses, host_roots, secret })
+}
+
+/// After a crash the old keeper is still ending its sandboxes: it is waited for. One that stays belongs to another server.
+fn keeper_start(config: &sandbox::KeeperConfig, data: &Path) -> Result<sandbox::Keeper> {
+    let deadline = Instant::now() + OLD_KEEPER_MAX;
+    loop {
+        match sandbox::fork_keeper(config.clone()) {
+            Err(error) if is_taken(&error) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if is_taken(&error) => anyhow::bail!("another tanebi uses the data folder {}: stop it, or choose another --data-dir", data.display()),
+            started => return started.context("starting the keeper of sandboxes"),
+        }
+    }
+}
+
+fn is_taken(error: &sandbox::Error) -> bool {
+    let source = match error {
+        sandbox::Error::Step { source, .. } | sandbox::Error::Hinted { source, .. } => source,
+        _ => return false,
+    };
+    source.kind() == std::io::ErrorKind::WouldBlock
 }
 
 /// The interpreters of this host, each proven by running it.

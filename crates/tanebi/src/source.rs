@@ -64,7 +64,11 @@ pub fn pack(folder: &Path) -> Result<(Vec<u8>, usize)> {
     }
     let packed = zip.finish()?.into_inner();
     if packed.len() as u64 > model::limits::SOURCE_PACKED_MAX_BYTES {
-        bail!("the archive has {} MiB, the limit is {} MiB: name what is not needed in .gcloudignore", packed.len() >> 20, model::limits::SOURCE_PACKED_MAX_BYTES >> 20);
+        bail!(
+            "the archive has {} MiB, the limit is {} MiB: name what is not needed in .gcloudignore",
+            packed.len() >> 20,
+            model::limits::SOURCE_PACKED_MAX_BYTES >> 20
+        );
     }
     Ok((packed, files))
 }
@@ -133,7 +137,17 @@ mod tests {
     fn what_is_ignored_stays() {
         check(&[("main.py", "x"), (".git/config", "x"), ("a/b.txt", "x")], &["a/b.txt", "main.py"]);
         check(&[("main.py", "x"), (".gitignore", "*.log"), ("x.log", "x")], &["main.py"]);
-        check(&[("main.py", "x"), (".gitignore", "*.log\n"), (".gcloudignore", "#!include:.gitignore\n.g*\nvenv/\n!keep.log\n"), ("x.log", "x"), ("keep.log", "x"), ("venv/a", "x")], &["keep.log", "main.py"]);
+        check(
+            &[
+                ("main.py", "x"),
+                (".gitignore", "*.log\n"),
+                (".gcloudignore", "#!include:.gitignore\n.g*\nvenv/\n!keep.log\n"),
+                ("x.log", "x"),
+                ("keep.log", "x"),
+                ("venv/a", "x"),
+            ],
+            &["keep.log", "main.py"],
+        );
         // Its own rules alone hold when there are some.
         check(&[("main.py", "x"), (".gitignore", "*.log"), (".gcloudignore", ".g*"), ("x.log", "x")], &["main.py", "x.log"]);
     }

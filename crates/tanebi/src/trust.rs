@@ -123,7 +123,8 @@ impl Place {
                 if remove {
                     return run(&mut certutil(&["-D", "-n", NICKNAME]));
                 }
-                run(certutil(&["-A", "-t", "C,,", "-n", NICKNAME, "-i"]).arg(cert)).context("a browser's list is written by certutil (apt-get install libnss3-tools)")
+                run(certutil(&["-A", "-t", "C,,", "-n", NICKNAME, "-i"]).arg(cert))
+                    .context("a browser's list is written by certutil (apt-get install libnss3-tools)")
             }
         }
     }

@@ -56,10 +56,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let root = authority_root(&folders)?;
     let mut ca_bundle = host_roots;
     ca_bundle.extend_from_slice(root.cert_pem.as_bytes());
-    let authority = Authority::new(root, clock.clone(), Arc::new({
-        let hosts = hosts.clone();
-        move |host| hosts.has_certificate(host)
-    }))?;
+    let authority = Authority::new(
+        root,
+        clock.clone(),
+        Arc::new({
+            let hosts = hosts.clone();
+            move |host| hosts.has_certificate(host)
+        }),
+    )?;
     let tls = authority.server_config()?;
 
     // The data plane; what its instances ask for comes back in by the same door.
@@ -189,7 +193,14 @@ enum End {
 }
 
 /// What a user needs next, on stdout; what is missing, on stderr.
-fn greet(config: &crate::config::Config, project: &control::Project, listen: std::net::SocketAddr, tls_listen: std::net::SocketAddr, keeper: &sandbox::Keeper, iam: &iam::Iam) {
+fn greet(
+    config: &crate::config::Config,
+    project: &control::Project,
+    listen: std::net::SocketAddr,
+    tls_listen: std::net::SocketAddr,
+    keeper: &sandbox::Keeper,
+    iam: &iam::Iam,
+) {
     println!("ready http://{listen} https://{tls_listen}");
     println!("project {} (number {}), region {}, owner {}", project.id, project.number, config.region, config.owner);
     println!("for a shell: eval \"$(tanebi env --data-dir '{}')\"", config.data_dir.display());
@@ -264,7 +275,15 @@ impl Inward for Within {
 struct InstanceEgress(Egress);
 
 impl serving::InstanceNetwork for InstanceEgress {
-    fn serve(&self, identity: InstanceIdentity, outbound: std::os::fd::OwnedFd, dns_udp: std::os::fd::OwnedFd, dns_tcp: std::os::fd::OwnedFd, metadata: std::os::fd::OwnedFd, ended: CancellationToken) {
+    fn serve(
+        &self,
+        identity: InstanceIdentity,
+        outbound: std::os::fd::OwnedFd,
+        dns_udp: std::os::fd::OwnedFd,
+        dns_tcp: std::os::fd::OwnedFd,
+        metadata: std::os::fd::OwnedFd,
+        ended: CancellationToken,
+    ) {
         let ends = Ends { outbound, dns_udp, dns_tcp, metadata: Some(metadata) };
         if let Err(error) = self.0.serve(Owner::Instance(identity), Policy::Public, ends, ended) {
             tracing::error!(%error, "an instance has no network");

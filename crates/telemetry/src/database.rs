@@ -70,10 +70,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self {
-            path: dir.join("telemetry.db"),
-            generation: AtomicU64::new(0),
-        }
+        Self { path: dir.join("telemetry.db"), generation: AtomicU64::new(0) }
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -102,26 +99,19 @@ impl Place {
             }
             FORMAT => {}
             other => {
-                return Err(Unusable::Broken(format!(
-                    "it has the format {other} and not {FORMAT}"
-                )));
+                return Err(Unusable::Broken(format!("it has the format {other} and not {FORMAT}")));
             }
         }
         transaction.commit()?;
         for (columns, table) in [(ENTRY_COLUMNS, "entry"), ("day", "source")] {
-            connection
-                .prepare(&format!("SELECT {columns} FROM {table} LIMIT 1"))?
-                .exists([])?;
+            connection.prepare(&format!("SELECT {columns} FROM {table} LIMIT 1"))?.exists([])?;
         }
         Ok(connection)
     }
 
     /// Moves the file away, over one that was set aside earlier, and says so.
     pub(crate) fn set_aside(&self, why: &dyn std::fmt::Display) -> Result<(), Error> {
-        tracing::warn!(
-            "{} cannot be used ({why}); it is set aside with the ending .broken, and logs begin anew",
-            self.path.display()
-        );
+        tracing::warn!("{} cannot be used ({why}); it is set aside with the ending .broken, and logs begin anew", self.path.display());
         for end in ["", "-wal", "-shm"] {
             let from = name_with(&self.path, end);
             let to = name_with(&self.path, &format!(".broken{end}"));
@@ -138,12 +128,8 @@ impl Place {
 
     /// Opens for reading.
     pub(crate) fn open_reader(&self) -> Result<Connection, Error> {
-        let connection = self
-            .connect(OpenFlags::empty())
-            .map_err(failed("open telemetry.db"))?;
-        connection
-            .pragma_update(None, "query_only", true)
-            .map_err(failed("open telemetry.db"))?;
+        let connection = self.connect(OpenFlags::empty()).map_err(failed("open telemetry.db"))?;
+        connection.pragma_update(None, "query_only", true).map_err(failed("open telemetry.db"))?;
         Ok(connection)
     }
 
@@ -183,13 +169,8 @@ impl Unusable {
 impl From<rusqlite::Error> for Unusable {
     fn from(error: rusqlite::Error) -> Self {
         // SQLite's plain error: a statement that does not fit the schema that is there.
-        let is_schema = matches!(error, rusqlite::Error::SqlInputError { .. })
-            || error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown);
-        if is_schema || is_broken(&error) {
-            Unusable::Broken(error.to_string())
-        } else {
-            Unusable::Failed(error)
-        }
+        let is_schema = matches!(error, rusqlite::Error::SqlInputError { .. }) || error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown);
+        if is_schema || is_broken(&error) { Unusable::Broken(error.to_string()) } else { Unusable::Failed(error) }
     }
 }
 
@@ -201,10 +182,7 @@ fn name_with(path: &Path, end: &str) -> PathBuf {
 
 /// Whether the file itself is broken, unlike a full disk.
 pub(crate) fn is_broken(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
 }
 
 /// Persisted.
@@ -219,15 +197,7 @@ pub(crate) fn log_number(log: LogName) -> i64 {
 }
 
 fn log_of(number: i64) -> Option<LogName> {
-    [
-        LogName::Requests,
-        LogName::Stdout,
-        LogName::Stderr,
-        LogName::System,
-        LogName::Build,
-    ]
-    .into_iter()
-    .find(|log| log_number(*log) == number)
+    [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build].into_iter().find(|log| log_number(*log) == number)
 }
 
 /// Nanoseconds since 1970; what an `i64` cannot hold (before 1677, after 2262) is its end.
@@ -237,8 +207,7 @@ pub(crate) fn time_number(time: Timestamp) -> i64 {
 }
 
 fn time_of(number: i64) -> Timestamp {
-    Timestamp::from_nanosecond(i128::from(number))
-        .expect("every i64 of nanoseconds is between the years 1677 and 2262")
+    Timestamp::from_nanosecond(i128::from(number)).expect("every i64 of nanoseconds is between the years 1677 and 2262")
 }
 
 /// insertId: as long for all, so that texts rise as numbers do.
@@ -297,49 +266,17 @@ fn http_row(http: &HttpRequest) -> HttpRow<&str> {
     )
 }
 
-fn http_of(
-    (
-        method,
-        url,
-        request_bytes,
-        status,
-        response_bytes,
-        user_agent,
-        remote_ip,
-        referer,
-        latency_us,
-        protocol,
-    ): HttpRow<String>,
-) -> HttpRequest {
-    HttpRequest {
-        method,
-        url,
-        request_bytes,
-        status,
-        response_bytes,
-        user_agent,
-        remote_ip,
-        referer,
-        latency_us,
-        protocol,
-    }
+fn http_of((method, url, request_bytes, status, response_bytes, user_agent, remote_ip, referer, latency_us, protocol): HttpRow<String>) -> HttpRequest {
+    HttpRequest { method, url, request_bytes, status, response_bytes, user_agent, remote_ip, referer, latency_us, protocol }
 }
 
 /// The statement that [`entry_write`] runs, for a whole batch.
 pub(crate) fn entry_insert(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-    connection.prepare_cached(
-        "INSERT INTO entry (time, id, source, log, severity, kind, payload, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )
+    connection.prepare_cached("INSERT INTO entry (time, id, source, log, severity, kind, payload, about) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
 }
 
 /// Writes one entry. `buffer` is reused from entry to entry.
-pub(crate) fn entry_write(
-    insert: &mut CachedStatement<'_>,
-    id: i64,
-    source: i64,
-    entry: &Entry,
-    buffer: &mut Vec<u8>,
-) -> rusqlite::Result<()> {
+pub(crate) fn entry_write(insert: &mut CachedStatement<'_>, id: i64, source: i64, entry: &Entry, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
     let about = AboutRef {
         instance: &entry.source.instance,
         http: entry.http.as_ref().map(http_row),
@@ -349,8 +286,7 @@ pub(crate) fn entry_write(
         labels: Some(&entry.labels).filter(|labels| !labels.is_empty()),
     };
     buffer.clear();
-    serde_json::to_writer(&mut *buffer, &about)
-        .expect("texts, numbers and a map of texts have a JSON");
+    serde_json::to_writer(&mut *buffer, &about).expect("texts, numbers and a map of texts have a JSON");
     let about = std::str::from_utf8(buffer).expect("JSON is UTF-8");
     let (kind, payload) = match &entry.payload {
         Payload::None => (0, None),
@@ -358,16 +294,7 @@ pub(crate) fn entry_write(
         Payload::Json(text) => (2, Some(text.as_str())),
     };
     insert
-        .execute((
-            time_number(entry.time),
-            id,
-            source,
-            log_number(entry.log),
-            entry.severity as i64,
-            kind,
-            payload,
-            (about != "{}").then_some(about),
-        ))
+        .execute((time_number(entry.time), id, source, log_number(entry.log), entry.severity as i64, kind, payload, (about != "{}").then_some(about)))
         .map(|_| ())
 }
 
@@ -388,13 +315,7 @@ impl Head {
     pub(crate) fn of(row: &Row<'_>) -> rusqlite::Result<Option<Self>> {
         let (log, severity) = (log_of(row.get(3)?), severity_of(row.get(4)?));
         let (time, id, source) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(log.zip(severity).map(|(log, severity)| Self {
-            time,
-            id,
-            source,
-            log,
-            severity,
-        }))
+        Ok(log.zip(severity).map(|(log, severity)| Self { time, id, source, log, severity }))
     }
 
     pub(crate) fn timestamp(&self) -> Timestamp {
@@ -403,30 +324,16 @@ impl Head {
 }
 
 /// The whole entry of a row. `source` is that of the head, without an instance.
-pub(crate) fn entry_read(
-    row: &Row<'_>,
-    head: Head,
-    source: &Arc<Source>,
-) -> rusqlite::Result<Entry> {
+pub(crate) fn entry_read(row: &Row<'_>, head: Head, source: &Arc<Source>) -> rusqlite::Result<Entry> {
     let kind: i64 = row.get(5)?;
     let payload = match kind {
         1 => Payload::Text(row.get(6)?),
         2 => Payload::Json(row.get(6)?),
         _ => Payload::None,
     };
-    let about = row
-        .get_ref(7)?
-        .as_str_or_null()?
-        .map(serde_json::from_str::<About>);
+    let about = row.get_ref(7)?.as_str_or_null()?.map(serde_json::from_str::<About>);
     let about = about.transpose().ok().flatten().unwrap_or_default();
-    let source = if about.instance.is_empty() {
-        source.clone()
-    } else {
-        Arc::new(Source {
-            instance: about.instance,
-            ..(**source).clone()
-        })
-    };
+    let source = if about.instance.is_empty() { source.clone() } else { Arc::new(Source { instance: about.instance, ..(**source).clone() }) };
     Ok(Entry {
         source,
         log: head.log,
@@ -443,28 +350,13 @@ pub(crate) fn entry_read(
 
 /// The row `id` of `source`.
 pub(crate) fn source_read(connection: &Connection, id: i64) -> rusqlite::Result<Source> {
-    connection
-        .prepare_cached(
-            "SELECT project, region, service, revision, build FROM source WHERE id = ?1",
-        )?
-        .query_row([id], |row| {
-            Ok(Source {
-                project: row.get(0)?,
-                region: row.get(1)?,
-                service: row.get(2)?,
-                revision: row.get(3)?,
-                build: row.get(4)?,
-                instance: String::new(),
-            })
-        })
+    connection.prepare_cached("SELECT project, region, service, revision, build FROM source WHERE id = ?1")?.query_row([id], |row| {
+        Ok(Source { project: row.get(0)?, region: row.get(1)?, service: row.get(2)?, revision: row.get(3)?, build: row.get(4)?, instance: String::new() })
+    })
 }
 
 /// The row of `source`, made when it is not there, good until `day`.
-pub(crate) fn source_write(
-    connection: &Connection,
-    source: &Source,
-    day: i64,
-) -> rusqlite::Result<i64> {
+pub(crate) fn source_write(connection: &Connection, source: &Source, day: i64) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
             "INSERT INTO source (project, region, service, revision, build, day) VALUES (?1, ?2, ?3, ?4, ?5, ?6)

@@ -19,10 +19,7 @@ pub(crate) struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counts: std::array::from_fn(|_| AtomicU64::new(0)),
-            sum_us: AtomicU64::new(0),
-        }
+        Self { counts: std::array::from_fn(|_| AtomicU64::new(0)), sum_us: AtomicU64::new(0) }
     }
 }
 
@@ -34,14 +31,7 @@ impl Histogram {
     }
 
     pub(crate) fn snapshot(&self) -> Counts {
-        Counts {
-            counts: self
-                .counts
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-                .collect(),
-            sum_us: self.sum_us.load(Ordering::Relaxed),
-        }
+        Counts { counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(), sum_us: self.sum_us.load(Ordering::Relaxed) }
     }
 }
 
@@ -136,10 +126,7 @@ mod tests {
         assert_eq!((counts.total(), counts.sum_us), (1000, 500_500_000));
         for (quantile, expect) in [(0.5, 500.0), (0.99, 990.0), (1.0, 1000.0)] {
             let found = counts.quantile_ms(quantile);
-            assert!(
-                (found - expect).abs() / expect < 0.0625 + 0.01,
-                "{quantile}: {found}"
-            );
+            assert!((found - expect).abs() / expect < 0.0625 + 0.01, "{quantile}: {found}");
         }
         assert_eq!(counts.up_to(1 << 20), 1000);
         assert_eq!(counts.up_to(1 << 16), 65);

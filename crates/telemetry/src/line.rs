@@ -65,15 +65,9 @@ fn line_text(line: &[u8]) -> Cow<'_, str> {
         return String::from_utf8_lossy(line);
     }
     // Not in the middle of a character, if it is one: a continuation byte begins with the bits 10.
-    let end = (LINE_MAX_BYTES - 3..=LINE_MAX_BYTES)
-        .rev()
-        .find(|end| line[*end] & 0xC0 != 0x80)
-        .unwrap_or(LINE_MAX_BYTES);
+    let end = (LINE_MAX_BYTES - 3..=LINE_MAX_BYTES).rev().find(|end| line[*end] & 0xC0 != 0x80).unwrap_or(LINE_MAX_BYTES);
     let text = String::from_utf8_lossy(&line[..end]);
-    Cow::Owned(format!(
-        "{text}... [cut: the line has {} bytes, at most {LINE_MAX_BYTES} are kept]",
-        line.len()
-    ))
+    Cow::Owned(format!("{text}... [cut: the line has {} bytes, at most {LINE_MAX_BYTES} are kept]", line.len()))
 }
 
 fn object(text: &str) -> Option<Map<String, Value>> {
@@ -84,12 +78,7 @@ fn object(text: &str) -> Option<Map<String, Value>> {
 }
 
 /// Takes what is understood out of `map`; what is left is the payload.
-fn object_parse(
-    mut map: Map<String, Value>,
-    project: &str,
-    now: Timestamp,
-    parsed: &mut LineParsed,
-) -> Payload {
+fn object_parse(mut map: Map<String, Value>, project: &str, now: Timestamp, parsed: &mut LineParsed) -> Payload {
     if let Some(severity) = take(&mut map, "severity", severity_value) {
         parsed.severity = severity;
     }
@@ -98,17 +87,11 @@ fn object_parse(
     }
     parsed.http = http_take(&mut map);
     if let Some(trace) = take(&mut map, "logging.googleapis.com/trace", text_value) {
-        parsed.trace = if trace.contains('/') {
-            trace
-        } else {
-            format!("projects/{project}/traces/{trace}")
-        };
+        parsed.trace = if trace.contains('/') { trace } else { format!("projects/{project}/traces/{trace}") };
     }
     parsed.span = take(&mut map, "logging.googleapis.com/spanId", text_value).unwrap_or_default();
-    parsed.trace_sampled =
-        take(&mut map, "logging.googleapis.com/trace_sampled", bool_value).unwrap_or_default();
-    parsed.labels =
-        take(&mut map, "logging.googleapis.com/labels", labels_value).unwrap_or_default();
+    parsed.trace_sampled = take(&mut map, "logging.googleapis.com/trace_sampled", bool_value).unwrap_or_default();
+    parsed.labels = take(&mut map, "logging.googleapis.com/labels", labels_value).unwrap_or_default();
     match map.get("message") {
         Some(Value::String(message)) if map.len() == 1 => Payload::Text(message.clone()),
         _ => Payload::Json(Value::Object(map).to_string()),
@@ -116,11 +99,7 @@ fn object_parse(
 }
 
 /// Removes the field `name` when `read` understands it.
-fn take<T>(
-    map: &mut Map<String, Value>,
-    name: &str,
-    read: impl FnOnce(&Value) -> Option<T>,
-) -> Option<T> {
+fn take<T>(map: &mut Map<String, Value>, name: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
     let value = read(map.get(name)?)?;
     map.remove(name);
     Some(value)
@@ -138,8 +117,7 @@ fn severity_value(value: &Value) -> Option<Severity> {
 /// As Google's agent translates them.
 fn severity_alias(text: &str) -> Option<Severity> {
     Some(match text.to_ascii_uppercase().as_str() {
-        "TRACE" | "TRACE_INT" | "VERBOSE" | "FINE" | "FINER" | "FINEST" | "CONFIG" | "D" | "T"
-        | "V" => Severity::Debug,
+        "TRACE" | "TRACE_INT" | "VERBOSE" | "FINE" | "FINER" | "FINEST" | "CONFIG" | "D" | "T" | "V" => Severity::Debug,
         "INFORMATION" | "INFORMATIONAL" | "I" => Severity::Info,
         "N" => Severity::Notice,
         "WARN" | "W" => Severity::Warning,
@@ -156,33 +134,22 @@ fn severity_alias(text: &str) -> Option<Severity> {
 /// A time out of bounds stays in the payload.
 fn time_take(map: &mut Map<String, Value>, now: Timestamp) -> Option<Timestamp> {
     let in_bounds = |time: Timestamp| {
-        let (past, future) = (
-            now.saturating_sub(PAST_MAX).ok()?,
-            now.saturating_add(FUTURE_MAX).ok()?,
-        );
+        let (past, future) = (now.saturating_sub(PAST_MAX).ok()?, now.saturating_add(FUTURE_MAX).ok()?);
         (past..=future).contains(&time).then_some(time)
     };
     let timestamp = take(map, "timestamp", |value| match value {
-        Value::Object(parts) => {
-            time_of_parts(parts.get("seconds")?, parts.get("nanos")).and_then(in_bounds)
-        }
+        Value::Object(parts) => time_of_parts(parts.get("seconds")?, parts.get("nanos")).and_then(in_bounds),
         other => text_value(other)?.parse().ok().and_then(in_bounds),
     });
     if timestamp.is_some() {
         return timestamp;
     }
-    if let Some(time) = map
-        .get("timestampSeconds")
-        .and_then(|seconds| time_of_parts(seconds, map.get("timestampNanos")))
-        .and_then(in_bounds)
-    {
+    if let Some(time) = map.get("timestampSeconds").and_then(|seconds| time_of_parts(seconds, map.get("timestampNanos"))).and_then(in_bounds) {
         map.remove("timestampSeconds");
         map.remove("timestampNanos");
         return Some(time);
     }
-    take(map, "time", |value| {
-        text_value(value)?.parse().ok().and_then(in_bounds)
-    })
+    take(map, "time", |value| text_value(value)?.parse().ok().and_then(in_bounds))
 }
 
 fn time_of_parts(seconds: &Value, nanos: Option<&Value>) -> Option<Timestamp> {
@@ -212,17 +179,13 @@ fn http_take(map: &mut Map<String, Value>) -> Option<HttpRequest> {
         text("protocol", &mut http.protocol);
     }
     let mut number = |name: &str| {
-        let value = take(fields, name, |value| {
-            u64::try_from(number_value(value)?).ok()
-        });
+        let value = take(fields, name, |value| u64::try_from(number_value(value)?).ok());
         understood |= value.is_some();
         value.unwrap_or_default()
     };
     http.request_bytes = number("requestSize");
     http.response_bytes = number("responseSize");
-    if let Some(status) = take(fields, "status", |value| {
-        u16::try_from(number_value(value)?).ok()
-    }) {
+    if let Some(status) = take(fields, "status", |value| u16::try_from(number_value(value)?).ok()) {
         http.status = status;
         understood = true;
     }
@@ -310,38 +273,22 @@ mod tests {
         check("  indented", text("  indented"));
         check(r#"{"message":"hi"}"#, text("hi"));
         check(r#"{"message":"hi","severity":"ERROR"}"#, text("hi"));
-        check(
-            r#"{"message":"hi","a":1}"#,
-            json(r#"{"a":1,"message":"hi"}"#),
-        );
-        check(
-            r#"{"message":{"deep":1}}"#,
-            json(r#"{"message":{"deep":1}}"#),
-        );
+        check(r#"{"message":"hi","a":1}"#, json(r#"{"a":1,"message":"hi"}"#));
+        check(r#"{"message":{"deep":1}}"#, json(r#"{"message":{"deep":1}}"#));
         check(r#"{"severity":"INFO"}"#, json("{}"));
         check(r#"{"a":"#, text(r#"{"a":"#));
         check(r#"{"a":1} and more"#, text(r#"{"a":1} and more"#));
         check("[1,2]", text("[1,2]"));
         check("{not json}", text("{not json}"));
         // No place for it in an entry: kept.
-        check(
-            r#"{"message":"m","logging.googleapis.com/insertId":"7"}"#,
-            json(r#"{"logging.googleapis.com/insertId":"7","message":"m"}"#),
-        );
-        check(
-            &format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200)),
-            text(&format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200))),
-        );
+        check(r#"{"message":"m","logging.googleapis.com/insertId":"7"}"#, json(r#"{"logging.googleapis.com/insertId":"7","message":"m"}"#));
+        check(&format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200)), text(&format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200))));
     }
 
     #[test]
     fn severities() {
         let check = |value: &str, expect: Severity| {
-            assert_eq!(
-                parse(&format!("{{\"severity\":{value}}}")).severity,
-                expect,
-                "{value}"
-            );
+            assert_eq!(parse(&format!("{{\"severity\":{value}}}")).severity, expect, "{value}");
         };
         check("\"ERROR\"", Severity::Error);
         check("\"error\"", Severity::Error);
@@ -353,14 +300,8 @@ mod tests {
         check("99999", Severity::Emergency);
         check("\"LOUD\"", Severity::Default);
         check("true", Severity::Default);
-        assert_eq!(
-            parse(r#"{"severity":"LOUD"}"#).payload,
-            Payload::Json(r#"{"severity":"LOUD"}"#.into())
-        );
-        assert_eq!(
-            line_parse("p", b"x", now(), Severity::Error).severity,
-            Severity::Error
-        );
+        assert_eq!(parse(r#"{"severity":"LOUD"}"#).payload, Payload::Json(r#"{"severity":"LOUD"}"#.into()));
+        assert_eq!(line_parse("p", b"x", now(), Severity::Error).severity, Severity::Error);
     }
 
     #[test]
@@ -370,34 +311,14 @@ mod tests {
             assert_eq!(parsed.time.to_string(), expect, "{fields}");
             assert_eq!(parsed.payload, Payload::Text("m".into()), "{fields}");
         };
-        check(
-            r#""time":"2026-11-24T01:02:03.5Z""#,
-            "2026-11-24T01:02:03.5Z",
-        );
-        check(
-            r#""time":"2026-11-24T10:02:03+09:00""#,
-            "2026-11-24T01:02:03Z",
-        );
-        check(
-            r#""timestamp":"2026-11-24T01:02:03Z""#,
-            "2026-11-24T01:02:03Z",
-        );
-        check(
-            r#""timestamp":{"seconds":1795500000,"nanos":5}"#,
-            "2026-11-24T06:00:00.000000005Z",
-        );
-        check(
-            r#""timestampSeconds":"1795500000","timestampNanos":"5""#,
-            "2026-11-24T06:00:00.000000005Z",
-        );
+        check(r#""time":"2026-11-24T01:02:03.5Z""#, "2026-11-24T01:02:03.5Z");
+        check(r#""time":"2026-11-24T10:02:03+09:00""#, "2026-11-24T01:02:03Z");
+        check(r#""timestamp":"2026-11-24T01:02:03Z""#, "2026-11-24T01:02:03Z");
+        check(r#""timestamp":{"seconds":1795500000,"nanos":5}"#, "2026-11-24T06:00:00.000000005Z");
+        check(r#""timestampSeconds":"1795500000","timestampNanos":"5""#, "2026-11-24T06:00:00.000000005Z");
         check(r#""timestampSeconds":1795500000"#, "2026-11-24T06:00:00Z");
         // What is no time, or one out of bounds, stays.
-        for fields in [
-            r#""time":"soon""#,
-            r#""time":"1999-01-01T00:00:00Z""#,
-            r#""time":"2030-01-01T00:00:00Z""#,
-            r#""timestamp":7"#,
-        ] {
+        for fields in [r#""time":"soon""#, r#""time":"1999-01-01T00:00:00Z""#, r#""time":"2030-01-01T00:00:00Z""#, r#""timestamp":7"#] {
             let parsed = parse(&format!("{{{fields},\"message\":\"m\"}}"));
             assert_eq!(parsed.time, now(), "{fields}");
             assert!(matches!(parsed.payload, Payload::Json(_)), "{fields}");
@@ -409,29 +330,13 @@ mod tests {
         let parsed = parse(
             r#"{"message":"m","logging.googleapis.com/trace":"abc","logging.googleapis.com/spanId":"7","logging.googleapis.com/trace_sampled":true,"logging.googleapis.com/labels":{"a":"b","n":1}}"#,
         );
-        assert_eq!(
-            (
-                parsed.trace.as_str(),
-                parsed.span.as_str(),
-                parsed.trace_sampled
-            ),
-            ("projects/p/traces/abc", "7", true)
-        );
-        assert_eq!(
-            parsed.labels,
-            BTreeMap::from([("a".into(), "b".into()), ("n".into(), "1".into())])
-        );
+        assert_eq!((parsed.trace.as_str(), parsed.span.as_str(), parsed.trace_sampled), ("projects/p/traces/abc", "7", true));
+        assert_eq!(parsed.labels, BTreeMap::from([("a".into(), "b".into()), ("n".into(), "1".into())]));
         assert_eq!(parsed.payload, Payload::Text("m".into()));
-        assert_eq!(
-            parse(r#"{"logging.googleapis.com/trace":"projects/q/traces/x"}"#).trace,
-            "projects/q/traces/x"
-        );
+        assert_eq!(parse(r#"{"logging.googleapis.com/trace":"projects/q/traces/x"}"#).trace, "projects/q/traces/x");
         let odd = parse(r#"{"logging.googleapis.com/labels":{"a":[1]}}"#);
         assert!(odd.labels.is_empty());
-        assert_eq!(
-            odd.payload,
-            Payload::Json(r#"{"logging.googleapis.com/labels":{"a":[1]}}"#.into())
-        );
+        assert_eq!(odd.payload, Payload::Json(r#"{"logging.googleapis.com/labels":{"a":[1]}}"#.into()));
     }
 
     #[test]
@@ -457,10 +362,7 @@ mod tests {
         assert_eq!(parsed.payload, Payload::Text("m".into()));
         let rest = parse(r#"{"httpRequest":{"status":"200","cacheHit":true}}"#);
         assert_eq!(rest.http.map(|http| http.status), Some(200));
-        assert_eq!(
-            rest.payload,
-            Payload::Json(r#"{"httpRequest":{"cacheHit":true}}"#.into())
-        );
+        assert_eq!(rest.payload, Payload::Json(r#"{"httpRequest":{"cacheHit":true}}"#.into()));
         assert_eq!(parse(r#"{"httpRequest":"x"}"#).http, None);
     }
 
@@ -468,31 +370,13 @@ mod tests {
     fn long_and_broken_lines() {
         let exact = "x".repeat(LINE_MAX_BYTES);
         assert_eq!(parse(&exact).payload, Payload::Text(exact.clone()));
-        for line in [
-            format!("{exact}y"),
-            format!("{}é{}", &exact[1..], "z".repeat(9)),
-        ] {
-            let Payload::Text(text) = parse(&line).payload else {
-                panic!("text stays text")
-            };
-            assert!(
-                text.ends_with(&format!(
-                    "... [cut: the line has {} bytes, at most 262144 are kept]",
-                    line.len()
-                )),
-                "{}",
-                &text[text.len() - 90..]
-            );
+        for line in [format!("{exact}y"), format!("{}é{}", &exact[1..], "z".repeat(9))] {
+            let Payload::Text(text) = parse(&line).payload else { panic!("text stays text") };
+            assert!(text.ends_with(&format!("... [cut: the line has {} bytes, at most 262144 are kept]", line.len())), "{}", &text[text.len() - 90..]);
             assert!(text.len() < LINE_MAX_BYTES + 100 && !text.contains('\u{FFFD}'));
         }
-        assert_eq!(
-            line_parse("p", b"a\xFFb", now(), Severity::Default).payload,
-            Payload::Text("a\u{FFFD}b".into())
-        );
-        assert!(matches!(
-            line_parse("p", b"{\"a\":\"\xFF\"}", now(), Severity::Default).payload,
-            Payload::Json(_)
-        ));
+        assert_eq!(line_parse("p", b"a\xFFb", now(), Severity::Default).payload, Payload::Text("a\u{FFFD}b".into()));
+        assert!(matches!(line_parse("p", b"{\"a\":\"\xFF\"}", now(), Severity::Default).payload, Payload::Json(_)));
     }
 
     proptest! {

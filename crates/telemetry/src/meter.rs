@@ -40,8 +40,7 @@ impl Meter {
 
     /// Instances now: active (with a request), idle.
     pub fn instances(&self, active: u32, idle: u32) {
-        self.instances
-            .store(u64::from(active) << 32 | u64::from(idle), Ordering::Relaxed);
+        self.instances.store(u64::from(active) << 32 | u64::from(idle), Ordering::Relaxed);
     }
 
     /// An instance became ready, this long after it was asked for.
@@ -55,10 +54,8 @@ impl Meter {
     pub fn billable(&self, stretch: Duration, cpu_millis: u32, memory_bytes: u64) {
         let ms = billable_ms(stretch);
         self.billable_ms.fetch_add(ms, Ordering::Relaxed);
-        self.cpu_millis_ms
-            .fetch_add(ms.saturating_mul(u64::from(cpu_millis)), Ordering::Relaxed);
-        self.memory_byte_ms
-            .add(u128::from(ms) * u128::from(memory_bytes));
+        self.cpu_millis_ms.fetch_add(ms.saturating_mul(u64::from(cpu_millis)), Ordering::Relaxed);
+        self.memory_byte_ms.add(u128::from(ms) * u128::from(memory_bytes));
     }
 
     /// All counts. Those of one call may be in it in part.
@@ -66,9 +63,7 @@ impl Meter {
         let latencies = self.latencies.snapshot();
         let instances = self.instances.load(Ordering::Relaxed);
         Snapshot {
-            requests_by_class: std::array::from_fn(|class| {
-                self.requests[class].load(Ordering::Relaxed)
-            }),
+            requests_by_class: std::array::from_fn(|class| self.requests[class].load(Ordering::Relaxed)),
             latency_ms_p50: latencies.quantile_ms(0.50),
             latency_ms_p99: latencies.quantile_ms(0.99),
             instances_active: (instances >> 32) as u32,
@@ -143,9 +138,7 @@ mod tests {
 
     #[test]
     fn billable_time_is_rounded_up_to_100_ms() {
-        let check = |us: u64, expect: u64| {
-            assert_eq!(billable_ms(Duration::from_micros(us)), expect, "{us} us")
-        };
+        let check = |us: u64, expect: u64| assert_eq!(billable_ms(Duration::from_micros(us)), expect, "{us} us");
         check(0, 0);
         check(1, 100);
         check(100_000, 100);
@@ -166,25 +159,11 @@ mod tests {
         meter.billable(Duration::from_millis(50), 80, 128 << 20);
         let snapshot = meter.snapshot();
         assert_eq!(snapshot.requests_by_class, [2, 1, 2, 0, 1, 1]);
-        assert_eq!(
-            (
-                snapshot.instances_active,
-                snapshot.instances_idle,
-                snapshot.starts
-            ),
-            (3, 2, 1)
-        );
+        assert_eq!((snapshot.instances_active, snapshot.instances_idle, snapshot.starts), (3, 2, 1));
         assert_eq!(snapshot.billable_ms_total, 300);
         assert_eq!(snapshot.cpu_millis_ms_total, 200 * 1000 + 100 * 80);
-        assert_eq!(
-            snapshot.memory_byte_ms_total,
-            200 * (512 << 20) + 100 * (128 << 20)
-        );
-        assert!(
-            (snapshot.latency_ms_p99 - 10.0).abs() < 0.7,
-            "{}",
-            snapshot.latency_ms_p99
-        );
+        assert_eq!(snapshot.memory_byte_ms_total, 200 * (512 << 20) + 100 * (128 << 20));
+        assert!((snapshot.latency_ms_p99 - 10.0).abs() < 0.7, "{}", snapshot.latency_ms_p99);
     }
 
     #[test]

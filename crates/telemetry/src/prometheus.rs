@@ -19,101 +19,35 @@ pub(crate) struct LogCounts {
 }
 
 pub(crate) fn text(meters: &[(MeterKey, Arc<Meter>)], logs: LogCounts) -> String {
-    let meters: Vec<Revision<'_>> = meters
-        .iter()
-        .map(|(key, meter)| Revision {
-            labels: labels(key),
-            snapshot: meter.snapshot(),
-            meter,
-        })
-        .collect();
+    let meters: Vec<Revision<'_>> = meters.iter().map(|(key, meter)| Revision { labels: labels(key), snapshot: meter.snapshot(), meter }).collect();
     let mut page = Page::default();
 
-    page.family(
-        "tanebi_requests_total",
-        "counter",
-        "Requests by class of status; class none had no answer.",
-    );
-    for Revision {
-        labels, snapshot, ..
-    } in &meters
-    {
+    page.family("tanebi_requests_total", "counter", "Requests by class of status; class none had no answer.");
+    for Revision { labels, snapshot, .. } in &meters {
         for (class, count) in snapshot.requests_by_class.iter().enumerate() {
-            let class = if class == 0 {
-                "none".to_owned()
-            } else {
-                format!("{class}xx")
-            };
-            page.sample(
-                "tanebi_requests_total",
-                &format!("{labels},class=\"{class}\""),
-                count,
-            );
+            let class = if class == 0 { "none".to_owned() } else { format!("{class}xx") };
+            page.sample("tanebi_requests_total", &format!("{labels},class=\"{class}\""), count);
         }
     }
-    page.histograms(
-        "tanebi_request_latency_seconds",
-        "From a request's head to the end of its answer.",
-        &meters,
-        Meter::latencies,
-    );
-    page.histograms(
-        "tanebi_startup_latency_seconds",
-        "From the wish for an instance to its being ready.",
-        &meters,
-        Meter::startups,
-    );
+    page.histograms("tanebi_request_latency_seconds", "From a request's head to the end of its answer.", &meters, Meter::latencies);
+    page.histograms("tanebi_startup_latency_seconds", "From the wish for an instance to its being ready.", &meters, Meter::startups);
 
-    page.family(
-        "tanebi_instances",
-        "gauge",
-        "Instances now, with a request (active) or without (idle).",
-    );
-    for Revision {
-        labels, snapshot, ..
-    } in &meters
-    {
-        page.sample(
-            "tanebi_instances",
-            &format!("{labels},state=\"active\""),
-            snapshot.instances_active,
-        );
-        page.sample(
-            "tanebi_instances",
-            &format!("{labels},state=\"idle\""),
-            snapshot.instances_idle,
-        );
+    page.family("tanebi_instances", "gauge", "Instances now, with a request (active) or without (idle).");
+    for Revision { labels, snapshot, .. } in &meters {
+        page.sample("tanebi_instances", &format!("{labels},state=\"active\""), snapshot.instances_active);
+        page.sample("tanebi_instances", &format!("{labels},state=\"idle\""), snapshot.instances_idle);
     }
-    page.sums(
-        "tanebi_billable_seconds_total",
-        "Billable instance time, each stretch rounded up to 100 ms.",
-        &meters,
-        |sums| sums.billable_ms_total as f64 / 1e3,
-    );
-    page.sums(
-        "tanebi_billable_vcpu_seconds_total",
-        "Billable instance time times vCPUs.",
-        &meters,
-        |sums| sums.cpu_millis_ms_total as f64 / 1e6,
-    );
-    page.sums(
-        "tanebi_billable_gib_seconds_total",
-        "Billable instance time times GiB of memory.",
-        &meters,
-        |sums| sums.memory_byte_ms_total as f64 / 1e3 / f64::from(1 << 30),
-    );
+    page.sums("tanebi_billable_seconds_total", "Billable instance time, each stretch rounded up to 100 ms.", &meters, |sums| {
+        sums.billable_ms_total as f64 / 1e3
+    });
+    page.sums("tanebi_billable_vcpu_seconds_total", "Billable instance time times vCPUs.", &meters, |sums| sums.cpu_millis_ms_total as f64 / 1e6);
+    page.sums("tanebi_billable_gib_seconds_total", "Billable instance time times GiB of memory.", &meters, |sums| {
+        sums.memory_byte_ms_total as f64 / 1e3 / f64::from(1 << 30)
+    });
 
-    page.family(
-        "tanebi_log_entries_total",
-        "counter",
-        "Log entries written.",
-    );
+    page.family("tanebi_log_entries_total", "counter", "Log entries written.");
     page.sample("tanebi_log_entries_total", "", logs.written);
-    page.family(
-        "tanebi_log_entries_dropped_total",
-        "counter",
-        "Log entries lost: too many at once, or the disk did not take them.",
-    );
+    page.family("tanebi_log_entries_dropped_total", "counter", "Log entries lost: too many at once, or the disk did not take them.");
     page.sample("tanebi_log_entries_dropped_total", "", logs.dropped);
     page.text
 }
@@ -125,22 +59,14 @@ struct Revision<'a> {
 }
 
 fn labels(key: &MeterKey) -> String {
-    [
-        ("project", &key.project),
-        ("region", &key.region),
-        ("service", &key.service),
-        ("revision", &key.revision),
-    ]
-    .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
-    .join(",")
+    [("project", &key.project), ("region", &key.region), ("service", &key.service), ("revision", &key.revision)]
+        .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+        .join(",")
 }
 
 /// Of a label's value: backslash, quote, line feed.
 fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 #[derive(Default)]
@@ -162,45 +88,22 @@ impl Page {
         }
     }
 
-    fn sums(
-        &mut self,
-        name: &str,
-        help: &str,
-        meters: &[Revision<'_>],
-        sum: impl Fn(&Snapshot) -> f64,
-    ) {
+    fn sums(&mut self, name: &str, help: &str, meters: &[Revision<'_>], sum: impl Fn(&Snapshot) -> f64) {
         self.family(name, "counter", help);
-        for Revision {
-            labels, snapshot, ..
-        } in meters
-        {
+        for Revision { labels, snapshot, .. } in meters {
             self.sample(name, labels, sum(snapshot));
         }
     }
 
-    fn histograms(
-        &mut self,
-        name: &str,
-        help: &str,
-        meters: &[Revision<'_>],
-        counts: impl Fn(&Meter) -> Counts,
-    ) {
+    fn histograms(&mut self, name: &str, help: &str, meters: &[Revision<'_>], counts: impl Fn(&Meter) -> Counts) {
         self.family(name, "histogram", help);
         for Revision { labels, meter, .. } in meters {
             let counts = counts(meter);
             for power in BUCKET_POWERS {
                 let us = 1_u64 << power;
-                self.sample(
-                    &format!("{name}_bucket"),
-                    &format!("{labels},le=\"{}\"", us as f64 / 1e6),
-                    counts.up_to(us),
-                );
+                self.sample(&format!("{name}_bucket"), &format!("{labels},le=\"{}\"", us as f64 / 1e6), counts.up_to(us));
             }
-            self.sample(
-                &format!("{name}_bucket"),
-                &format!("{labels},le=\"+Inf\""),
-                counts.total(),
-            );
+            self.sample(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), counts.total());
             self.sample(&format!("{name}_sum"), labels, counts.sum_us as f64 / 1e6);
             self.sample(&format!("{name}_count"), labels, counts.total());
         }
@@ -219,24 +122,13 @@ mod tests {
 
     #[test]
     fn the_text_has_what_was_counted() {
-        let key = MeterKey {
-            project: "p".into(),
-            region: "r".into(),
-            service: "odd\"\\\n".into(),
-            revision: "s-1".into(),
-        };
+        let key = MeterKey { project: "p".into(), region: "r".into(), service: "odd\"\\\n".into(), revision: "s-1".into() };
         let meter = Arc::new(Meter::default());
         meter.request(200, Duration::from_micros(1024));
         meter.request(500, Duration::from_secs(3));
         meter.instances(1, 2);
         meter.billable(Duration::from_millis(1), 500, 1 << 30);
-        let text = text(
-            &[(key, meter)],
-            LogCounts {
-                written: 7,
-                dropped: 2,
-            },
-        );
+        let text = text(&[(key, meter)], LogCounts { written: 7, dropped: 2 });
         let labels = r#"project="p",region="r",service="odd\"\\\n",revision="s-1""#;
         for line in [
             "# TYPE tanebi_requests_total counter",
@@ -257,10 +149,7 @@ mod tests {
             "tanebi_log_entries_total 7",
             "tanebi_log_entries_dropped_total 2",
         ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line}\nis not in\n{text}"
-            );
+            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }
         // Each line is a comment or `name{labels} number`.
         for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -16,9 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 use crate::{
-    database::{
-        self, ENTRY_COLUMNS, Error, Head, Place, entry_read, failed, insert_id, time_number,
-    },
+    database::{self, ENTRY_COLUMNS, Error, Head, Place, entry_read, failed, insert_id, time_number},
     filter::{Filter, Subject},
 };
 
@@ -90,34 +88,16 @@ struct Pool {
 
 impl Readers {
     pub(crate) fn new(place: Arc<Place>) -> Self {
-        Self {
-            place,
-            rows_max: ROWS_MAX,
-            pool: Mutex::default(),
-            returned: Condvar::new(),
-        }
+        Self { place, rows_max: ROWS_MAX, pool: Mutex::default(), returned: Condvar::new() }
     }
 
     pub(crate) fn entries(&self, query: &Query) -> Result<Page, QueryError> {
         if query.filter.len() > FILTER_MAX_BYTES {
-            return Err(QueryError::Filter(format!(
-                "it has {} bytes; at most {FILTER_MAX_BYTES} are allowed",
-                query.filter.len()
-            )));
+            return Err(QueryError::Filter(format!("it has {} bytes; at most {FILTER_MAX_BYTES} are allowed", query.filter.len())));
         }
-        let filter =
-            Filter::parse(&query.filter).map_err(|error| QueryError::Filter(error.to_string()))?;
-        let after = query
-            .page
-            .as_deref()
-            .map(|token| Position::parse(token, query).ok_or(QueryError::Page))
-            .transpose()?;
-        let walk = Walk {
-            query,
-            rows_max: self.rows_max,
-            filter,
-            after,
-        };
+        let filter = Filter::parse(&query.filter).map_err(|error| QueryError::Filter(error.to_string()))?;
+        let after = query.page.as_deref().map(|token| Position::parse(token, query).ok_or(QueryError::Page)).transpose()?;
+        let walk = Walk { query, rows_max: self.rows_max, filter, after };
         let page = self.read(|connection| walk.run(connection))?;
         Ok(page)
     }
@@ -134,10 +114,7 @@ impl Readers {
             pool.idle.retain(|(made, _)| *made == generation);
             pool.idle.pop()
         };
-        let connection = idle.map_or_else(
-            || self.place.open_reader(),
-            |(_, connection)| Ok(connection),
-        );
+        let connection = idle.map_or_else(|| self.place.open_reader(), |(_, connection)| Ok(connection));
         let answer = connection.and_then(|connection| {
             let answer = read(&connection).map_err(failed("read log entries"))?;
             Ok((answer, connection))
@@ -164,12 +141,7 @@ struct Position {
 impl Position {
     /// Text for the client, bound to its query.
     fn token(self, query: &Query) -> String {
-        format!(
-            "{:016x}{:016x}{:016x}",
-            self.time,
-            self.id,
-            query_hash(query)
-        )
+        format!("{:016x}{:016x}{:016x}", self.time, self.id, query_hash(query))
     }
 
     fn parse(token: &str, query: &Query) -> Option<Self> {
@@ -180,10 +152,7 @@ impl Position {
         if number(2)? != query_hash(query) {
             return None;
         }
-        Some(Self {
-            time: number(0)?.cast_signed(),
-            id: number(1)?.cast_signed(),
-        })
+        Some(Self { time: number(0)?.cast_signed(), id: number(1)?.cast_signed() })
     }
 }
 
@@ -209,41 +178,27 @@ impl Walk<'_> {
         let (from, to, sql) = self.bounds();
         let mut statement = connection.prepare_cached(&sql)?;
         let mut rows = statement.query([from.time, from.id, to.time, to.id])?;
-        let mut sources = Sources {
-            connection,
-            known: HashMap::new(),
-        };
+        let mut sources = Sources { connection, known: HashMap::new() };
         let (start, mut count, mut bytes) = (Instant::now(), 0_usize, 0);
         let mut page = Page::default();
         let mut last = None;
         while let Some(row) = rows.next()? {
-            let out_of_work =
-                count >= self.rows_max || count % 256 == 255 && start.elapsed() >= TIME_MAX;
+            let out_of_work = count >= self.rows_max || count % 256 == 255 && start.elapsed() >= TIME_MAX;
             if page.entries.len() == limit || bytes >= PAGE_MAX_BYTES || out_of_work {
                 page.next = last.map(|last: Position| last.token(self.query));
                 break;
             }
             count += 1;
             let Some(head) = Head::of(row)? else { continue };
-            last = Some(Position {
-                time: head.time,
-                id: head.id,
-            });
+            last = Some(Position { time: head.time, id: head.id });
             let Some(source) = sources.get(head.source)? else {
                 continue;
             };
             if !self.query.projects.contains(&source.project) {
                 continue;
             }
-            let mut subject = Subject {
-                id: head.id,
-                time: head.timestamp(),
-                severity: head.severity,
-                log: head.log,
-                source: &source,
-                body: None,
-                json: OnceCell::new(),
-            };
+            let mut subject =
+                Subject { id: head.id, time: head.timestamp(), severity: head.severity, log: head.log, source: &source, body: None, json: OnceCell::new() };
             let by_head = self.filter.matches(&subject);
             if by_head == Some(false) {
                 continue;
@@ -261,36 +216,18 @@ impl Walk<'_> {
     /// The first and the last place to look at, both looked at, and the statement that walks there.
     fn bounds(&self) -> (Position, Position, String) {
         let range = self.filter.time_range();
-        let mut from = Position {
-            time: time_number(range.from),
-            id: i64::MIN,
-        };
-        let mut to = Position {
-            time: time_number(range.to),
-            id: i64::MAX,
-        };
-        let order = if self.query.newest_first {
-            "DESC"
-        } else {
-            "ASC"
-        };
+        let mut from = Position { time: time_number(range.from), id: i64::MIN };
+        let mut to = Position { time: time_number(range.to), id: i64::MAX };
+        let order = if self.query.newest_first { "DESC" } else { "ASC" };
         if let Some(after) = self.after {
             // The id is never at an end of its type, so the next one is there.
             if self.query.newest_first && (after.time, after.id) <= (to.time, to.id) {
-                to = Position {
-                    id: after.id.saturating_sub(1),
-                    ..after
-                };
+                to = Position { id: after.id.saturating_sub(1), ..after };
             } else if !self.query.newest_first && (after.time, after.id) >= (from.time, from.id) {
-                from = Position {
-                    id: after.id.saturating_add(1),
-                    ..after
-                };
+                from = Position { id: after.id.saturating_add(1), ..after };
             }
         }
-        let sql = format!(
-            "SELECT {ENTRY_COLUMNS} FROM entry WHERE (time, id) >= (?1, ?2) AND (time, id) <= (?3, ?4) ORDER BY time {order}, id {order}"
-        );
+        let sql = format!("SELECT {ENTRY_COLUMNS} FROM entry WHERE (time, id) >= (?1, ?2) AND (time, id) <= (?3, ?4) ORDER BY time {order}, id {order}");
         (from, to, sql)
     }
 }
@@ -340,16 +277,8 @@ mod tests {
             let mut insert = entry_insert(&connection).unwrap();
             database::entry_write(&mut insert, id, source, &entry, &mut Vec::new()).unwrap();
         }
-        let readers = Readers {
-            rows_max: 10,
-            ..Readers::new(place)
-        };
-        let mut query = Query {
-            projects: vec!["local-project".into()],
-            filter: "needle".into(),
-            limit: 5,
-            ..Query::default()
-        };
+        let readers = Readers { rows_max: 10, ..Readers::new(place) };
+        let mut query = Query { projects: vec!["local-project".into()], filter: "needle".into(), limit: 5, ..Query::default() };
         let mut found = Vec::new();
         for call in 1.. {
             let page = readers.entries(&query).unwrap();

@@ -109,9 +109,7 @@ impl Queue {
         let Some(mut lost) = self.lost.try_lock() else {
             return;
         };
-        let known = lost
-            .iter()
-            .position(|(known, _)| Arc::ptr_eq(known, source) || known == source);
+        let known = lost.iter().position(|(known, _)| Arc::ptr_eq(known, source) || known == source);
         match known.or((lost.len() >= LOST_SOURCES_MAX).then_some(LOST_SOURCES_MAX - 1)) {
             Some(index) => lost[index].1 += count,
             None => lost.push((source.clone(), count)),
@@ -177,8 +175,7 @@ impl Queue {
         batch.extend(receiver.try_iter().take(max));
         let taken = &batch[before..];
         self.waiting.fetch_sub(taken.len() as i64, Ordering::AcqRel);
-        self.bytes
-            .fetch_sub(taken.iter().map(entry_bytes).sum(), Ordering::Relaxed);
+        self.bytes.fetch_sub(taken.iter().map(entry_bytes).sum(), Ordering::Relaxed);
     }
 
     pub(crate) fn written_add(&self, count: usize) {
@@ -192,19 +189,11 @@ fn entry_bytes(entry: &Entry) -> i64 {
         Payload::None => 0,
         Payload::Text(text) | Payload::Json(text) => text.len(),
     };
-    let http = entry.http.as_ref().map_or(0, |http| {
-        http.method.len()
-            + http.url.len()
-            + http.user_agent.len()
-            + http.remote_ip.len()
-            + http.referer.len()
-            + http.protocol.len()
-    });
-    let labels: usize = entry
-        .labels
-        .iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum();
+    let http = entry
+        .http
+        .as_ref()
+        .map_or(0, |http| http.method.len() + http.url.len() + http.user_agent.len() + http.remote_ip.len() + http.referer.len() + http.protocol.len());
+    let labels: usize = entry.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
     (payload + http + labels + entry.trace.len() + entry.span.len()) as i64
 }
 
@@ -219,31 +208,15 @@ mod tests {
         let (a, b) = (Arc::new(source("a")), Arc::new(source("b")));
         for number in 0..25 {
             let mut entry = entry("x");
-            entry.source = if number % 5 == 0 {
-                b.clone()
-            } else {
-                a.clone()
-            };
+            entry.source = if number % 5 == 0 { b.clone() } else { a.clone() };
             queue.push(entry);
         }
         assert_eq!(queue.dropped(), 15);
         let lost = queue.lost_take();
-        assert_eq!(
-            lost.iter()
-                .map(|(source, count)| (source.service.as_str(), *count))
-                .collect::<Vec<_>>(),
-            [("b", 3), ("a", 12)]
-        );
+        assert_eq!(lost.iter().map(|(source, count)| (source.service.as_str(), *count)).collect::<Vec<_>>(), [("b", 3), ("a", 12)]);
         let mut batch = Vec::new();
         queue.take(&receiver, &mut batch, 100);
-        assert_eq!(
-            (
-                batch.len(),
-                queue.waiting(),
-                queue.bytes.load(Ordering::Relaxed)
-            ),
-            (10, 0, 0)
-        );
+        assert_eq!((batch.len(), queue.waiting(), queue.bytes.load(Ordering::Relaxed)), (10, 0, 0));
         queue.push(entry("y"));
         assert_eq!((queue.waiting(), queue.dropped()), (1, 15));
     }

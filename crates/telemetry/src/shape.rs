@@ -23,10 +23,7 @@ pub fn log_name(entry: &Entry) -> String {
 }
 
 pub(crate) fn log_name_of(project: &str, log: LogName) -> String {
-    format!(
-        "projects/{project}/logs/{}",
-        log_id(log).replace('/', "%2F")
-    )
+    format!("projects/{project}/logs/{}", log_id(log).replace('/', "%2F"))
 }
 
 /// `resource.type`.
@@ -35,35 +32,16 @@ pub fn resource_type(entry: &Entry) -> &'static str {
 }
 
 pub(crate) fn resource_type_of(source: &Source) -> &'static str {
-    if source.build.is_empty() {
-        "cloud_run_revision"
-    } else {
-        "build"
-    }
+    if source.build.is_empty() { "cloud_run_revision" } else { "build" }
 }
 
 /// `resource.labels`.
 pub fn resource_labels(entry: &Entry) -> BTreeMap<String, String> {
-    RESOURCE_LABELS
-        .iter()
-        .filter_map(|name| {
-            Some((
-                (*name).to_owned(),
-                resource_label(&entry.source, name)?.to_owned(),
-            ))
-        })
-        .collect()
+    RESOURCE_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), resource_label(&entry.source, name)?.to_owned()))).collect()
 }
 
 /// Of both types of resource.
-pub(crate) const RESOURCE_LABELS: [&str; 6] = [
-    "project_id",
-    "location",
-    "service_name",
-    "revision_name",
-    "configuration_name",
-    "build_id",
-];
+pub(crate) const RESOURCE_LABELS: [&str; 6] = ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id"];
 
 /// One label of the resource; `None` when its type has none of this name.
 pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a str> {
@@ -105,28 +83,18 @@ const SEVERITIES: [(Severity, &str); 9] = [
 
 /// The name on the wire, such as `WARNING`.
 pub fn severity_name(severity: Severity) -> &'static str {
-    SEVERITIES
-        .iter()
-        .find(|(known, _)| *known == severity)
-        .map_or("DEFAULT", |(_, name)| name)
+    SEVERITIES.iter().find(|(known, _)| *known == severity).map_or("DEFAULT", |(_, name)| name)
 }
 
 /// The severity of this name, whatever its case, or of this number (`ERROR`, `error`, `500`).
 pub fn severity_parse(text: &str) -> Option<Severity> {
-    let by_name = SEVERITIES
-        .iter()
-        .find(|(_, name)| name.eq_ignore_ascii_case(text));
-    by_name
-        .map(|(severity, _)| *severity)
-        .or_else(|| severity_of(text.parse().ok()?))
+    let by_name = SEVERITIES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
+    by_name.map(|(severity, _)| *severity).or_else(|| severity_of(text.parse().ok()?))
 }
 
 /// The severity of exactly this number.
 pub(crate) fn severity_of(number: i64) -> Option<Severity> {
-    SEVERITIES
-        .iter()
-        .map(|(severity, _)| *severity)
-        .find(|severity| *severity as i64 == number)
+    SEVERITIES.iter().map(|(severity, _)| *severity).find(|severity| *severity as i64 == number)
 }
 
 #[cfg(test)]
@@ -166,20 +134,11 @@ pub(crate) mod tests {
     #[test]
     fn names_are_googles() {
         let entry = entry("x");
-        assert_eq!(
-            log_name(&entry),
-            "projects/local-project/logs/run.googleapis.com%2Fstdout"
-        );
-        assert_eq!(
-            log_name_of("p", LogName::System),
-            "projects/p/logs/run.googleapis.com%2Fvarlog%2Fsystem"
-        );
+        assert_eq!(log_name(&entry), "projects/local-project/logs/run.googleapis.com%2Fstdout");
+        assert_eq!(log_name_of("p", LogName::System), "projects/p/logs/run.googleapis.com%2Fvarlog%2Fsystem");
         assert_eq!(resource_type(&entry), "cloud_run_revision");
         let labels = resource_labels(&entry);
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect();
+        let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let expect = [
             ("configuration_name", "sample"),
             ("location", "asia-northeast1"),
@@ -188,44 +147,23 @@ pub(crate) mod tests {
             ("service_name", "sample"),
         ];
         assert_eq!(labels, expect);
-        assert_eq!(
-            entry_labels(&entry),
-            BTreeMap::from([("instanceId".to_owned(), "i1".to_owned())])
-        );
+        assert_eq!(entry_labels(&entry), BTreeMap::from([("instanceId".to_owned(), "i1".to_owned())]));
     }
 
     #[test]
     fn a_build_is_another_resource() {
-        let source = Source {
-            build: "b1".into(),
-            service: String::new(),
-            ..source("")
-        };
-        let entry = Entry {
-            source: Arc::new(source),
-            log: LogName::Build,
-            ..entry("step 1")
-        };
+        let source = Source { build: "b1".into(), service: String::new(), ..source("") };
+        let entry = Entry { source: Arc::new(source), log: LogName::Build, ..entry("step 1") };
         assert_eq!(log_name(&entry), "projects/local-project/logs/cloudbuild");
         assert_eq!(resource_type(&entry), "build");
-        assert_eq!(
-            resource_labels(&entry).into_iter().collect::<Vec<_>>(),
-            [
-                ("build_id".into(), "b1".into()),
-                ("project_id".into(), "local-project".into())
-            ]
-        );
+        assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), [("build_id".into(), "b1".into()), ("project_id".into(), "local-project".into())]);
     }
 
     #[test]
     fn severities_by_name_and_number() {
         for (severity, name) in SEVERITIES {
             assert_eq!(severity_name(severity), name);
-            for text in [
-                name.to_owned(),
-                name.to_lowercase(),
-                (severity as i64).to_string(),
-            ] {
+            for text in [name.to_owned(), name.to_lowercase(), (severity as i64).to_string()] {
                 assert_eq!(severity_parse(&text), Some(severity), "{text}");
             }
         }

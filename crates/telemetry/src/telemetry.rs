@@ -25,10 +25,7 @@ pub struct Retention {
 
 impl Retention {
     /// 512 MiB or 30 days, which is how long Google's `_Default` bucket keeps entries.
-    pub const DEFAULT: Retention = Retention {
-        bytes_max: 512 << 20,
-        age_max: Duration::from_secs(30 * 24 * 3600),
-    };
+    pub const DEFAULT: Retention = Retention { bytes_max: 512 << 20, age_max: Duration::from_secs(30 * 24 * 3600) };
 }
 
 /// Logs and meters of this process. Clones share them.
@@ -57,23 +54,12 @@ impl Telemetry {
     }
 
     /// As [`Telemetry::open`], with another bound on what is kept.
-    pub fn open_with(
-        dir: &Path,
-        clock: Arc<dyn Clock>,
-        retention: Retention,
-    ) -> Result<Self, Error> {
+    pub fn open_with(dir: &Path, clock: Arc<dyn Clock>, retention: Retention) -> Result<Self, Error> {
         let place = Arc::new(Place::new(dir));
         let (queue, receiver) = queue::bounded();
         let writer = Writer::start(place.clone(), queue.clone(), receiver, clock, retention)?;
-        let inner = Inner {
-            queue,
-            _writer: writer,
-            readers: Readers::new(place),
-            meters: RwLock::default(),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { queue, _writer: writer, readers: Readers::new(place), meters: RwLock::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Queues an entry. Full queue: it is dropped and counted.
@@ -111,12 +97,7 @@ impl Telemetry {
         if let Some(meter) = self.inner.meters.read().get(key) {
             return meter.clone();
         }
-        self.inner
-            .meters
-            .write()
-            .entry(key.clone())
-            .or_default()
-            .clone()
+        self.inner.meters.write().entry(key.clone()).or_default().clone()
     }
 
     /// Forgets the meter of a revision that was deleted. Who still holds it counts for nobody.
@@ -126,20 +107,12 @@ impl Telemetry {
 
     /// All meters, by their keys.
     pub fn meters(&self) -> Vec<(MeterKey, Arc<Meter>)> {
-        self.inner
-            .meters
-            .read()
-            .iter()
-            .map(|(key, meter)| (key.clone(), meter.clone()))
-            .collect()
+        self.inner.meters.read().iter().map(|(key, meter)| (key.clone(), meter.clone())).collect()
     }
 
     /// Prometheus text format.
     pub fn prometheus(&self) -> String {
-        let logs = LogCounts {
-            written: self.inner.queue.written(),
-            dropped: self.inner.queue.dropped(),
-        };
+        let logs = LogCounts { written: self.inner.queue.written(), dropped: self.inner.queue.dropped() };
         prometheus::text(&self.meters(), logs)
     }
 }

@@ -40,13 +40,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(
-        place: Arc<Place>,
-        queue: Arc<Queue>,
-        receiver: Receiver<Entry>,
-        clock: Arc<dyn Clock>,
-        retention: Retention,
-    ) -> Result<Self, Error> {
+    pub(crate) fn start(place: Arc<Place>, queue: Arc<Queue>, receiver: Receiver<Entry>, clock: Arc<dyn Clock>, retention: Retention) -> Result<Self, Error> {
         let connection = place.open()?;
         let next_id = next_id(&connection, clock.now()).map_err(failed("read telemetry.db"))?;
         let worker = Worker {
@@ -67,10 +61,7 @@ impl Writer {
             .name("telemetry-writer".into())
             .spawn(move || worker.run())
             .map_err(|error| Error::Io(format!("start the writer's thread: {error}")))?;
-        Ok(Self {
-            queue,
-            thread: Some(thread),
-        })
+        Ok(Self { queue, thread: Some(thread) })
     }
 }
 
@@ -96,11 +87,7 @@ impl Drop for End {
 /// Above all ids given out before, in this file or one set aside: they begin with the time, and a microsecond has room for
 /// one more than can be logged in it. The newest entries tell when the clock was set back.
 fn next_id(connection: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
-    let last: Option<i64> = connection.query_row(
-        "SELECT max(id) FROM (SELECT id FROM entry ORDER BY time DESC, id DESC LIMIT 1000)",
-        [],
-        |row| row.get(0),
-    )?;
+    let last: Option<i64> = connection.query_row("SELECT max(id) FROM (SELECT id FROM entry ORDER BY time DESC, id DESC LIMIT 1000)", [], |row| row.get(0))?;
     Ok(now.as_microsecond().max(last.unwrap_or(0) + 1))
 }
 
@@ -135,11 +122,7 @@ impl Worker {
             let closing = self.queue.is_closed();
             // Before the queue is read: what was pushed before a flush was asked for is then in it.
             let flushes = self.queue.flushes_take();
-            let mut left = if closing || !flushes.is_empty() {
-                usize::MAX
-            } else {
-                BATCH
-            };
+            let mut left = if closing || !flushes.is_empty() { usize::MAX } else { BATCH };
             // A flush or the end takes all that waits, in batches; under load that is bounded by what waits now.
             left = left.min(self.queue.waiting().max(BATCH));
             while left > 0 {
@@ -227,18 +210,11 @@ impl Worker {
             self.next_id += 1;
         }
         drop(insert);
-        transaction
-            .commit()
-            .inspect_err(|_| self.next_id = first_id)
+        transaction.commit().inspect_err(|_| self.next_id = first_id)
     }
 
     /// The row of `source`, which is not removed before `day`.
-    fn source(
-        &mut self,
-        connection: &Connection,
-        source: &Arc<Source>,
-        day: i64,
-    ) -> rusqlite::Result<i64> {
+    fn source(&mut self, connection: &Connection, source: &Arc<Source>, day: i64) -> rusqlite::Result<i64> {
         if let Some((last, (id, until))) = &self.last_source
             && Arc::ptr_eq(last, source)
             && *until >= day
@@ -246,15 +222,7 @@ impl Worker {
             return Ok(*id);
         }
         // No name holds a line end.
-        let key = [
-            &source.project,
-            &source.region,
-            &source.service,
-            &source.revision,
-            &source.build,
-        ]
-        .map(String::as_str)
-        .join("\n");
+        let key = [&source.project, &source.region, &source.service, &source.revision, &source.build].map(String::as_str).join("\n");
         let known = match self.sources.get(&key) {
             Some(known) if known.1 >= day => *known,
             _ => {
@@ -278,10 +246,7 @@ impl Worker {
             return;
         }
         let time = self.clock.now();
-        batch.extend(
-            lost.into_iter()
-                .map(|(source, count)| loss_entry(&source, count, time)),
-        );
+        batch.extend(lost.into_iter().map(|(source, count)| loss_entry(&source, count, time)));
         self.write(batch);
     }
 
@@ -290,9 +255,7 @@ impl Worker {
         let Some(connection) = self.connection.take() else {
             return;
         };
-        let age_is_due = self
-            .age_checked
-            .is_none_or(|checked| checked.elapsed() >= AGE_CHECK);
+        let age_is_due = self.age_checked.is_none_or(|checked| checked.elapsed() >= AGE_CHECK);
         let age_max_ns = i64::try_from(self.retention.age_max.as_nanos()).unwrap_or(i64::MAX);
         let oldest = age_is_due.then(|| time_number(self.clock.now()).saturating_sub(age_max_ns));
         match remove_step(&connection, self.retention.bytes_max, oldest) {
@@ -312,10 +275,7 @@ impl Worker {
     }
 
     fn complain(&mut self, error: &Error, lost: usize) {
-        if self
-            .complained
-            .is_none_or(|last| last.elapsed() >= COMPLAINT)
-        {
+        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
             self.complained = Some(Instant::now());
             tracing::error!(lost, "{error}; log entries are lost until this is mended");
         }
@@ -325,16 +285,10 @@ impl Worker {
 fn loss_entry(source: &Arc<Source>, count: u64, time: Timestamp) -> Entry {
     Entry {
         source: source.clone(),
-        log: if source.build.is_empty() {
-            LogName::System
-        } else {
-            LogName::Build
-        },
+        log: if source.build.is_empty() { LogName::System } else { LogName::Build },
         time,
         severity: Severity::Warning,
-        payload: Payload::Text(format!(
-            "{count} log entries were dropped: they came faster than they could be written, or the disk did not take them"
-        )),
+        payload: Payload::Text(format!("{count} log entries were dropped: they came faster than they could be written, or the disk did not take them")),
         http: None,
         trace: String::new(),
         span: String::new(),
@@ -344,32 +298,19 @@ fn loss_entry(source: &Arc<Source>, count: u64, time: Timestamp) -> Entry {
 }
 
 /// Removes at most a step of the oldest entries, and sources that no entry can have any more. Answers how many entries.
-fn remove_step(
-    connection: &Connection,
-    bytes_max: u64,
-    oldest: Option<i64>,
-) -> rusqlite::Result<usize> {
-    let number = |sql: &str| {
-        connection
-            .prepare_cached(sql)?
-            .query_row([], |row| row.get::<_, i64>(0))
-    };
+fn remove_step(connection: &Connection, bytes_max: u64, oldest: Option<i64>) -> rusqlite::Result<usize> {
+    let number = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
     let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
     let bytes = pages * number("PRAGMA page_size")?;
     // i64::MAX: as long as there are too many bytes, any entry is too old.
-    let limit = if bytes.cast_unsigned() > bytes_max {
-        Some(i64::MAX)
-    } else {
-        oldest
-    };
+    let limit = if bytes.cast_unsigned() > bytes_max { Some(i64::MAX) } else { oldest };
     let Some(limit) = limit else { return Ok(0) };
     let transaction = connection.unchecked_transaction()?;
     let removed = transaction
         .prepare_cached("DELETE FROM entry WHERE (time, id) IN (SELECT time, id FROM entry WHERE time < ?1 ORDER BY time, id LIMIT ?2)")?
         .execute([limit, REMOVE_STEP])?;
     if removed > 0 {
-        let first: Option<i64> =
-            transaction.query_row("SELECT min(time) FROM entry", [], |row| row.get(0))?;
+        let first: Option<i64> = transaction.query_row("SELECT min(time) FROM entry", [], |row| row.get(0))?;
         if let Some(first) = first {
             transaction.execute("DELETE FROM source WHERE day < ?1", [first / DAY_NS])?;
         }

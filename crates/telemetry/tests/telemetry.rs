@@ -63,12 +63,7 @@ fn line(source: &Arc<Source>, second: i64, text: &str) -> Entry {
 }
 
 fn query(filter: &str) -> Query {
-    Query {
-        projects: vec!["p".into()],
-        filter: filter.into(),
-        limit: 1000,
-        ..Query::default()
-    }
+    Query { projects: vec!["p".into()], filter: filter.into(), limit: 1000, ..Query::default() }
 }
 
 fn texts(page: &Page) -> Vec<&str> {
@@ -108,34 +103,16 @@ async fn entries_come_back_as_they_were_in_order() {
     });
     let mut none = line(&source, 1, "");
     none.payload = Payload::None;
-    let logged = [
-        full,
-        none,
-        line(&source, 3, "later"),
-        line(&source, 3, "later still"),
-    ];
-    logged
-        .iter()
-        .cloned()
-        .for_each(|entry| telemetry.log(entry));
+    let logged = [full, none, line(&source, 3, "later"), line(&source, 3, "later still")];
+    logged.iter().cloned().for_each(|entry| telemetry.log(entry));
     telemetry.flush().await;
 
     let page = telemetry.entries(&query("")).unwrap();
     let found: Vec<&Entry> = page.entries.iter().map(|(_, entry)| entry).collect();
     assert_eq!(found, [&logged[1], &logged[0], &logged[2], &logged[3]]);
     assert_eq!(page.next, None);
-    let newest = telemetry
-        .entries(&Query {
-            newest_first: true,
-            ..query("")
-        })
-        .unwrap();
-    let backwards: Vec<&Entry> = newest
-        .entries
-        .iter()
-        .rev()
-        .map(|(_, entry)| entry)
-        .collect();
+    let newest = telemetry.entries(&Query { newest_first: true, ..query("") }).unwrap();
+    let backwards: Vec<&Entry> = newest.entries.iter().rev().map(|(_, entry)| entry).collect();
     assert_eq!(backwards, found);
     assert!(page.entries[2].0 < page.entries[3].0, "insertIds rise");
 }
@@ -148,18 +125,8 @@ async fn only_the_projects_asked_for_are_seen() {
     telemetry.log(line(&source("q", "s"), 0, "theirs"));
     telemetry.flush().await;
     assert_eq!(texts(&telemetry.entries(&query("")).unwrap()), ["mine"]);
-    assert_eq!(
-        texts(
-            &telemetry
-                .entries(&query("resource.labels.project_id=q OR theirs"))
-                .unwrap()
-        ),
-        [] as [&str; 0]
-    );
-    let none = Query {
-        projects: Vec::new(),
-        ..query("")
-    };
+    assert_eq!(texts(&telemetry.entries(&query("resource.labels.project_id=q OR theirs")).unwrap()), [] as [&str; 0]);
+    let none = Query { projects: Vec::new(), ..query("") };
     assert_eq!(texts(&telemetry.entries(&none).unwrap()), [] as [&str; 0]);
 }
 
@@ -170,31 +137,18 @@ async fn pages_hold_everything_once() {
     let sources = [source("p", "a"), source("p", "b")];
     // Many of one second: the insertId decides.
     for number in 0..500_i64 {
-        telemetry.log(line(
-            &sources[number as usize % 2],
-            number / 50,
-            &number.to_string(),
-        ));
+        telemetry.log(line(&sources[number as usize % 2], number / 50, &number.to_string()));
     }
     telemetry.flush().await;
     for newest_first in [false, true] {
         for filter in ["", "resource.labels.service_name=b", "\"7\""] {
-            let whole = Query {
-                newest_first,
-                ..query(filter)
-            };
+            let whole = Query { newest_first, ..query(filter) };
             let all = telemetry.entries(&whole).unwrap();
             assert!(all.next.is_none() && !all.entries.is_empty());
             let mut paged = Vec::new();
             let mut next = None;
             loop {
-                let page = telemetry
-                    .entries(&Query {
-                        limit: 7,
-                        page: next,
-                        ..whole.clone()
-                    })
-                    .unwrap();
+                let page = telemetry.entries(&Query { limit: 7, page: next, ..whole.clone() }).unwrap();
                 assert!(page.entries.len() <= 7);
                 paged.extend(page.entries);
                 next = page.next;
@@ -215,23 +169,12 @@ async fn a_token_belongs_to_its_query() {
         telemetry.log(line(&source("p", "s"), number, "x"));
     }
     telemetry.flush().await;
-    let first = telemetry
-        .entries(&Query {
-            limit: 2,
-            ..query("")
-        })
-        .unwrap();
+    let first = telemetry.entries(&Query { limit: 2, ..query("") }).unwrap();
     let token = first.next.unwrap();
-    let other = Query {
-        page: Some(token.clone()),
-        ..query("x")
-    };
+    let other = Query { page: Some(token.clone()), ..query("x") };
     assert!(matches!(telemetry.entries(&other), Err(QueryError::Page)));
     for odd in ["", "x", &token[1..], &format!("{token}0"), &"é".repeat(24)] {
-        let odd = Query {
-            page: Some(odd.into()),
-            ..query("")
-        };
+        let odd = Query { page: Some(odd.into()), ..query("") };
         assert!(matches!(telemetry.entries(&odd), Err(QueryError::Page)));
     }
 }
@@ -240,18 +183,9 @@ async fn a_token_belongs_to_its_query() {
 async fn a_filter_that_is_none_is_an_error_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let telemetry = open(folder.path());
-    let error = telemetry
-        .entries(&query("severity>="))
-        .unwrap_err()
-        .to_string();
-    assert_eq!(
-        error,
-        "Unparseable filter: syntax error: expected a value, found the end at line 1, column 11"
-    );
-    let error = telemetry
-        .entries(&query(&"x".repeat(20_001)))
-        .unwrap_err()
-        .to_string();
+    let error = telemetry.entries(&query("severity>=")).unwrap_err().to_string();
+    assert_eq!(error, "Unparseable filter: syntax error: expected a value, found the end at line 1, column 11");
+    let error = telemetry.entries(&query(&"x".repeat(20_001))).unwrap_err().to_string();
     assert!(error.contains("at most 20000"), "{error}");
 }
 
@@ -276,10 +210,7 @@ async fn entries_are_readable_soon_without_a_flush() {
     telemetry.log(line(&source("p", "s"), 0, "x"));
     let start = Instant::now();
     while telemetry.entries(&query("")).unwrap().entries.is_empty() {
-        assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "the entry does not appear"
-        );
+        assert!(start.elapsed() < Duration::from_secs(120), "the entry does not appear");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -299,19 +230,12 @@ async fn many_log_at_once_and_what_is_not_written_is_counted() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     telemetry.flush().await;
     let mut found = 0;
     let mut next = None;
     loop {
-        let page = telemetry
-            .entries(&Query {
-                page: next,
-                ..query("log_id(\"run.googleapis.com/stdout\")")
-            })
-            .unwrap();
+        let page = telemetry.entries(&Query { page: next, ..query("log_id(\"run.googleapis.com/stdout\")") }).unwrap();
         found += page.entries.len() as u64;
         next = page.next;
         if next.is_none() {
@@ -355,15 +279,9 @@ async fn a_broken_file_is_set_aside() {
     check(b"this is no database at all, but long enough to be looked at").await;
     // A database of something else.
     let other = folder.path().join("other.db");
-    rusqlite::Connection::open(&other)
-        .unwrap()
-        .execute_batch("CREATE TABLE entry (x); PRAGMA user_version = 1")
-        .unwrap();
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE entry (x); PRAGMA user_version = 1").unwrap();
     check(&fs::read(&other).unwrap()).await;
-    rusqlite::Connection::open(&other)
-        .unwrap()
-        .execute_batch("PRAGMA user_version = 99")
-        .unwrap();
+    rusqlite::Connection::open(&other).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     check(&fs::read(&other).unwrap()).await;
 }
 
@@ -383,16 +301,10 @@ async fn a_file_that_breaks_while_it_is_used_is_set_aside_too() {
     loop {
         telemetry.log(line(&source("p", "t"), 1, "after"));
         telemetry.flush().await;
-        if telemetry
-            .entries(&query("after"))
-            .is_ok_and(|page| !page.entries.is_empty())
-        {
+        if telemetry.entries(&query("after")).is_ok_and(|page| !page.entries.is_empty()) {
             break;
         }
-        assert!(
-            start.elapsed() < Duration::from_secs(120),
-            "logs do not begin anew"
-        );
+        assert!(start.elapsed() < Duration::from_secs(120), "logs do not begin anew");
     }
     assert!(folder.path().join("telemetry.db.broken").exists());
 }
@@ -401,18 +313,11 @@ async fn a_file_that_breaks_while_it_is_used_is_set_aside_too() {
 async fn old_entries_go() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let retention = Retention {
-        age_max: Duration::from_secs(3 * 24 * 3600),
-        ..Retention::DEFAULT
-    };
+    let retention = Retention { age_max: Duration::from_secs(3 * 24 * 3600), ..Retention::DEFAULT };
     let telemetry = Telemetry::open_with(folder.path(), clock.clone(), retention).unwrap();
     let day = 24 * 3600;
     for number in 0..6 {
-        telemetry.log(line(
-            &source("p", &format!("s{number}")),
-            number * day,
-            &number.to_string(),
-        ));
+        telemetry.log(line(&source("p", &format!("s{number}")), number * day, &number.to_string()));
     }
     telemetry.flush().await;
     drop(telemetry);
@@ -420,39 +325,19 @@ async fn old_entries_go() {
     let telemetry = Telemetry::open_with(folder.path(), clock, retention).unwrap();
     // The first look is before the first batch.
     telemetry.flush().await;
-    assert_eq!(
-        texts(&telemetry.entries(&query("")).unwrap()),
-        ["3", "4", "5"]
-    );
+    assert_eq!(texts(&telemetry.entries(&query("")).unwrap()), ["3", "4", "5"]);
     // Sources without entries go with them, those with some stay known.
-    assert_eq!(
-        texts(
-            &telemetry
-                .entries(&query("resource.labels.service_name=s4"))
-                .unwrap()
-        ),
-        ["4"]
-    );
+    assert_eq!(texts(&telemetry.entries(&query("resource.labels.service_name=s4")).unwrap()), ["4"]);
     telemetry.log(line(&source("p", "s0"), 6 * day, "back"));
     telemetry.flush().await;
-    assert_eq!(
-        texts(
-            &telemetry
-                .entries(&query("resource.labels.service_name=s0"))
-                .unwrap()
-        ),
-        ["back"]
-    );
+    assert_eq!(texts(&telemetry.entries(&query("resource.labels.service_name=s0")).unwrap()), ["back"]);
 }
 
 #[tokio::test]
 async fn the_file_stays_within_its_bytes() {
     const BYTES_MAX: u64 = 4 << 20;
     let folder = tempfile::tempdir().unwrap();
-    let retention = Retention {
-        bytes_max: BYTES_MAX,
-        ..Retention::DEFAULT
-    };
+    let retention = Retention { bytes_max: BYTES_MAX, ..Retention::DEFAULT };
     let telemetry = Telemetry::open_with(folder.path(), clock(), retention).unwrap();
     let source = source("p", "s");
     let text = "x".repeat(1000);
@@ -463,25 +348,12 @@ async fn the_file_stays_within_its_bytes() {
         }
     }
     telemetry.flush().await;
-    let newest = telemetry
-        .entries(&Query {
-            newest_first: true,
-            limit: 1,
-            ..query("")
-        })
-        .unwrap();
+    let newest = telemetry.entries(&Query { newest_first: true, limit: 1, ..query("") }).unwrap();
     assert!(texts(&newest)[0].starts_with("19999 "));
-    let oldest = telemetry
-        .entries(&Query {
-            limit: 1,
-            ..query("")
-        })
-        .unwrap();
+    let oldest = telemetry.entries(&Query { limit: 1, ..query("") }).unwrap();
     assert!(!texts(&oldest)[0].starts_with("0 "));
     drop(telemetry);
-    let bytes = fs::metadata(folder.path().join("telemetry.db"))
-        .unwrap()
-        .len();
+    let bytes = fs::metadata(folder.path().join("telemetry.db")).unwrap().len();
     // A batch or two over it: it is looked at between batches.
     assert!(bytes < 4 * BYTES_MAX, "{bytes} bytes");
 }
@@ -490,33 +362,19 @@ async fn the_file_stays_within_its_bytes() {
 fn meters_are_shared() {
     let folder = tempfile::tempdir().unwrap();
     let telemetry = open(folder.path());
-    let key = MeterKey {
-        project: "p".into(),
-        region: "r".into(),
-        service: "s".into(),
-        revision: "s-1".into(),
-    };
+    let key = MeterKey { project: "p".into(), region: "r".into(), service: "s".into(), revision: "s-1".into() };
     telemetry.meter(&key).request(200, Duration::from_millis(3));
-    telemetry
-        .clone()
-        .meter(&key)
-        .request(200, Duration::from_millis(3));
+    telemetry.clone().meter(&key).request(200, Duration::from_millis(3));
     let meters = telemetry.meters();
     assert_eq!(meters.len(), 1);
     assert_eq!(meters[0].1.snapshot().requests_by_class[2], 2);
-    assert!(
-        telemetry
-            .prometheus()
-            .contains("revision=\"s-1\",class=\"2xx\"} 2\n")
-    );
+    assert!(telemetry.prometheus().contains("revision=\"s-1\",class=\"2xx\"} 2\n"));
     telemetry.meter_forget(&key);
     assert!(telemetry.meters().is_empty());
 }
 
 #[test]
 fn a_folder_that_is_none_is_an_error() {
-    let error = Telemetry::open(Path::new("/nonexistent/folder"), clock())
-        .err()
-        .map(|error| error.to_string());
+    let error = Telemetry::open(Path::new("/nonexistent/folder"), clock()).err().map(|error| error.to_string());
     assert!(error.is_some_and(|error| error.contains("open telemetry.db")));
 }

@@ -54,7 +54,7 @@ enum State {
     /// All bytes are one blob; the object may be there or not.
     Whole(Stored),
     /// The object was made. Asked again, the answer is the same.
-    Done(Object),
+    Done(Box<Object>),
 }
 
 /// [`control::Preconditions`], as they are kept.
@@ -361,7 +361,7 @@ impl Open {
                 return Err(Error::of_write(status));
             }
         };
-        self.session.state = State::Done(object.clone());
+        self.session.state = State::Done(Box::new(object.clone()));
         commit(store, vec![Write::put(session_key(&self.id), Expect::Any, &self.session)]).await?;
         parts_delete(store, &self.id).await?;
         answer(deps, at, &object)

@@ -1,13 +1,16 @@
 //! Version 1: a hierarchy a controller, the group's folder in each.
 
 use std::{
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::event::EventfdFlags;
+
 use super::{Given, Places, field, folder_make, number, read, write};
 use crate::{
-    error::Failure,
+    error::{Failure, Step},
     spec::{Limits, Usage},
 };
 
@@ -28,13 +31,7 @@ struct Controllers {
 
 impl Controllers {
     fn folders(&self) -> Vec<PathBuf> {
-        let all = [
-            &self.freezer,
-            &self.pids,
-            &self.memory,
-            &self.cpu,
-            &self.cpuacct,
-        ];
+        let all = [&self.freezer, &self.pids, &self.memory, &self.cpu, &self.cpuacct];
         let mut folders: Vec<PathBuf> = all.into_iter().flatten().cloned().collect();
         folders.dedup();
         folders
@@ -42,13 +39,7 @@ impl Controllers {
 
     fn below(&self, name: &str) -> Self {
         let below = |folder: &Option<PathBuf>| folder.as_ref().map(|folder| folder.join(name));
-        Self {
-            memory: below(&self.memory),
-            cpu: below(&self.cpu),
-            cpuacct: below(&self.cpuacct),
-            pids: below(&self.pids),
-            freezer: below(&self.freezer),
-        }
+        Self { memory: below(&self.memory), cpu: below(&self.cpu), cpuacct: below(&self.cpuacct), pids: below(&self.pids), freezer: below(&self.freezer) }
     }
 }
 
@@ -65,9 +56,7 @@ impl Hierarchies {
         ];
         for (controller, what, place) in places {
             let Some(parent) = own.controller(controller) else {
-                missing.push(format!(
-                    "{what}: the cgroup controller {controller} is not mounted"
-                ));
+                missing.push(format!("{what}: the cgroup controller {controller} is not mounted"));
                 continue;
             };
             let folder = parent.join(name);
@@ -78,39 +67,20 @@ impl Hierarchies {
                 Err(failure) => missing.push(format!("{what}: {}; run as root", failure.line())),
             }
         }
-        if controllers
-            .memory
-            .as_ref()
-            .is_some_and(|folder| !folder.join("memory.memsw.limit_in_bytes").exists())
-        {
-            missing
-                .push("the limit of swap: the kernel does not count it (swapaccount=1)".to_owned());
+        if controllers.memory.as_ref().is_some_and(|folder| !folder.join("memory.memsw.limit_in_bytes").exists()) {
+            missing.push("the limit of swap: the kernel does not count it (swapaccount=1)".to_owned());
         }
         let any = !controllers.folders().is_empty();
         any.then_some(Self { controllers })
     }
 
     pub fn group(&self, name: &str) -> Group {
-        Group {
-            controllers: self.controllers.below(name),
-        }
+        Group { controllers: self.controllers.below(name) }
     }
 
     pub fn given(&self) -> Given {
-        let Controllers {
-            memory,
-            cpu,
-            pids,
-            freezer,
-            ..
-        } = &self.controllers;
-        Given {
-            version: 1,
-            memory: memory.is_some(),
-            cpu: cpu.is_some(),
-            pids: pids.is_some(),
-            freezer: freezer.is_some(),
-        }
+        let Controllers { memory, cpu, pids, freezer, .. } = &self.controllers;
+        Given { version: 1, memory: memory.is_some(), cpu: cpu.is_some(), pids: pids.is_some(), freezer: freezer.is_some() }
     }
 
     pub fn folders(&self) -> Vec<PathBuf> {
@@ -152,16 +122,25 @@ impl Group {
     }
 
     pub fn usage(&self) -> Result<Usage, Failure> {
-        let read = |folder: &Option<PathBuf>, file: &str| {
-            folder
-                .as_ref()
-                .map_or(Ok(0), |folder| number(&folder.join(file)))
-        };
+        let read = |folder: &Option<PathBuf>, file: &str| folder.as_ref().map_or(Ok(0), |folder| number(&folder.join(file)));
         Ok(Usage {
             cpu: Duration::from_nanos(read(&self.controllers.cpuacct, "cpuacct.usage")?),
             memory_bytes: read(&self.controllers.memory, "memory.usage_in_bytes")?,
             pids: u32::try_from(read(&self.controllers.pids, "pids.current")?).unwrap_or(u32::MAX),
         })
+    }
+
+    /// An event descriptor that the kernel's out-of-memory handling of this group writes to.
+    pub fn memory_alarm(&self) -> Result<Option<OwnedFd>, Failure> {
+        let Some(memory) = &self.controllers.memory else {
+            return Ok(None);
+        };
+        let alarm = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).step(|| "make an event descriptor")?;
+        let control = memory.join("memory.oom_control");
+        let control = std::fs::File::open(&control).step(|| format!("open {}", control.display()))?;
+        let wanted = format!("{} {}", alarm.as_raw_fd(), control.as_raw_fd());
+        write(&memory.join("cgroup.event_control"), &wanted)?;
+        Ok(Some(alarm))
     }
 
     pub fn memory_history(&self) -> (u64, u64) {
@@ -177,10 +156,7 @@ impl Group {
         let Some(freezer) = &self.controllers.freezer else {
             return Ok(());
         };
-        write(
-            &freezer.join("freezer.state"),
-            if frozen { "FROZEN" } else { "THAWED" },
-        )
+        write(&freezer.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
     }
 
     pub fn is_frozen(&self) -> Result<bool, Failure> {

@@ -17,8 +17,7 @@ use crate::{
     spec::{Limits, Usage},
 };
 
-const DELEGATE: &str =
-    "give it a cgroup of its own: systemd-run --user --scope -p Delegate=yes tanebi serve";
+const DELEGATE: &str = "give it a cgroup of its own: systemd-run --user --scope -p Delegate=yes tanebi serve";
 pub(super) const LEAF_END: &str = "-daemon";
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
@@ -45,27 +44,14 @@ impl Subtree {
     /// Makes the keeper's folder with as many controllers as there are; `None` when not even a folder can be made.
     ///
     /// `own`: the group that this process is in; `top`: the root of the hierarchy, where it can be seen.
-    pub fn make(
-        own: &Path,
-        top: Option<&Path>,
-        name: &str,
-        missing: &mut Vec<String>,
-    ) -> Option<Self> {
+    pub fn make(own: &Path, top: Option<&Path>, name: &str, missing: &mut Vec<String>) -> Option<Self> {
         let own = parent_of(own);
         let mut refused = None;
-        for parent in [Some(own), top.filter(|top| *top != own)]
-            .into_iter()
-            .flatten()
-        {
+        for parent in [Some(own), top.filter(|top| *top != own)].into_iter().flatten() {
             match Self::make_in(parent, name) {
                 Ok(subtree) => {
                     let absent = WANTED.iter().filter(|wanted| !subtree.has(wanted));
-                    missing.extend(absent.map(|controller| {
-                        format!(
-                            "the limit of {controller}: {} is given no such controller",
-                            parent.display()
-                        )
-                    }));
+                    missing.extend(absent.map(|controller| format!("the limit of {controller}: {} is given no such controller", parent.display())));
                     return Some(subtree);
                 }
                 Err(failure) => refused = refused.or(Some(failure)),
@@ -73,38 +59,21 @@ impl Subtree {
         }
         // Without controllers a group can still be frozen and ended as a whole.
         let line = refused.map(|failure| failure.line()).unwrap_or_default();
-        let bare = Self {
-            parent: own.to_owned(),
-            folder: own.join(name),
-            leaf: None,
-            moved: Vec::new(),
-            handed_down: Vec::new(),
-        };
+        let bare = Self { parent: own.to_owned(), folder: own.join(name), leaf: None, moved: Vec::new(), handed_down: Vec::new() };
         let made = folder_make(&bare.folder).is_ok();
         let freezing = if made { "" } else { " and freezing" };
-        missing.push(format!(
-            "limits of memory, cpu and pids{freezing}: {line}; {DELEGATE}"
-        ));
+        missing.push(format!("limits of memory, cpu and pids{freezing}: {line}; {DELEGATE}"));
         made.then_some(bare)
     }
 
     fn make_in(parent: &Path, name: &str) -> Result<Self, Failure> {
-        let mut subtree = Self {
-            parent: parent.to_owned(),
-            folder: parent.join(name),
-            leaf: None,
-            moved: Vec::new(),
-            handed_down: Vec::new(),
-        };
+        let mut subtree = Self { parent: parent.to_owned(), folder: parent.join(name), leaf: None, moved: Vec::new(), handed_down: Vec::new() };
         folder_make(&subtree.folder)?;
         match subtree.hand_down(name) {
             Ok(()) => Ok(subtree),
             Err(failure) => {
                 subtree.leave();
-                subtree
-                    .folders()
-                    .iter()
-                    .for_each(|folder| drop(folder_remove(folder)));
+                subtree.folders().iter().for_each(|folder| drop(folder_remove(folder)));
                 Err(failure)
             }
         }
@@ -134,12 +103,7 @@ impl Subtree {
     }
 
     pub fn group(&self, name: &str) -> Group {
-        Group {
-            folder: self.folder.join(name),
-            memory: self.has("memory"),
-            cpu: self.has("cpu"),
-            pids: self.has("pids"),
-        }
+        Group { folder: self.folder.join(name), memory: self.has("memory"), cpu: self.has("cpu"), pids: self.has("pids") }
     }
 
     fn has(&self, controller: &str) -> bool {
@@ -148,13 +112,7 @@ impl Subtree {
 
     pub fn given(&self) -> Given {
         // The freezer is no controller but part of every group, since Linux 5.2.
-        Given {
-            version: 2,
-            memory: self.has("memory"),
-            cpu: self.has("cpu"),
-            pids: self.has("pids"),
-            freezer: true,
-        }
+        Given { version: 2, memory: self.has("memory"), cpu: self.has("cpu"), pids: self.has("pids"), freezer: true }
     }
 
     /// Takes the controllers back, as far as nobody else needs them, and returns to the parent.
@@ -162,35 +120,24 @@ impl Subtree {
         let _ = folder_remove(&self.folder);
         let Some(leaf) = &self.leaf else { return };
         for controller in &self.handed_down {
-            let _ = write(
-                &self.parent.join("cgroup.subtree_control"),
-                &format!("-{controller}"),
-            );
+            let _ = write(&self.parent.join("cgroup.subtree_control"), &format!("-{controller}"));
         }
         // Only those that are still there: a pid may be another's by now.
         let there = read(&leaf.join("cgroup.procs")).unwrap_or_default();
-        for pid in there
-            .lines()
-            .filter(|pid| self.moved.iter().any(|moved| moved == pid))
-        {
+        for pid in there.lines().filter(|pid| self.moved.iter().any(|moved| moved == pid)) {
             let _ = write(&self.parent.join("cgroup.procs"), pid);
         }
     }
 
     pub fn folders(&self) -> Vec<PathBuf> {
-        [Some(&self.folder), self.leaf.as_ref()]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect()
+        [Some(&self.folder), self.leaf.as_ref()].into_iter().flatten().cloned().collect()
     }
 }
 
 /// The pids in a group that run this same program: keeper, daemon, and what watches over them.
 fn own_processes(group: &Path) -> Result<Vec<String>, Failure> {
     use std::os::unix::fs::MetadataExt;
-    let program =
-        |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
+    let program = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).map(|file| (file.dev(), file.ino()));
     let own = program("self").step(|| "look at the own program")?;
     let pids = read(&group.join("cgroup.procs"))?;
     let is_own = |pid: &&str| program(pid).is_ok_and(|other| other == own);
@@ -217,10 +164,7 @@ impl Group {
     pub fn make(&self, limits: &Limits) -> Result<(), Failure> {
         folder_make(&self.folder)?;
         if self.memory {
-            write(
-                &self.folder.join("memory.max"),
-                &limits.memory_bytes.to_string(),
-            )?;
+            write(&self.folder.join("memory.max"), &limits.memory_bytes.to_string())?;
             let swap = self.folder.join("memory.swap.max");
             if swap.exists() {
                 write(&swap, "0")?;
@@ -230,10 +174,7 @@ impl Group {
         }
         if self.pids {
             // Init is one more, and so is the starter for a moment.
-            write(
-                &self.folder.join("pids.max"),
-                &(limits.pids + 2).to_string(),
-            )?;
+            write(&self.folder.join("pids.max"), &(limits.pids + 2).to_string())?;
         }
         Ok(())
     }
@@ -242,21 +183,14 @@ impl Group {
         if !self.cpu {
             return Ok(());
         }
-        write(
-            &self.folder.join("cpu.max"),
-            &format!("{quota_us} {period_us}"),
-        )
+        write(&self.folder.join("cpu.max"), &format!("{quota_us} {period_us}"))
     }
 
     pub fn usage(&self) -> Result<Usage, Failure> {
         // Time is counted in every group, controller or not.
         let stat = read(&self.folder.join("cpu.stat"))?;
         let optional = |given: bool, file: &str| {
-            if given {
-                number(&self.folder.join(file))
-            } else {
-                Ok(0)
-            }
+            if given { number(&self.folder.join(file)) } else { Ok(0) }
         };
         Ok(Usage {
             cpu: Duration::from_micros(field(&stat, "usage_usec").unwrap_or(0)),
@@ -276,10 +210,7 @@ impl Group {
     }
 
     pub fn freeze(&self, frozen: bool) -> Result<(), Failure> {
-        write(
-            &self.folder.join("cgroup.freeze"),
-            if frozen { "1" } else { "0" },
-        )
+        write(&self.folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
     }
 
     pub fn is_frozen(&self) -> Result<bool, Failure> {

@@ -367,11 +367,6 @@ const SYS_MOUNT_SETATTR: c_long = 442;
 const SYS_QUOTACTL_FD: c_long = 443;
 
 #[cfg(target_arch = "x86_64")]
-pub(super) const REFUSED_ARCH: &[c_long] = &[
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS_modify_ldt,
-    libc::SYS_kexec_file_load,
-];
+pub(super) const REFUSED_ARCH: &[c_long] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_kexec_file_load];
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const REFUSED_ARCH: &[c_long] = &[];

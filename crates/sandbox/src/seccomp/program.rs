@@ -52,12 +52,7 @@ compile_error!("the lower half of an argument lies elsewhere");
 
 /// `default`: for calls without a rule. Calls of another architecture (32-bit ones above all) end the process.
 pub(super) fn compile(rules: &BTreeMap<u32, Rule>, default: Answer) -> Vec<sock_filter> {
-    let mut program = vec![
-        load(ARCH),
-        jump(libc::BPF_JEQ, AUDIT_ARCH, 1, 0),
-        answer(libc::SECCOMP_RET_KILL_PROCESS),
-        load(NUMBER),
-    ];
+    let mut program = vec![load(ARCH), jump(libc::BPF_JEQ, AUDIT_ARCH, 1, 0), answer(libc::SECCOMP_RET_KILL_PROCESS), load(NUMBER)];
     program.extend(tree(&ranges(rules, default)));
     program
 }
@@ -94,19 +89,10 @@ fn tree(ranges: &[(u32, Rule)]) -> Vec<sock_filter> {
 fn leaf(rule: &Rule) -> Vec<sock_filter> {
     match rule {
         Rule::Always(always) => vec![answer(always.code())],
-        Rule::ByArgument {
-            argument,
-            mask,
-            values,
-            listed,
-            other,
-        } => {
+        Rule::ByArgument { argument, mask, values, listed, other } => {
             let mut code = vec![load(ARGUMENTS + 8 * u32::from(*argument))];
             if *mask != u32::MAX {
-                code.push(statement(
-                    libc::BPF_ALU | libc::BPF_AND | libc::BPF_K,
-                    *mask,
-                ));
+                code.push(statement(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, *mask));
             }
             for (position, value) in values.iter().enumerate() {
                 // Over the comparisons that are left and the other answer.
@@ -120,12 +106,7 @@ fn leaf(rule: &Rule) -> Vec<sock_filter> {
 }
 
 fn statement(code: u32, k: u32) -> sock_filter {
-    sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    sock_filter { code: code as u16, jt: 0, jf: 0, k }
 }
 
 fn load(offset: u32) -> sock_filter {
@@ -137,17 +118,9 @@ fn answer(code: u32) -> sock_filter {
 }
 
 fn jump(comparison: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter {
-        code: (libc::BPF_JMP | comparison | libc::BPF_K) as u16,
-        jt,
-        jf,
-        k,
-    }
+    sock_filter { code: (libc::BPF_JMP | comparison | libc::BPF_K) as u16, jt, jf, k }
 }
 
 fn jump_over(instructions: usize) -> sock_filter {
-    statement(
-        libc::BPF_JMP | libc::BPF_JA,
-        u32::try_from(instructions).expect("a program is a few hundred instructions"),
-    )
+    statement(libc::BPF_JMP | libc::BPF_JA, u32::try_from(instructions).expect("a program is a few hundred instructions"))
 }

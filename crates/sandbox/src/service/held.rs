@@ -25,6 +25,9 @@ use crate::{
     tree,
 };
 
+/// From the kernel's out-of-memory handling to its count of what it killed.
+const MEMORY_SETTLE: Duration = Duration::from_millis(5);
+
 /// A sandbox as the keeper sees it.
 pub(super) struct Held {
     pub number: u64,
@@ -51,6 +54,8 @@ pub(super) struct Held {
     /// Code and signal of the command.
     exited: Option<(Option<i32>, Option<i32>)>,
     failure: Option<Failure>,
+    /// Readable when it goes over its memory.
+    memory_alarm: Option<(u64, OwnedFd)>,
     /// It was asked to end, by the daemon or by the keeper itself.
     killed: bool,
     undoing: Option<Undoing>,
@@ -86,19 +91,12 @@ impl Held {
 
 impl Service {
     pub(super) fn start(&mut self, spec: Spec, look: bool, reply: OwnedFd) {
-        let refused = spec.check().err().or_else(|| {
-            self.by_id
-                .contains_key(&spec.id)
-                .then(|| format!("id {}: runs already", spec.id))
-        });
+        let refused = spec.check().err().or_else(|| self.by_id.contains_key(&spec.id).then(|| format!("id {}: runs already", spec.id)));
         if let Some(why) = refused {
             return message::answer(&reply, &Reply::Refused(why));
         }
         let Some(slot) = self.slots.take() else {
-            return message::answer(
-                &reply,
-                &Reply::Refused("as many sandboxes run as there are uids for".to_owned()),
-            );
+            return message::answer(&reply, &Reply::Refused("as many sandboxes run as there are uids for".to_owned()));
         };
         let number = self.token();
         let group = self.groups.group(&number.to_string());
@@ -113,12 +111,7 @@ impl Service {
                     frozen: false,
                     slot,
                     cpu_millis: spec.limits.cpu_millis,
-                    writable: spec
-                        .mounts
-                        .into_iter()
-                        .filter(|mount| mount.writable)
-                        .map(|mount| mount.source)
-                        .collect(),
+                    writable: spec.mounts.into_iter().filter(|mount| mount.writable).map(|mount| mount.source).collect(),
                     report: None,
                     starter: None,
                     init: Init::Unborn,
@@ -127,6 +120,7 @@ impl Service {
                     end_replies: Vec::new(),
                     exited: None,
                     failure: None,
+                    memory_alarm: None,
                     killed: false,
                     undoing: None,
                 };
@@ -141,13 +135,7 @@ impl Service {
         }
     }
 
-    fn starter_fork(
-        &self,
-        spec: &Spec,
-        look: bool,
-        group: &Group,
-        slot: &Slot,
-    ) -> Result<(Child, OwnedFd), Failure> {
+    fn starter_fork(&self, spec: &Spec, look: bool, group: &Group, slot: &Slot) -> Result<(Child, OwnedFd), Failure> {
         let (own, theirs) = descriptor::message_pair().step(|| "make a socket pair")?;
         let order = Order {
             spec,
@@ -165,13 +153,10 @@ impl Service {
     }
 
     fn starter_watch(&mut self, number: u64, child: Child, report: OwnedFd) {
-        let watched = self
-            .watch(&report, Source::Report(number), epoll::EventFlags::IN)
-            .and_then(|report_token| {
-                let token =
-                    self.watch(&child.pidfd, Source::Starter(number), epoll::EventFlags::IN)?;
-                Ok((report_token, token))
-            });
+        let watched = self.watch(&report, Source::Report(number), epoll::EventFlags::IN).and_then(|report_token| {
+            let token = self.watch(&child.pidfd, Source::Starter(number), epoll::EventFlags::IN)?;
+            Ok((report_token, token))
+        });
         match watched {
             Ok((report_token, token)) => {
                 self.timer(START_LIMIT, Timer::StartLimit(number));
@@ -183,10 +168,7 @@ impl Service {
             Err(error) => {
                 // With its report closed the starter's next step fails; it is ended all the same, and waited for.
                 process::kill(&child.pidfd);
-                let _ = rustix::process::waitid(
-                    rustix::process::WaitId::PidFd(child.pidfd.as_fd()),
-                    rustix::process::WaitIdOptions::EXITED,
-                );
+                let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(child.pidfd.as_fd()), rustix::process::WaitIdOptions::EXITED);
                 if let Some(held) = self.held.get_mut(&number) {
                     held.fail(Failure::new("watch a starter", error));
                 }
@@ -203,9 +185,7 @@ impl Service {
             match descriptor::receive(socket, 16 << 10, false) {
                 Ok(Some(received)) => match serde_json::from_slice(&received.bytes) {
                     Ok(report) => self.reported(number, report, received.descriptors),
-                    Err(error) => {
-                        held.fail(Failure::new("read a report", std::io::Error::from(error)))
-                    }
+                    Err(error) => held.fail(Failure::new("read a report", std::io::Error::from(error))),
                 },
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 end => {
@@ -245,19 +225,8 @@ impl Service {
                     }
                 }
             }
-            Report::Running {
-                outbound,
-                dns_udp,
-                dns_tcp,
-                metadata,
-            } => {
-                let ends = Ends {
-                    outbound,
-                    dns_udp,
-                    dns_tcp,
-                    metadata,
-                    host: self.host_walls(),
-                };
+            Report::Running { outbound, dns_udp, dns_tcp, metadata } => {
+                let ends = Ends { outbound, dns_udp, dns_tcp, metadata, host: self.host_walls() };
                 self.started(number, ends, descriptors);
             }
             Report::Failed(failure) => {
@@ -278,10 +247,7 @@ impl Service {
         let Some(held) = self.held.get_mut(&number).filter(|held| !held.killed) else {
             return;
         };
-        let done = held
-            .group
-            .cpu_limit(held.cpu_millis)
-            .and_then(|()| descriptor::pipe().step(|| "make a pipe"));
+        let done = held.group.cpu_limit(held.cpu_millis).and_then(|()| descriptor::pipe().step(|| "make a pipe"));
         let (ended, ended_writer) = match done {
             Ok(pipe) => pipe,
             Err(failure) => {
@@ -290,29 +256,26 @@ impl Service {
             }
         };
         let mut descriptors = descriptors.into_iter();
-        let (Some(stdout), Some(stderr), Some(namespace), Some(command)) = (
-            descriptors.next(),
-            descriptors.next(),
-            descriptors.next(),
-            descriptors.next(),
-        ) else {
-            held.fail(Failure::new(
-                "receive a sandbox's descriptors",
-                rustix::io::Errno::BADF,
-            ));
+        let (Some(stdout), Some(stderr), Some(namespace), Some(command)) = (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next())
+        else {
+            held.fail(Failure::new("receive a sandbox's descriptors", rustix::io::Errno::BADF));
             return self.kill(number);
         };
+        let alarm = held.group.memory_alarm();
         held.namespace = Some(namespace);
         held.command = Some(command);
         held.ended = Some(ended_writer);
         let listeners: Vec<OwnedFd> = descriptors.collect();
         let mut passed = vec![stdout.as_fd(), stderr.as_fd(), ended.as_fd()];
         passed.extend(listeners.iter().map(AsFd::as_fd));
-        let told = descriptor::nonblocking(&ended).is_ok()
-            && held
-                .start_reply
-                .take()
-                .is_some_and(|reply| message::reply_send(&reply, &Reply::Started(ends), &passed));
+        let told =
+            descriptor::nonblocking(&ended).is_ok() && held.start_reply.take().is_some_and(|reply| message::reply_send(&reply, &Reply::Started(ends), &passed));
+        if let Ok(Some(alarm)) = alarm
+            && let Ok(token) = self.watch(&alarm, Source::Memory(number), epoll::EventFlags::IN)
+            && let Some(held) = self.held.get_mut(&number)
+        {
+            held.memory_alarm = Some((token, alarm));
+        }
         if !told {
             // Nobody has its ends, so nobody would ever end it.
             self.kill(number);
@@ -320,17 +283,10 @@ impl Service {
     }
 
     pub(super) fn start_overdue(&mut self, number: u64) {
-        let Some(held) = self
-            .held
-            .get_mut(&number)
-            .filter(|held| held.start_reply.is_some())
-        else {
+        let Some(held) = self.held.get_mut(&number).filter(|held| held.start_reply.is_some()) else {
             return;
         };
-        held.fail(Failure::new(
-            format!("start {}", held.id),
-            rustix::io::Errno::TIMEDOUT,
-        ));
+        held.fail(Failure::new(format!("start {}", held.id), rustix::io::Errno::TIMEDOUT));
         if let Some((_, starter)) = &held.starter {
             process::kill(&starter.pidfd);
         }
@@ -363,6 +319,33 @@ impl Service {
         }
     }
 
+    /// The kernel found no memory for it. It picks one process to end; which one is counted a moment later.
+    pub(super) fn memory_alarmed(&mut self, number: u64, token: u64) {
+        let alarm = self.held.get_mut(&number).and_then(|held| held.memory_alarm.take_if(|(own, _)| *own == token));
+        if let Some((token, alarm)) = alarm {
+            self.unwatch(token, alarm);
+            self.timer(MEMORY_SETTLE, Timer::Memory(number));
+        }
+    }
+
+    /// An instance that has lost a process to its limit is no whole instance: all of it ends, as at Google and as control
+    /// groups of version 2 have it.
+    pub(super) fn memory_settle(&mut self, number: u64) {
+        let Some(held) = self.held.get(&number) else {
+            return;
+        };
+        if held.killed || held.undoing.is_some() {
+            return;
+        }
+        if held.group.memory_history().1 == 0 {
+            return self.timer(MEMORY_SETTLE, Timer::Memory(number));
+        }
+        if let Init::Alive(_, init) = &held.init {
+            held.group.kill();
+            process::kill(init);
+        }
+    }
+
     /// A starter or an init ended, or both.
     pub(super) fn child_ended(&mut self, number: u64) {
         // What it said before it ended comes first.
@@ -372,10 +355,7 @@ impl Service {
         };
         let ended = |child: &OwnedFd| !matches!(process::reap(child), Ok(None));
         let mut unwatched = Vec::new();
-        if held
-            .starter
-            .as_ref()
-            .is_some_and(|(_, child)| ended(&child.pidfd))
+        if held.starter.as_ref().is_some_and(|(_, child)| ended(&child.pidfd))
             && let Some((token, child)) = held.starter.take()
         {
             unwatched.push((token, child.pidfd));
@@ -394,24 +374,23 @@ impl Service {
 
     /// Begins to undo when the last process is gone: init's end is the end of all in its pid namespace.
     fn settle(&mut self, number: u64) {
-        let Some(held) = self
-            .held
-            .get_mut(&number)
-            .filter(|held| held.are_processes_gone() && held.undoing.is_none())
-        else {
+        let Some(held) = self.held.get_mut(&number).filter(|held| held.are_processes_gone() && held.undoing.is_none()) else {
             return;
         };
+        let alarm = held.memory_alarm.take();
         let (memory_peak_bytes, killed_for_memory) = held.group.memory_history();
         let finished = matches!(held.exited, Some((Some(0), _)));
-        let out_of_memory =
-            killed_for_memory > 0 && !finished && !(held.killed && held.exited.is_none());
-        held.undoing = Some(Undoing {
-            memory_peak_bytes,
-            out_of_memory,
-        });
+        let out_of_memory = killed_for_memory > 0 && !finished && !(held.killed && held.exited.is_none());
+        held.undoing = Some(Undoing { memory_peak_bytes, out_of_memory });
         // No process is left in them.
         held.namespace = None;
         held.command = None;
+        if let Some((token, alarm)) = alarm {
+            self.unwatch(token, alarm);
+        }
+        let Some(held) = self.held.get_mut(&number) else {
+            return;
+        };
         if held.writable.is_empty() {
             return self.remove(number, Instant::now() + REMOVE_LIMIT);
         }
@@ -463,19 +442,13 @@ impl Service {
         if let Some(reply) = &held.start_reply {
             let failure = match &held.failure {
                 Some(failure) => Reply::Failed(failure.clone()),
-                None if held.killed => {
-                    Reply::Refused(format!("{} was ended while it started", held.id))
-                }
-                None => Reply::failed(
-                    format!("start {}, whose init ended without a word", held.id),
-                    rustix::io::Errno::CHILD,
-                ),
+                None if held.killed => Reply::Refused(format!("{} was ended while it started", held.id)),
+                None => Reply::failed(format!("start {}, whose init ended without a word", held.id), rustix::io::Errno::CHILD),
             };
             message::answer(reply, &failure);
         }
         if let Some(pipe) = &held.ended {
-            let text =
-                serde_json::to_vec(&held.ended_message()).expect("it holds only text and numbers");
+            let text = serde_json::to_vec(&held.ended_message()).expect("it holds only text and numbers");
             // A fresh pipe takes it whole. A daemon that closed its end does not want to know.
             let _ = rustix::io::write(pipe, &text);
         }
@@ -488,23 +461,12 @@ impl Service {
 impl Held {
     fn ended_message(&self) -> Ended {
         let (code, signal) = self.exited.unwrap_or((None, Some(libc::SIGKILL)));
-        let (memory_peak_bytes, out_of_memory) =
-            self.undoing.as_ref().map_or((0, false), |undoing| {
-                (undoing.memory_peak_bytes, undoing.out_of_memory)
-            });
+        let (memory_peak_bytes, out_of_memory) = self.undoing.as_ref().map_or((0, false), |undoing| (undoing.memory_peak_bytes, undoing.out_of_memory));
         let unexplained = self.exited.is_none() && !self.killed && !out_of_memory;
         let setup_error = match &self.failure {
             Some(failure) => Some(failure.line()),
-            None => {
-                unexplained.then(|| "its init was killed by another process of the host".to_owned())
-            }
+            None => unexplained.then(|| "its init was killed by another process of the host".to_owned()),
         };
-        Ended {
-            code,
-            signal,
-            out_of_memory,
-            memory_peak_bytes,
-            setup_error,
-        }
+        Ended { code, signal, out_of_memory, memory_peak_bytes, setup_error }
     }
 }

@@ -16,8 +16,8 @@ use rustix::{
     mount::{MountPropagationFlags, mount_change},
     net::sockopt::set_socket_passcred,
     process::{
-        DumpableBehavior, Pid, Resource, Rlimit, Signal, getegid, geteuid, getppid, getrlimit,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit, setsid, umask,
+        DumpableBehavior, Pid, Resource, Rlimit, Signal, getegid, geteuid, getppid, getrlimit, set_dumpable_behavior, set_parent_process_death_signal,
+        setrlimit, setsid, umask,
     },
     stdio::{dup2_stdin, dup2_stdout},
     thread::UnshareFlags,
@@ -48,15 +48,8 @@ pub(crate) struct Setup {
 
 /// Becomes the keeper.
 pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure> {
-    let Setup {
-        config,
-        requests,
-        daemon_pid,
-        daemon,
-        started_uid,
-    } = setup;
-    descriptor::close_all_but(&[requests.as_fd(), ready.as_fd(), daemon.as_fd()])
-        .step(|| "close the daemon's descriptors")?;
+    let Setup { config, requests, daemon_pid, daemon, started_uid } = setup;
+    descriptor::close_all_but(&[requests.as_fd(), ready.as_fd(), daemon.as_fd()]).step(|| "close the daemon's descriptors")?;
     standard_streams_leave()?;
     let _ = rustix::thread::set_name(c"tanebi-keeper");
     setsid().step(|| "leave the daemon's session")?;
@@ -71,25 +64,11 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
         user_namespace_make()?;
     }
     // Also a network namespace: the keeper has nothing to say on the host's, and without root it could not come back to it.
-    let network = if without(Layer::Network) {
-        UnshareFlags::empty()
-    } else {
-        UnshareFlags::NEWNET
-    };
+    let network = if without(Layer::Network) { UnshareFlags::empty() } else { UnshareFlags::NEWNET };
     unshare(UnshareFlags::NEWNS | network).step(|| "make a mount and a network namespace")?;
     // Nothing mounted in here is seen outside, and the other way round what the operator mounts later is not seen here.
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .step(|| "make all mounts private")?;
-    let namespace = openat(
-        CWD,
-        "/proc/thread-self/ns/net",
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .step(|| "open the own network namespace")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(|| "make all mounts private")?;
+    let namespace = openat(CWD, "/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step(|| "open the own network namespace")?;
     open_files_raise()?;
     if root {
         privilege::keeper_limit()?;
@@ -98,10 +77,7 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
     // After the last change of credentials, which would undo it.
     set_parent_process_death_signal(Some(Signal::USR2)).step(|| "watch the daemon")?;
     if getppid() != Some(daemon_pid) {
-        return Err(Failure::new(
-            "watch the daemon, which is gone",
-            rustix::io::Errno::SRCH,
-        ));
+        return Err(Failure::new("watch the daemon, which is gone", rustix::io::Errno::SRCH));
     }
 
     set_socket_passcred(&requests, true).step(|| "ask for the daemon's credentials")?;
@@ -111,20 +87,11 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
         timers: Default::default(),
         token: 0,
         requests,
-        daemon: Daemon {
-            pid: daemon_pid,
-            pidfd: daemon,
-            uids: [started_uid, config.daemon_uid],
-            gid: config.daemon_gid,
-        },
+        daemon: Daemon { pid: daemon_pid, pidfd: daemon, uids: [started_uid, config.daemon_uid], gid: config.daemon_gid },
         signals,
         namespace,
         folder,
-        writable_under: config
-            .writable_under
-            .iter()
-            .map(|folder| real_path(folder))
-            .collect(),
+        writable_under: config.writable_under.iter().map(|folder| real_path(folder)).collect(),
         filter: Filter::compile(),
         groups,
         slots: slots(root),
@@ -141,19 +108,10 @@ pub(super) fn prepare(setup: Setup, ready: &OwnedFd) -> Result<Service, Failure>
 
 impl Service {
     fn sources_add(&mut self) -> std::io::Result<()> {
-        let watched = [
-            (self.requests.as_fd(), Source::Requests),
-            (self.daemon.pidfd.as_fd(), Source::Daemon),
-            (self.signals.as_fd(), Source::Signals),
-        ];
+        let watched = [(self.requests.as_fd(), Source::Requests), (self.daemon.pidfd.as_fd(), Source::Daemon), (self.signals.as_fd(), Source::Signals)];
         for (descriptor, source) in watched {
             self.token += 1;
-            epoll::add(
-                &self.epoll,
-                descriptor,
-                epoll::EventData::new_u64(self.token),
-                epoll::EventFlags::IN,
-            )?;
+            epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(self.token), epoll::EventFlags::IN)?;
             self.sources.insert(self.token, source);
         }
         Ok(())
@@ -162,36 +120,20 @@ impl Service {
 
 /// Standard input and output are the daemon's; standard error stays, for what the keeper has to say.
 fn standard_streams_leave() -> Result<(), Failure> {
-    let null = openat(
-        CWD,
-        "/dev/null",
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .step(|| "open /dev/null")?;
-    dup2_stdin(&null)
-        .and_then(|()| dup2_stdout(&null))
-        .step(|| "leave standard input and output")
+    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
+    dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).step(|| "leave standard input and output")
 }
 
 /// What asks the daemon to end is the daemon's to decide; its death arrives as SIGUSR2, read from a descriptor.
 fn signals_set() -> Result<SignalFd, Failure> {
-    for signal in [
-        libc::SIGINT,
-        libc::SIGTERM,
-        libc::SIGHUP,
-        libc::SIGQUIT,
-        libc::SIGPIPE,
-        libc::SIGUSR1,
-    ] {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGPIPE, libc::SIGUSR1] {
         // SAFETY: signal(2) with SIG_IGN installs no handler.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
     let mut death = SigSet::empty();
     death.add(NixSignal::SIGUSR2);
     death.thread_block().step(|| "block SIGUSR2")?;
-    SignalFd::with_flags(&death, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .step(|| "make a signalfd")
+    SignalFd::with_flags(&death, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).step(|| "make a signalfd")
 }
 
 /// Without root: a user namespace in which the keeper may do as root does, with the one id it has.
@@ -219,28 +161,15 @@ fn unshare(flags: UnshareFlags) -> std::io::Result<()> {
 fn open_files_raise() -> Result<(), Failure> {
     let wanted = 1 << 20;
     let now = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum: Some(wanted),
-    };
-    let up_to_hard = Rlimit {
-        current: now.maximum,
-        maximum: now.maximum,
-    };
+    let raised = Rlimit { current: Some(wanted), maximum: Some(wanted) };
+    let up_to_hard = Rlimit { current: now.maximum, maximum: now.maximum };
     // Only root goes above the hard limit, and nobody above sysctl fs.nr_open.
-    setrlimit(Resource::Nofile, raised)
-        .or_else(|_| setrlimit(Resource::Nofile, up_to_hard))
-        .step(|| "raise the limit of open files")
+    setrlimit(Resource::Nofile, raised).or_else(|_| setrlimit(Resource::Nofile, up_to_hard)).step(|| "raise the limit of open files")
 }
 
 fn slots(root: bool) -> Slots {
     let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    let own = || {
-        Slots::own(
-            [&read("/proc/self/uid_map"), &read("/proc/self/gid_map")],
-            [&read("/etc/subuid"), &read("/etc/subgid")],
-        )
-    };
+    let own = || Slots::own([&read("/proc/self/uid_map"), &read("/proc/self/gid_map")], [&read("/etc/subuid"), &read("/etc/subgid")]);
     if root { own() } else { None }.unwrap_or_else(Slots::shared)
 }
 

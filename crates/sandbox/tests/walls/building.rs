@@ -28,100 +28,46 @@ pub fn checks(suite: &mut Suite) {
         assert!(!out.exists());
         suite.keeper().discard(&out).unwrap();
     });
-    suite.check(
-        "a folder is given back also when the sandbox is ended",
-        |suite| {
-            let out = fresh(suite, "ended");
-            let sandbox = suite
-                .keeper()
-                .start(&writable(
-                    suite,
-                    "build-2",
-                    "touch /out/x; echo made; sleep 1000",
-                    &out,
-                ))
-                .unwrap();
-            crate::suite::wait_for(&sandbox.stdout, "made");
-            suite.keeper().end("build-2").unwrap();
-            let daemon = if suite.root {
-                65534
-            } else {
-                rustix::process::geteuid().as_raw()
-            };
-            assert_eq!(
-                (
-                    fs::metadata(&out).unwrap().uid(),
-                    fs::metadata(out.join("x")).unwrap().uid()
-                ),
-                (daemon, daemon)
-            );
-            assert_eq!(collect(&sandbox).ended.signal, Some(9));
-        },
-    );
+    suite.check("a folder is given back also when the sandbox is ended", |suite| {
+        let out = fresh(suite, "ended");
+        let sandbox = suite.keeper().start(&writable(suite, "build-2", "touch /out/x; echo made; sleep 1000", &out)).unwrap();
+        crate::suite::wait_for(&sandbox.stdout, "made");
+        suite.keeper().end("build-2").unwrap();
+        let daemon = if suite.root { 65534 } else { rustix::process::geteuid().as_raw() };
+        assert_eq!((fs::metadata(&out).unwrap().uid(), fs::metadata(out.join("x")).unwrap().uid()), (daemon, daemon));
+        assert_eq!(collect(&sandbox).ended.signal, Some(9));
+    });
     suite.check("only folders of the daemon can be written", |suite| {
         let link = suite.staging().join("link");
         symlink("/etc", &link).unwrap();
         let outside = suite.dir.join("outside");
         fs::create_dir(&outside).unwrap();
-        for source in [
-            outside.as_path(),
-            &suite.staging(),
-            &link,
-            &suite.staging().join("absent"),
-            Path::new("/usr"),
-            &link.join("ssl"),
-        ] {
-            let error = suite
-                .keeper()
-                .start(&writable(suite, "build-3", "true", source))
-                .map(|sandbox| sandbox.id)
-                .expect_err("not to be written");
-            assert!(
-                error.to_string().contains(&source.display().to_string()),
-                "{error}"
-            );
+        for source in [outside.as_path(), &suite.staging(), &link, &suite.staging().join("absent"), Path::new("/usr"), &link.join("ssl")] {
+            let error = suite.keeper().start(&writable(suite, "build-3", "true", source)).map(|sandbox| sandbox.id).expect_err("not to be written");
+            assert!(error.to_string().contains(&source.display().to_string()), "{error}");
         }
-        for path in [
-            outside.as_path(),
-            &suite.staging(),
-            &link.join("ssl"),
-            Path::new("/etc/passwd"),
-            &suite.staging().join("../outside"),
-        ] {
-            let error = suite
-                .keeper()
-                .discard(path)
-                .expect_err("not to be discarded");
-            assert!(
-                error.to_string().contains(&path.display().to_string()),
-                "{error}"
-            );
+        for path in [outside.as_path(), &suite.staging(), &link.join("ssl"), Path::new("/etc/passwd"), &suite.staging().join("../outside")] {
+            let error = suite.keeper().discard(path).expect_err("not to be discarded");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
         }
         assert!(outside.exists() && Path::new("/etc/passwd").exists());
         suite.keeper().discard(&link).unwrap();
         assert!(Path::new("/etc/passwd").exists() && fs::symlink_metadata(&link).is_err());
     });
-    suite.check(
-        "a mount below 0700 folders works and links in it are the sandbox's own",
-        |suite| {
-            let deep = suite.dir.join("private/deep");
-            fs::create_dir_all(&deep).unwrap();
-            fs::write(deep.join("file"), "seen\n").unwrap();
-            fs::write(suite.dir.join("private/secret"), "secret\n").unwrap();
-            symlink("../secret", deep.join("up")).unwrap();
-            symlink("/etc/passwd", deep.join("passwd")).unwrap();
-            fs::set_permissions(suite.dir.join("private"), PermissionsExt::from_mode(0o700))
-                .unwrap();
-            let mut spec = suite.shell(
-                "deep-1",
-                "cat /app/file; cat /app/up; cat /app/passwd | wc -l",
-            );
-            spec.mounts.push(mount(&deep, "/app"));
-            spec.mounts.push(mount(deep.join("file"), "/one/file"));
-            let outcome = suite.run_to_end(&spec).expect_code(0);
-            assert_eq!(outcome.stdout, "seen\n2\n", "{outcome:?}");
-        },
-    );
+    suite.check("a mount below 0700 folders works and links in it are the sandbox's own", |suite| {
+        let deep = suite.dir.join("private/deep");
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), "seen\n").unwrap();
+        fs::write(suite.dir.join("private/secret"), "secret\n").unwrap();
+        symlink("../secret", deep.join("up")).unwrap();
+        symlink("/etc/passwd", deep.join("passwd")).unwrap();
+        fs::set_permissions(suite.dir.join("private"), PermissionsExt::from_mode(0o700)).unwrap();
+        let mut spec = suite.shell("deep-1", "cat /app/file; cat /app/up; cat /app/passwd | wc -l");
+        spec.mounts.push(mount(&deep, "/app"));
+        spec.mounts.push(mount(deep.join("file"), "/one/file"));
+        let outcome = suite.run_to_end(&spec).expect_code(0);
+        assert_eq!(outcome.stdout, "seen\n2\n", "{outcome:?}");
+    });
     suite.check("a tree of many thousand files is discarded", |suite| {
         let out = fresh(suite, "large");
         let script = "cd /out; for d in 1 2 3 4 5 6 7 8; do mkdir -p $d/$d/$d; (cd $d/$d/$d; seq 1 500 | xargs touch); done; chmod 000 3 5/5";
@@ -143,10 +89,6 @@ fn fresh(suite: &Suite, name: &str) -> std::path::PathBuf {
 fn writable(suite: &Suite, id: &str, script: &str, source: &Path) -> Spec {
     let mut spec = suite.shell(id, script);
     spec.mounts.push(mount("/usr/share", "/in"));
-    spec.mounts.push(Mount {
-        source: source.to_owned(),
-        target: "/out".into(),
-        writable: true,
-    });
+    spec.mounts.push(Mount { source: source.to_owned(), target: "/out".into(), writable: true });
     spec
 }

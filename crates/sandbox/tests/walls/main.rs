@@ -22,10 +22,12 @@ fn main() {
         total.1 += failed;
     };
     let root = rustix::process::geteuid().is_root();
+    // Whoever starts a daemon may ignore signals, even those of the C library's threads; a command must not inherit that.
+    for signal in [libc::SIGINT, libc::SIGTERM, 32, 64] {
+        suite::signal_ignore(signal);
+    }
     if root {
-        add(as_fork("root", || {
-            Suite::new("root", filter.clone()).run(checks)
-        }));
+        add(as_fork("root", || Suite::new("root", filter.clone()).run(checks)));
         add(as_fork("mutations", || mutations::run(filter.as_deref())));
     }
     add(as_fork("rootless", || {

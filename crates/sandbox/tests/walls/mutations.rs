@@ -42,12 +42,7 @@ pub fn run(filter: Option<&str>) -> (u32, u32) {
                 for line in allowed.iter().take(6) {
                     println!("    {line}");
                 }
-                assert!(
-                    allowed
-                        .iter()
-                        .any(|line| line.starts_with(&format!("ALLOWED {red}:"))),
-                    "{red} is not red: {allowed:#?}"
-                );
+                assert!(allowed.iter().any(|line| line.starts_with(&format!("ALLOWED {red}:"))), "{red} is not red: {allowed:#?}");
             });
             let ended = suite.run(|_| {});
             counted.0 += ended.0;

@@ -49,35 +49,24 @@ pub fn checks(suite: &mut Suite) {
         drop(connection);
         assert_eq!(collect(&sandbox).expect_code(0).stdout, "tcp\n");
     });
-    suite.check(
-        "getaddrinfo asks the resolver that resolv.conf names",
-        |suite| {
-            let mut spec = suite.python(
-                "dns-2",
-                "import socket\nprint(socket.gethostbyname('example.org'))",
-            );
-            spec.files.push((
-                "/etc/resolv.conf".into(),
-                b"nameserver 169.254.169.254\n".to_vec(),
-            ));
-            spec.network = sandbox::Network {
-                redirected: true,
-                metadata: true,
-            };
-            let sandbox = suite.keeper().start(&spec).unwrap();
-            let udp = UdpSocket::from(sandbox.dns_udp.as_ref().unwrap().try_clone().unwrap());
-            assert!(readable(&udp, LIMIT));
-            let mut query = [0; 512];
-            let (length, from) = udp.recv_from(&mut query).unwrap();
-            let mut answer = query[..length].to_vec();
-            answer[2..8].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1]);
-            answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x5d\xb8\xd8\x22");
-            udp.send_to(&answer, from).unwrap();
-            assert_eq!(collect(&sandbox).expect_code(0).stdout, "93.184.216.34\n");
-        },
-    );
+    suite.check("getaddrinfo asks the resolver that resolv.conf names", |suite| {
+        let mut spec = suite.python("dns-2", "import socket\nprint(socket.gethostbyname('example.org'))");
+        spec.files.push(("/etc/resolv.conf".into(), b"nameserver 169.254.169.254\n".to_vec()));
+        spec.network = sandbox::Network { redirected: true, metadata: true };
+        let sandbox = suite.keeper().start(&spec).unwrap();
+        let udp = UdpSocket::from(sandbox.dns_udp.as_ref().unwrap().try_clone().unwrap());
+        assert!(readable(&udp, LIMIT));
+        let mut query = [0; 512];
+        let (length, from) = udp.recv_from(&mut query).unwrap();
+        let mut answer = query[..length].to_vec();
+        answer[2..8].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1]);
+        answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x5d\xb8\xd8\x22");
+        udp.send_to(&answer, from).unwrap();
+        assert_eq!(collect(&sandbox).expect_code(0).stdout, "93.184.216.34\n");
+    });
     suite.check("the metadata server is reached by address and by name", |suite| {
-        let program = "import socket\nfor host in ('169.254.169.254', 'metadata.google.internal'):\n print(socket.create_connection((host, 80), 20).recv(9).decode())";
+        let program =
+            "import socket\nfor host in ('169.254.169.254', 'metadata.google.internal'):\n print(socket.create_connection((host, 80), 20).recv(9).decode())";
         let mut spec = suite.python("metadata-1", program);
         spec.network = sandbox::Network { redirected: true, metadata: true };
         let sandbox = suite.keeper().start(&spec).unwrap();
@@ -87,25 +76,15 @@ pub fn checks(suite: &mut Suite) {
         }
         assert_eq!(collect(&sandbox).expect_code(0).stdout, "hello\nhello\n");
     });
-    suite.check(
-        "the metadata address without a metadata server is an outbound one",
-        |suite| {
-            let mut spec = suite.python(
-                "metadata-2",
-                "import socket\nsocket.create_connection(('169.254.169.254', 80), 20)",
-            );
-            spec.network.redirected = true;
-            let sandbox = suite.keeper().start(&spec).unwrap();
-            assert!(sandbox.metadata.is_none());
-            let listener =
-                TcpListener::from(sandbox.outbound.as_ref().unwrap().try_clone().unwrap());
-            assert_eq!(
-                original_destination(accept(&listener).as_fd()).unwrap(),
-                "169.254.169.254:80".parse().unwrap()
-            );
-            collect(&sandbox).expect_code(0);
-        },
-    );
+    suite.check("the metadata address without a metadata server is an outbound one", |suite| {
+        let mut spec = suite.python("metadata-2", "import socket\nsocket.create_connection(('169.254.169.254', 80), 20)");
+        spec.network.redirected = true;
+        let sandbox = suite.keeper().start(&spec).unwrap();
+        assert!(sandbox.metadata.is_none());
+        let listener = TcpListener::from(sandbox.outbound.as_ref().unwrap().try_clone().unwrap());
+        assert_eq!(original_destination(accept(&listener).as_fd()).unwrap(), "169.254.169.254:80".parse().unwrap());
+        collect(&sandbox).expect_code(0);
+    });
     suite.check("other UDP goes nowhere and is told so at once", |suite| {
         let program = "import socket\nu = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(20); u.connect(('8.8.8.8', 443)); u.send(b'x')\n\
             try: u.recv(9)\nexcept ConnectionRefusedError: print('refused')";
@@ -177,7 +156,8 @@ pub fn checks(suite: &mut Suite) {
         let sandbox = suite.keeper().start(&suite.python("beside-1", server)).unwrap();
         wait_for(&sandbox.stdout, "up");
         std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..4).map(|number| scope.spawn(move || suite.run_to_end(&suite.python(&format!("beside-start-{number}"), "print(1)")))).collect();
+            let starts: Vec<_> =
+                (0..4).map(|number| scope.spawn(move || suite.run_to_end(&suite.python(&format!("beside-start-{number}"), "print(1)")))).collect();
             let mut worst = Duration::ZERO;
             while starts.iter().any(|start| !start.is_finished()) {
                 let begun = Instant::now();

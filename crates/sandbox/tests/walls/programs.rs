@@ -7,21 +7,9 @@ use sandbox::Error;
 
 pub fn checks(suite: &mut Suite) {
     suite.check("a shell runs and its exit code is told", |suite| {
-        let outcome = suite
-            .run_to_end(&suite.shell("sh-1", "echo out; echo err >&2; exit 7"))
-            .expect_code(7);
-        assert_eq!(
-            (outcome.stdout.as_str(), outcome.stderr.as_str()),
-            ("out\n", "err\n")
-        );
-        assert_eq!(
-            (
-                outcome.ended.signal,
-                outcome.ended.out_of_memory,
-                outcome.ended.setup_error
-            ),
-            (None, false, None)
-        );
+        let outcome = suite.run_to_end(&suite.shell("sh-1", "echo out; echo err >&2; exit 7")).expect_code(7);
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!((outcome.ended.signal, outcome.ended.out_of_memory, outcome.ended.setup_error), (None, false, None));
     });
     suite.check("a signal that ends it is told", |suite| {
         let outcome = suite.run_to_end(&suite.shell("sh-2", "kill -11 $$"));
@@ -42,41 +30,22 @@ pub fn checks(suite: &mut Suite) {
         );
     });
     suite.check("a signal of the daemon reaches the command", |suite| {
-        let spec = suite.shell(
-            "signal-1",
-            "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done",
-        );
+        let spec = suite.shell("signal-1", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
         let sandbox = suite.keeper().start(&spec).unwrap();
         wait_for(&sandbox.stdout, "ready");
         suite.keeper().signal("signal-1", 15).unwrap();
         let outcome = collect(&sandbox).expect_code(3);
         assert_eq!(outcome.stdout, "got\n");
-        assert!(matches!(
-            suite.keeper().signal("signal-1", 15),
-            Err(Error::NoSandbox(_))
-        ));
-        assert!(matches!(
-            suite.keeper().signal("signal-1", 99),
-            Err(Error::Refused(_))
-        ));
+        assert!(matches!(suite.keeper().signal("signal-1", 15), Err(Error::NoSandbox(_))));
+        assert!(matches!(suite.keeper().signal("signal-1", 99), Err(Error::Refused(_))));
     });
-    suite.check(
-        "orphans are reaped and do not outlive the command",
-        |suite| {
-            let outcome = suite
-                .run_to_end(&suite.shell(
-                    "orphan-1",
-                    "(sleep 1000 &) ; (true &); sleep 0.2; ps -e -o stat= | grep -c Z; exit 0",
-                ))
-                .expect_code(0);
-            assert_eq!(outcome.stdout, "0\n");
-            assert!(crate::suite::processes_with("sleep\u{0}1000\u{0}").is_empty());
-        },
-    );
+    suite.check("orphans are reaped and do not outlive the command", |suite| {
+        let outcome = suite.run_to_end(&suite.shell("orphan-1", "(sleep 1000 &) ; (true &); sleep 0.2; ps -e -o stat= | grep -c Z; exit 0")).expect_code(0);
+        assert_eq!(outcome.stdout, "0\n");
+        assert!(crate::suite::processes_with("sleep\u{0}1000\u{0}").is_empty());
+    });
     suite.check("python 3.12 runs what programs use", |suite| {
-        let outcome = suite
-            .run_to_end(&suite.python("python-1", PYTHON))
-            .expect_code(0);
+        let outcome = suite.run_to_end(&suite.python("python-1", PYTHON)).expect_code(0);
         assert_eq!(outcome.stdout, "fine\n", "{outcome:?}");
     });
     suite.check("node runs", |suite| {
@@ -110,21 +79,13 @@ pub fn checks(suite: &mut Suite) {
         let outcome = suite.run_to_end(&spec).expect_code(0);
         assert_eq!(outcome.stdout, "42\ntrue\n");
     });
-    suite.check(
-        "a spec that cannot be is refused with the step and the path",
-        refusals,
-    );
+    suite.check("a spec that cannot be is refused with the step and the path", refusals);
     suite.check("many start at once from many threads", |suite| {
         let sandboxes = 24;
         std::thread::scope(|scope| {
             for number in 0..sandboxes {
                 scope.spawn(move || {
-                    let outcome = suite
-                        .run_to_end(&suite.shell(
-                            &format!("many-{number}"),
-                            &format!("echo {number}; exit {number}"),
-                        ))
-                        .expect_code(number);
+                    let outcome = suite.run_to_end(&suite.shell(&format!("many-{number}"), &format!("echo {number}; exit {number}"))).expect_code(number);
                     assert_eq!(outcome.stdout, format!("{number}\n"));
                 });
             }
@@ -146,10 +107,7 @@ pub fn checks(suite: &mut Suite) {
         times.sort_unstable();
         // On a busy machine the time it takes is mostly others'; what it uses is its own.
         let used = (cpu_of(keeper_pid()) - cpu) / 100;
-        println!(
-            "  start: best {:?}, median {:?}, p90 {:?}; start, run and end use {used:?} of a CPU",
-            times[0], times[50], times[90]
-        );
+        println!("  start: best {:?}, median {:?}, p90 {:?}; start, run and end use {used:?} of a CPU", times[0], times[50], times[90]);
         // The target is 10 ms; on a machine that builds eight other things only hanging can be told from being slow.
         assert!(times[50] < Duration::from_millis(500));
     });
@@ -158,13 +116,7 @@ pub fn checks(suite: &mut Suite) {
 /// User and system time of a process and of all that it has reaped.
 fn cpu_of(pid: i32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<u64> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .map(|field| field.parse().unwrap_or(0))
-        .collect();
+    let fields: Vec<u64> = stat.rsplit(')').next().unwrap().split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
     // utime, stime, cutime, cstime in hundredths of a second, proc(5); the state is field 0 here.
     Duration::from_millis(fields[11..15].iter().sum::<u64>() * 10)
 }
@@ -176,83 +128,26 @@ fn refusals(suite: &Suite) {
     fn check(suite: &Suite, change: impl FnOnce(&mut sandbox::Spec), expect: &[&str]) {
         let mut spec = suite.shell("refused", "echo never");
         change(&mut spec);
-        let error = suite
-            .keeper()
-            .start(&spec)
-            .map(|sandbox| sandbox.id)
-            .expect_err("it cannot be")
-            .to_string();
+        let error = suite.keeper().start(&spec).map(|sandbox| sandbox.id).expect_err("it cannot be").to_string();
         assert!(expect.iter().all(|word| error.contains(word)), "{error}");
     }
     let link = suite.dir.join("link");
     std::os::unix::fs::symlink("/usr", &link).unwrap();
-    check(
-        suite,
-        |spec| spec.command[0] = "/bin/absent".to_owned(),
-        &["run /bin/absent", "No such file"],
-    );
-    check(
-        suite,
-        |spec| spec.command[0] = "sh".to_owned(),
-        &["command"],
-    );
-    check(
-        suite,
-        |spec| spec.working_dir = "/absent".into(),
-        &["/absent", "No such file"],
-    );
-    check(
-        suite,
-        |spec| spec.mounts.push(mount("/absent", "/x")),
-        &["open /absent", "No such file"],
-    );
-    check(
-        suite,
-        |spec| spec.mounts.push(mount(&link, "/x")),
-        &["open", "link", "hint: name the real path"],
-    );
-    check(
-        suite,
-        |spec| spec.mounts.push(mount("/usr", "/usr/absent/x")),
-        &["/usr/absent/x", "earlier mount"],
-    );
-    check(
-        suite,
-        |spec| spec.mounts.push(mount("/dev/shm", "/x")),
-        &["mounts.source"],
-    );
-    check(
-        suite,
-        |spec| spec.files.push(("/usr/x".into(), b"x".to_vec())),
-        &["/usr/x", "not into a mount"],
-    );
-    check(
-        suite,
-        |spec| {
-            spec.files
-                .extend([("/x".into(), vec![]), ("/x".into(), vec![])])
-        },
-        &["/x", "File exists"],
-    );
-    check(
-        suite,
-        |spec| spec.limits.tmp_bytes = 0,
-        &["limits.tmp_bytes"],
-    );
+    check(suite, |spec| spec.command[0] = "/bin/absent".to_owned(), &["run /bin/absent", "No such file"]);
+    check(suite, |spec| spec.command[0] = "sh".to_owned(), &["command"]);
+    check(suite, |spec| spec.working_dir = "/absent".into(), &["/absent", "No such file"]);
+    check(suite, |spec| spec.mounts.push(mount("/absent", "/x")), &["open /absent", "No such file"]);
+    check(suite, |spec| spec.mounts.push(mount(&link, "/x")), &["open", "link", "hint: name the real path"]);
+    check(suite, |spec| spec.mounts.push(mount("/usr", "/usr/absent/x")), &["/usr/absent/x", "earlier mount"]);
+    check(suite, |spec| spec.mounts.push(mount("/dev/shm", "/x")), &["mounts.source"]);
+    check(suite, |spec| spec.files.push(("/usr/x".into(), b"x".to_vec())), &["/usr/x", "not into a mount"]);
+    check(suite, |spec| spec.files.extend([("/x".into(), vec![]), ("/x".into(), vec![])]), &["/x", "File exists"]);
+    check(suite, |spec| spec.limits.tmp_bytes = 0, &["limits.tmp_bytes"]);
     check(suite, |spec| spec.id = "no/slash".to_owned(), &["id"]);
     // What was begun is undone: the name is free again and works.
-    suite
-        .run_to_end(&suite.shell("refused", "true"))
-        .expect_code(0);
-    let held = suite
-        .keeper()
-        .start(&suite.shell("twice", "sleep 100"))
-        .unwrap();
-    check(
-        suite,
-        |spec| spec.id = "twice".to_owned(),
-        &["twice", "runs already"],
-    );
+    suite.run_to_end(&suite.shell("refused", "true")).expect_code(0);
+    let held = suite.keeper().start(&suite.shell("twice", "sleep 100")).unwrap();
+    check(suite, |spec| spec.id = "twice".to_owned(), &["twice", "runs already"]);
     suite.keeper().end("twice").unwrap();
     drop(held);
 }

@@ -14,9 +14,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sandbox::{
-    Ended, Keeper, KeeperConfig, Limits, Mount, Network, Sandbox, Spec, Walls, fork_keeper,
-};
+use sandbox::{Ended, Keeper, KeeperConfig, Limits, Mount, Network, Sandbox, Spec, Walls, fork_keeper};
 
 pub const PYTHON_312: &str = "/root/.pyenv/versions/3.12.1";
 /// Generous: the machine may be building eight other things.
@@ -70,18 +68,9 @@ pub fn become_nobody() {
     rustix_unshare_mounts();
     let at = Path::new("/var/tmp/tanebi-walls-python");
     let _ = fs::create_dir(at);
-    let bound = Command::new("mount")
-        .args(["--bind", PYTHON_312])
-        .arg(at)
-        .status();
-    assert!(
-        bound.is_ok_and(|status| status.success()),
-        "bind Python where nobody can open it"
-    );
-    let (gid, uid) = (
-        rustix::fs::Gid::from_raw(NOBODY),
-        rustix::fs::Uid::from_raw(NOBODY),
-    );
+    let bound = Command::new("mount").args(["--bind", PYTHON_312]).arg(at).status();
+    assert!(bound.is_ok_and(|status| status.success()), "bind Python where nobody can open it");
+    let (gid, uid) = (rustix::fs::Gid::from_raw(NOBODY), rustix::fs::Uid::from_raw(NOBODY));
     rustix::thread::set_thread_groups(&[]).expect("groups");
     rustix::thread::set_thread_res_gid(gid, gid, gid).expect("gid");
     rustix::thread::set_thread_res_uid(uid, uid, uid).expect("uid");
@@ -94,44 +83,21 @@ fn rustix_unshare_mounts() {
     };
     // SAFETY: a mount namespace; no descriptor table is split.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.expect("unshare");
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .expect("private mounts");
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("private mounts");
 }
 
 impl Suite {
     pub fn new(name: &'static str, filter: Option<String>) -> Self {
         let root = rustix::process::geteuid().is_root();
-        let dir = tempfile::Builder::new()
-            .prefix("walls-")
-            .tempdir_in("/var/tmp")
-            .expect("temporary folder")
-            .keep();
+        let dir = tempfile::Builder::new().prefix("walls-").tempdir_in("/var/tmp").expect("temporary folder").keep();
         fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).expect("mode");
         fs::create_dir(dir.join("staging")).expect("staging");
         if root {
-            chown(dir.join("staging"), Some(NOBODY), Some(NOBODY))
-                .expect("staging is the daemon's");
+            chown(dir.join("staging"), Some(NOBODY), Some(NOBODY)).expect("staging is the daemon's");
         }
-        let python = if root {
-            PYTHON_312.into()
-        } else {
-            "/var/tmp/tanebi-walls-python".into()
-        };
-        let keeper = fork_keeper(config(&dir, root))
-            .unwrap_or_else(|error| panic!("{name}: fork the keeper: {error}"));
-        Self {
-            name,
-            root,
-            dir,
-            python,
-            keeper: Some(keeper),
-            filter,
-            passed: 0,
-            failed: 0,
-        }
+        let python = if root { PYTHON_312.into() } else { "/var/tmp/tanebi-walls-python".into() };
+        let keeper = fork_keeper(config(&dir, root)).unwrap_or_else(|error| panic!("{name}: fork the keeper: {error}"));
+        Self { name, root, dir, python, keeper: Some(keeper), filter, passed: 0, failed: 0 }
     }
 
     pub fn run(mut self, checks: impl FnOnce(&mut Self)) -> (u32, u32) {
@@ -144,10 +110,7 @@ impl Suite {
         });
         self.check("nothing of the keeper's cgroups is left", |suite| {
             let note = fs::read_to_string(suite.dir.join("keeper/cgroups")).unwrap();
-            assert!(
-                note.lines().all(|folder| !Path::new(folder).exists()),
-                "{note}"
-            );
+            assert!(note.lines().all(|folder| !Path::new(folder).exists()), "{note}");
         });
         let _ = fs::remove_dir_all(&self.dir);
         (self.passed, self.failed)
@@ -163,26 +126,13 @@ impl Suite {
     }
 
     pub fn check(&mut self, name: &str, body: impl FnOnce(&Self)) {
-        if self
-            .filter
-            .as_ref()
-            .is_some_and(|word| !word.split('|').any(|word| name.contains(word)))
-        {
+        if self.filter.as_ref().is_some_and(|word| !word.split('|').any(|word| name.contains(word))) {
             return;
         }
         let begun = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(|| body(self))).is_ok();
-        println!(
-            "{}: {name} ... {} ({} ms)",
-            self.name,
-            if passed { "ok" } else { "FAILED" },
-            begun.elapsed().as_millis()
-        );
-        *(if passed {
-            &mut self.passed
-        } else {
-            &mut self.failed
-        }) += 1;
+        println!("{}: {name} ... {} ({} ms)", self.name, if passed { "ok" } else { "FAILED" }, begun.elapsed().as_millis());
+        *(if passed { &mut self.passed } else { &mut self.failed }) += 1;
     }
 
     /// `/usr` and what a shell needs.
@@ -194,17 +144,8 @@ impl Suite {
             command: command.iter().map(|word| (*word).to_owned()).collect(),
             env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())],
             working_dir: "/tmp".into(),
-            limits: Limits {
-                memory_bytes: 256 << 20,
-                cpu_millis: 2000,
-                pids: 64,
-                files_open: 256,
-                tmp_bytes: 64 << 20,
-            },
-            network: Network {
-                redirected: false,
-                metadata: false,
-            },
+            limits: Limits { memory_bytes: 256 << 20, cpu_millis: 2000, pids: 64, files_open: 256, tmp_bytes: 64 << 20 },
+            network: Network { redirected: false, metadata: false },
         }
     }
 
@@ -214,30 +155,15 @@ impl Suite {
 
     /// Python 3.12 with this text as its program.
     pub fn python(&self, id: &str, program: &str) -> Spec {
-        let mut spec = self.spec(
-            id,
-            &[
-                &format!("{PYTHON_312}/bin/python3.12"),
-                "-B",
-                "/app/main.py",
-            ],
-        );
-        spec.mounts.push(Mount {
-            source: self.python.clone(),
-            target: PYTHON_312.into(),
-            writable: false,
-        });
-        spec.files
-            .push(("/app/main.py".into(), program.as_bytes().to_vec()));
+        let mut spec = self.spec(id, &[&format!("{PYTHON_312}/bin/python3.12"), "-B", "/app/main.py"]);
+        spec.mounts.push(Mount { source: self.python.clone(), target: PYTHON_312.into(), writable: false });
+        spec.files.push(("/app/main.py".into(), program.as_bytes().to_vec()));
         spec
     }
 
     /// Starts, collects what it writes, waits for its end.
     pub fn run_to_end(&self, spec: &Spec) -> Outcome {
-        let sandbox = self
-            .keeper()
-            .start(spec)
-            .unwrap_or_else(|error| panic!("start {}: {error}", spec.id));
+        let sandbox = self.keeper().start(spec).unwrap_or_else(|error| panic!("start {}: {error}", spec.id));
         collect(&sandbox)
     }
 
@@ -257,11 +183,7 @@ pub fn config(dir: &Path, root: bool) -> KeeperConfig {
 }
 
 pub fn mount(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Mount {
-    Mount {
-        source: source.into(),
-        target: target.into(),
-        writable: false,
-    }
+    Mount { source: source.into(), target: target.into(), writable: false }
 }
 
 /// What a command wrote and how it ended.
@@ -281,22 +203,13 @@ impl Outcome {
 }
 
 pub fn collect(sandbox: &Sandbox) -> Outcome {
-    let mut streams = [&sandbox.stdout, &sandbox.stderr, &sandbox.ended]
-        .map(|stream| (Some(stream.as_fd()), Vec::new()));
+    let mut streams = [&sandbox.stdout, &sandbox.stderr, &sandbox.ended].map(|stream| (Some(stream.as_fd()), Vec::new()));
     let deadline = Instant::now() + LIMIT;
     while streams.iter().any(|(stream, _)| stream.is_some()) {
-        let left = deadline
-            .checked_duration_since(Instant::now())
-            .unwrap_or_else(|| panic!("{} does not end", sandbox.id));
+        let left = deadline.checked_duration_since(Instant::now()).unwrap_or_else(|| panic!("{} does not end", sandbox.id));
         let open: Vec<_> = streams.iter().filter_map(|(stream, _)| *stream).collect();
-        let mut polled: Vec<_> = open
-            .iter()
-            .map(|stream| PollFd::new(stream, PollFlags::IN))
-            .collect();
-        let left = Timespec {
-            tv_sec: left.as_secs() as _,
-            tv_nsec: left.subsec_nanos().into(),
-        };
+        let mut polled: Vec<_> = open.iter().map(|stream| PollFd::new(stream, PollFlags::IN)).collect();
+        let left = Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos().into() };
         let _ = poll(&mut polled, Some(&left));
         for (stream, text) in &mut streams {
             let Some(open) = stream else { continue };
@@ -309,13 +222,8 @@ pub fn collect(sandbox: &Sandbox) -> Outcome {
             }
         }
     }
-    let [stdout, stderr, ended] =
-        streams.map(|(_, text)| String::from_utf8_lossy(&text).into_owned());
-    Outcome {
-        stdout,
-        stderr,
-        ended: serde_json::from_str(&ended).unwrap_or_else(|error| panic!("{ended:?}: {error}")),
-    }
+    let [stdout, stderr, ended] = streams.map(|(_, text)| String::from_utf8_lossy(&text).into_owned());
+    Outcome { stdout, stderr, ended: serde_json::from_str(&ended).unwrap_or_else(|error| panic!("{ended:?}: {error}")) }
 }
 
 /// Reads what is written until it holds `mark`.
@@ -324,9 +232,7 @@ pub fn wait_for(stream: &OwnedFd, mark: &str) -> String {
     let mut text = String::new();
     let deadline = Instant::now() + LIMIT;
     while !text.contains(mark) {
-        let left = deadline
-            .checked_duration_since(Instant::now())
-            .unwrap_or_else(|| panic!("no {mark:?} in {text:?}"));
+        let left = deadline.checked_duration_since(Instant::now()).unwrap_or_else(|| panic!("no {mark:?} in {text:?}"));
         readable(stream, left);
         let mut part = [0; 4096];
         match rustix::io::read(stream, &mut part) {
@@ -341,11 +247,16 @@ pub fn wait_for(stream: &OwnedFd, mark: &str) -> String {
 
 pub fn readable(descriptor: impl AsFd, limit: Duration) -> bool {
     let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
-    let limit = Timespec {
-        tv_sec: limit.as_secs() as _,
-        tv_nsec: limit.subsec_nanos().into(),
-    };
+    let limit = Timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos().into() };
     matches!(poll(&mut polled, Some(&limit)), Ok(1))
+}
+
+/// By the kernel's own call: the C library refuses the two signals that it keeps for its threads.
+pub fn signal_ignore(signal: i32) {
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0, 0, 0, 0, 0];
+    // SAFETY: rt_sigaction(2) reads at most 32 bytes of `ignore` and writes nothing.
+    let done = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ignore.as_ptr(), std::ptr::null::<u64>(), 8usize) };
+    assert_eq!(done, 0, "ignore signal {signal}");
 }
 
 /// Asks again until it is so.
@@ -363,12 +274,7 @@ pub fn processes_with(word: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let own = std::process::id() as i32;
-    pids.filter(|pid| {
-        *pid != own
-            && fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))
-    })
-    .collect()
+    pids.filter(|pid| *pid != own && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(word))).collect()
 }
 
 /// The keeper that this process forked.
@@ -379,8 +285,5 @@ pub fn keeper_pid() -> i32 {
         status.starts_with("Name:\ttanebi-keeper\n") && status.contains(&format!("PPid:\t{own}\n"))
     };
     let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .find(is_keeper)
-        .expect("the keeper is a child of this process")
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_keeper).expect("the keeper is a child of this process")
 }

@@ -21,14 +21,9 @@ fn child() {
         return;
     };
     let store = Store::open(Path::new(&folder)).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
-        let tasks: Vec<_> = (0..8)
-            .map(|task| tokio::spawn(pairs(store.clone(), task)))
-            .collect();
+        let tasks: Vec<_> = (0..8).map(|task| tokio::spawn(pairs(store.clone(), task))).collect();
         for task in tasks {
             task.await.unwrap();
         }
@@ -41,8 +36,7 @@ async fn pairs(store: Store, task: u64) {
         let name = format!("{process}-{task}-{number}");
         // Every eighth is large, so that commits end in the middle of one too.
         let value = name.repeat(if number % 8 == 7 { 4000 } else { 1 });
-        let writes = ["left", "right"]
-            .map(|side| Write::put(format!("{side}/{name}"), Expect::Absent, &value));
+        let writes = ["left", "right"].map(|side| Write::put(format!("{side}/{name}"), Expect::Absent, &value));
         let revision = store.commit(writes.into()).await.unwrap();
         println_now(&format!("ack {name} {revision}"));
         if task == 0 {
@@ -57,10 +51,7 @@ async fn pairs(store: Store, task: u64) {
 
 /// One write a line, past the test harness's capture.
 fn println_now(line: &str) {
-    std::io::stdout()
-        .lock()
-        .write_all(format!("{line}\n").as_bytes())
-        .unwrap();
+    std::io::stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 #[test]
@@ -69,19 +60,13 @@ fn what_was_acknowledged_outlives_kills() {
     let mut acknowledged = Vec::new();
     let mut seed = 20_261_127_u64;
     for round in 0..ROUNDS {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // From the very start of the process to some hundred commits in.
         let lines = if round == 0 { 0 } else { (seed >> 33) % 400 };
         acknowledged.extend(run_and_kill(folder.path(), lines as usize));
         check(folder.path(), &acknowledged);
     }
-    assert!(
-        acknowledged.len() > 100,
-        "only {} were acknowledged: nothing was tested",
-        acknowledged.len()
-    );
+    assert!(acknowledged.len() > 100, "only {} were acknowledged: nothing was tested", acknowledged.len());
 }
 
 /// Runs the child until it printed `lines` lines, kills it, and answers with all that it had printed.
@@ -119,35 +104,21 @@ fn check(folder: &Path, acknowledged: &[String]) {
         match fields[..] {
             ["ack", name, revision] => {
                 let revision: u64 = revision.parse().unwrap();
-                assert!(
-                    revisions.insert(revision),
-                    "{line}: the revision was given out twice"
-                );
+                assert!(revisions.insert(revision), "{line}: the revision was given out twice");
                 for side in ["left", "right"] {
                     let record = store.get(&format!("{side}/{name}")).unwrap();
-                    assert_eq!(
-                        record.map(|record| record.revision),
-                        Some(revision),
-                        "{line}"
-                    );
+                    assert_eq!(record.map(|record| record.revision), Some(revision), "{line}");
                 }
             }
             ["blob", name, id] => {
-                assert_eq!(
-                    store.blobs().read(id).unwrap().as_deref(),
-                    Some(name.as_bytes()),
-                    "{line}"
-                );
+                assert_eq!(store.blobs().read(id).unwrap().as_deref(), Some(name.as_bytes()), "{line}");
             }
             _ => panic!("{line}"),
         }
     }
     let sides = ["left/", "right/"].map(|side| {
         let records = store.scan(side, None, usize::MAX).unwrap();
-        records
-            .into_iter()
-            .map(|record| (record.key[side.len()..].to_owned(), record.revision))
-            .collect::<Vec<_>>()
+        records.into_iter().map(|record| (record.key[side.len()..].to_owned(), record.revision)).collect::<Vec<_>>()
     });
     assert_eq!(sides[0], sides[1], "half of a commit is visible");
     assert!(store.damaged().is_empty());

@@ -21,12 +21,7 @@ fn blobs_are_named_by_their_content() {
     assert_eq!(writer.finish().unwrap(), HELLO);
     assert_eq!(blobs.read(HELLO).unwrap().as_deref(), Some(&b"hello"[..]));
     let mut text = String::new();
-    blobs
-        .open(HELLO)
-        .unwrap()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    blobs.open(HELLO).unwrap().unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
     let empty = blobs.put(b"").unwrap();
     assert_eq!(blobs.read(&empty).unwrap().as_deref(), Some(&b""[..]));
@@ -34,24 +29,12 @@ fn blobs_are_named_by_their_content() {
     let mut dropped = blobs.writer().unwrap();
     dropped.write_all(b"never finished").unwrap();
     drop(dropped);
-    assert_eq!(
-        std::fs::read_dir(folder.path().join("staging"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
 
     blobs.delete(HELLO).unwrap();
     blobs.delete(HELLO).unwrap();
     assert!(blobs.open(HELLO).unwrap().is_none());
-    for odd in [
-        "",
-        "..",
-        "../../state.db",
-        &HELLO[..63],
-        &HELLO.to_uppercase(),
-        "é",
-    ] {
+    for odd in ["", "..", "../../state.db", &HELLO[..63], &HELLO.to_uppercase(), "é"] {
         assert!(blobs.open(odd).unwrap().is_none(), "{odd}");
         assert!(blobs.read(odd).unwrap().is_none(), "{odd}");
         blobs.delete(odd).unwrap();
@@ -68,16 +51,9 @@ fn blobs_are_written_by_many_at_once() {
             scope.spawn(move || {
                 for number in 0..20 {
                     // Half of them the same in all threads.
-                    let content = if number % 2 == 0 {
-                        format!("{number}")
-                    } else {
-                        format!("{thread} {number}")
-                    };
+                    let content = if number % 2 == 0 { format!("{number}") } else { format!("{thread} {number}") };
                     let id = store.blobs().put(content.as_bytes()).unwrap();
-                    assert_eq!(
-                        store.blobs().read(&id).unwrap().unwrap(),
-                        content.as_bytes()
-                    );
+                    assert_eq!(store.blobs().read(&id).unwrap().unwrap(), content.as_bytes());
                 }
             });
         }
@@ -92,10 +68,7 @@ fn layers_are_named_by_their_tree() {
     let build = |odd_mode: u32, content: &str| {
         let staging = store.layers().staging().unwrap();
         let root = staging.path().to_owned();
-        assert_eq!(
-            fs::metadata(&root).unwrap().permissions().mode() & 0o7777,
-            0o755
-        );
+        assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o7777, 0o755);
         fs::create_dir(root.join("pkg")).unwrap();
         fs::write(root.join("pkg/a.py"), content).unwrap();
         fs::set_permissions(root.join("pkg/a.py"), fs::Permissions::from_mode(odd_mode)).unwrap();
@@ -107,21 +80,9 @@ fn layers_are_named_by_their_tree() {
     let (first, staged) = build(0o600, "x");
     assert!(!staged.exists());
     let path = store.layers().path(&first).unwrap();
-    let mode = |name: &str| {
-        fs::symlink_metadata(path.join(name))
-            .unwrap()
-            .permissions()
-            .mode()
-            & 0o7777
-    };
-    assert_eq!(
-        (mode("pkg"), mode("pkg/a.py"), mode("run")),
-        (0o755, 0o644, 0o755)
-    );
-    assert_eq!(
-        fs::read_link(path.join("link")).unwrap(),
-        Path::new("pkg/a.py")
-    );
+    let mode = |name: &str| fs::symlink_metadata(path.join(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("pkg"), mode("pkg/a.py"), mode("run")), (0o755, 0o644, 0o755));
+    assert_eq!(fs::read_link(path.join("link")).unwrap(), Path::new("pkg/a.py"));
 
     let (same, staged) = build(0o666, "x");
     assert_eq!(same, first);
@@ -135,10 +96,7 @@ fn layers_are_named_by_their_tree() {
     let dropped = store.layers().staging().unwrap();
     fs::write(dropped.path().join("f"), "f").unwrap();
     drop(dropped);
-    assert_eq!(
-        fs::read_dir(folder.path().join("staging")).unwrap().count(),
-        0
-    );
+    assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
 }
 
 #[test]
@@ -187,10 +145,7 @@ fn a_tree_with_many_files_becomes_a_layer() {
         })
         .to_vec();
     assert_eq!(digests[0], digests[1]);
-    assert_eq!(
-        fs::read_to_string(store.layers().path(&digests[0]).unwrap().join("d1/8")).unwrap(),
-        "8"
-    );
+    assert_eq!(fs::read_to_string(store.layers().path(&digests[0]).unwrap().join("d1/8")).unwrap(), "8");
 }
 
 #[test]
@@ -203,12 +158,7 @@ fn what_was_staged_is_gone_at_the_next_start() {
     std::mem::forget((staging, writer));
     drop(store);
     open(&folder);
-    assert_eq!(
-        std::fs::read_dir(folder.path().join("staging"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
 }
 
 #[test]
@@ -219,12 +169,7 @@ fn only_the_owner_may_look() {
     let _store = Store::open(&dir).unwrap();
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(
-        (
-            mode(&dir),
-            mode(&dir.join("blobs")) | mode(&dir.join("layers")) | mode(&dir.join("staging")),
-            mode(&dir.join("state.db")),
-            mode(&dir.join("lock"))
-        ),
+        (mode(&dir), mode(&dir.join("blobs")) | mode(&dir.join("layers")) | mode(&dir.join("staging")), mode(&dir.join("state.db")), mode(&dir.join("lock"))),
         (0o700, 0o700, 0o600, 0o600)
     );
 }

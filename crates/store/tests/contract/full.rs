@@ -19,20 +19,11 @@ impl SmallDisk {
     /// 8 MiB of tmpfs; `None` where this process may not mount.
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        match mount(
-            "tmpfs",
-            folder.path(),
-            "tmpfs",
-            MountFlags::empty(),
-            Some(c"size=8m"),
-        ) {
+        match mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), Some(c"size=8m")) {
             Ok(()) => Some(Self { folder }),
             Err(error) => {
                 // Past the capture of the harness: a skipped test must be seen.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "SKIPPED: the disk-full test cannot mount a tmpfs here: {error}"
-                );
+                let _ = writeln!(std::io::stderr(), "SKIPPED: the disk-full test cannot mount a tmpfs here: {error}");
                 None
             }
         }
@@ -60,16 +51,8 @@ async fn a_full_disk_loses_nothing_and_ends_nothing() {
 
     let write = |number: usize| {
         vec![
-            Write {
-                key: format!("a/{number:04}"),
-                expect: Expect::Absent,
-                value: Some(vec![number as u8; 32 << 10]),
-            },
-            Write {
-                key: format!("b/{number:04}"),
-                expect: Expect::Absent,
-                value: Some(vec![number as u8; 32 << 10]),
-            },
+            Write { key: format!("a/{number:04}"), expect: Expect::Absent, value: Some(vec![number as u8; 32 << 10]) },
+            Write { key: format!("b/{number:04}"), expect: Expect::Absent, value: Some(vec![number as u8; 32 << 10]) },
         ]
     };
     let mut acknowledged = 0;
@@ -87,32 +70,20 @@ async fn a_full_disk_loses_nothing_and_ends_nothing() {
 
     let refused = store.blobs().put(&vec![7; 8 << 20]).unwrap_err();
     assert!(matches!(refused, Error::Full(_)), "{refused}");
-    assert_eq!(
-        fs::read_dir(disk.data().join("staging")).unwrap().count(),
-        0,
-        "what was begun is removed"
-    );
+    assert_eq!(fs::read_dir(disk.data().join("staging")).unwrap().count(), 0, "what was begun is removed");
 
     // Many at once, small ones among them: none may be lost or half there.
     let tasks: Vec<_> = (0..16)
         .map(|task| {
             let store = store.clone();
             let bytes = if task % 2 == 0 { 256 << 10 } else { 10 };
-            let write = Write {
-                key: format!("c/{task}"),
-                expect: Expect::Absent,
-                value: Some(vec![1; bytes]),
-            };
+            let write = Write { key: format!("c/{task}"), expect: Expect::Absent, value: Some(vec![1; bytes]) };
             tokio::spawn(async move { (format!("c/{task}"), store.commit(vec![write]).await) })
         })
         .collect();
     for task in tasks {
         let (key, answer) = task.await.unwrap();
-        assert_eq!(
-            store.get(&key).unwrap().is_some(),
-            answer.is_ok(),
-            "{key}: {answer:?}"
-        );
+        assert_eq!(store.get(&key).unwrap().is_some(), answer.is_ok(), "{key}: {answer:?}");
     }
     check(&store, acknowledged);
 
@@ -145,10 +116,7 @@ fn a_folder_without_space_does_not_open() {
         return;
     };
     fs::write(disk.folder.path().join("filler"), vec![1; 16 << 20]).unwrap_err();
-    let error = Store::open(&disk.data())
-        .err()
-        .map(|error| error.to_string())
-        .unwrap_or_default();
+    let error = Store::open(&disk.data()).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains("no space left"), "{error}");
     fs::remove_file(disk.folder.path().join("filler")).unwrap();
     Store::open(&disk.data()).unwrap();
@@ -157,9 +125,6 @@ fn a_folder_without_space_does_not_open() {
 #[test]
 fn the_path_of_a_store_is_no_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let error = Store::open(Path::new(file.path()))
-        .err()
-        .map(|error| error.to_string())
-        .unwrap_or_default();
+    let error = Store::open(Path::new(file.path())).err().map(|error| error.to_string()).unwrap_or_default();
     assert!(error.contains(&*file.path().to_string_lossy()), "{error}");
 }

@@ -18,25 +18,15 @@ const CHILD: &str = "STORE_REFUSED_CHILD";
 fn refused_writes_lose_nothing_and_end_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("/bin/sh")
-        .args([
-            "-c",
-            "trap '' XFSZ; exec \"$0\" --exact refused::child --nocapture",
-        ])
+        .args(["-c", "trap '' XFSZ; exec \"$0\" --exact refused::child --nocapture"])
         .arg(std::env::current_exe().unwrap())
         .env(CHILD, folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .output()
         .unwrap();
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        output.status.success() && text.contains("the child went to its end"),
-        "{text}"
-    );
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("the child went to its end"), "{text}");
     check(&Store::open(folder.path()).unwrap(), 150);
 }
 
@@ -47,15 +37,9 @@ fn child() {
         return;
     };
     let store = Store::open(Path::new(&folder)).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let commit = |number: usize| {
-        let writes = ["a", "b"].map(|side| Write {
-            key: format!("{side}/{number:04}"),
-            expect: Expect::Absent,
-            value: Some(vec![number as u8; 20_000]),
-        });
+        let writes = ["a", "b"].map(|side| Write { key: format!("{side}/{number:04}"), expect: Expect::Absent, value: Some(vec![number as u8; 20_000]) });
         runtime.block_on(store.commit(writes.into()))
     };
     let mut acknowledged = 0;
@@ -66,14 +50,7 @@ fn child() {
         }
         let before = getrlimit(Resource::Fsize);
         // Small enough that something fails soon, and that it is another thing each time.
-        setrlimit(
-            Resource::Fsize,
-            Rlimit {
-                current: Some(round * 300_000),
-                ..before
-            },
-        )
-        .unwrap();
+        setrlimit(Resource::Fsize, Rlimit { current: Some(round * 300_000), ..before }).unwrap();
         let mut refused = 0;
         while refused < 3 {
             match commit(acknowledged) {
@@ -88,10 +65,7 @@ fn child() {
             check(&store, acknowledged);
         }
         assert!(store.blobs().put(&vec![1; 1 << 20]).is_err());
-        assert!(
-            acknowledged < 25 * (round as usize + 1) + 100,
-            "nothing is refused"
-        );
+        assert!(acknowledged < 25 * (round as usize + 1) + 100, "nothing is refused");
         setrlimit(Resource::Fsize, before).unwrap();
         while acknowledged < 50 * (round as usize + 1) {
             commit(acknowledged).unwrap();
@@ -108,10 +82,7 @@ fn check(store: &Store, acknowledged: usize) {
         let records = store.scan(side, None, usize::MAX).unwrap();
         assert_eq!(records.len(), acknowledged);
         for (number, record) in records.iter().enumerate() {
-            assert!(
-                record.value.len() == 20_000
-                    && record.value.iter().all(|byte| *byte == number as u8)
-            );
+            assert!(record.value.len() == 20_000 && record.value.iter().all(|byte| *byte == number as u8));
         }
     }
 }

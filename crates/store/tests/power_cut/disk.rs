@@ -34,6 +34,7 @@ const DATABASE: &str = "state.db";
 
 /// A sync that the disk answers and does not do: shows that the test would see a store that forgets this one.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "unsafe-no-fsync", expect(dead_code, reason = "a store without syncs needs no disk without them"))]
 pub enum Lie {
     /// Of `state.db`: what a checkpoint moves there from the WAL.
     Database,

@@ -9,10 +9,7 @@ use serde_json::Value as Json;
 use super::Subject;
 use crate::{
     database::insert_id,
-    shape::{
-        INSTANCE_LABEL, RESOURCE_LABELS, log_name_of, resource_label, resource_type_of,
-        severity_name,
-    },
+    shape::{INSTANCE_LABEL, RESOURCE_LABELS, log_name_of, resource_label, resource_type_of, severity_name},
 };
 
 /// What a filter can name.
@@ -69,13 +66,7 @@ const HTTP_FIELDS: [(&str, HttpField); 10] = [
     ("protocol", HttpField::Protocol),
 ];
 /// Google's that requests here do not have.
-const HTTP_MISSING: [&str; 5] = [
-    "serverIp",
-    "cacheLookup",
-    "cacheHit",
-    "cacheValidatedWithOriginServer",
-    "cacheFillBytes",
-];
+const HTTP_MISSING: [&str; 5] = ["serverIp", "cacheLookup", "cacheHit", "cacheValidatedWithOriginServer", "cacheFillBytes"];
 
 /// Parts of a field's path.
 const PATH_MAX: usize = 32;
@@ -92,11 +83,7 @@ impl Field {
         let (first, rest) = path.split_first().ok_or("a field has no name")?;
         let rest_text = rest.first().map(String::as_str);
         let whole = |field: Field| {
-            if rest.is_empty() {
-                Ok(field)
-            } else {
-                Err(format!("field {first} has no field {}", rest.join(".")))
-            }
+            if rest.is_empty() { Ok(field) } else { Err(format!("field {first} has no field {}", rest.join("."))) }
         };
         match camel(first).to_ascii_lowercase().as_str() {
             "logname" => whole(Field::LogName),
@@ -118,41 +105,25 @@ impl Field {
                 (Some("type"), 1) => Ok(Field::ResourceType),
                 (Some("labels"), 1) => Ok(Field::ResourceLabels),
                 (Some("labels"), 2) => Ok(Field::ResourceLabel(rest[1].clone())),
-                _ => Err(format!(
-                    "field resource has no field {}; it has type and labels",
-                    rest.join(".")
-                )),
+                _ => Err(format!("field resource has no field {}; it has type and labels", rest.join("."))),
             },
             "httprequest" => match (rest_text, rest.len()) {
                 (None, _) => Ok(Field::Http),
                 (Some(name), 1) => http_field(&camel(name)),
                 _ => Err(format!("field httpRequest has no field {}", rest.join("."))),
             },
-            "protopayload" | "operation" | "sourcelocation" | "metadata" | "split"
-            | "errorgroups" => Ok(Field::Missing),
-            _ => Err(format!(
-                "unknown field '{first}'; the fields of an entry are {KNOWN}; quote it to search for it as text"
-            )),
+            "protopayload" | "operation" | "sourcelocation" | "metadata" | "split" | "errorgroups" => Ok(Field::Missing),
+            _ => Err(format!("unknown field '{first}'; the fields of an entry are {KNOWN}; quote it to search for it as text")),
         }
     }
 }
 
 fn http_field(name: &str) -> Result<Field, String> {
-    let known = HTTP_FIELDS
-        .iter()
-        .find(|(known, _)| known.eq_ignore_ascii_case(name));
+    let known = HTTP_FIELDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     match known {
         Some((_, field)) => Ok(Field::HttpField(*field)),
-        None if HTTP_MISSING
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name)) =>
-        {
-            Ok(Field::Missing)
-        }
-        None => Err(format!(
-            "field httpRequest has no field {name}; it has {}",
-            HTTP_FIELDS.map(|(name, _)| name).join(", ")
-        )),
+        None if HTTP_MISSING.iter().any(|known| known.eq_ignore_ascii_case(name)) => Ok(Field::Missing),
+        None => Err(format!("field httpRequest has no field {name}; it has {}", HTTP_FIELDS.map(|(name, _)| name).join(", "))),
     }
 }
 
@@ -186,34 +157,22 @@ pub(super) enum Scalar<'a> {
 /// Shows `test` the values of `field` until it says true; arrays and maps have many, a missing field none.
 ///
 /// `None` when the field is in the body and the subject has none.
-pub(super) fn any(
-    subject: &Subject<'_>,
-    field: &Field,
-    test: &mut dyn FnMut(Scalar<'_>) -> bool,
-) -> Option<bool> {
+pub(super) fn any(subject: &Subject<'_>, field: &Field, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> Option<bool> {
     // What the head alone can tell.
     match field {
         Field::LogName => {
-            return Some(test(Scalar::Text(&log_name_of(
-                &subject.source.project,
-                subject.log,
-            ))));
+            return Some(test(Scalar::Text(&log_name_of(&subject.source.project, subject.log))));
         }
         Field::Severity => return Some(test(Scalar::Severity(subject.severity))),
         Field::Timestamp => return Some(test(Scalar::Time(subject.time))),
         Field::InsertId => return Some(test(Scalar::Text(&insert_id(subject.id)))),
         Field::ResourceType => return Some(test(Scalar::Text(resource_type_of(subject.source)))),
         Field::ResourceLabel(name) => {
-            return Some(
-                resource_label(subject.source, name).is_some_and(|value| test(Scalar::Text(value))),
-            );
+            return Some(resource_label(subject.source, name).is_some_and(|value| test(Scalar::Text(value))));
         }
         Field::ResourceLabels => return Some(resource_labels_any(subject, test)),
         Field::Resource => {
-            return Some(
-                test(Scalar::Text(resource_type_of(subject.source)))
-                    || resource_labels_any(subject, test),
-            );
+            return Some(test(Scalar::Text(resource_type_of(subject.source))) || resource_labels_any(subject, test));
         }
         Field::Missing => return Some(false),
         _ => {}
@@ -224,35 +183,14 @@ pub(super) fn any(
             matches!(&body.payload, Payload::Text(text) if test(Scalar::Text(text)))
         }
         Field::Json(path) => match &body.payload {
-            Payload::Json(text) => json_any(
-                subject
-                    .json
-                    .get_or_init(|| serde_json::from_str(text).unwrap_or_default()),
-                path,
-                test,
-            ),
+            Payload::Json(text) => json_any(subject.json.get_or_init(|| serde_json::from_str(text).unwrap_or_default()), path, test),
             _ => false,
         },
-        Field::Http => body.http.as_ref().is_some_and(|http| {
-            HTTP_FIELDS
-                .iter()
-                .any(|(_, field)| http_any(http, *field, test))
-        }),
-        Field::HttpField(field) => body
-            .http
-            .as_ref()
-            .is_some_and(|http| http_any(http, *field, test)),
-        Field::Labels => {
-            label_instance_any(&body.source.instance, test)
-                || body.labels.values().any(|value| test(Scalar::Text(value)))
-        }
-        Field::Label(name) if name == INSTANCE_LABEL && !body.source.instance.is_empty() => {
-            test(Scalar::Text(&body.source.instance))
-        }
-        Field::Label(name) => body
-            .labels
-            .get(name)
-            .is_some_and(|value| test(Scalar::Text(value))),
+        Field::Http => body.http.as_ref().is_some_and(|http| HTTP_FIELDS.iter().any(|(_, field)| http_any(http, *field, test))),
+        Field::HttpField(field) => body.http.as_ref().is_some_and(|http| http_any(http, *field, test)),
+        Field::Labels => label_instance_any(&body.source.instance, test) || body.labels.values().any(|value| test(Scalar::Text(value))),
+        Field::Label(name) if name == INSTANCE_LABEL && !body.source.instance.is_empty() => test(Scalar::Text(&body.source.instance)),
+        Field::Label(name) => body.labels.get(name).is_some_and(|value| test(Scalar::Text(value))),
         Field::Trace => text_any(&body.trace, test),
         Field::SpanId => text_any(&body.span, test),
         // Google's JSON leaves a false one out.
@@ -262,10 +200,7 @@ pub(super) fn any(
 }
 
 /// Shows `test` every value of the entry.
-pub(super) fn any_of_all(
-    subject: &Subject<'_>,
-    test: &mut dyn FnMut(Scalar<'_>) -> bool,
-) -> Option<bool> {
+pub(super) fn any_of_all(subject: &Subject<'_>, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> Option<bool> {
     let fields = [
         Field::LogName,
         Field::Resource,
@@ -290,10 +225,7 @@ pub(super) fn any_of_all(
 }
 
 fn resource_labels_any(subject: &Subject<'_>, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
-    RESOURCE_LABELS
-        .iter()
-        .filter_map(|name| resource_label(subject.source, name))
-        .any(|value| test(Scalar::Text(value)))
+    RESOURCE_LABELS.iter().filter_map(|name| resource_label(subject.source, name)).any(|value| test(Scalar::Text(value)))
 }
 
 fn label_instance_any(instance: &str, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
@@ -305,11 +237,7 @@ fn text_any(text: &str, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
     !text.is_empty() && test(Scalar::Text(text))
 }
 
-fn http_any(
-    http: &HttpRequest,
-    field: HttpField,
-    test: &mut dyn FnMut(Scalar<'_>) -> bool,
-) -> bool {
+fn http_any(http: &HttpRequest, field: HttpField, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
     match field {
         HttpField::Method => text_any(&http.method, test),
         HttpField::Url => text_any(&http.url, test),
@@ -330,17 +258,11 @@ fn json_any(json: &Json, path: &[String], test: &mut dyn FnMut(Scalar<'_>) -> bo
         (Json::Object(map), []) => map.values().any(|value| json_any(value, &[], test)),
         // A key with dots may be written without quotes: then its parts are tried together.
         (Json::Object(map), path) => {
-            map.get(&path[0])
-                .is_some_and(|value| json_any(value, &path[1..], test))
-                || (2..=path.len()).any(|count| {
-                    map.get(&path[..count].join("."))
-                        .is_some_and(|value| json_any(value, &path[count..], test))
-                })
+            map.get(&path[0]).is_some_and(|value| json_any(value, &path[1..], test))
+                || (2..=path.len()).any(|count| map.get(&path[..count].join(".")).is_some_and(|value| json_any(value, &path[count..], test)))
         }
         (Json::String(text), []) => test(Scalar::Text(text)),
-        (Json::Number(number), []) => number
-            .as_f64()
-            .is_some_and(|number| test(Scalar::Number(number))),
+        (Json::Number(number), []) => number.as_f64().is_some_and(|number| test(Scalar::Number(number))),
         (Json::Bool(value), []) => test(Scalar::Bool(*value)),
         (Json::Null, []) => test(Scalar::Null),
         (_, _) => false,

@@ -29,11 +29,7 @@ pub(crate) struct FilterError {
 
 impl std::fmt::Display for FilterError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} at line {}, column {}",
-            self.message, self.line, self.column
-        )
+        write!(f, "{} at line {}, column {}", self.message, self.line, self.column)
     }
 }
 
@@ -68,9 +64,7 @@ impl Filter {
     /// With line and column of what was not understood.
     pub(crate) fn parse(text: &str) -> Result<Self, FilterError> {
         let expression = syntax::parse(text)?;
-        Ok(Self {
-            node: compile(&expression).map_err(|error| error.at(text))?,
-        })
+        Ok(Self { node: compile(&expression).map_err(|error| error.at(text))? })
     }
 
     /// Whether the filter matches. `None`: only the body can tell, and the subject has none.
@@ -97,15 +91,8 @@ impl Node {
 
     fn time_range(&self) -> TimeRange {
         match self {
-            Node::And(nodes) => nodes
-                .iter()
-                .map(Node::time_range)
-                .fold(TimeRange::ALL, TimeRange::intersection),
-            Node::Or(nodes) => nodes
-                .iter()
-                .map(Node::time_range)
-                .reduce(TimeRange::hull)
-                .unwrap_or(TimeRange::ALL),
+            Node::And(nodes) => nodes.iter().map(Node::time_range).fold(TimeRange::ALL, TimeRange::intersection),
+            Node::Or(nodes) => nodes.iter().map(Node::time_range).reduce(TimeRange::hull).unwrap_or(TimeRange::ALL),
             Node::Not(_) => TimeRange::ALL,
             Node::Test(test) => test.time_range(),
         }
@@ -126,12 +113,7 @@ fn first_or(nodes: &[Node], subject: &Subject<'_>, decisive: bool) -> Option<boo
 }
 
 fn compile(expression: &Expression) -> Result<Node, syntax::Misfit> {
-    let all = |expressions: &[Expression]| {
-        expressions
-            .iter()
-            .map(compile)
-            .collect::<Result<Vec<_>, _>>()
-    };
+    let all = |expressions: &[Expression]| expressions.iter().map(compile).collect::<Result<Vec<_>, _>>();
     Ok(match expression {
         Expression::And(expressions) => Node::And(all(expressions)?),
         Expression::Or(expressions) => Node::Or(all(expressions)?),

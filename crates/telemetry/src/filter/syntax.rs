@@ -105,21 +105,13 @@ impl Misfit {
     pub(super) fn at(self, text: &str) -> FilterError {
         let before = &text[..self.at];
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-        FilterError {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            message: self.message,
-        }
+        FilterError { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1, message: self.message }
     }
 }
 
 /// Parses a whole filter. An empty one matches everything.
 pub(super) fn parse(text: &str) -> Result<Expression, FilterError> {
-    let mut parser = Parser {
-        text,
-        at: 0,
-        depth: 0,
-    };
+    let mut parser = Parser { text, at: 0, depth: 0 };
     parser.whole().map_err(|misfit| misfit.at(text))
 }
 
@@ -138,18 +130,11 @@ impl<'a> Parser<'a> {
         }
         let expression = self.conjunction(Self::term)?;
         // Only a parenthesis too many ends an expression early.
-        if self.rest().is_empty() {
-            Ok(expression)
-        } else {
-            Err(self.unexpected("a comparison"))
-        }
+        if self.rest().is_empty() { Ok(expression) } else { Err(self.unexpected("a comparison")) }
     }
 
     /// Disjunctions of what `atom` reads, joined by AND or by nothing, up to a closing parenthesis or the end.
-    fn conjunction(
-        &mut self,
-        atom: impl Fn(&mut Self) -> Result<Expression, Misfit> + Copy,
-    ) -> Result<Expression, Misfit> {
+    fn conjunction(&mut self, atom: impl Fn(&mut Self) -> Result<Expression, Misfit> + Copy) -> Result<Expression, Misfit> {
         let mut parts = vec![self.disjunction(atom)?];
         loop {
             self.space_skip();
@@ -161,10 +146,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn disjunction(
-        &mut self,
-        atom: impl Fn(&mut Self) -> Result<Expression, Misfit> + Copy,
-    ) -> Result<Expression, Misfit> {
+    fn disjunction(&mut self, atom: impl Fn(&mut Self) -> Result<Expression, Misfit> + Copy) -> Result<Expression, Misfit> {
         let mut parts = vec![self.negation(atom)?];
         loop {
             self.space_skip();
@@ -175,10 +157,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn negation(
-        &mut self,
-        atom: impl Fn(&mut Self) -> Result<Expression, Misfit> + Copy,
-    ) -> Result<Expression, Misfit> {
+    fn negation(&mut self, atom: impl Fn(&mut Self) -> Result<Expression, Misfit> + Copy) -> Result<Expression, Misfit> {
         self.space_skip();
         if self.keyword_take("NOT") {
             return self.deeper(|parser| Ok(Expression::Not(Box::new(parser.negation(atom)?))));
@@ -186,23 +165,14 @@ impl<'a> Parser<'a> {
         if self.take("(") {
             let inner = self.deeper(|parser| parser.conjunction(atom))?;
             // A conjunction ends at a parenthesis or at the end.
-            return if self.take(")") {
-                Ok(inner)
-            } else {
-                Err(self.unexpected("a closing parenthesis"))
-            };
+            return if self.take(")") { Ok(inner) } else { Err(self.unexpected("a closing parenthesis")) };
         }
         atom(self)
     }
 
-    fn deeper(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<Expression, Misfit>,
-    ) -> Result<Expression, Misfit> {
+    fn deeper(&mut self, read: impl FnOnce(&mut Self) -> Result<Expression, Misfit>) -> Result<Expression, Misfit> {
         if self.depth == DEPTH_MAX {
-            return Err(self.misfit(format!(
-                "parentheses and negations nest deeper than {DEPTH_MAX}"
-            )));
+            return Err(self.misfit(format!("parentheses and negations nest deeper than {DEPTH_MAX}")));
         }
         self.depth += 1;
         let expression = read(self)?;
@@ -213,8 +183,7 @@ impl<'a> Parser<'a> {
     /// A negated term by its minus, or a restriction.
     fn term(&mut self) -> Result<Expression, Misfit> {
         if self.take("-") {
-            return self
-                .deeper(|parser| Ok(Expression::Not(Box::new(parser.negation(Self::term)?))));
+            return self.deeper(|parser| Ok(Expression::Not(Box::new(parser.negation(Self::term)?))));
         }
         self.restriction()
     }
@@ -232,36 +201,21 @@ impl<'a> Parser<'a> {
         self.space_skip();
         let Some(operator) = self.operator() else {
             // One quoted text is what it holds; anything else is searched for as it was written.
-            let text = if path.quoted == path.segments.len() && path.quoted == 1 {
-                path.segments.concat()
-            } else {
-                self.text[raw].to_owned()
-            };
+            let text = if path.quoted == path.segments.len() && path.quoted == 1 { path.segments.concat() } else { self.text[raw].to_owned() };
             return Ok(Expression::Global(text));
         };
         if path.segments.iter().any(String::is_empty) {
-            return Err(Misfit {
-                at: start,
-                message: format!("invalid field name '{}'", &self.text[raw]),
-            });
+            return Err(Misfit { at: start, message: format!("invalid field name '{}'", &self.text[raw]) });
         }
         self.space_skip();
         self.argument(path.segments, operator, start)
     }
 
     fn operator(&mut self) -> Option<Operator> {
-        OPERATORS
-            .iter()
-            .find(|(text, _)| self.take(text))
-            .map(|(_, operator)| *operator)
+        OPERATORS.iter().find(|(text, _)| self.take(text)).map(|(_, operator)| *operator)
     }
 
-    fn argument(
-        &mut self,
-        field: Vec<String>,
-        operator: Operator,
-        field_at: usize,
-    ) -> Result<Expression, Misfit> {
+    fn argument(&mut self, field: Vec<String>, operator: Operator, field_at: usize) -> Result<Expression, Misfit> {
         // `!= (a OR b)` means neither of them.
         let (each, negated) = match operator {
             Operator::NotEqual => (Operator::Equal, true),
@@ -270,48 +224,24 @@ impl<'a> Parser<'a> {
         };
         if !self.take("(") {
             let (value, value_at) = self.value(operator)?;
-            return Ok(Expression::Compare(Comparison {
-                field,
-                operator,
-                value,
-                field_at,
-                value_at,
-            }));
+            return Ok(Expression::Compare(Comparison { field, operator, value, field_at, value_at }));
         }
         let list = self.deeper(|parser| {
             parser.conjunction(|parser| {
-                if parser.rest().starts_with('-')
-                    && !parser.rest()[1..].starts_with(|next: char| next.is_ascii_digit())
-                {
+                if parser.rest().starts_with('-') && !parser.rest()[1..].starts_with(|next: char| next.is_ascii_digit()) {
                     parser.take("-");
                     let (value, value_at) = parser.value(each)?;
-                    let compare = Comparison {
-                        field: field.clone(),
-                        operator: each,
-                        value,
-                        field_at,
-                        value_at,
-                    };
+                    let compare = Comparison { field: field.clone(), operator: each, value, field_at, value_at };
                     return Ok(Expression::Not(Box::new(Expression::Compare(compare))));
                 }
                 let (value, value_at) = parser.value(each)?;
-                Ok(Expression::Compare(Comparison {
-                    field: field.clone(),
-                    operator: each,
-                    value,
-                    field_at,
-                    value_at,
-                }))
+                Ok(Expression::Compare(Comparison { field: field.clone(), operator: each, value, field_at, value_at }))
             })
         })?;
         if !self.take(")") {
             return Err(self.unexpected("a closing parenthesis"));
         }
-        Ok(if negated {
-            Expression::Not(Box::new(list))
-        } else {
-            list
-        })
+        Ok(if negated { Expression::Not(Box::new(list)) } else { list })
     }
 
     fn value(&mut self, operator: Operator) -> Result<(Value, usize), Misfit> {
@@ -341,24 +271,14 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected("a closing parenthesis"));
         }
         let Value::Text(argument) = argument else {
-            return Err(Misfit {
-                at,
-                message: "a function takes a text".into(),
-            });
+            return Err(Misfit { at, message: "a function takes a text".into() });
         };
-        Ok(Expression::Call(Call {
-            function,
-            argument,
-            at,
-        }))
+        Ok(Expression::Call(Call { function, argument, at }))
     }
 
     /// Segments joined by dots, each bare or quoted.
     fn path(&mut self) -> Result<Path, Misfit> {
-        let mut path = Path {
-            segments: Vec::new(),
-            quoted: 0,
-        };
+        let mut path = Path { segments: Vec::new(), quoted: 0 };
         let start = self.at;
         loop {
             if self.rest().starts_with('"') || (self.at == start && self.rest().starts_with('\'')) {
@@ -372,11 +292,7 @@ impl<'a> Parser<'a> {
                 break;
             }
         }
-        if self.at == start {
-            Err(self.unexpected("a comparison"))
-        } else {
-            Ok(path)
-        }
+        if self.at == start { Err(self.unexpected("a comparison")) } else { Ok(path) }
     }
 
     fn quoted(&mut self) -> Result<String, Misfit> {
@@ -394,10 +310,7 @@ impl<'a> Parser<'a> {
                 char => text.push(char),
             }
         }
-        Err(Misfit {
-            at: start,
-            message: "unterminated string: it has no closing quote".into(),
-        })
+        Err(Misfit { at: start, message: "unterminated string: it has no closing quote".into() })
     }
 
     /// Takes `keyword` where it stands as a word of its own.
@@ -410,9 +323,7 @@ impl<'a> Parser<'a> {
     }
 
     fn is_keyword(&self) -> bool {
-        ["AND", "OR", "NOT"]
-            .iter()
-            .any(|keyword| self.rest().strip_prefix(keyword).is_some_and(ends_word))
+        ["AND", "OR", "NOT"].iter().any(|keyword| self.rest().strip_prefix(keyword).is_some_and(ends_word))
     }
 
     fn space_skip(&mut self) {
@@ -427,10 +338,7 @@ impl<'a> Parser<'a> {
 
     fn while_char(&mut self, keep: impl Fn(char, &str) -> bool) -> &'a str {
         let rest = self.rest();
-        let end = rest
-            .char_indices()
-            .find(|(index, char)| !keep(*char, &rest[index + char.len_utf8()..]))
-            .map_or(rest.len(), |(index, _)| index);
+        let end = rest.char_indices().find(|(index, char)| !keep(*char, &rest[index + char.len_utf8()..])).map_or(rest.len(), |(index, _)| index);
         self.at += end;
         &rest[..end]
     }
@@ -448,10 +356,7 @@ impl<'a> Parser<'a> {
     }
 
     fn misfit(&self, message: String) -> Misfit {
-        Misfit {
-            at: self.at,
-            message,
-        }
+        Misfit { at: self.at, message }
     }
 
     fn unexpected(&self, expected: &str) -> Misfit {
@@ -459,17 +364,10 @@ impl<'a> Parser<'a> {
             None => {
                 return self.misfit(format!("syntax error: expected {expected}, found the end"));
             }
-            Some(char) if is_bare(char, "") => self
-                .rest()
-                .chars()
-                .take_while(|char| is_bare(*char, ""))
-                .take(40)
-                .collect(),
+            Some(char) if is_bare(char, "") => self.rest().chars().take_while(|char| is_bare(*char, "")).take(40).collect(),
             Some(char) => char.to_string(),
         };
-        self.misfit(format!(
-            "syntax error: expected {expected}, found '{token}'"
-        ))
+        self.misfit(format!("syntax error: expected {expected}, found '{token}'"))
     }
 }
 
@@ -488,20 +386,11 @@ fn is_bare(char: char, rest: &str) -> bool {
 }
 
 fn ends_word(rest: &str) -> bool {
-    rest.chars()
-        .next()
-        .is_none_or(|next| next.is_whitespace() || "()\"'".contains(next))
+    rest.chars().next().is_none_or(|next| next.is_whitespace() || "()\"'".contains(next))
 }
 
-fn joined(
-    mut parts: Vec<Expression>,
-    join: impl FnOnce(Vec<Expression>) -> Expression,
-) -> Expression {
-    if parts.len() == 1 {
-        parts.remove(0)
-    } else {
-        join(parts)
-    }
+fn joined(mut parts: Vec<Expression>, join: impl FnOnce(Vec<Expression>) -> Expression) -> Expression {
+    if parts.len() == 1 { parts.remove(0) } else { join(parts) }
 }
 
 /// Behind a backslash. Escapes that are none stay as they are written: `"\d"` is a regular expression's.
@@ -528,9 +417,7 @@ fn escape(chars: &mut std::str::CharIndices<'_>, text: &mut String) {
 }
 
 fn hex4(rest: &str) -> Option<char> {
-    let digits = rest
-        .get(..4)
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    let digits = rest.get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     char::from_u32(u32::from_str_radix(digits, 16).ok()?)
 }
 
@@ -554,10 +441,7 @@ impl Display for Expression {
                     }
                     text_write(f, segment)?;
                 }
-                let operator = OPERATORS
-                    .iter()
-                    .find(|(_, operator)| *operator == comparison.operator)
-                    .map_or("", |(text, _)| text);
+                let operator = OPERATORS.iter().find(|(_, operator)| *operator == comparison.operator).map_or("", |(text, _)| text);
                 f.write_str(operator)?;
                 match &comparison.value {
                     Value::Any => f.write_char('*'),

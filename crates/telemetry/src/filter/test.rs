@@ -25,11 +25,17 @@ pub(super) enum Test {
         literal: Literal,
     },
     /// The field is there.
-    Present { field: Field },
+    Present {
+        field: Field,
+    },
     /// Any value of the entry contains the text, which is in lower case.
-    Global { text: String },
+    Global {
+        text: String,
+    },
     /// The log's id as it stands in `logName`.
-    LogId { name: String },
+    LogId {
+        name: String,
+    },
 }
 
 /// A value, in every type that it can be read as.
@@ -45,23 +51,12 @@ pub(super) struct Literal {
 
 impl Test {
     pub(super) fn compare(comparison: &Comparison) -> Result<Self, Misfit> {
-        let field = Field::parse(&comparison.field).map_err(|message| Misfit {
-            at: comparison.field_at,
-            message,
-        })?;
+        let field = Field::parse(&comparison.field).map_err(|message| Misfit { at: comparison.field_at, message })?;
         let Value::Text(text) = &comparison.value else {
             return Ok(Test::Present { field });
         };
-        let literal =
-            Literal::parse(&field, comparison.operator, text).map_err(|message| Misfit {
-                at: comparison.value_at,
-                message,
-            })?;
-        Ok(Test::Compare {
-            field,
-            operator: comparison.operator,
-            literal,
-        })
+        let literal = Literal::parse(&field, comparison.operator, text).map_err(|message| Misfit { at: comparison.value_at, message })?;
+        Ok(Test::Compare { field, operator: comparison.operator, literal })
     }
 
     pub(super) fn global(text: &str) -> Self {
@@ -70,66 +65,32 @@ impl Test {
 
     pub(super) fn call(call: &Call) -> Result<Self, Misfit> {
         match call.function.as_str() {
-            "log_id" => Ok(Test::LogId {
-                name: call.argument.replace('/', "%2F"),
-            }),
-            other => Err(Misfit {
-                at: call.at,
-                message: format!(
-                    "function '{other}' is not supported; log_id is, and a quoted text searches all fields"
-                ),
-            }),
+            "log_id" => Ok(Test::LogId { name: call.argument.replace('/', "%2F") }),
+            other => Err(Misfit { at: call.at, message: format!("function '{other}' is not supported; log_id is, and a quoted text searches all fields") }),
         }
     }
 
     pub(super) fn matches(&self, subject: &Subject<'_>) -> Option<bool> {
         match self {
-            Test::Compare {
-                field,
-                operator,
-                literal,
-            } => any(subject, field, &mut |scalar| {
-                literal.compare(*operator, scalar)
-            }),
+            Test::Compare { field, operator, literal } => any(subject, field, &mut |scalar| literal.compare(*operator, scalar)),
             Test::Present { field } => any(subject, field, &mut |_| true),
-            Test::Global { text } => any_of_all(subject, &mut |scalar| {
-                with_text(scalar, |value| contains(value, text))
-            }),
+            Test::Global { text } => any_of_all(subject, &mut |scalar| with_text(scalar, |value| contains(value, text))),
             Test::LogId { name } => {
                 let full = log_name_of("", subject.log);
-                Some(
-                    full.strip_prefix("projects//logs/")
-                        .is_some_and(|id| id.eq_ignore_ascii_case(name)),
-                )
+                Some(full.strip_prefix("projects//logs/").is_some_and(|id| id.eq_ignore_ascii_case(name)))
             }
         }
     }
 
     pub(super) fn time_range(&self) -> TimeRange {
-        let Test::Compare {
-            field: Field::Timestamp,
-            operator,
-            literal: Literal {
-                time: Some(time), ..
-            },
-        } = self
-        else {
+        let Test::Compare { field: Field::Timestamp, operator, literal: Literal { time: Some(time), .. } } = self else {
             return TimeRange::ALL;
         };
         match operator {
-            Operator::Equal | Operator::Has => TimeRange {
-                from: *time,
-                to: *time,
-            },
+            Operator::Equal | Operator::Has => TimeRange { from: *time, to: *time },
             // With its end: one entry more to look at, and no way to be wrong by one.
-            Operator::Greater | Operator::GreaterEqual => TimeRange {
-                from: *time,
-                ..TimeRange::ALL
-            },
-            Operator::Less | Operator::LessEqual => TimeRange {
-                to: *time,
-                ..TimeRange::ALL
-            },
+            Operator::Greater | Operator::GreaterEqual => TimeRange { from: *time, ..TimeRange::ALL },
+            Operator::Less | Operator::LessEqual => TimeRange { to: *time, ..TimeRange::ALL },
             Operator::NotEqual | Operator::Matches | Operator::NotMatches => TimeRange::ALL,
         }
     }
@@ -143,23 +104,14 @@ pub(crate) struct TimeRange {
 }
 
 impl TimeRange {
-    pub(super) const ALL: TimeRange = TimeRange {
-        from: Timestamp::MIN,
-        to: Timestamp::MAX,
-    };
+    pub(super) const ALL: TimeRange = TimeRange { from: Timestamp::MIN, to: Timestamp::MAX };
 
     pub(super) fn intersection(self, other: Self) -> Self {
-        Self {
-            from: self.from.max(other.from),
-            to: self.to.min(other.to),
-        }
+        Self { from: self.from.max(other.from), to: self.to.min(other.to) }
     }
 
     pub(super) fn hull(self, other: Self) -> Self {
-        Self {
-            from: self.from.min(other.from),
-            to: self.to.max(other.to),
-        }
+        Self { from: self.from.min(other.from), to: self.to.max(other.to) }
     }
 }
 
@@ -169,11 +121,7 @@ impl Literal {
     fn parse(field: &Field, operator: Operator, text: &str) -> Result<Self, String> {
         let is_regex = matches!(operator, Operator::Matches | Operator::NotMatches);
         let mut literal = Literal {
-            text: if is_regex {
-                text.to_owned()
-            } else {
-                lower(text)
-            },
+            text: if is_regex { text.to_owned() } else { lower(text) },
             number: text.parse().ok().filter(|number: &f64| number.is_finite()),
             time: None,
             duration_us: None,
@@ -181,33 +129,21 @@ impl Literal {
             regex: None,
         };
         if is_regex {
-            let regex = regex::RegexBuilder::new(text)
-                .size_limit(REGEX_MAX_BYTES)
-                .build();
-            literal.regex = Some(regex.map_err(|error| {
-                format!(
-                    "invalid regular expression: {}",
-                    one_line(&error.to_string())
-                )
-            })?);
+            let regex = regex::RegexBuilder::new(text).size_limit(REGEX_MAX_BYTES).build();
+            literal.regex = Some(regex.map_err(|error| format!("invalid regular expression: {}", one_line(&error.to_string())))?);
             return Ok(literal);
         }
         match field {
             Field::Timestamp => {
-                literal.time = Some(time_parse(text).ok_or_else(|| {
-                    format!(
-                        "'{text}' is no time such as \"2026-11-23T06:21:38Z\" or \"2026-11-23\""
-                    )
-                })?);
+                literal.time = Some(time_parse(text).ok_or_else(|| format!("'{text}' is no time such as \"2026-11-23T06:21:38Z\" or \"2026-11-23\""))?);
             }
             Field::Severity => {
-                let severity = severity_parse(text).ok_or_else(|| format!("'{text}' is no severity; they are DEFAULT, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT and EMERGENCY"))?;
+                let severity = severity_parse(text)
+                    .ok_or_else(|| format!("'{text}' is no severity; they are DEFAULT, DEBUG, INFO, NOTICE, WARNING, ERROR, CRITICAL, ALERT and EMERGENCY"))?;
                 literal.severity = Some(severity);
             }
             Field::HttpField(super::field::HttpField::Latency) => {
-                let duration = duration_parse(text).ok_or_else(|| {
-                    format!("'{text}' is no duration such as \"0.5s\" or \"20ms\"")
-                })?;
+                let duration = duration_parse(text).ok_or_else(|| format!("'{text}' is no duration such as \"0.5s\" or \"20ms\""))?;
                 literal.duration_us = Some(duration);
             }
             _ => {}
@@ -230,36 +166,25 @@ impl Literal {
                 matches!(self.order(scalar), Some(Ordering::Less | Ordering::Equal))
             }
             Operator::Greater => self.order(scalar) == Some(Ordering::Greater),
-            Operator::GreaterEqual => matches!(
-                self.order(scalar),
-                Some(Ordering::Greater | Ordering::Equal)
-            ),
+            Operator::GreaterEqual => matches!(self.order(scalar), Some(Ordering::Greater | Ordering::Equal)),
         }
     }
 
     fn is_match(&self, scalar: Scalar<'_>) -> bool {
-        self.regex
-            .as_ref()
-            .is_some_and(|regex| with_text(scalar, |text| regex.is_match(text)))
+        self.regex.as_ref().is_some_and(|regex| with_text(scalar, |text| regex.is_match(text)))
     }
 
     /// How the value stands to this literal; `None` when they are not of one kind.
     fn order(&self, scalar: Scalar<'_>) -> Option<Ordering> {
         match scalar {
-            Scalar::Text(text) => Some(
-                text.chars()
-                    .flat_map(char::to_lowercase)
-                    .cmp(self.text.chars()),
-            ),
+            Scalar::Text(text) => Some(text.chars().flat_map(char::to_lowercase).cmp(self.text.chars())),
             Scalar::Number(number) => number.partial_cmp(&self.number?),
             Scalar::Bool(value) => match self.text.as_str() {
                 "true" => Some(value.cmp(&true)),
                 "false" => Some(value.cmp(&false)),
                 _ => None,
             },
-            Scalar::Null => {
-                (self.text == "null_value" || self.text == "null").then_some(Ordering::Equal)
-            }
+            Scalar::Null => (self.text == "null_value" || self.text == "null").then_some(Ordering::Equal),
             Scalar::Time(time) => Some(time.cmp(&self.time?)),
             Scalar::Duration(us) => Some(us.cmp(&self.duration_us?)),
             Scalar::Severity(severity) => Some(severity.cmp(&self.severity?)),
@@ -276,11 +201,7 @@ fn lower(text: &str) -> String {
 fn contains(text: &str, part: &str) -> bool {
     // Without a copy where each place is cheap to try; else in time linear in the text.
     if part.len() <= 64 && text.is_ascii() && part.is_ascii() {
-        return part.is_empty()
-            || text
-                .as_bytes()
-                .windows(part.len())
-                .any(|window| window.eq_ignore_ascii_case(part.as_bytes()));
+        return part.is_empty() || text.as_bytes().windows(part.len()).any(|window| window.eq_ignore_ascii_case(part.as_bytes()));
     }
     lower(text).contains(part)
 }
@@ -291,17 +212,13 @@ fn time_parse(text: &str) -> Option<Timestamp> {
         return Some(time);
     }
     let date: jiff::civil::Date = text.parse().ok()?;
-    jiff::tz::TimeZone::UTC
-        .to_timestamp(date.at(0, 0, 0, 0))
-        .ok()
+    jiff::tz::TimeZone::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()
 }
 
 /// Seconds, with or without their unit, or another unit: `0.5s`, `0.5`, `20ms`, `1m`.
 fn duration_parse(text: &str) -> Option<u64> {
     let text = text.trim();
-    let split = text
-        .find(|char: char| char.is_ascii_alphabetic())
-        .unwrap_or(text.len());
+    let split = text.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let us_per_unit = match unit {
         "ns" => 1e-3,

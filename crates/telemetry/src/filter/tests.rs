@@ -31,10 +31,7 @@ fn request() -> Entry {
             protocol: "HTTP/1.1".into(),
         }),
         trace: "projects/local-project/traces/0af7".into(),
-        labels: BTreeMap::from([
-            ("goog-managed-by".into(), "cloudfunctions".into()),
-            ("a.b".into(), "dotted".into()),
-        ]),
+        labels: BTreeMap::from([("goog-managed-by".into(), "cloudfunctions".into()), ("a.b".into(), "dotted".into())]),
         ..entry("")
     }
 }
@@ -52,54 +49,25 @@ fn structured() -> Entry {
 }
 
 fn text() -> Entry {
-    Entry {
-        time: "2026-11-24T06:21:37Z".parse().unwrap(),
-        ..entry("hello from stdout, ΟΔΟΣ \"quoted\" back\\slash")
-    }
+    Entry { time: "2026-11-24T06:21:37Z".parse().unwrap(), ..entry("hello from stdout, ΟΔΟΣ \"quoted\" back\\slash") }
 }
 
 fn build() -> Entry {
-    let source = Source {
-        build: "b-1".into(),
-        service: String::new(),
-        revision: String::new(),
-        instance: String::new(),
-        ..source("")
-    };
-    Entry {
-        source: Arc::new(source),
-        log: LogName::Build,
-        payload: Payload::Text("Step 1: hello".into()),
-        ..entry("")
-    }
+    let source = Source { build: "b-1".into(), service: String::new(), revision: String::new(), instance: String::new(), ..source("") };
+    Entry { source: Arc::new(source), log: LogName::Build, payload: Payload::Text("Step 1: hello".into()), ..entry("") }
 }
 
 /// The answer by the head alone, and by all of the entry; they never contradict.
 fn matches(filter: &Filter, entry: &Entry) -> bool {
-    let head_source = Source {
-        instance: String::new(),
-        ..(*entry.source).clone()
-    };
-    let mut subject = Subject {
-        id: 0x1234,
-        time: entry.time,
-        severity: entry.severity,
-        log: entry.log,
-        source: &head_source,
-        body: None,
-        json: OnceCell::new(),
-    };
+    let head_source = Source { instance: String::new(), ..(*entry.source).clone() };
+    let mut subject =
+        Subject { id: 0x1234, time: entry.time, severity: entry.severity, log: entry.log, source: &head_source, body: None, json: OnceCell::new() };
     let by_head = filter.matches(&subject);
     subject.body = Some(entry);
-    let by_all = filter
-        .matches(&subject)
-        .expect("with a body everything is known");
+    let by_all = filter.matches(&subject).expect("with a body everything is known");
     assert!(by_head.is_none_or(|by_head| by_head == by_all));
     let range = filter.time_range();
-    assert!(
-        !by_all || (range.from..=range.to).contains(&entry.time),
-        "the range of times hides a match"
-    );
+    assert!(!by_all || (range.from..=range.to).contains(&entry.time), "the range of times hides a match");
     by_all
 }
 
@@ -107,24 +75,17 @@ fn matches(filter: &Filter, entry: &Entry) -> bool {
 #[track_caller]
 fn check(filter: &str, expect: &str) {
     let parsed = Filter::parse(filter).unwrap_or_else(|error| panic!("{filter}: {error}"));
-    let found: String = [
-        ('t', text()),
-        ('r', request()),
-        ('s', structured()),
-        ('b', build()),
-    ]
-    .iter()
-    .filter(|(_, entry)| matches(&parsed, entry))
-    .map(|(letter, _)| *letter)
-    .collect();
+    let found: String = [('t', text()), ('r', request()), ('s', structured()), ('b', build())]
+        .iter()
+        .filter(|(_, entry)| matches(&parsed, entry))
+        .map(|(letter, _)| *letter)
+        .collect();
     assert_eq!(found, expect, "{filter}");
 }
 
 #[track_caller]
 fn check_error(filter: &str, expect: &str) {
-    let error = Filter::parse(filter)
-        .err()
-        .unwrap_or_else(|| panic!("{filter} is understood"));
+    let error = Filter::parse(filter).err().unwrap_or_else(|| panic!("{filter} is understood"));
     assert!(error.to_string().contains(expect), "{filter}: {error}");
 }
 
@@ -138,14 +99,8 @@ fn what_gcloud_sends() {
         "resource.type=\"cloud_run_revision\" resource.labels.location=\"asia-northeast1\" logName:\"run.googleapis.com\" labels.\"goog-managed-by\"=\"cloudfunctions\" resource.labels.service_name=\"sample\" timestamp>=\"2026-11-17T06:37:59.552343Z\"",
         "r",
     );
-    check(
-        "resource.type = cloud_run_revision AND resource.labels.service_name = other",
-        "",
-    );
-    check(
-        "resource.type=\"build\" resource.labels.build_id=\"b-1\"",
-        "b",
-    );
+    check("resource.type = cloud_run_revision AND resource.labels.service_name = other", "");
+    check("resource.type=\"build\" resource.labels.build_id=\"b-1\"", "b");
 }
 
 #[test]
@@ -158,10 +113,7 @@ fn empty_filters_match_everything() {
 
 #[test]
 fn fields_and_operators() {
-    check(
-        "logName=\"projects/local-project/logs/run.googleapis.com%2Frequests\"",
-        "r",
-    );
+    check("logName=\"projects/local-project/logs/run.googleapis.com%2Frequests\"", "r");
     check("logName=projects/local-project/logs/cloudbuild", "b");
     check("log_id(\"run.googleapis.com/stdout\")", "ts");
     check("log_name:requests", "r");
@@ -197,10 +149,7 @@ fn fields_and_operators() {
     check("resource.labels.revision_name=\"sample-00001-abc\"", "trs");
     check("resource:asia-northeast1", "trs");
     check("protoPayload.methodName=\"x\"", "");
-    check(
-        "timestamp>\"2026-11-24T06:21:38Z\" timestamp<\"2026-11-24T06:21:39Z\"",
-        "r",
-    );
+    check("timestamp>\"2026-11-24T06:21:38Z\" timestamp<\"2026-11-24T06:21:39Z\"", "r");
     check("timestamp>=2026-11-24T06:21:39Z", "s");
     check("timestamp<2026-11-24", "b");
     check("timestamp=\"2026-11-24T15:21:39+09:00\"", "s");
@@ -238,14 +187,8 @@ fn booleans() {
     check("- severity=ERROR", "trb");
     check("NOT -severity=ERROR", "s");
     // OR binds tighter than AND.
-    check(
-        "severity=ERROR OR severity=INFO AND resource.type=build",
-        "",
-    );
-    check(
-        "severity=ERROR OR (severity=INFO AND httpRequest.status=200)",
-        "rs",
-    );
+    check("severity=ERROR OR severity=INFO AND resource.type=build", "");
+    check("severity=ERROR OR (severity=INFO AND httpRequest.status=200)", "rs");
     check("hello OR failed severity=ERROR", "s");
     check("(hello)", "tb");
     check("((severity=ERROR))", "s");
@@ -288,30 +231,15 @@ fn regular_expressions() {
     check(r#"httpRequest.status=~"^2""#, "r");
     check(r#"textPayload=~("stdout" OR "Step")"#, "tb");
     check_error("textPayload=~\"(\"", "invalid regular expression");
-    check_error(
-        &format!("textPayload=~\"{}\"", "(a{1000}){1000}"),
-        "invalid regular expression",
-    );
+    check_error(&format!("textPayload=~\"{}\"", "(a{1000}){1000}"), "invalid regular expression");
 }
 
 #[test]
 fn errors_name_line_and_column() {
-    check_error(
-        "severity=",
-        "expected a value, found the end at line 1, column 10",
-    );
-    check_error(
-        "severity=ERROR)",
-        "expected a comparison, found ')' at line 1, column 15",
-    );
-    check_error(
-        "(severity=ERROR",
-        "expected a closing parenthesis, found the end at line 1, column 16",
-    );
-    check_error(
-        "severity=ERROR\n  AND AND x",
-        "expected a comparison, found 'AND' at line 2, column 7",
-    );
+    check_error("severity=", "expected a value, found the end at line 1, column 10");
+    check_error("severity=ERROR)", "expected a comparison, found ')' at line 1, column 15");
+    check_error("(severity=ERROR", "expected a closing parenthesis, found the end at line 1, column 16");
+    check_error("severity=ERROR\n  AND AND x", "expected a comparison, found 'AND' at line 2, column 7");
     check_error("OR a", "found 'OR' at line 1, column 1");
     check_error("a AND", "found the end at line 1, column 6");
     check_error("\n\nfoo=1", "unknown field 'foo'");
@@ -325,24 +253,15 @@ fn errors_name_line_and_column() {
     check_error("severity.x=1", "field severity has no field x");
     check_error("textPayload:\"open", "unterminated string");
     check_error("日本 textPayload:\"open", "line 1, column 16");
-    check_error(
-        "sample(insertId, 0.1)",
-        "expected a closing parenthesis, found ','",
-    );
+    check_error("sample(insertId, 0.1)", "expected a closing parenthesis, found ','");
     check_error("SEARCH(\"x\")", "function 'SEARCH' is not supported");
     check_error("labels..a=1", "invalid field name");
     check_error("=1", "expected a comparison, found '='");
     check_error("a,b", "found ','");
     check_error(&"(".repeat(5000), "nest deeper than 60");
     check_error(&"NOT ".repeat(3000), "nest deeper than 60");
-    check_error(
-        &"-".repeat(3).replace('-', "- ").repeat(1000),
-        "nest deeper than 60",
-    );
-    check_error(
-        &format!("jsonPayload{}=1", ".a".repeat(1000)),
-        "at most 32 parts",
-    );
+    check_error(&"-".repeat(3).replace('-', "- ").repeat(1000), "nest deeper than 60");
+    check_error(&format!("jsonPayload{}=1", ".a".repeat(1000)), "at most 32 parts");
 }
 
 #[test]
@@ -350,28 +269,15 @@ fn times_bound_the_walk() {
     let range = |filter: &str| {
         let range = Filter::parse(filter).unwrap().time_range();
         let text = |time: Timestamp| {
-            if time == Timestamp::MIN || time == Timestamp::MAX {
-                "-".to_owned()
-            } else {
-                time.to_string()
-            }
+            if time == Timestamp::MIN || time == Timestamp::MAX { "-".to_owned() } else { time.to_string() }
         };
         format!("{} {}", text(range.from), text(range.to))
     };
-    assert_eq!(
-        range("timestamp>=\"2026-01-01T00:00:00Z\" AND timestamp<\"2026-01-02T00:00:00Z\" hello"),
-        "2026-01-01T00:00:00Z 2026-01-02T00:00:00Z"
-    );
-    assert_eq!(
-        range("timestamp>2026-01-01 OR timestamp>2026-01-03"),
-        "2026-01-01T00:00:00Z -"
-    );
+    assert_eq!(range("timestamp>=\"2026-01-01T00:00:00Z\" AND timestamp<\"2026-01-02T00:00:00Z\" hello"), "2026-01-01T00:00:00Z 2026-01-02T00:00:00Z");
+    assert_eq!(range("timestamp>2026-01-01 OR timestamp>2026-01-03"), "2026-01-01T00:00:00Z -");
     assert_eq!(range("timestamp>2026-01-01 OR hello"), "- -");
     assert_eq!(range("NOT timestamp>2026-01-01"), "- -");
-    assert_eq!(
-        range("timestamp=2026-01-01"),
-        "2026-01-01T00:00:00Z 2026-01-01T00:00:00Z"
-    );
+    assert_eq!(range("timestamp=2026-01-01"), "2026-01-01T00:00:00Z 2026-01-01T00:00:00Z");
 }
 
 fn expressions() -> impl Strategy<Value = Expression> {
@@ -388,32 +294,13 @@ fn expressions() -> impl Strategy<Value = Expression> {
         Operator::Matches,
         Operator::NotMatches,
     ]);
-    let segment = prop_oneof!["[a-z-]{1,6}", any::<String>()]
-        .prop_filter("a name is not empty", |name| !name.is_empty());
-    let comparison = (proptest::collection::vec(segment, 1..4), operator, value).prop_map(
-        |(field, operator, value)| {
-            // Only `:` has a star.
-            let operator = if value == Value::Any {
-                Operator::Has
-            } else {
-                operator
-            };
-            Expression::Compare(Comparison {
-                field,
-                operator,
-                value,
-                field_at: 0,
-                value_at: 0,
-            })
-        },
-    );
-    let call = text.clone().prop_map(|argument| {
-        Expression::Call(Call {
-            function: "log_id".into(),
-            argument,
-            at: 0,
-        })
+    let segment = prop_oneof!["[a-z-]{1,6}", any::<String>()].prop_filter("a name is not empty", |name| !name.is_empty());
+    let comparison = (proptest::collection::vec(segment, 1..4), operator, value).prop_map(|(field, operator, value)| {
+        // Only `:` has a star.
+        let operator = if value == Value::Any { Operator::Has } else { operator };
+        Expression::Compare(Comparison { field, operator, value, field_at: 0, value_at: 0 })
     });
+    let call = text.clone().prop_map(|argument| Expression::Call(Call { function: "log_id".into(), argument, at: 0 }));
     let leaf = prop_oneof![comparison, text.prop_map(Expression::Global), call];
     leaf.prop_recursive(5, 40, 4, |inner| {
         prop_oneof![
