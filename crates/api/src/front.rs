@@ -146,11 +146,17 @@ impl Front {
         if let Some(who) = &passed.who {
             request.extensions_mut().insert(who.clone());
         }
+        let (verb, who) = (request.method().clone(), passed.who.as_ref().map(|who| who.email.clone()));
         request.extensions_mut().insert(passed);
-        match surface.router.clone().oneshot(request).await {
+        let response = match surface.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
+        };
+        if verb != Method::GET && verb != Method::HEAD {
+            let (api, path) = (surface.name, &surface.rows[row].template);
+            tracing::info!(target: "audit", api, %verb, %path, who, status = response.status().as_u16(), "a call that may change something");
         }
+        response
     }
 
     /// The region that the path names, else the host, else the default.
@@ -174,6 +180,12 @@ struct Host {
 
 impl Host {
     fn parse(host: &str) -> Self {
+        // `run.asia-northeast1.rep.googleapis.com` is another way to write a region's endpoint.
+        if let Some((api, region)) = host.strip_suffix(".rep.googleapis.com").and_then(|rest| rest.split_once('.'))
+            && let Ok(region) = Region::parse(region)
+        {
+            return Self { name: format!("{api}.googleapis.com"), region: Some(region), google: true };
+        }
         let region = model::address::REGIONS
             .iter()
             .map(|(region, _)| *region)
@@ -221,6 +233,8 @@ mod tests {
         check("run.googleapis.com", "run.googleapis.com", None, true);
         check("asia-northeast1-run.googleapis.com", "run.googleapis.com", Some("asia-northeast1"), true);
         check("europe-west10-run.googleapis.com", "run.googleapis.com", Some("europe-west10"), true);
+        check("run.asia-northeast1.rep.googleapis.com", "run.googleapis.com", Some("asia-northeast1"), true);
+        check("run.nowhere.rep.googleapis.com", "run.nowhere.rep.googleapis.com", None, true);
         check("asia-northeast1-run.localhost", "run.localhost", Some("asia-northeast1"), false);
         check("127.0.0.1", "127.0.0.1", None, false);
         check("accounts.google.com", "accounts.google.com", None, true);

@@ -150,7 +150,16 @@ pub(crate) struct Admitted {
 impl Admitted {
     /// Calls the method with an encoded request.
     pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
-        (self.method.call)(self.deps, self.who, request).await
+        let (method, who) = (self.method.name, self.who.email.clone());
+        let reply = (self.method.call)(self.deps, self.who, request).await;
+        // Names that begin so only read.
+        let reads =
+            method.rsplit_once('/').is_some_and(|(_, name)| ["Get", "List", "Search", "Test", "BatchGet", "Wait"].iter().any(|verb| name.starts_with(verb)));
+        if !reads {
+            let status = reply.as_ref().map_or_else(|status| status.code.name(), |_| "OK");
+            tracing::info!(target: "audit", method, who, status, "a call that may change something");
+        }
+        reply
     }
 }
 

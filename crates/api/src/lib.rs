@@ -123,8 +123,10 @@ pub enum Needs {
     Nothing,
     /// Good credentials of anyone.
     Credentials,
-    /// This permission on the resource that the request names.
+    /// This permission on the resource that the path or the request's name field names.
     Permission(&'static str),
+    /// This permission on each resource that the body names: the method itself asks.
+    PermissionInside(&'static str),
 }
 
 /// Whose metadata server it is.

@@ -37,7 +37,8 @@ impl From<Need> for crate::Needs {
         match need {
             Need::Public => Self::Nothing,
             Need::SignedIn => Self::Credentials,
-            Need::Inside { permission } | Need::On { permission, .. } => Self::Permission(permission),
+            Need::Inside { permission } => Self::PermissionInside(permission),
+            Need::On { permission, .. } => Self::Permission(permission),
         }
     }
 }
@@ -71,15 +72,11 @@ pub(crate) struct Passed {
 pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut Vars, query: &Vars) -> Result<(), Status> {
     let (permission, template) = match need {
         Need::Public => return Ok(()),
-        Need::SignedIn => {
+        Need::SignedIn | Need::Inside { .. } => {
             who.ok_or_else(Status::unauthenticated)?;
-            project_resolve(deps, vars, None)?;
-            return Ok(());
-        }
-        Need::Inside { permission } => {
-            who.ok_or_else(Status::unauthenticated)?;
+            let permission = if let Need::Inside { permission } = need { permission } else { "resourcemanager.projects.get" };
             let written = format!("projects/{}", vars.get("project").map_or("", String::as_str));
-            project_resolve(deps, vars, Some(&|| Status::permission_denied(permission, &written)))?;
+            project_resolve(deps, vars, &|| Status::permission_denied(permission, &written))?;
             return Ok(());
         }
         Need::On { permission, resource } => (permission, resource),
@@ -103,12 +100,12 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
     let who = who.ok_or_else(Status::unauthenticated)?;
     if template.contains("{?project}") {
         let mut query = query.clone();
-        let project = project_resolve(deps, &mut query, Some(&denied))?.ok_or_else(denied)?;
+        let project = project_resolve(deps, &mut query, &denied)?.ok_or_else(denied)?;
         let resource = fill(template, vars, &query)?;
         return if deps.iam.may(Some(who), permission, &resource, project.as_str()) { Ok(()) } else { Err(denied()) };
     }
     account_resolve(deps, vars);
-    let project = project_resolve(deps, vars, Some(&denied))?.ok_or_else(denied)?;
+    let project = project_resolve(deps, vars, &denied)?.ok_or_else(denied)?;
     let resource = fill(template, vars, query)?;
     if deps.iam.may(Some(who), permission, &resource, project.as_str()) { Ok(()) } else { Err(denied()) }
 }
@@ -155,7 +152,10 @@ fn fill(template: &str, vars: &Vars, query: &Vars) -> Result<String, Status> {
 }
 
 /// The project that the variable `project` names by id or number, which becomes its id.
-fn project_resolve(deps: &Deps, vars: &mut Vars, absent: Option<&dyn Fn() -> Status>) -> Result<Option<ProjectId>, Status> {
+///
+/// # Errors
+/// `absent` for a project that does not exist.
+fn project_resolve(deps: &Deps, vars: &mut Vars, absent: &dyn Fn() -> Status) -> Result<Option<ProjectId>, Status> {
     let Some(written) = vars.get("project").filter(|written| *written != "-") else {
         return Ok(None);
     };
@@ -164,7 +164,8 @@ fn project_resolve(deps: &Deps, vars: &mut Vars, absent: Option<&dyn Fn() -> Sta
             vars.insert("project".to_owned(), project.id.to_string());
             Ok(Some(project.id))
         }
-        Err(error) => Err(absent.map_or(error, |absent| absent())),
+        Err(error) if error.code == model::Code::NotFound => Err(absent()),
+        Err(error) => Err(error),
     }
 }
 

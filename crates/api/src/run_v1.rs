@@ -79,7 +79,7 @@ async fn service_list(app: App, call: Call) -> Result<Response, Status> {
 
 async fn service_create(app: App, mut call: Call) -> Result<Response, Status> {
     let dry_run = dry_run(&call)?;
-    let written: types::Service = call.json().await?;
+    let written = types::Service::read(call.json().await?)?;
     let key = ServiceKey { service: ServiceName::parse(&written.metadata.name)?, ..key_of(&call, "x")? };
     namespace_check(&app, &key, &written)?;
     let (created, started) = app.control.service_create(call.who()?, service::read(key, written)?, dry_run).await?;
@@ -93,7 +93,7 @@ async fn service_get(app: App, call: Call) -> Result<Response, Status> {
 
 async fn service_replace(app: App, mut call: Call) -> Result<Response, Status> {
     let dry_run = dry_run(&call)?;
-    let written: types::Service = call.json().await?;
+    let written = types::Service::read(call.json().await?)?;
     let key = key_of(&call, call.var("service")?)?;
     if written.metadata.name != key.service.as_str() {
         return Err(Status::invalid_field("metadata.name", format!("{:?} is not the service of the path, {}", written.metadata.name, key.service)));

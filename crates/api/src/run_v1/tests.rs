@@ -13,7 +13,7 @@ fn project() -> Project {
 }
 
 fn read(body: Json) -> Result<Service, model::Status> {
-    service::read(arbitrary::key(), serde_json::from_value(body).unwrap())
+    service::read(arbitrary::key(), types::Service::read(body)?)
 }
 
 fn write(service: &Service) -> Json {
@@ -165,6 +165,8 @@ fn what_says_nothing_is_passed_over() {
     let mut body = deploy();
     body["metadata"]["annotations"]["run.googleapis.com/iap-enabled"] = json!("false");
     body["spec"]["template"]["spec"]["volumes"] = json!([]);
+    body["spec"]["template"]["metadata"]["creationTimestamp"] = json!(null);
+    body["spec"]["traffic"] = json!(null);
     body["spec"]["template"]["spec"]["containers"][0]["securityContext"] = json!({});
     assert_eq!(read(body).unwrap(), read(deploy()).unwrap());
 }

@@ -31,6 +31,27 @@ pub(crate) struct Service {
     pub rest: Rest,
 }
 
+impl Service {
+    /// # Errors
+    /// `INVALID_ARGUMENT` for a field of another type.
+    pub(crate) fn read(mut body: Json) -> Result<Self, Status> {
+        nulls_drop(&mut body);
+        serde_json::from_value(body).map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))
+    }
+}
+
+/// Null is "unset", as Kubernetes' own Go types write `creationTimestamp` that is not there.
+fn nulls_drop(value: &mut Json) {
+    match value {
+        Json::Object(object) => {
+            object.retain(|_, value| !value.is_null());
+            object.values_mut().for_each(nulls_drop);
+        }
+        Json::Array(list) => list.iter_mut().for_each(nulls_drop),
+        _ => {}
+    }
+}
+
 /// A revision, written only.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

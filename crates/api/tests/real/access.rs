@@ -72,7 +72,7 @@ pub async fn no_method_answers_a_stranger(world: &World) {
 
 pub async fn a_project_that_does_not_exist_looks_like_one_that_is_not_yours(world: &World) {
     for method in world.api.served() {
-        if !matches!(method.needs, Needs::Permission(_)) || !(method.path.contains("/projects/") || method.path.contains("/namespaces/")) {
+        if matches!(method.needs, Needs::Nothing | Needs::Credentials) || !(method.path.contains("/projects/") || method.path.contains("/namespaces/")) {
             continue;
         }
         for project in ["no-such-project", "123456789012"] {
