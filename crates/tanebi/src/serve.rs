@@ -95,13 +95,13 @@ fn prepare(config: Config) -> Result<Prepared> {
     let host_roots = host_roots()?;
     let upstream = upstream()?;
     let own_addresses = own_addresses();
-    Running { pid: std::process::id(), listen: listener.local_addr()?, tls_listen: tls_listener.local_addr()?, version: env!("CARGO_PKG_VERSION").to_owned() }
-        .write(data)?;
-
     let keeper = keeper_start(
         &sandbox::KeeperConfig { dir: keeper_dir, writable_under: vec![folders.build.clone()], daemon_uid: daemon.0, daemon_gid: daemon.1 },
         data,
     )?;
+    // Only now is it certain that the folder is this server's.
+    Running { pid: std::process::id(), listen: listener.local_addr()?, tls_listen: tls_listener.local_addr()?, version: env!("CARGO_PKG_VERSION").to_owned() }
+        .write(data)?;
     sandbox::drop_privileges(daemon.0, daemon.1).context("giving up privileges")?;
     Ok(Prepared { config, folders, listener, tls_listener, keeper: Arc::new(keeper), catalogue, packages, upstream, own_addresses, host_roots, secret })
 }
