@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 DATA ?= $(CURDIR)/data
 PARTS := seed gcloud serving cli hostile faults
 
-.PHONY: run build test unit e2e verify verify-% lint bench clean-data
+.PHONY: cuts walls run build test unit e2e verify verify-% lint bench clean-data
 
 ## Build, start, deploy the example and call it; stays in the foreground.
 run: build
@@ -26,13 +26,22 @@ e2e: build
 	cargo test --locked -p e2e --test e2e
 
 ## Every size that an issue names. Each part leaves a mark when it has passed; a part with a mark of this commit is not run again.
-verify: lint unit build $(addprefix verify-,$(PARTS))
+verify: lint unit build $(addprefix verify-,$(PARTS)) cuts walls
 	@echo "verified: $$(git rev-parse HEAD)"
 
 verify-%: build
 	@mark="$(CARGO_TARGET_DIR)/verified/$$(git rev-parse HEAD)-$$(git status --porcelain | sha256sum | cut -c1-8)-$*"; \
 	if [ -e "$$mark" ]; then echo "$* has passed at this commit"; else \
 	TANEBI_TIER=full TANEBI_PART=$* cargo test --locked -p e2e --test e2e && mkdir -p "$$(dirname "$$mark")" && touch "$$mark"; fi
+
+## A hundred power cuts; and the proof that a store which does not sync is found out.
+cuts: needs
+	TANEBI_TIER=full cargo test --locked -p store --test power_cut
+	cargo test --locked -p store --features unsafe-no-fsync --test power_cut
+
+## Each wall taken away turns a probe red.
+walls: needs
+	cargo test --locked -p sandbox --features mutation
 
 lint: needs
 	cargo fmt --all --check
