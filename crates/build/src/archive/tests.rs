@@ -1,3 +1,5 @@
+//! Archives as strangers make them.
+
 use std::{
     collections::BTreeMap,
     io::{Cursor, Write},

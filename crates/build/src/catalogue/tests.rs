@@ -1,3 +1,5 @@
+//! Base images: known, unknown, missing.
+
 use super::*;
 
 pub(crate) fn catalogue(versions: &[&str]) -> Catalogue {

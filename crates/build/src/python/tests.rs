@@ -1,3 +1,5 @@
+//! What the rules of Python make of a source.
+
 use std::collections::BTreeMap;
 
 use super::*;
