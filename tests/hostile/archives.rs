@@ -29,8 +29,6 @@ pub(super) fn evil_archives() -> Result<()> {
     let made = Command::new("python3").arg(here().join("archives.py")).args([folder.path(), &canary]).output()?;
     let made: Vec<(String, String)> = serde_json::from_str(&text(made, "archives.py")?)?;
     client.json("POST", STORAGE, &format!("/storage/v1/b?project={PROJECT}"), &json!({ "name": BUCKET }))?;
-    let repositories = format!("/v1/projects/{PROJECT}/locations/{REGION}/repositories?repositoryId=cloud-run-source-deploy");
-    client.json("POST", "artifactregistry.googleapis.com", &repositories, &json!({ "format": "DOCKER" }))?;
     let before = (daemon(&tanebi)?, resident_bytes(daemon(&tanebi)?)?);
 
     let faults = Faults::default();

@@ -158,7 +158,7 @@ const ROWS: &[Row] = &[
         LOGGING,
         "POST",
         "/v2/entries:write",
-        r#"{"logName":"projects/{project}/logs/x","resource":{"type":"global"},"entries":[{"textPayload":"x"}]}"#,
+        r#"{"logName":"projects/{project}/logs/run.googleapis.com%2Fstdout","resource":{"type":"global"},"entries":[{"textPayload":"x"}]}"#,
         "google.logging.v2.LoggingServiceV2/WriteLogEntries",
     ),
     (LOGGING, "GET", "/v2/projects/{project}/logs", "", "google.logging.v2.LoggingServiceV2/ListLogs"),

@@ -56,7 +56,8 @@ pub(super) fn probes_from_a_function_and_a_build_step() -> Result<()> {
     // A signal to everybody reaches the function's own processes and nobody else's.
     let before = daemon(&tanebi)?;
     let killed = call("/kill-all")?;
-    ensure!(killed.text() == "-9", "{killed:?}");
+    // The framework's parent process is one of them: its worker may end before it has answered.
+    ensure!(killed.text() == "-9" || killed.status == 503, "{killed:?}");
     answers(&tanebi, "neighbour")?;
     answers(&tanebi, "probed")?;
     ensure!(daemon(&tanebi)? == before, "the daemon was started again");

@@ -109,6 +109,14 @@ impl Keeper {
         descriptors.into_iter().next().ok_or_else(unexpected)
     }
 
+    /// How many connections to `port` the command has not accepted; 0 when nothing listens there.
+    pub fn unaccepted(&self, id: &str, port: u16) -> Result<u32, Error> {
+        match self.call(Request::Unaccepted { id: id.to_owned(), port })?.0 {
+            Reply::Unaccepted(count) => Ok(count),
+            _ => Err(unexpected()),
+        }
+    }
+
     /// Sends a signal to the command (not to init).
     pub fn signal(&self, id: &str, signal: i32) -> Result<(), Error> {
         self.call(Request::Signal { id: id.to_owned(), signal }).map(drop)

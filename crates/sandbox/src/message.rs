@@ -48,6 +48,10 @@ pub(crate) enum Request {
     Usage {
         id: String,
     },
+    Unaccepted {
+        id: String,
+        port: u16,
+    },
     End {
         id: String,
     },
@@ -65,6 +69,7 @@ pub(crate) enum Reply {
     /// With the connected socket.
     Connected,
     Usage(Usage),
+    Unaccepted(u32),
     Failed(Failure),
     Refused(String),
     NoSandbox(String),

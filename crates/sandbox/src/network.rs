@@ -147,6 +147,30 @@ pub(crate) fn connection(port: u16) -> io::Result<OwnedFd> {
     }
 }
 
+/// Connections to `port` in the current network namespace that are made and not accepted.
+pub(crate) fn unaccepted(port: u16) -> io::Result<u32> {
+    let mut count = 0;
+    for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        match std::fs::read_to_string(table) {
+            Ok(table) => count += table.lines().filter_map(|line| unaccepted_of(line, port)).sum::<u32>(),
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+/// The queue of one line of proc(5)'s `net/tcp`, when it is of a listener on `port`: `sl local rem st tx_queue:rx_queue ...`, hexadecimal.
+fn unaccepted_of(line: &str, port: u16) -> Option<u32> {
+    const LISTEN: &str = "0A";
+    let mut columns = line.split_ascii_whitespace().skip(1);
+    let (local, _, state, queues) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
+    let at = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+    let waiting = u32::from_str_radix(queues.split_once(':')?.1, 16).ok()?;
+    (at == port && state == LISTEN).then_some(waiting)
+}
+
 /// How far a connection is: `None` while it is on its way.
 pub(crate) fn connection_state(socket: impl AsFd) -> Option<io::Result<()>> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

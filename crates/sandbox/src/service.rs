@@ -301,6 +301,7 @@ impl Service {
             Request::Discard { path } => return self.discard(&path, reply),
             Request::Signal { id, signal } => self.signal(&id, signal),
             Request::CpuLimit { id, cpu_millis } => self.cpu_limit(&id, cpu_millis),
+            Request::Unaccepted { id, port } => self.unaccepted(&id, port),
             Request::Usage { id } => match self.running(&id) {
                 Ok(held) => held.group.usage().map_or_else(Reply::Failed, Reply::Usage),
                 Err(reply) => reply,
@@ -334,6 +335,17 @@ impl Service {
             (Err(refused), _) => Reply::Refused(refused),
             (Ok(()), Ok(held)) => held.group.cpu_limit(cpu_millis).map_or_else(Reply::Failed, |()| Reply::Done),
             (Ok(()), Err(reply)) => reply,
+        }
+    }
+
+    fn unaccepted(&self, id: &str, port: u16) -> Reply {
+        match self.running(id) {
+            Ok(Held { namespace: Some(namespace), .. }) => match self.within(namespace, || network::unaccepted(port)) {
+                Ok(count) => Reply::Unaccepted(count),
+                Err(error) => Reply::failed(format!("count the connections that wait at port {port} of {id}"), error),
+            },
+            Ok(_) => Reply::NoSandbox(id.to_owned()),
+            Err(refusal) => refusal,
         }
     }
 

@@ -32,6 +32,10 @@ pub(crate) fn authority_of<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Ve
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']')) {
             return Err(Refusal::MalformedRequest);
         }
+        // RFC 9110 allows an empty port; a number above 65535 is none.
+        if port(text).is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) {
+            return Err(Refusal::MalformedRequest);
+        }
     }
     match (target, header) {
         (Some(target), Some(header)) if !same(target, header) => Err(Refusal::MalformedRequest),
@@ -127,6 +131,9 @@ mod tests {
         check("/", &["a.run.app, b.run.app"], None);
         check("/", &["a.run.app/"], None);
         check("/", &[""], None);
+        check("/", &["a.run.app:65536"], None);
+        check("/", &["a.run.app:x"], None);
+        check("/", &["a.run.app:"], Some("a.run.app:"));
         check("/", &[], None);
         assert_eq!(authority(&parts("/", &[], Version::HTTP_10)), Ok(None));
     }

@@ -187,7 +187,7 @@ impl Instance {
 }
 
 const DIAL_MAX: Duration = Duration::from_secs(10);
-/// An instance that let a request run into its timeout and accepts no connection within this is unresponsive.
+/// An instance that let a request run into its timeout and does not accept a connection within this is unresponsive.
 const DIAL_SUSPECT_MAX: Duration = Duration::from_secs(1);
 
 /// Runs `work` where it may block. A panic in it goes on here.
@@ -534,13 +534,14 @@ fn thaw_now(instance: &Arc<Instance>) -> Result<(), sandbox::Error> {
     Ok(())
 }
 
-/// A request to `instance` ran into its timeout: replaces it when it accepts nothing, or when as many requests in a row did as it has slots.
+/// A request to `instance` ran into its timeout: replaces it when it accepts nothing (it hangs, or has no descriptors left), or when as
+/// many requests in a row did as it has slots.
 pub(crate) fn suspect(instance: &Arc<Instance>) {
     let exhausted = instance.pool.timed_out(instance);
     let instance = instance.clone();
     let supervisor = instance.shared().supervisor.clone();
     supervisor.spawn("suspect", async move {
-        if exhausted || !matches!(timeout(DIAL_SUSPECT_MAX, instance.dial(instance.pool.template.port())).await, Ok(Ok(_))) {
+        if exhausted || !accepts(&instance).await {
             if instance.gone.is_cancelled() {
                 return;
             }
@@ -549,6 +550,17 @@ pub(crate) fn suspect(instance: &Arc<Instance>) {
             instance.pool.wake.notify_one();
         }
     });
+}
+
+/// Whether `instance` takes a new connection. The kernel makes connections that the server never accepts, so its queue is asked.
+async fn accepts(instance: &Arc<Instance>) -> bool {
+    let port = instance.pool.template.port();
+    let Ok(Ok(_connection)) = timeout(DIAL_SUSPECT_MAX, instance.dial(port)).await else { return false };
+    sleep(DIAL_SUSPECT_MAX).await;
+    let asked = instance.clone();
+    let waiting = blocking(move || asked.shared().keeper.unaccepted(&asked.sandbox, port)).await;
+    // What cannot be asked is about to be seen to have ended.
+    waiting.unwrap_or(0) == 0
 }
 
 #[cfg(test)]

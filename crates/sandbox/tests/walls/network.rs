@@ -151,6 +151,19 @@ pub fn checks(suite: &mut Suite) {
         drop(sandbox);
         assert!(matches!(suite.keeper().connect("in-1", 8080), Err(Error::NoSandbox(_))));
     });
+    suite.check("connections that nobody accepts are counted", |suite| {
+        let program = "import socket\nl = socket.create_server(('', 8080)); print('up', flush=True)\nimport time\n\
+            time.sleep(2)\nwhile True: l.accept()[0]";
+        let sandbox = suite.keeper().start(&suite.python("queue-1", program)).unwrap();
+        wait_for(&sandbox.stdout, "up");
+        assert_eq!(suite.keeper().unaccepted("queue-1", 8080).unwrap(), 0);
+        let held = [suite.keeper().connect("queue-1", 8080).unwrap(), suite.keeper().connect("queue-1", 8080).unwrap()];
+        assert_eq!(suite.keeper().unaccepted("queue-1", 8080).unwrap(), 2);
+        assert_eq!(suite.keeper().unaccepted("queue-1", 8081).unwrap(), 0);
+        until("they are accepted", || suite.keeper().unaccepted("queue-1", 8080).unwrap() == 0);
+        drop(held);
+        suite.keeper().end("queue-1").unwrap();
+    });
     suite.check("a connection is not kept waiting by a start", |suite| {
         let server = "import socket\nl = socket.create_server(('', 8080)); print('up', flush=True)\nwhile True: l.accept()[0].close()";
         let sandbox = suite.keeper().start(&suite.python("beside-1", server)).unwrap();
