@@ -164,7 +164,7 @@ fn entry_to(id: &str, entry: &Entry) -> pb::LogEntry {
 
 fn http_to(http: &HttpRequest) -> kind::HttpRequest {
     kind::HttpRequest {
-        request_method: http.method.clone(),
+        request_method: http.method.to_string(),
         request_url: http.url.clone(),
         request_size: i64::try_from(http.request_bytes).unwrap_or(i64::MAX),
         status: i32::from(http.status),
@@ -176,7 +176,7 @@ fn http_to(http: &HttpRequest) -> kind::HttpRequest {
             seconds: i64::try_from(http.latency_us / 1_000_000).unwrap_or(i64::MAX),
             nanos: i32::try_from(http.latency_us % 1_000_000 * 1000).unwrap_or_default(),
         }),
-        protocol: http.protocol.clone(),
+        protocol: http.protocol.to_string(),
         ..Default::default()
     }
 }
@@ -307,7 +307,7 @@ fn http_from(field: &str, http: kind::HttpRequest) -> Result<HttpRequest, Status
         Some(latency) => latency.try_into().map_err(|_| bad("latency"))?,
     };
     Ok(HttpRequest {
-        method: http.request_method,
+        method: http.request_method.into(),
         url: http.request_url,
         request_bytes: u64::try_from(http.request_size).map_err(|_| bad("request_size"))?,
         status: u16::try_from(http.status).map_err(|_| bad("status"))?,
@@ -316,7 +316,7 @@ fn http_from(field: &str, http: kind::HttpRequest) -> Result<HttpRequest, Status
         remote_ip: http.remote_ip,
         referer: http.referer,
         latency_us: u64::try_from(latency.as_micros()).map_err(|_| bad("latency"))?,
-        protocol: http.protocol,
+        protocol: http.protocol.into(),
     })
 }
 

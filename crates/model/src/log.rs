@@ -1,6 +1,6 @@
 //! A log entry in the shape that Google's Logging API gives it, before it is JSON.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub enum Payload {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HttpRequest {
-    pub method: String,
+    pub method: Cow<'static, str>,
     pub url: String,
     pub request_bytes: u64,
     pub status: u16,
@@ -91,5 +91,5 @@ pub struct HttpRequest {
     pub remote_ip: String,
     pub referer: String,
     pub latency_us: u64,
-    pub protocol: String,
+    pub protocol: Cow<'static, str>,
 }

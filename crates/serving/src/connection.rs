@@ -1,7 +1,7 @@
 //! Connections to an instance, kept for the next request.
 //!
 //! A connection that speaks HTTP/1 is driven by the request that uses it, in that request's own task: no other task and no other
-//! thread is woken on the way. It is looked at again when it is taken from the pool, so that one which the instance has closed is not used.
+//! thread is woken on the way; it is kept for requests of the same thread. It is looked at again when it is taken from the pool, so that one which the instance has closed is not used.
 //! A connection that speaks HTTP/2 carries many requests and has a task of its own.
 
 use std::{
@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -38,6 +39,8 @@ const HEADERS_MAX: usize = 1000;
 const HEAD_MAX_BYTES: u16 = u16::MAX;
 /// A kept connection is not used after this: servers close theirs after 2 s (gunicorn), 5 s (Node.js) or later.
 const KEPT_MAX: Duration = Duration::from_secs(1);
+/// No server closes a connection this soon.
+const RESTED: Duration = Duration::from_millis(20);
 const KEPT_COUNT_MAX: usize = 1000;
 
 pub(crate) async fn http1(stream: TcpStream) -> hyper::Result<(Sender1, Connection1)> {
@@ -64,12 +67,14 @@ pub(crate) struct Http1 {
     /// The connection has come to its end and must not be polled again.
     pub(crate) closed: bool,
     kept_since: Instant,
+    /// Whose event queue the stream is in.
+    thread: ThreadId,
 }
 
 impl Http1 {
     pub(crate) async fn new(stream: TcpStream) -> hyper::Result<Box<Self>> {
         let (sender, connection) = http1(stream).await?;
-        Ok(Box::new(Self { sender, connection, closed: false, kept_since: Instant::now() }))
+        Ok(Box::new(Self { sender, connection, closed: false, kept_since: Instant::now(), thread: thread::current().id() }))
     }
 
     /// Sends `request` and waits for the head of the answer; what follows is read while [`Http1::drive`] is called.
@@ -89,10 +94,26 @@ impl Http1 {
         drive(&mut self.connection, &mut self.closed, cx);
     }
 
+    /// Whether it was unused for so long that its server may be closing it just now.
+    pub(crate) fn has_rested(&self) -> bool {
+        self.kept_since.elapsed() > RESTED
+    }
+
     /// Whether another request can be sent.
     fn is_usable(&mut self) -> bool {
         self.drive(&mut Context::from_waker(noop_waker_ref()));
         !self.closed && self.sender.is_ready()
+    }
+
+    /// The same stream in this thread's event queue. The connection must be unused.
+    async fn moved(self: Box<Self>) -> Option<Box<Self>> {
+        let parts = self.connection.into_parts();
+        if !parts.read_buf.is_empty() {
+            // It said something that nobody asked for.
+            return None;
+        }
+        let stream = parts.io.into_inner().0.into_std().and_then(TcpStream::from_std).ok()?;
+        Self::new(stream).await.ok()
     }
 
     /// The stream and what was read of it beyond the answer's head, after an answer of 101.
@@ -166,28 +187,54 @@ impl Prompt {
 pub(crate) struct Connections {
     #[expect(clippy::vec_box, reason = "they go to and fro between here and the requests, and are large")]
     kept: Mutex<Vec<Box<Http1>>>,
+    /// Made before any request asked, in no thread's event queue.
+    offered: Mutex<Option<(Instant, std::net::TcpStream)>>,
     http2: tokio::sync::Mutex<Option<Sender2>>,
 }
 
 impl Connections {
-    /// A kept connection that is still open, the one used last.
-    pub(crate) fn take(&self) -> Option<Box<Http1>> {
-        loop {
-            let mut last = self.kept.lock().pop()?;
-            if last.kept_since.elapsed() > KEPT_MAX {
-                // All below it are older.
-                self.kept.lock().clear();
-                return None;
-            }
-            if last.is_usable() {
-                return Some(last);
+    /// A kept connection that is still open: this thread's that was used last, else one that was offered, else another thread's.
+    pub(crate) async fn take(&self) -> Option<Box<Http1>> {
+        let here = thread::current().id();
+        while let Some(mut own) = self.pop(|kept| kept.thread == here) {
+            if own.is_usable() {
+                return Some(own);
             }
         }
+        let offered = self.offered.lock().take();
+        if let Some((since, stream)) = offered
+            && since.elapsed() <= KEPT_MAX
+            && let Ok(stream) = TcpStream::from_std(stream)
+            && let Ok(mut connection) = Http1::new(stream).await
+            && connection.is_usable()
+        {
+            return Some(connection);
+        }
+        while let Some(mut other) = self.pop(|_| true) {
+            if other.is_usable()
+                && let Some(connection) = other.moved().await
+            {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// The connection that was kept last of those that are `wanted`, unless it is too old.
+    fn pop(&self, wanted: impl Fn(&Http1) -> bool) -> Option<Box<Http1>> {
+        let mut kept = self.kept.lock();
+        let index = kept.iter().rposition(|kept| wanted(kept))?;
+        if kept[index].kept_since.elapsed() > KEPT_MAX {
+            // All below it are older.
+            kept.drain(..=index);
+            return None;
+        }
+        Some(kept.remove(index))
     }
 
     /// Keeps `connection` when its last exchange came to a clean end.
     pub(crate) fn keep(&self, mut connection: Box<Http1>) {
-        if connection.is_usable() {
+        if !connection.closed {
             connection.kept_since = Instant::now();
             let mut kept = self.kept.lock();
             if kept.len() < KEPT_COUNT_MAX {
@@ -197,11 +244,11 @@ impl Connections {
     }
 
     /// Keeps a new connection for a request that waits.
-    pub(crate) async fn offer(&self, instance: &Instance, stream: TcpStream) {
+    pub(crate) fn offer(&self, instance: &Instance, stream: TcpStream) {
         if !instance.pool.template.container.h2c
-            && let Ok(connection) = Http1::new(stream).await
+            && let Ok(stream) = stream.into_std()
         {
-            self.kept.lock().push(connection);
+            *self.offered.lock() = Some((Instant::now(), stream));
         }
     }
 
@@ -213,7 +260,7 @@ impl Connections {
         }
         let stream = instance.dial(instance.pool.template.port()).await?;
         let (sender, connection) = http2(stream).await.map_err(|error| error.to_string())?;
-        instance.shared().supervisor.spawn("http2", async move {
+        instance.shared().supervisor.spawn_here("http2", async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection to an instance ended");
             }
@@ -226,6 +273,7 @@ impl Connections {
     pub(crate) fn clear(&self) {
         let kept = std::mem::take(&mut *self.kept.lock());
         drop(kept);
+        *self.offered.lock() = None;
         if let Ok(mut http2) = self.http2.try_lock() {
             *http2 = None;
         }

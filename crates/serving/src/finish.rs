@@ -2,12 +2,15 @@
 //!
 //! Dropping it without an end is an end too: the caller has gone, and nobody will ever see an answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
 };
 
-use http::{HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use model::{
     Timestamp,
     log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
@@ -33,9 +36,17 @@ pub(crate) struct Finish {
     arrived: Instant,
     time: Timestamp,
     method: Method,
-    /// Path, without the query.
-    path: String,
-    http: HttpRequest,
+    /// As the caller sent it.
+    uri: Uri,
+    version: Version,
+    scheme: &'static str,
+    /// The host that the caller named, with its port.
+    pub(crate) authority: String,
+    pub(crate) remote_ip: String,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    status: u16,
+    response_bytes: u64,
     pub(crate) trace: Trace,
     pub(crate) flow: Arc<Flow>,
     open: bool,
@@ -89,30 +100,25 @@ pub(crate) enum End {
 }
 
 impl Finish {
-    pub(crate) fn new(shared: Arc<Shared>, source: Arc<Source>, parts: &http::request::Parts, authority: &str, origin: &Origin) -> Self {
-        let text = |name: HeaderName| parts.headers.get(name).map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    pub(crate) fn new(shared: Arc<Shared>, source: Arc<Source>, parts: &http::request::Parts, authority: String, origin: &Origin) -> Self {
+        let kept = |name: HeaderName| parts.headers.get(name).cloned();
         let (scheme, remote_ip) = match origin {
             Origin::Outside { remote, tls } => (if *tls { "https" } else { "http" }, remote.ip().to_canonical().to_string()),
             Origin::Inside { .. } => ("https", headers::INSIDE.to_owned()),
         };
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         Self {
             arrived: Instant::now(),
             time: shared.clock.now(),
             method: parts.method.clone(),
-            path: parts.uri.path().to_owned(),
-            http: HttpRequest {
-                method: parts.method.to_string(),
-                url: format!("{scheme}://{authority}{path}"),
-                request_bytes: 0,
-                status: 0,
-                response_bytes: 0,
-                user_agent: text(header::USER_AGENT),
-                remote_ip,
-                referer: text(header::REFERER),
-                latency_us: 0,
-                protocol: protocol(parts.version).to_owned(),
-            },
+            uri: parts.uri.clone(),
+            version: parts.version,
+            scheme,
+            authority,
+            remote_ip,
+            user_agent: kept(header::USER_AGENT),
+            referer: kept(header::REFERER),
+            status: 0,
+            response_bytes: 0,
             trace: Trace::of(&parts.headers),
             flow: Arc::default(),
             meter: None,
@@ -138,18 +144,18 @@ impl Finish {
 
     /// The head of an answer goes out.
     pub(crate) fn status(&mut self, status: StatusCode) {
-        self.http.status = status.as_u16();
+        self.status = status.as_u16();
     }
 
     pub(crate) fn sent(&mut self, bytes: usize) {
-        self.http.response_bytes += bytes as u64;
+        self.response_bytes += bytes as u64;
     }
 
     /// Ends with a refusal; its page.
     pub(crate) fn refuse(mut self, refusal: Refusal) -> Response {
-        let response = pages::refusal(refusal, &self.method, &self.path);
-        self.http.status = response.status().as_u16();
-        self.http.response_bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        let response = pages::refusal(refusal, &self.method, self.uri.path());
+        self.status = response.status().as_u16();
+        self.response_bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
         self.close(refusal.log_text());
         response
     }
@@ -159,11 +165,11 @@ impl Finish {
         match end {
             End::Whole => self.close(None),
             End::Broken => {
-                self.http.status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+                self.status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
                 self.close(Refusal::MalformedResponse.log_text());
             }
             End::TimedOut => {
-                self.http.status = StatusCode::GATEWAY_TIMEOUT.as_u16();
+                self.status = StatusCode::GATEWAY_TIMEOUT.as_u16();
                 self.close(Refusal::Timeout.log_text());
             }
             // Dropping is that.
@@ -175,20 +181,32 @@ impl Finish {
         self.open = false;
         let latency = self.arrived.elapsed();
         if let Some(meter) = &self.meter {
-            meter.request(self.http.status, latency);
+            meter.request(self.status, latency);
         }
-        self.http.latency_us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        self.http.request_bytes = self.flow.bytes.load(Ordering::Relaxed);
+        let string = |value: &Option<HeaderValue>| value.as_ref().map_or_else(String::new, |value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let http = HttpRequest {
+            method: method(&self.method),
+            url: [self.scheme, "://", &self.authority, path].concat(),
+            request_bytes: self.flow.bytes.load(Ordering::Relaxed),
+            status: self.status,
+            response_bytes: self.response_bytes,
+            user_agent: string(&self.user_agent),
+            remote_ip: std::mem::take(&mut self.remote_ip),
+            referer: string(&self.referer),
+            latency_us: u64::try_from(latency.as_micros()).unwrap_or(u64::MAX),
+            protocol: protocol(self.version).into(),
+        };
         self.shared.telemetry.log(Entry {
-            trace: format!("projects/{}/traces/{}", self.source.project, self.trace.id),
-            span: std::mem::take(&mut self.trace.span),
+            trace: format!("projects/{}/traces/{:032x}", self.source.project, self.trace.id),
+            span: format!("{:016x}", self.trace.span),
             trace_sampled: self.trace.sampled,
             source: self.source.clone(),
             log: LogName::Requests,
             time: self.time,
-            severity: severity(self.http.status),
+            severity: severity(self.status),
             payload: text.map_or(Payload::None, |text| Payload::Text(text.to_owned())),
-            http: Some(std::mem::take(&mut self.http)),
+            http: Some(http),
             labels: std::collections::BTreeMap::new(),
         });
     }
@@ -197,7 +215,7 @@ impl Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         if self.open {
-            self.http.status = CLIENT_GONE;
+            self.status = CLIENT_GONE;
             self.close(None);
         }
     }
@@ -208,6 +226,14 @@ fn severity(status: u16) -> Severity {
         500.. => Severity::Error,
         400.. => Severity::Warning,
         _ => Severity::Info,
+    }
+}
+
+fn method(method: &Method) -> Cow<'static, str> {
+    match *method {
+        Method::GET => "GET".into(),
+        Method::POST => "POST".into(),
+        _ => method.to_string().into(),
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) async fn forward(slot: Slot, mut request: Request, mut deadline: Pin<
         && let Some(connection) = connection.take()
     {
         let supervisor = instance.shared().supervisor.clone();
-        supervisor.spawn("tunnel", tunnel(upgrade, connection, slot, deadline, finish));
+        supervisor.spawn_here("tunnel", tunnel(upgrade, connection, slot, deadline, finish));
         return Response::from_parts(parts, empty());
     }
     let mut rest = Rest { lease, slot, finish, deadline, stream: None };
@@ -117,7 +117,7 @@ async fn exchange(instance: &Arc<Instance>, request: Request, flow: &Flow) -> Re
             sent = sender.try_send_request(request).await;
             lease = Lease::Http2(sender);
         } else {
-            let found = if second { None } else { instance.connections.take() };
+            let found = if second { None } else { instance.connections.take().await };
             kept = found.is_some();
             let connection = match found {
                 Some(connection) => connection,
@@ -126,7 +126,7 @@ async fn exchange(instance: &Arc<Instance>, request: Request, flow: &Flow) -> Re
                     Http1::new(stream).await.map_err(|error| broken(error.to_string()))?
                 }
             };
-            copy = if kept { copy_of(&request) } else { None };
+            copy = if kept && connection.has_rested() { copy_of(&request) } else { None };
             lease = Lease::Http1(Some(connection));
             let Lease::Http1(Some(connection)) = &mut lease else { unreachable!("it was just put there") };
             sent = connection.send(request).await;

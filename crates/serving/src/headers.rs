@@ -3,10 +3,10 @@
 //! What is about one connection only is taken off in both directions; what says who the caller is and how it came is set anew,
 //! whatever the caller claimed. Source: Cloud Run's container contract and RFC 9110.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, response};
-use rand::RngExt;
+use std::io::{self, Cursor, Write};
 
 use crate::Origin;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request, response};
 
 const TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,21 +27,22 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// The trace that a request belongs to: the caller's, or a new one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
-    /// 32 hexadecimal digits.
-    pub(crate) id: String,
-    /// 16 hexadecimal digits.
-    pub(crate) span: String,
+    /// Not zero.
+    pub(crate) id: u128,
+    /// Not zero.
+    pub(crate) span: u64,
     pub(crate) sampled: bool,
 }
 
 impl Trace {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        text(&TRACEPARENT).and_then(Self::from_traceparent).or_else(|| text(&TRACE_CONTEXT).and_then(Self::from_context)).unwrap_or_else(|| {
-            let mut random = rand::rng();
-            Self { id: format!("{:032x}", random.random::<u128>()), span: format!("{:016x}", random.random::<u64>()), sampled: false }
+        text(&TRACEPARENT).and_then(Self::from_traceparent).or_else(|| text(&TRACE_CONTEXT).and_then(Self::from_context)).unwrap_or_else(|| Self {
+            id: rand::random::<u128>() | 1,
+            span: rand::random::<u64>() | 1,
+            sampled: false,
         })
     }
 
@@ -49,8 +50,11 @@ impl Trace {
         let mut parts = text.split('-');
         let (version, id, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let good = is_hex(version, 2) && version != "ff" && is_hex(id, 32) && is_hex(span, 16) && is_hex(flags, 2);
-        let good = good && !is_zero(id) && !is_zero(span) && (version != "00" || parts.next().is_none());
-        good.then(|| Self { id: id.to_owned(), span: span.to_owned(), sampled: u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1) })
+        if !good || (version == "00" && parts.next().is_some()) {
+            return None;
+        }
+        let (id, span) = (u128::from_str_radix(id, 16).ok()?, u64::from_str_radix(span, 16).ok()?);
+        (id != 0 && span != 0).then(|| Self { id, span, sampled: u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1) })
     }
 
     /// `TRACE/SPAN;o=1`; the span is a decimal number.
@@ -59,21 +63,35 @@ impl Trace {
         let (id, span) = ids.split_once('/').unwrap_or((ids, ""));
         let id = id.to_ascii_lowercase();
         let span = if span.is_empty() { rand::random::<u64>() | 1 } else { span.parse().ok()? };
-        (is_hex(&id, 32) && !is_zero(&id)).then(|| Self { id, span: format!("{span:016x}"), sampled: options == "o=1" })
+        let id = if is_hex(&id, 32) { u128::from_str_radix(&id, 16).ok()? } else { 0 };
+        (id != 0).then_some(Self { id, span, sampled: options == "o=1" })
     }
 
-    fn context(&self) -> String {
-        let span = u64::from_str_radix(&self.span, 16).unwrap_or(0);
-        format!("{}/{span};o={}", self.id, u8::from(self.sampled))
+    /// The value of `X-Cloud-Trace-Context`.
+    fn context(&self) -> HeaderValue {
+        value(|text| write!(text, "{:032x}/{};o={}", self.id, self.span, u8::from(self.sampled)))
+    }
+
+    /// The value of `traceparent`.
+    fn parent(&self) -> HeaderValue {
+        value(|text| write!(text, "00-{:032x}-{:016x}-{:02x}", self.id, self.span, u8::from(self.sampled)))
     }
 }
+
+/// A short value, written without a buffer on the heap beside its own.
+fn value(write: impl FnOnce(&mut Cursor<[u8; VALUE_MAX_BYTES]>) -> io::Result<()>) -> HeaderValue {
+    let mut text = Cursor::new([0; VALUE_MAX_BYTES]);
+    let written = write(&mut text);
+    debug_assert!(written.is_ok(), "a longer value than any of ours");
+    let end = usize::try_from(text.position()).unwrap_or(VALUE_MAX_BYTES);
+    HeaderValue::from_bytes(&text.into_inner()[..end]).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// `for="[IPv6]";proto=https` and the two headers of traces fit.
+const VALUE_MAX_BYTES: usize = 96;
 
 fn is_hex(text: &str, len: usize) -> bool {
     text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
-fn is_zero(text: &str) -> bool {
-    text.bytes().all(|b| b == b'0')
 }
 
 /// The address that stands for a caller inside the platform.
@@ -87,44 +105,49 @@ pub(crate) fn upgrade_wanted(parts: &request::Parts) -> Option<HeaderValue> {
     parts.headers.get(header::UPGRADE).filter(|value| upgrades && !value.as_bytes().eq_ignore_ascii_case(b"h2c")).cloned()
 }
 
-/// Makes a request's head the one that the function sees. `authority` is the host that the caller named, with its port.
-pub(crate) fn request(parts: &mut request::Parts, authority: &str, origin: &Origin, trace: &Trace, h2c: bool) {
+/// Makes a request's head the one that the function sees. `authority` is the host that the caller named, with its port; `ip` its address.
+pub(crate) fn request(parts: &mut request::Parts, authority: &str, origin: &Origin, ip: &str, trace: &Trace, h2c: bool) {
     let upgrade = upgrade_wanted(parts).filter(|_| !h2c);
     let trailers =
         parts.headers.get(header::TE).is_some_and(|value| value.to_str().is_ok_and(|te| te.split(',').any(|te| te.trim().eq_ignore_ascii_case("trailers"))));
     hop_by_hop_remove(&mut parts.headers);
     let headers = &mut parts.headers;
     // The caller's wish to be asked first is met by our own listener, once the function's connection takes the body.
-    headers.remove(header::EXPECT);
-    headers.remove(FORWARDED_HOST);
-    let (ip, tls) = match origin {
-        Origin::Outside { remote, tls } => (remote.ip().to_canonical().to_string(), *tls),
-        Origin::Inside { .. } => (INSIDE.to_owned(), true),
+    if headers.keys().any(|name| *name == header::EXPECT || *name == FORWARDED_HOST) {
+        headers.remove(header::EXPECT);
+        headers.remove(FORWARDED_HOST);
+    }
+    let proto = match origin {
+        Origin::Outside { tls: false, .. } => "http",
+        _ => "https",
     };
-    let proto = if tls { "https" } else { "http" };
-    let quoted = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
-    set(headers, header::FORWARDED, &format!("for=\"{quoted}\";proto={proto}"));
-    set(headers, FORWARDED_FOR, &ip);
+    let forwarded = value(|text| if ip.contains(':') { write!(text, "for=\"[{ip}]\";proto={proto}") } else { write!(text, "for=\"{ip}\";proto={proto}") });
+    headers.insert(header::FORWARDED, forwarded);
+    set(headers, FORWARDED_FOR, ip);
     headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     headers.append(header::VIA, HeaderValue::from_static(if parts.version == Version::HTTP_2 { "2 google" } else { "1.1 google" }));
-    set(headers, TRACE_CONTEXT, &trace.context());
-    set(headers, TRACEPARENT, &format!("00-{}-{}-{:02x}", trace.id, trace.span, u8::from(trace.sampled)));
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    headers.insert(TRACE_CONTEXT, trace.context());
+    headers.insert(TRACEPARENT, trace.parent());
+    let path = || parts.uri.path_and_query().map_or("/", |path| path.as_str());
     if h2c {
         headers.remove(header::HOST);
         if trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        parts.uri = Uri::builder().scheme(proto).authority(authority).path_and_query(path).build().unwrap_or_default();
+        parts.uri = Uri::builder().scheme(proto).authority(authority).path_and_query(path()).build().unwrap_or_default();
         parts.version = Version::HTTP_2;
     } else {
         cookies_join(headers);
-        set(headers, header::HOST, authority);
+        if headers.get(header::HOST).is_none_or(|host| host != authority) {
+            set(headers, header::HOST, authority);
+        }
         if let Some(protocol) = upgrade {
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, protocol);
         }
-        parts.uri = path.parse().unwrap_or_default();
+        if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+            parts.uri = path().parse().unwrap_or_default();
+        }
         parts.version = Version::HTTP_11;
     }
 }
@@ -149,7 +172,7 @@ pub(crate) fn response(parts: &mut response::Parts, method: &Method, trace: &Tra
         headers.insert(header::UPGRADE, protocol);
     }
     headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));
-    set(headers, TRACE_CONTEXT, &trace.context());
+    headers.insert(TRACE_CONTEXT, trace.context());
     if headers.contains_key(header::SET_COOKIE) && !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
@@ -162,6 +185,10 @@ pub(crate) fn response(parts: &mut response::Parts, method: &Method, trace: &Tra
 }
 
 fn hop_by_hop_remove(headers: &mut HeaderMap) {
+    // Most have none: one look at each name costs less than looking for each of these.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -197,7 +224,7 @@ mod tests {
         }
         let mut parts = request.body(()).unwrap().into_parts().0;
         let trace = Trace::of(&parts.headers);
-        super::request(&mut parts, "a.run.app", &outside(), &trace, h2c);
+        super::request(&mut parts, "a.run.app", &outside(), "192.0.2.7", &trace, h2c);
         parts
     }
 

@@ -20,7 +20,10 @@ pub fn authority(parts: &Parts) -> Result<Option<&str>, Refusal> {
 }
 
 /// [`authority`] of a head that is not in one piece.
-pub(crate) fn authority_of<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<Option<&'a str>, Refusal> {
+///
+/// # Errors
+/// As there.
+pub fn authority_of<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Version) -> Result<Option<&'a str>, Refusal> {
     let mut named = headers.get_all(header::HOST).iter();
     let header = match (named.next(), named.next()) {
         (None, _) => None,
@@ -33,7 +36,7 @@ pub(crate) fn authority_of<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Ve
             return Err(Refusal::MalformedRequest);
         }
         // RFC 9110 allows an empty port; a number above 65535 is none.
-        if port(text).is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) {
+        if port_text(text).is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_err()) {
             return Err(Refusal::MalformedRequest);
         }
     }
@@ -47,7 +50,7 @@ pub(crate) fn authority_of<'a>(uri: &'a Uri, headers: &'a HeaderMap, version: Ve
 }
 
 fn same(a: &str, b: &str) -> bool {
-    let default = |text: &str| matches!(port(text), None | Some("80" | "443"));
+    let default = |text: &str| matches!(port_text(text), None | Some("80" | "443"));
     a.eq_ignore_ascii_case(b) || (host(a).eq_ignore_ascii_case(host(b)) && default(a) && default(b))
 }
 
@@ -59,7 +62,12 @@ pub fn host(authority: &str) -> &str {
     }
 }
 
-fn port(authority: &str) -> Option<&str> {
+/// The port of `authority`, when it names one.
+pub fn port(authority: &str) -> Option<u16> {
+    port_text(authority)?.parse().ok()
+}
+
+fn port_text(authority: &str) -> Option<&str> {
     authority.strip_prefix(host(authority))?.strip_prefix(':')
 }
 

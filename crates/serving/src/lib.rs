@@ -44,8 +44,10 @@ mod stream;
 mod supervise;
 mod table;
 mod traffic;
+mod workers;
 
 pub use refusal::Refusal;
+pub use workers::Workers;
 
 use finish::Finish;
 use instances::StopOrder;
@@ -232,7 +234,7 @@ impl Serving {
             table.by_host(&host::lowered(host::host(&authority))).map(|(entry, route)| (entry.clone(), route.clone()))
         };
         match found {
-            Some((entry, route)) if !entry.default_uri_disabled => self.answer(&entry, &route, &origin, &authority, parts, body).await,
+            Some((entry, route)) if !entry.default_uri_disabled => self.answer(&entry, &route, &origin, authority, parts, body).await,
             _ => refuse(Refusal::UnknownHost, &parts),
         }
     }
@@ -248,14 +250,14 @@ impl Serving {
         match entry {
             // Such a path is a default URL too; the platform's own senders use none.
             Some(entry) if !(entry.default_uri_disabled && matches!(origin, Origin::Outside { .. })) => {
-                self.answer(&entry, &Route::Split, &origin, &authority, parts, body).await
+                self.answer(&entry, &Route::Split, &origin, authority, parts, body).await
             }
             _ => pages::refusal(Refusal::UnknownHost, &parts.method, parts.uri.path()),
         }
     }
 
     /// The story of a request for a service that is there.
-    async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: &str, mut parts: http::request::Parts, body: Body) -> Response {
+    async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: String, mut parts: http::request::Parts, body: Body) -> Response {
         let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);
         let pool = match self.admit(entry, route, origin, &parts) {
             Ok(pool) => pool,
@@ -273,7 +275,7 @@ impl Serving {
             Err(refusal) => return finish.refuse(refusal),
         };
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
-        headers::request(&mut parts, authority, origin, &finish.trace, h2c);
+        headers::request(&mut parts, &finish.authority, origin, &finish.remote_ip, &finish.trace, h2c);
         let body = forward::Upload::of(body, finish.flow.clone(), max);
         forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await
     }

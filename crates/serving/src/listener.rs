@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Body, BoxError, Origin, Request, Response, host, pages,
+    Body, BoxError, Origin, Request, Response, Workers, host, pages,
     refusal::Refusal,
     stream::{Activity, HEAD_MAX, Open, Paced, Streams, Watched, cuttable},
 };
@@ -73,7 +73,8 @@ impl Default for Limits {
     }
 }
 
-/// Serves `listener` until `stop` is cancelled and its connections have ended: with TLS when `tls` is given, whose ALPN the caller has set.
+/// Serves `listener` on all of `workers` until `stop` is cancelled and its connections have ended: with TLS when `tls` is given, whose ALPN the
+/// caller has set.
 ///
 /// Once stopped there are no new connections and no new requests on old ones; what is in flight has `limits.drain_max`.
 pub async fn serve(
@@ -82,14 +83,42 @@ pub async fn serve(
     handler: Arc<dyn Handler>,
     limits: Limits,
     stop: CancellationToken,
+    workers: &Workers,
 ) {
-    let listener = match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "a listener cannot be used"),
-    };
     let callers = Arc::new(Callers { limits, by_ip: Mutex::default() });
     let connections = TaskTracker::new();
     let shutdown = Shutdown { drain: stop, cut: CancellationToken::new() };
+    let accepting = workers.spawn_each(|| {
+        let listener = listener.set_nonblocking(true).and_then(|()| listener.try_clone());
+        accept(listener, tls.clone(), handler.clone(), callers.clone(), connections.clone(), shutdown.clone())
+    });
+    drop(listener);
+    for ended in accepting {
+        if let Err(error) = ended.await {
+            tracing::error!(%error, "a listener's task ended");
+        }
+    }
+    connections.close();
+    if timeout(limits.drain_max, connections.wait()).await.is_err() {
+        shutdown.cut.cancel();
+        connections.wait().await;
+    }
+}
+
+/// Accepts connections and serves them on this thread, until told to drain.
+async fn accept(
+    listener: io::Result<std::net::TcpListener>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    handler: Arc<dyn Handler>,
+    callers: Arc<Callers>,
+    connections: TaskTracker,
+    shutdown: Shutdown,
+) {
+    let listener = match listener.and_then(TcpListener::from_std) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listener cannot be used"),
+    };
+    let limits = callers.limits;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -119,12 +148,6 @@ pub async fn serve(
                 Some(config) => tls_connection(stream, config, Origin::Outside { remote, tls: true }, held, handler, limits, shutdown).await,
             }
         });
-    }
-    drop(listener);
-    connections.close();
-    if timeout(limits.drain_max, connections.wait()).await.is_err() {
-        shutdown.cut.cancel();
-        connections.wait().await;
     }
 }
 

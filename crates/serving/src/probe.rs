@@ -119,7 +119,7 @@ async fn connected(instance: &Arc<Instance>, port: u16, deadline: Instant) -> bo
     loop {
         if let Ok(Ok(stream)) = timeout_at(deadline, instance.dial(port)).await {
             if port == port_of(instance) && instance.pool.is_waited_for() {
-                instance.connections.offer(instance, stream).await;
+                instance.connections.offer(instance, stream);
             }
             return true;
         }

@@ -5,13 +5,14 @@
 //! 2. A service's host: the data plane. 3. One of Google's hosts: the APIs. 4. This server's own names: by path.
 
 use std::{
+    borrow::Cow,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use serving::{
     InstanceIdentity, Origin, Request, Response, Serving,
     listener::{self, Handler, Limits},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     own::Own,
@@ -82,6 +84,8 @@ pub struct Front {
     pub tunnel: Tunnel,
     pub tls: Arc<rustls::ServerConfig>,
     pub limits: Limits,
+    /// Where the APIs run: beside the threads that carry requests for functions.
+    pub runtime: tokio::runtime::Handle,
 }
 
 /// The front as a connection's handler; `bound` is the host that a CONNECT or an SNI has named.
@@ -171,6 +175,7 @@ impl Door {
         if front.hosts.is_service(&host) {
             return front.serving.handle(origin, request).await;
         }
+        let host = host.into_owned();
         if is_google(&host) {
             return front.api(&host, request).await;
         }
@@ -187,7 +192,7 @@ impl Door {
     async fn connect(&self, origin: Origin, request: Request) -> Response {
         let Some(authority) = request.uri().authority().cloned() else { return said(StatusCode::BAD_REQUEST, "CONNECT names host:port") };
         let Some(port) = authority.port_u16() else { return said(StatusCode::BAD_REQUEST, "CONNECT names host:port") };
-        let host = bare(authority.host());
+        let host = bare(authority.host()).into_owned();
         let Origin::Outside { remote, .. } = origin else { return said(StatusCode::FORBIDDEN, "an instance has no proxy") };
         let door = self.bound(&host);
         if !self.front.hosts.plays(&host) {
@@ -204,7 +209,19 @@ impl Door {
 
 impl Front {
     async fn api(&self, host: &str, request: Request) -> Response {
-        self.api.handle(host, request.map(axum::body::Body::new)).await.map(shared)
+        let (api, host) = (self.api.clone(), host.to_owned());
+        self.beside(async move { api.handle(&host, request.map(axum::body::Body::new)).await.map(shared) }).await
+    }
+
+    /// Runs what takes long or computes much on the threads for that. It ends when its caller goes.
+    async fn beside(&self, answer: impl Future<Output = Response> + Send + 'static) -> Response {
+        match AbortOnDropHandle::new(self.runtime.spawn(answer)).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(%error, "an API's answer came to no end");
+                said(StatusCode::INTERNAL_SERVER_ERROR, "an internal error; the server's log says more")
+            }
+        }
     }
 
     fn is_own_port(&self, port: Option<u16>) -> bool {
@@ -265,7 +282,8 @@ impl Front {
     }
 
     pub async fn metadata(&self, identity: api::MetadataIdentity, request: Request) -> Response {
-        self.api.metadata(identity, request.map(axum::body::Body::new)).await.map(shared)
+        let api = self.api.clone();
+        self.beside(async move { api.metadata(identity, request.map(axum::body::Body::new)).await.map(shared) }).await
     }
 }
 
@@ -294,30 +312,14 @@ impl http_body::Body for Shared {
 }
 
 /// The host that a request is for, lower case, and its port. `None` when it names none, or two.
-fn host_of(request: &Request) -> Option<(String, Option<u16>)> {
-    let target = request.uri().authority().cloned();
-    let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = match fields.next() {
-        Some(value) => Some(value.to_str().ok()?.parse::<http::uri::Authority>().ok()?),
-        None => None,
-    };
-    if fields.next().is_some() {
-        return None;
-    }
-    let authority = match (target, field) {
-        (Some(target), Some(field)) if bare(target.host()) != bare(field.host()) => return None,
-        (Some(target), _) => target,
-        (None, Some(field)) => field,
-        (None, None) => return None,
-    };
-    if authority.as_str().contains('@') {
-        return None;
-    }
-    Some((bare(authority.host()), authority.port_u16()))
+fn host_of(request: &Request) -> Option<(Cow<'_, str>, Option<u16>)> {
+    let authority = serving::host::authority_of(request.uri(), request.headers(), request.version()).ok().flatten()?;
+    Some((bare(serving::host::host(authority)), serving::host::port(authority)))
 }
 
-fn bare(host: &str) -> String {
-    host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase()
+fn bare(host: &str) -> Cow<'_, str> {
+    let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+    if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 #[cfg(test)]

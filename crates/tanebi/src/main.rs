@@ -29,6 +29,9 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Parser;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Cloud Run functions on your own machine.
 #[derive(Parser, Debug)]
 #[command(name = "tanebi", version, about, arg_required_else_help = true, max_term_width = 100)]

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::BoxFuture;
 use serving::{
-    InstanceIdentity, Origin, Serving,
+    InstanceIdentity, Origin, Serving, Workers,
     egress::{Egress, Ends, Inward, Owner, Policy},
     listener::{self, Limits},
 };
@@ -135,11 +135,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
         tls: tls.clone(),
         limits,
+        runtime: tokio::runtime::Handle::current(),
     });
     let door = Door::new(front);
     assert!(inward.door.set(door.clone()).is_ok(), "the door is set once");
-    let plain = tokio::spawn(listener::serve(listener, None, Arc::new(door.clone()), limits, stop.clone()));
-    let secure = tokio::spawn(listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone()));
+    let workers = Workers::start().context("the threads of requests")?;
+    let plain = listener::serve(listener, None, Arc::new(door.clone()), limits, stop.clone(), &workers);
+    let secure = listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone(), &workers);
+    let (mut plain, mut secure) = (std::pin::pin!(plain), std::pin::pin!(secure));
     let keys = tokio::spawn(keys_turn(iam.clone()));
 
     greet(&config, &project, listen, tls_listen, &keeper, &iam);
@@ -148,15 +151,15 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         () = keeper_gone(&keeper) => End::Broken("the keeper of sandboxes is gone".into()),
         name = serving.failed() => End::Broken(format!("a loop of the data plane ended: {name}")),
         name = control.failed() => End::Broken(format!("a loop of the control plane ended: {name}")),
-        _ = plain => End::Broken("the plain listener ended".into()),
-        _ = secure => End::Broken("the TLS listener ended".into()),
+        () = &mut plain => End::Broken("the plain listener ended".into()),
+        () = &mut secure => End::Broken("the TLS listener ended".into()),
         _ = keys => End::Broken("the turning of keys ended".into()),
     };
     match end {
         End::Asked => {
             stop.cancel();
             tokio::select! {
-                () = serving.shutdown(SHUTDOWN_GRACE) => {}
+                ((), (), ()) = async { tokio::join!(serving.shutdown(SHUTDOWN_GRACE), &mut plain, &mut secure) } => {}
                 _ = asked_to_stop() => {}
             }
             telemetry.flush().await;

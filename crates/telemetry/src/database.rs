@@ -267,7 +267,7 @@ fn http_row(http: &HttpRequest) -> HttpRow<&str> {
 }
 
 fn http_of((method, url, request_bytes, status, response_bytes, user_agent, remote_ip, referer, latency_us, protocol): HttpRow<String>) -> HttpRequest {
-    HttpRequest { method, url, request_bytes, status, response_bytes, user_agent, remote_ip, referer, latency_us, protocol }
+    HttpRequest { method: method.into(), url, request_bytes, status, response_bytes, user_agent, remote_ip, referer, latency_us, protocol: protocol.into() }
 }
 
 /// The statement that [`entry_write`] runs, for a whole batch.

@@ -165,18 +165,17 @@ fn http_take(map: &mut Map<String, Value>) -> Option<HttpRequest> {
     let mut http = HttpRequest::default();
     let mut understood = false;
     {
-        let mut text = |name: &str, place: &mut String| {
-            if let Some(value) = take(fields, name, text_value) {
-                *place = value;
-                understood = true;
-            }
+        let mut text = |name: &str| {
+            let value = take(fields, name, text_value);
+            understood |= value.is_some();
+            value.unwrap_or_default()
         };
-        text("requestMethod", &mut http.method);
-        text("requestUrl", &mut http.url);
-        text("userAgent", &mut http.user_agent);
-        text("remoteIp", &mut http.remote_ip);
-        text("referer", &mut http.referer);
-        text("protocol", &mut http.protocol);
+        http.method = text("requestMethod").into();
+        http.url = text("requestUrl");
+        http.user_agent = text("userAgent");
+        http.remote_ip = text("remoteIp");
+        http.referer = text("referer");
+        http.protocol = text("protocol").into();
     }
     let mut number = |name: &str| {
         let value = take(fields, name, |value| u64::try_from(number_value(value)?).ok());

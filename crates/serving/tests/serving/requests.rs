@@ -28,7 +28,7 @@ async fn cold_start(world: &World) {
     let entry = world.request_log_until(&service, 200).await;
     let http = entry.http.clone().unwrap();
     assert_eq!(http.url, format!("https://{}/some/path?query=1", host(&service)));
-    assert_eq!((http.method.as_str(), http.remote_ip.as_str(), http.response_bytes), ("GET", "192.0.2.7", answer.body.len() as u64));
+    assert_eq!((http.method.as_ref(), http.remote_ip.as_str(), http.response_bytes), ("GET", "192.0.2.7", answer.body.len() as u64));
     assert_eq!((entry.severity, entry.source.instance.as_str()), (Severity::Info, starting.source.instance.as_str()));
     assert!(entry.trace.starts_with("projects/my-project/traces/") && http.latency_us > 0);
     let requests = world.log(&service).await.into_iter().filter(|entry| entry.log == LogName::Requests).count();

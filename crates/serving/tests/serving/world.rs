@@ -25,7 +25,7 @@ use model::{
 };
 use sandbox::{Keeper, KeeperConfig};
 use serving::{
-    Body, InstanceIdentity, InstanceInfo, InstanceNetwork, Origin, Request, Response, Serving,
+    Body, InstanceIdentity, InstanceInfo, InstanceNetwork, Origin, Request, Response, Serving, Workers,
     listener::{self, Limits},
 };
 use store::{Expect, Store, Write};
@@ -137,7 +137,10 @@ impl World {
                 Box::pin(async move { serving.handle(origin, request).await })
             }
         };
-        tokio::spawn(listener::serve(listener, None, Arc::new(handler), Limits::default(), CancellationToken::new()));
+        tokio::spawn(async move {
+            let workers = Workers::start().expect("threads");
+            listener::serve(listener, None, Arc::new(handler), Limits::default(), CancellationToken::new(), &workers).await;
+        });
         Self { serving, store, iam, telemetry, keeper, address, image, digest, made: AtomicU32::new(0) }
     }
 
