@@ -143,6 +143,14 @@ fn an_empty_archive_is_an_empty_folder() {
     assert_eq!(unpack_bytes(&tar_bytes(&[]), &SMALL).1.unwrap(), Unpacked::default());
 }
 
+#[test]
+fn a_tarball_in_several_gzip_members_and_filled_up_with_zeros_is_unpacked() {
+    let mut tar = tar_raw(&[tar_file("main.py", "code")]);
+    tar.resize(10 << 10, 0);
+    let bytes = [gz(&tar[..700]), gz(&tar[700..]), gz(b"")].concat();
+    assert_eq!(unpack_bytes(&bytes, &SMALL).1.unwrap(), Unpacked { files: 1, bytes: 4 });
+}
+
 /// As gcloud makes them: Python's zipfile, walking a folder.
 const PYTHON_ZIP: &str = r#"
 import os, sys, zipfile
