@@ -52,10 +52,11 @@ pub struct Config {
     pub clock: Arc<dyn model::Clock>,
 }
 
-/// Takes the network ends of a build's sandbox and serves them (DNS, outbound to registries only) until the sandbox ends.
+/// Takes the network ends of a build's sandbox and serves them: DNS, outbound to registries only.
 pub trait BuildEgress: Send + Sync + 'static {
-    /// Takes `outbound`, `dns_udp` and `dns_tcp`. Called on a thread of the async runtime: must not block.
-    fn serve(&self, sandbox: &mut sandbox::Sandbox);
+    /// Takes `outbound`, `dns_udp` and `dns_tcp`, and serves them until the answer is dropped, which is when the step has ended.
+    /// Called on a thread of the async runtime: must not block, and neither must the drop.
+    fn serve(&self, sandbox: &mut sandbox::Sandbox) -> Box<dyn Send>;
 }
 
 /// What to build.
