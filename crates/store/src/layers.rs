@@ -21,6 +21,7 @@ use crate::{
     blobs::is_digest,
     durable::{file_sync, file_system_sync, folder_make, folder_sync},
     error::Error,
+    trash::Bin,
 };
 
 /// Entries of one layer, at most: 20 000 come from a source archive, dependencies bring more.
@@ -33,13 +34,14 @@ const FSYNC_MAX: usize = 64;
 pub struct Layers {
     folder: PathBuf,
     staging: PathBuf,
+    bin: Bin,
     count: AtomicU64,
 }
 
 impl Layers {
-    pub(crate) fn open(folder: &Path, staging: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, staging: &Path, bin: Bin) -> Result<Self, Error> {
         folder_make(folder, 0o700)?;
-        Ok(Self { folder: folder.to_owned(), staging: staging.to_owned(), count: AtomicU64::new(0) })
+        Ok(Self { folder: folder.to_owned(), staging: staging.to_owned(), bin, count: AtomicU64::new(0) })
     }
 
     /// A new empty folder (0755) on the same file system, to fill and then `commit` or let drop.
@@ -48,7 +50,7 @@ impl Layers {
         let path = self.staging.join(format!("layer-{number}"));
         fs::DirBuilder::new().mode(0o755).create(&path).map_err(|error| Error::io("create folder", &path, error))?;
         mode_set(&path, 0o755)?;
-        Ok(Staging { path, layers: self.folder.clone() })
+        Ok(Staging { path, layers: self.folder.clone(), bin: self.bin.clone() })
     }
 
     /// The folder of a layer that is there.
@@ -61,10 +63,11 @@ impl Layers {
     }
 }
 
-/// A tree being filled. Removed on drop.
+/// A tree being filled. Removed when it is dropped, or soon after.
 pub struct Staging {
     path: PathBuf,
     layers: PathBuf,
+    bin: Bin,
 }
 
 impl Staging {
@@ -98,12 +101,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("remove {}: {error}; the next start tries again", self.path.display());
-            }
-            _ => {}
-        }
+        self.bin.throw(&self.path);
     }
 }
 
