@@ -18,6 +18,7 @@ mod dependencies;
 mod environment;
 mod failure;
 mod image;
+mod known;
 mod log;
 mod python;
 mod record;
@@ -30,7 +31,7 @@ mod work;
 
 pub use builder::Builder;
 pub use catalogue::Catalogue;
-pub use image::image_get;
+pub use image::{image_forget, image_get, images};
 
 /// What builds need.
 pub struct Config {
