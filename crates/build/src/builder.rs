@@ -1,6 +1,7 @@
 //! A build from its place in the queue to its image.
 
 use std::{
+    collections::HashSet,
     fmt::Write as _,
     path::PathBuf,
     sync::{
@@ -20,22 +21,21 @@ use crate::{
     cache::Cache,
     catalogue::{BaseImage, KNOWN},
     code,
-    dependencies::{Installer, KNOWN_FOLDER},
+    dependencies::Installer,
     environment::{Base, PackageEnvironment},
     image::image_put,
+    known::{self, KNOWN_FOLDER},
     log::BuildLog,
     python::{self, ENVIRONMENT, Plan, WORKSPACE},
     step::{Runner, blocking},
     tree::TreeReader,
-    uv::Finder,
+    uv::{self, Finder},
     variables::Variables,
     work::{self, WORK, Work, folder_make},
 };
 
 /// Builds that wait or run at the same time; one more is refused.
 const QUEUE_MAX: usize = 200;
-/// Entries of known dependencies; more are forgotten, the oldest first, at the next start.
-const KNOWN_MAX: usize = 10_000;
 
 /// Builds functions. Clones share queue and caches: one build a core at a time, the rest in order.
 #[derive(Clone)]
@@ -67,7 +67,6 @@ impl Builder {
         for path in entries(&config.dir.join(WORK))? {
             work::discard(&keeper, &path);
         }
-        known_prune(&config.dir.join(KNOWN_FOLDER), KNOWN_MAX)?;
         let package = PackageEnvironment::new(&config.package_environment);
         for note in &package.notes {
             tracing::info!("{note}");
@@ -130,6 +129,16 @@ impl Builder {
         let base = BaseImage::parse(base_image)?;
         self.shared.config.catalogue.interpreter_of(&base)?;
         Ok(base.uri(region))
+    }
+
+    /// Forgets the caches' entries above their bounds, the longest unused first; the layers that the others name. Blocks.
+    /// # Errors
+    /// `Internal` when the folder cannot be read or written.
+    pub fn layers_cached(&self) -> Result<HashSet<String>, Error> {
+        let Shared { config, store, .. } = &*self.shared;
+        let mut layers = known::prune(&config.dir.join(KNOWN_FOLDER), store.layers(), config.clock.now())?;
+        layers.extend(uv::layer_remembered(&config.dir)?);
+        Ok(layers)
     }
 
     async fn queued(&self, request: Request, log: &BuildLog) -> Result<Built, Error> {
@@ -294,18 +303,6 @@ fn entries(folder: &std::path::Path) -> Result<Vec<PathBuf>, Error> {
     read.map_err(|e| Error::Internal(format!("reading {}: {e}", folder.display())))
 }
 
-/// Forgets the oldest entries above the bound.
-fn known_prune(folder: &std::path::Path, max: usize) -> Result<(), Error> {
-    let mut known: Vec<(Option<std::time::SystemTime>, PathBuf)> =
-        entries(folder)?.into_iter().map(|path| (path.metadata().and_then(|meta| meta.modified()).ok(), path)).collect();
-    known.sort();
-    let excess = known.len().saturating_sub(max);
-    for (_, path) in known.into_iter().take(excess) {
-        std::fs::remove_file(&path).map_err(|e| Error::Internal(format!("forgetting {}: {e}", path.display())))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,20 +316,5 @@ mod tests {
         assert!(full.contains("200 builds are waiting already"), "{full}");
         drop(places);
         assert_eq!(Place::take(&count).unwrap().before, 0);
-    }
-
-    #[test]
-    fn the_oldest_known_dependencies_are_forgotten_first() {
-        let dir = tempfile::tempdir().unwrap();
-        for i in 0..8 {
-            let file = std::fs::File::create(dir.path().join(format!("{i}.json"))).unwrap();
-            let age = std::time::Duration::from_secs(1_000 - i);
-            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(10_000) - age).unwrap();
-        }
-        known_prune(dir.path(), 5).unwrap();
-        assert_eq!(entries(dir.path()).unwrap().len(), 5);
-        for gone in 0..3 {
-            assert!(!dir.path().join(format!("{gone}.json")).exists());
-        }
     }
 }

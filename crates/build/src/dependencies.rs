@@ -10,9 +10,8 @@ use std::{
     time::Duration,
 };
 
-use model::{Clock, Timestamp};
+use model::Clock;
 use sandbox::Spec;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -21,6 +20,7 @@ use crate::{
     cache::Cache,
     environment::{Access, Base, Reach, shown},
     failure::{self, BUILDS_BUCKET, Failure},
+    known::{Entry, KNOWN_FOLDER},
     python::{Dependencies, ENVIRONMENT, Kind, Plan, WORKSPACE},
     record,
     step::{Outcome, Runner, blocking},
@@ -37,8 +37,6 @@ const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_BYTES: u64 = 4 << 30;
 const ENTRIES_MAX: usize = 200_000;
 const DRIVER: &str = include_str!("../../../runtimes/python/dependencies.py");
-/// The folder of what is known, below the configured one.
-pub(crate) const KNOWN_FOLDER: &str = "dependencies";
 
 /// What installing needs.
 pub(crate) struct Installer<'a> {
@@ -55,14 +53,6 @@ pub(crate) struct Installer<'a> {
     pub(crate) archive: &'a str,
     /// The user's build variables.
     pub(crate) variables: &'a [(String, String)],
-}
-
-/// An entry of what is known: the layer of some wishes.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    layer: String,
-    made: Timestamp,
-    is_locked: bool,
 }
 
 /// Whether a package's own code may run.
@@ -90,9 +80,11 @@ impl Installer<'_> {
     /// The layer of these dependencies if it is known: digest, and whether it is fresh.
     pub(crate) fn known(&self, plan: &Plan) -> Result<Option<(String, bool)>, Error> {
         let entry: Option<Entry> = record::read(&self.entry_path(plan))?;
-        let Some(entry) = entry.filter(|entry| self.store.layers().path(&entry.layer).is_some()) else {
+        let Some(entry) = entry else { return Ok(None) };
+        // From here to the image that names it nothing else keeps it.
+        if !self.store.layers().touch(&entry.layer).map_err(|e| Error::Internal(format!("looking for known dependencies: {e}")))? {
             return Ok(None);
-        };
+        }
         // A clock that was set back makes an entry old, not eternal.
         let age = self.clock.now().duration_since(entry.made);
         let is_fresh = entry.is_locked || (!age.is_negative() && age.unsigned_abs() < FRESH);
@@ -109,8 +101,8 @@ impl Installer<'_> {
         let mut trust = if is_plain { Trust::RegistryOnly } else { Trust::AnyCode };
         loop {
             let explained = match self.attempt(plan, uv, &added, trust).await {
-                Ok(layer) => {
-                    let entry = Entry { layer: layer.clone(), made: self.clock.now(), is_locked: dependencies.is_locked };
+                Ok((layer, bytes)) => {
+                    let entry = Entry { layer: layer.clone(), made: self.clock.now(), is_locked: dependencies.is_locked, bytes };
                     record::write(&self.entry_path(plan), &entry)?;
                     return Ok(layer);
                 }
@@ -145,7 +137,7 @@ impl Installer<'_> {
         }
     }
 
-    async fn attempt(&self, plan: &Plan, uv: &Uv, added: &[String], trust: Trust) -> Result<String, Attempt> {
+    async fn attempt(&self, plan: &Plan, uv: &Uv, added: &[String], trust: Trust) -> Result<(String, u64), Attempt> {
         let environment = self.work.folder("environment")?;
         let downloads = self.work.folder("downloads")?;
         let generation = self.cache.now();
@@ -166,7 +158,7 @@ impl Installer<'_> {
             return Err(Error::User(format!("found incompatible dependencies: {}. Mend requirements.txt, then deploy again.", incompatible.join("; "))).into());
         }
         let installed = Instant::now();
-        let layer = self.keep(plan, &environment).await?;
+        let kept = self.keep(plan, &environment).await?;
         if trust == Trust::RegistryOnly {
             let cache = self.cache.clone();
             // Lost downloads are no reason to fail a build.
@@ -175,7 +167,7 @@ impl Installer<'_> {
             }
         }
         self.told(&outcome, installed.elapsed());
-        Ok(layer)
+        Ok(kept)
     }
 
     /// The sandbox of one attempt, without its writable folders.
@@ -226,8 +218,8 @@ impl Installer<'_> {
         Ok(spec)
     }
 
-    /// Takes the environment as data and makes it a layer.
-    async fn keep(&self, plan: &Plan, environment: &Path) -> Result<String, Error> {
+    /// Takes the environment as data and makes it a layer: digest and bytes.
+    async fn keep(&self, plan: &Plan, environment: &Path) -> Result<(String, u64), Error> {
         let mut links_below: Vec<String> = plan.interpreter.runtime_paths.iter().map(|path| path.display().to_string()).collect();
         links_below.push(ENVIRONMENT.to_owned());
         // An editable project of the source is linked to where the code lies.
@@ -238,16 +230,16 @@ impl Installer<'_> {
             let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping the dependencies: {e}"));
             let staging = store.layers().staging().map_err(|e| internal(&e))?;
             let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal(&e))?;
-            match tree::copy(&environment, &mut writer, &rules) {
-                Ok(_) => {}
+            let copied = match tree::copy(&environment, &mut writer, &rules) {
+                Ok(copied) => copied,
                 Err(e @ CopyError::Io { .. }) => return Err(internal(&e)),
                 Err(e) => {
                     return Err(Error::User(format!(
                         "The installed dependencies cannot be kept: {e}. Remove the package that it belongs to, then deploy again."
                     )));
                 }
-            }
-            staging.commit().map_err(|e| internal(&e))
+            };
+            Ok((staging.commit().map_err(|e| internal(&e))?, copied.bytes))
         })
         .await?
     }

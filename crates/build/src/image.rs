@@ -1,7 +1,8 @@
 //! Manifests: an image's JSON, kept as a blob named by its hash.
 //!
 //! A manifest names folders of the host, and anybody who may upload an object can make a blob of any bytes. So a blob is a
-//! manifest only when a record says that a build made it: the record is the trust, the hash is the name.
+//! manifest only when a record says that a build made it: the record is the trust, the hash is the name. Whoever collects what
+//! nobody needs deletes the record; its blob and its layers are then as any others.
 
 use model::image::{Image, ImageDigest};
 use store::{Expect, Write};
@@ -21,10 +22,30 @@ pub(crate) async fn image_put(store: &store::Store, image: &Image) -> Result<Ima
     let id = blocking(move || blobs.blobs().put(&bytes)).await?.map_err(|e| internal(&e))?;
     let digest = ImageDigest::parse(&format!("sha256:{id}")).ok_or_else(|| internal(&format!("its id {id:?} is no digest")))?;
     let key = format!("{MANIFESTS}{}", digest.hex());
-    if store.get(&key).map_err(|e| internal(&e))?.is_none() {
-        store.commit(vec![Write::put(key, Expect::Any, &image.runtime)]).await.map_err(|e| internal(&e))?;
-    }
+    // Though it may be there: whoever is about to forget it must see that it was made again.
+    store.commit(vec![Write::put(key, Expect::Any, &image.runtime)]).await.map_err(|e| internal(&e))?;
     Ok(digest)
+}
+
+/// The images that builds of this store made, each with the revision of its record.
+pub fn images(store: &store::Store) -> Result<Vec<(ImageDigest, u64)>, store::Error> {
+    const PAGE: usize = 500;
+    let mut images = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let records = store.scan(MANIFESTS, after.as_deref(), PAGE)?;
+        let named = |record: &store::Record| Some((ImageDigest::parse(&format!("sha256:{}", record.key.strip_prefix(MANIFESTS)?))?, record.revision));
+        images.extend(records.iter().filter_map(named));
+        match records.last() {
+            Some(last) if records.len() == PAGE => after = Some(last.key.clone()),
+            _ => return Ok(images),
+        }
+    }
+}
+
+/// The write after which the image is none any more, unless a build made it again since `revision`.
+pub fn image_forget(digest: &ImageDigest, revision: u64) -> Write {
+    Write::delete(format!("{MANIFESTS}{}", digest.hex()), Expect::Revision(revision))
 }
 
 /// The manifest behind a digest, if a build of this store made it.
@@ -67,7 +88,14 @@ mod tests {
         assert_eq!(image_get(&store, &digest).unwrap(), None);
         assert_eq!(image_put(&store, &image).await.unwrap(), digest);
         assert_eq!(image_put(&store, &image).await.unwrap(), digest);
-        assert_eq!(image_get(&store, &digest).unwrap(), Some(image));
+        assert_eq!(image_get(&store, &digest).unwrap(), Some(image.clone()));
+        let (_, old) = images(&store).unwrap()[0];
+        image_put(&store, &image).await.unwrap();
+        assert!(store.commit(vec![image_forget(&digest, old)]).await.unwrap_err().is_conflict());
+        let [(listed, revision)] = &images(&store).unwrap()[..] else { panic!("one image") };
+        assert_eq!(*listed, digest);
+        store.commit(vec![image_forget(&digest, *revision)]).await.unwrap();
+        assert_eq!(image_get(&store, &digest).unwrap(), None);
         let other = ImageDigest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
         assert_eq!(image_get(&store, &other).unwrap(), None);
     }

@@ -18,6 +18,7 @@ mod dependencies;
 mod environment;
 mod failure;
 mod image;
+mod known;
 mod log;
 mod python;
 mod record;
@@ -30,7 +31,7 @@ mod work;
 
 pub use builder::Builder;
 pub use catalogue::Catalogue;
-pub use image::image_get;
+pub use image::{image_forget, image_get, images};
 
 /// What builds need.
 pub struct Config {
@@ -52,10 +53,11 @@ pub struct Config {
     pub clock: Arc<dyn model::Clock>,
 }
 
-/// Takes the network ends of a build's sandbox and serves them (DNS, outbound to registries only) until the sandbox ends.
+/// Takes the network ends of a build's sandbox and serves them: DNS, outbound to registries only.
 pub trait BuildEgress: Send + Sync + 'static {
-    /// Takes `outbound`, `dns_udp` and `dns_tcp`. Called on a thread of the async runtime: must not block.
-    fn serve(&self, sandbox: &mut sandbox::Sandbox);
+    /// Takes `outbound`, `dns_udp` and `dns_tcp`, and serves them until the answer is dropped, which is when the step has ended.
+    /// Called on a thread of the async runtime: must not block, and neither must the drop.
+    fn serve(&self, sandbox: &mut sandbox::Sandbox) -> Box<dyn Send>;
 }
 
 /// What to build.

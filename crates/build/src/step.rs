@@ -80,9 +80,7 @@ impl Runner {
         let mut end = End { keeper: self.keeper.clone(), id: Some(spec.id.clone()) };
         let is_redirected = spec.network.redirected;
         let mut sandbox = self.start(spec).await?;
-        if is_redirected {
-            self.egress.serve(&mut sandbox);
-        }
+        let _network = is_redirected.then(|| self.egress.serve(&mut sandbox));
         let Sandbox { stdout, stderr, ended, .. } = sandbox;
         let (mut stdout, mut stderr, mut ended) = (receiver(stdout)?, receiver(stderr)?, receiver(ended)?);
         let tail = parking_lot::Mutex::new(VecDeque::new());

@@ -139,15 +139,16 @@ impl From<Errno> for WriteError {
 /// Writes below one folder. Directories are 0755, files 0755 or 0644.
 pub(crate) struct TreeWriter {
     root: OwnedFd,
-    /// The folder of the last entry: archives list a folder's files together.
-    last: Option<(Vec<String>, OwnedFd)>,
+    /// The folders above the last entry, from the root down, at most [`DEPTH_MAX`]: archives list what lies together together,
+    /// and a walk from the root for each entry of a deep tree takes as long as the tree is deep.
+    last: Vec<(String, OwnedFd)>,
     /// Folders made, named or implied.
     folders: usize,
 }
 
 impl TreeWriter {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self { root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())?, last: None, folders: 0 })
+        Ok(Self { root: rustix::fs::open(folder, DIRECTORY_FLAGS, Mode::empty())?, last: Vec::new(), folders: 0 })
     }
 
     /// How many folders were made so far.
@@ -157,7 +158,7 @@ impl TreeWriter {
 
     /// A folder that may be there already.
     pub(crate) fn folder(&mut self, path: &TreePath) -> Result<(), WriteError> {
-        self.parent(&path.0.clone()).map(drop)
+        self.parent(&path.0).map(drop)
     }
 
     pub(crate) fn file(&mut self, path: &TreePath, executable: bool) -> Result<File, WriteError> {
@@ -189,32 +190,23 @@ impl TreeWriter {
 
     /// The folder of these parts, made where it is missing.
     fn parent(&mut self, parts: &[String]) -> Result<&OwnedFd, WriteError> {
-        if parts.is_empty() {
-            return Ok(&self.root);
-        }
-        if self.last.as_ref().is_none_or(|(known, _)| known != parts) {
-            let mut folder: Option<OwnedFd> = None;
-            for part in parts {
-                let above = folder.as_ref().unwrap_or(&self.root);
-                match rustix::fs::mkdirat(above, part.as_str(), DIRECTORY_MODE) {
-                    Ok(()) => {
-                        self.folders += 1;
-                        let made = rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?;
-                        rustix::fs::fchmod(&made, DIRECTORY_MODE)?;
-                        folder = Some(made);
-                    }
-                    Err(Errno::EXIST) => {
-                        folder = Some(rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?);
-                    }
-                    Err(errno) => return Err(errno.into()),
-                }
+        let known = self.last.iter().zip(parts).take_while(|((name, _), part)| name == *part).count();
+        self.last.truncate(known);
+        for part in &parts[known..] {
+            let above = self.last.last().map_or(&self.root, |(_, folder)| folder);
+            let is_new = match rustix::fs::mkdirat(above, part.as_str(), DIRECTORY_MODE) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(errno) => return Err(errno.into()),
+            };
+            self.folders += usize::from(is_new);
+            let folder = rustix::fs::openat(above, part.as_str(), DIRECTORY_FLAGS, Mode::empty())?;
+            if is_new {
+                rustix::fs::fchmod(&folder, DIRECTORY_MODE)?;
             }
-            self.last = folder.map(|folder| (parts.to_vec(), folder));
+            self.last.push((part.clone(), folder));
         }
-        match &self.last {
-            Some((_, folder)) => Ok(folder),
-            None => Ok(&self.root),
-        }
+        Ok(self.last.last().map_or(&self.root, |(_, folder)| folder))
     }
 }
 

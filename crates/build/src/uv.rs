@@ -48,6 +48,11 @@ struct Remembered {
     layer: String,
 }
 
+/// The layer that `dir` remembers.
+pub(crate) fn layer_remembered(dir: &Path) -> Result<Option<String>, Error> {
+    Ok(record::read::<Remembered>(&dir.join(RECORD))?.map(|known| known.layer))
+}
+
 /// What fetching needs. One at a time: the caller holds a lock.
 pub(crate) struct Finder<'a> {
     pub(crate) dir: &'a Path,

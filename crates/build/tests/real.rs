@@ -380,5 +380,6 @@ async fn nothing_is_left_of_builds(world: &World) {
     for folder in ["small/work", "build/work", "store/staging"] {
         wait_until(&format!("nothing is left in {folder}"), || count(folder) == 0).await;
     }
+    assert_eq!(world.egress.open.load(SeqCst), 0, "networks of steps are still served");
     wait_until("one generation of downloads is left", || count("build/downloads") == 1).await;
 }

@@ -99,6 +99,7 @@ impl Control {
             },
             archive: source.blob,
         };
+        self.blob_touch(&record.archive).await?;
         match records::commit(&cx.store, vec![Write::put(key_of(&record.build), Expect::Absent, &record)]).await? {
             Some(_) => Ok((record.build, base_image_uri)),
             None => Err(Status::internal("a build of that id is there already")),

@@ -45,15 +45,19 @@ fn canonical(reference: &str) -> String {
 }
 
 impl Context {
-    /// The image that `reference` (`URI`, `URI:TAG` or `URI@sha256:HEX`) names now; `None` when there is none.
-    pub(crate) fn image_resolve(&self, reference: &str) -> Result<Option<(ImageDigest, Image)>, Status> {
+    /// The digest that `reference` (`URI`, `URI:TAG` or `URI@sha256:HEX`) stands for now; `None` when it is the name of nothing.
+    pub(crate) fn image_named(&self, reference: &str) -> Result<Option<ImageDigest>, Status> {
         if reference.is_empty() || reference.len() > REFERENCE_MAX_BYTES {
             return Ok(None);
         }
-        let Some(record) = records::read::<ImageRecord>(&self.store, &key::image(&canonical(reference)))? else {
+        Ok(records::read::<ImageRecord>(&self.store, &key::image(&canonical(reference)))?.map(|record| record.value.digest))
+    }
+
+    /// The image that `reference` names now; `None` when there is none. Call with `deploys` held until what needs it is stored.
+    pub(crate) fn image_resolve(&self, reference: &str) -> Result<Option<(ImageDigest, Image)>, Status> {
+        let Some(digest) = self.image_named(reference)? else {
             return Ok(None);
         };
-        let digest = record.value.digest;
         Ok(self.images.image_get(&digest).map_err(Status::internal)?.map(|image| (digest, image)))
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct Context {
     instant_last: AtomicI64,
     /// Held for reading while an object is written, for writing while a bucket is deleted: no object lands in a bucket that goes.
     objects: tokio::sync::RwLock<()>,
+    /// Held for reading from looking an image up until what needs it is stored, for writing while images are forgotten.
+    deploys: tokio::sync::RwLock<()>,
 }
 
 /// The running reconcilers; they end when `stop` says so or is dropped.
@@ -134,6 +136,7 @@ impl Control {
             log: Box::new(move |entry| telemetry.log(entry)),
             instant_last: AtomicI64::new(clock.now().as_microsecond()),
             objects: tokio::sync::RwLock::default(),
+            deploys: tokio::sync::RwLock::default(),
             clock,
             store,
         };
@@ -148,6 +151,7 @@ impl Control {
         loops.spawn(reconcile::revision::Revisions(context.clone()), &context.store);
         loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
         loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
+        loops.spawn(reconcile::garbage::Garbage::new(context.clone()), &context.store);
         Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }
 

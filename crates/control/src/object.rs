@@ -1,8 +1,8 @@
 //! Objects: the records of what lies in buckets. The bytes are blobs of the store.
 //!
 //! Generations rise with every write on this host, as long as the clock does not go back while the server is stopped; those
-//! of one object rise in any case. Blobs that nothing refers to any longer are left to a collector: a blob may be shared
-//! by objects, builds and images, and be written again at the very moment in which its last owner goes.
+//! of one object rise in any case. Blobs that nothing refers to any longer are left to `reconcile::garbage`: a blob may be
+//! shared by objects, builds and images, and be written again at the very moment in which its last owner goes.
 
 use std::sync::atomic::Ordering;
 
@@ -81,7 +81,7 @@ impl Control {
     pub async fn object_put(&self, object: Object, preconditions: &Preconditions) -> Result<Versioned<Object>, Status> {
         let cx = &self.context;
         object_check(&object)?;
-        self.blob_check(&object.blob).await?;
+        self.blob_touch(&object.blob).await?;
         let _writing = cx.objects.read().await;
         let bucket = cx.bucket_get(&object.bucket)?.value;
         let key = object_key(&bucket, &object.name);
@@ -151,14 +151,14 @@ impl Control {
         }
     }
 
-    /// An object without its bytes would be a lie.
-    async fn blob_check(&self, blob: &str) -> Result<(), Status> {
+    /// An object without its bytes would be a lie. Touched, they stay until the object names them.
+    pub(crate) async fn blob_touch(&self, blob: &str) -> Result<(), Status> {
         let (store, id) = (self.context.store.clone(), blob.to_owned());
-        let found = tokio::task::spawn_blocking(move || store.blobs().open(&id)).await.map_err(Status::internal)?;
-        match found.map_err(Status::internal)? {
-            Some(_) => Ok(()),
-            None => Err(Status::internal(format!("blob {blob} of an object to be written is not there"))),
+        let found = tokio::task::spawn_blocking(move || store.blobs().touch(&id)).await.map_err(Status::internal)?;
+        if found.map_err(Status::internal)? {
+            return Ok(());
         }
+        Err(Status::internal(format!("blob {blob} of an object to be written is not there")))
     }
 }
 

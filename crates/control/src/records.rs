@@ -43,7 +43,8 @@ pub(crate) fn keys(store: &Store, prefix: &str) -> Result<Vec<String>, Status> {
     Ok(found)
 }
 
-fn each(store: &Store, prefix: &str, mut visit: impl FnMut(&Record) -> Result<(), Status>) -> Result<(), Status> {
+/// Visits all records under `prefix`, in the order of their keys.
+pub(crate) fn each(store: &Store, prefix: &str, mut visit: impl FnMut(&Record) -> Result<(), Status>) -> Result<(), Status> {
     let mut after: Option<String> = None;
     loop {
         let records = store.scan(prefix, after.as_deref(), PAGE).map_err(Status::internal)?;

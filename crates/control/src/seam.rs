@@ -3,7 +3,7 @@
 //! The real crates stand behind them everywhere but in this crate's own tests, which decide here
 //! when a proof ends and how, so that each order of events can be played.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use iam::Identity;
@@ -18,6 +18,8 @@ pub(crate) trait Images: Send + Sync + 'static {
     fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>>;
     /// The manifest behind a digest.
     fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error>;
+    /// The layers that caches of builds name; what is too old or too much in them is forgotten first. Blocks.
+    fn layers_cached(&self) -> Result<HashSet<String>, build::Error>;
 }
 
 /// Starts and ends instances.
@@ -52,6 +54,10 @@ impl Images for Builder {
 
     fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error> {
         build::image_get(&self.store, digest)
+    }
+
+    fn layers_cached(&self) -> Result<HashSet<String>, build::Error> {
+        self.builder.layers_cached()
     }
 }
 

@@ -52,6 +52,7 @@ impl Control {
         service.last_modifier.clone_from(&who.email);
         service.status = ServiceStatus::default();
         traffic_default(&mut service);
+        let _deploying = cx.deploys.read().await;
         cx.service_check(who, &service, None)?;
 
         let key = key::service(&service.key);
@@ -92,6 +93,7 @@ impl Control {
     ) -> Result<(Versioned<Service>, Operation), Status> {
         let cx = &self.context;
         let key = key::service(&service.key);
+        let _deploying = cx.deploys.read().await;
         loop {
             let found = cx.service_get(&service.key)?;
             if found.value.deleted.is_some() {

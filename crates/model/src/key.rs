@@ -19,6 +19,8 @@ pub const SIGNING_KEYS: &str = "signingkey/";
 pub const REFRESH_TOKENS: &str = "refreshtoken/";
 pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
+pub const OBJECTS: &str = "object/";
+pub const IMAGES: &str = "image/";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -70,7 +72,7 @@ pub fn bucket(name: &str) -> String {
 
 /// A bucket made again under the same name does not own the old one's objects: `created_us` tells them apart.
 pub fn objects_of(bucket: &str, created_us: i64) -> String {
-    format!("object/{bucket}/{created_us}/")
+    format!("{OBJECTS}{bucket}/{created_us}/")
 }
 
 pub fn object(bucket: &str, created_us: i64, name: &str) -> String {
@@ -100,5 +102,5 @@ pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
 
 /// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
 pub fn image(uri: &str) -> String {
-    format!("image/{uri}")
+    format!("{IMAGES}{uri}")
 }

@@ -1,8 +1,10 @@
 //! Files named by the SHA-256 of their content.
 //!
-//! `blobs/ab/abcdef...`. Which blobs are still needed is not known here: their owners delete them.
+//! `blobs/ab/abcdef...`. Which blobs are still needed is not known here: their owner deletes one that is its own, and a sweep
+//! removes those that are not on a list and were neither put nor touched for a while.
 
 use std::{
+    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -11,12 +13,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::SystemTime,
 };
 
+use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    durable::{file_sync, folder_make, folder_sync},
+    durable::{file_sync, folder_make, folder_sync, touch, touched},
     error::Error,
 };
 
@@ -29,6 +33,8 @@ struct Place {
     folder: PathBuf,
     staging: PathBuf,
     count: AtomicU64,
+    /// Held for reading while a name is given or touched, for writing while one is taken away.
+    names: RwLock<()>,
 }
 
 impl Place {
@@ -40,6 +46,16 @@ impl Place {
 /// A SHA-256 in lower-case hexadecimal: the only form of names in `blobs/` and `layers/`.
 pub(crate) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// The digests among the names in a folder.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let fail = |error| Error::io("read folder", folder, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        names.extend(entry.map_err(fail)?.file_name().into_string().ok().filter(|name| is_digest(name)));
+    }
+    Ok(names)
 }
 
 impl Blobs {
@@ -56,7 +72,7 @@ impl Blobs {
             }
         }
         folder_sync(folder)?;
-        let place = Place { folder: folder.to_owned(), staging: staging.to_owned(), count: AtomicU64::new(0) };
+        let place = Place { folder: folder.to_owned(), staging: staging.to_owned(), count: AtomicU64::new(0), names: RwLock::new(()) };
         Ok(Self { place: Arc::new(place) })
     }
 
@@ -107,6 +123,42 @@ impl Blobs {
         Ok(Some(bytes))
     }
 
+    /// Says that the blob is needed: to a sweep it is as one that was put now. Whether it is there.
+    pub fn touch(&self, id: &str) -> Result<bool, Error> {
+        if !is_digest(id) {
+            return Ok(false);
+        }
+        let _naming = self.place.names.read();
+        touch(&self.place.path(id))
+    }
+
+    /// When the blob was put or touched last; `None` when there is none.
+    pub fn touched(&self, id: &str) -> Result<Option<SystemTime>, Error> {
+        if is_digest(id) { touched(&self.place.path(id)) } else { Ok(None) }
+    }
+
+    /// Removes the blobs that are not in `keep` and were neither put nor touched since `since`; how many.
+    ///
+    /// One that is put or touched meanwhile stays, or is there again when that answers.
+    pub fn sweep(&self, keep: &HashSet<String>, since: SystemTime) -> Result<usize, Error> {
+        let mut removed = 0;
+        for byte in 0..=255_u8 {
+            for id in names(&self.place.folder.join(format!("{byte:02x}")))? {
+                let path = self.place.path(&id);
+                if keep.contains(&id) || touched(&path)?.is_none_or(|time| time >= since) {
+                    continue;
+                }
+                let _naming = self.place.names.write();
+                // Asked again: nobody can put it now.
+                if touched(&path)?.is_some_and(|time| time < since) {
+                    fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
     /// Removes the blob, if it is there. After a power cut it may be there again.
     pub fn delete(&self, id: &str) -> Result<(), Error> {
         if !is_digest(id) {
@@ -145,10 +197,15 @@ impl BlobWriter {
     ///
     /// A blob of the same content is replaced by this one, which changes nothing but heals damage.
     pub fn finish(self) -> Result<String, Error> {
+        // What was written slowly is as new as what was written fast.
+        touch(&self.path)?;
         file_sync(&self.file, &self.path)?;
         let id = hex::encode(self.hash.clone().finalize());
         let target = self.place.path(&id);
-        fs::rename(&self.path, &target).map_err(|error| Error::io("rename to", &target, error))?;
+        {
+            let _naming = self.place.names.read();
+            fs::rename(&self.path, &target).map_err(|error| Error::io("rename to", &target, error))?;
+        }
         folder_sync(&self.place.folder.join(&id[..2]))?;
         Ok(id)
     }

@@ -1,4 +1,5 @@
-//! Making files and folders outlive a power cut. The only place that syncs beside SQLite.
+//! Making files and folders outlive a power cut, and telling which were not needed for long. The only place that syncs beside
+//! SQLite.
 //!
 //! A file's content is durable after its own fsync, its name after one of its folder. With the test feature
 //! `unsafe-no-fsync` all of it does nothing, and SQLite does not sync either.
@@ -8,6 +9,12 @@ use std::{
     io::ErrorKind,
     os::unix::fs::DirBuilderExt,
     path::Path,
+    time::SystemTime,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW},
+    io::Errno,
 };
 
 use crate::error::Error;
@@ -36,6 +43,26 @@ pub(crate) fn file_system_sync(path: &Path) -> Result<(), Error> {
     }
     let folder = File::open(path).map_err(|error| Error::io("open folder", path, error))?;
     rustix::fs::syncfs(&folder).map_err(|error| Error::io("syncfs", path, error))
+}
+
+/// When the file or folder at `path` was written or touched last; `None` when it is not there.
+pub(crate) fn touched(path: &Path) -> Result<Option<SystemTime>, Error> {
+    match fs::symlink_metadata(path).and_then(|about| about.modified()) {
+        Ok(time) => Ok(Some(time)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("stat", path, error)),
+    }
+}
+
+/// Sets that time to now; whether it is there.
+pub(crate) fn touch(path: &Path) -> Result<bool, Error> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    match rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(Error::io("touch", path, error)),
+    }
 }
 
 /// Makes the folder `path` with `mode`, and those above it, where they are not there, and makes its name durable.

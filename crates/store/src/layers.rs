@@ -4,6 +4,7 @@
 //! folders and symbolic links belong into one; owners and times are not part of the hash and are left as they are.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs::{self, File, Permissions},
     io::{self, Read as _},
@@ -12,15 +13,21 @@ use std::{
         fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 
+use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    blobs::is_digest,
-    durable::{file_sync, file_system_sync, folder_make, folder_sync},
+    blobs::{is_digest, names},
+    durable::{file_sync, file_system_sync, folder_make, folder_sync, touch, touched},
     error::Error,
+    trash::Bin,
 };
 
 /// Entries of one layer, at most: 20 000 come from a source archive, dependencies bring more.
@@ -31,24 +38,38 @@ const FSYNC_MAX: usize = 64;
 /// Trees of files named by the hash of their content: read-only parts of an instance's root.
 /// Hash: SHA-256 over the sorted entries (path, kind, mode 0755/0644, link target, content hash).
 pub struct Layers {
+    place: Arc<Place>,
+}
+
+struct Place {
     folder: PathBuf,
     staging: PathBuf,
+    bin: Bin,
     count: AtomicU64,
+    /// Held for reading while a name is given or touched, for writing while one is taken away.
+    names: RwLock<()>,
+}
+
+impl Place {
+    /// A name in `staging/` that nothing has.
+    fn staged(&self) -> PathBuf {
+        self.staging.join(format!("layer-{}", self.count.fetch_add(1, Ordering::Relaxed)))
+    }
 }
 
 impl Layers {
-    pub(crate) fn open(folder: &Path, staging: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, staging: &Path, bin: Bin) -> Result<Self, Error> {
         folder_make(folder, 0o700)?;
-        Ok(Self { folder: folder.to_owned(), staging: staging.to_owned(), count: AtomicU64::new(0) })
+        let place = Place { folder: folder.to_owned(), staging: staging.to_owned(), bin, count: AtomicU64::new(0), names: RwLock::new(()) };
+        Ok(Self { place: Arc::new(place) })
     }
 
     /// A new empty folder (0755) on the same file system, to fill and then `commit` or let drop.
     pub fn staging(&self) -> Result<Staging, Error> {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let path = self.staging.join(format!("layer-{number}"));
+        let path = self.place.staged();
         fs::DirBuilder::new().mode(0o755).create(&path).map_err(|error| Error::io("create folder", &path, error))?;
         mode_set(&path, 0o755)?;
-        Ok(Staging { path, layers: self.folder.clone() })
+        Ok(Staging { path, place: self.place.clone() })
     }
 
     /// The folder of a layer that is there.
@@ -56,15 +77,58 @@ impl Layers {
         if !is_digest(digest) {
             return None;
         }
-        let path = self.folder.join(digest);
+        let path = self.place.folder.join(digest);
         path.is_dir().then_some(path)
+    }
+
+    /// Says that the layer is needed: to a sweep it is as one that was committed now. Whether it is there.
+    pub fn touch(&self, digest: &str) -> Result<bool, Error> {
+        if !is_digest(digest) {
+            return Ok(false);
+        }
+        let _naming = self.place.names.read();
+        touch(&self.place.folder.join(digest))
+    }
+
+    /// When the layer was committed or touched last; `None` when there is none.
+    pub fn touched(&self, digest: &str) -> Result<Option<SystemTime>, Error> {
+        if is_digest(digest) { touched(&self.place.folder.join(digest)) } else { Ok(None) }
+    }
+
+    /// Removes the layers that are not in `keep` and were neither committed nor touched since `since`; how many.
+    ///
+    /// One that is committed or touched meanwhile stays, or is there again when that answers. Their names are gone with the
+    /// answer, their files soon after it.
+    pub fn sweep(&self, keep: &HashSet<String>, since: SystemTime) -> Result<usize, Error> {
+        let place = &self.place;
+        let mut taken = Vec::new();
+        for digest in names(&place.folder)? {
+            let path = place.folder.join(&digest);
+            if keep.contains(&digest) || touched(&path)?.is_none_or(|time| time >= since) {
+                continue;
+            }
+            let staged = place.staged();
+            let _naming = place.names.write();
+            // Asked again: nobody can commit it now.
+            if touched(&path)?.is_some_and(|time| time < since) {
+                fs::rename(&path, &staged).map_err(|error| Error::io("rename", &path, error))?;
+                taken.push(staged);
+            }
+        }
+        if !taken.is_empty() {
+            // A name that a power cut brings back must not name half a tree.
+            folder_sync(&place.folder)?;
+            folder_sync(&place.staging)?;
+        }
+        taken.iter().for_each(|path| place.bin.throw(path));
+        Ok(taken.len())
     }
 }
 
-/// A tree being filled. Removed on drop.
+/// A tree being filled. Removed when it is dropped, or soon after.
 pub struct Staging {
     path: PathBuf,
-    layers: PathBuf,
+    place: Arc<Place>,
 }
 
 impl Staging {
@@ -84,26 +148,25 @@ impl Staging {
         let entries = tree_read(&self.path)?;
         let digest = tree_digest(&entries);
         tree_sync(&self.path, &entries)?;
-        let target = self.layers.join(&digest);
-        match fs::rename(&self.path, &target) {
-            Ok(()) => {}
-            // It is there; who made it made it durable first, but its name perhaps not yet.
-            Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}
-            Err(error) => return Err(Error::io("rename to", &target, error)),
+        let target = self.place.folder.join(&digest);
+        {
+            let _naming = self.place.names.read();
+            match fs::rename(&self.path, &target) {
+                Ok(()) => {}
+                // It is there; who made it made it durable first, but its name perhaps not yet.
+                Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {}
+                Err(error) => return Err(Error::io("rename to", &target, error)),
+            }
+            touch(&target)?;
         }
-        folder_sync(&self.layers)?;
+        folder_sync(&self.place.folder)?;
         Ok(digest)
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("remove {}: {error}; the next start tries again", self.path.display());
-            }
-            _ => {}
-        }
+        self.place.bin.throw(&self.path);
     }
 }
 

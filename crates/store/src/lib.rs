@@ -21,6 +21,7 @@ mod lock;
 mod readers;
 mod record;
 mod store;
+mod trash;
 mod watch;
 
 pub use blobs::{BlobWriter, Blobs};

@@ -17,6 +17,7 @@ use crate::{
     lock::folder_lock,
     readers::Readers,
     record::{Record, Write, writes_check},
+    trash::Trash,
     watch::{Watch, Watchers},
 };
 
@@ -28,7 +29,7 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
-/// Dropped in this order: the committer ends before the connections close, the lock goes last.
+/// Dropped in this order: the committer ends before the connections close, the trash before the lock, which goes last.
 struct Inner {
     committer: Committer,
     readers: Readers,
@@ -36,6 +37,7 @@ struct Inner {
     damage: Arc<Damage>,
     blobs: Blobs,
     layers: Layers,
+    _trash: Trash,
     _lock: File,
 }
 
@@ -54,7 +56,8 @@ impl Store {
         folder_make(&staging, 0o700)?;
         staging_empty(&staging)?;
         let blobs = Blobs::make(&dir.join("blobs"), &staging)?;
-        let layers = Layers::open(&dir.join("layers"), &staging)?;
+        let trash = Trash::start()?;
+        let layers = Layers::open(&dir.join("layers"), &staging, trash.bin())?;
 
         let path = dir.join("state.db");
         let connection = database::open(&path)?;
@@ -64,7 +67,7 @@ impl Store {
         let readers = Readers::open(&path, damage.clone())?;
         let watchers = Arc::new(Watchers::default());
         let committer = Committer::start(&path, connection, head, watchers.clone(), damage.clone())?;
-        Ok(Self { inner: Arc::new(Inner { committer, readers, watchers, damage, blobs, layers, _lock: lock }) })
+        Ok(Self { inner: Arc::new(Inner { committer, readers, watchers, damage, blobs, layers, _trash: trash, _lock: lock }) })
     }
 
     /// The record under `key`. Sees every commit that was answered before.

@@ -302,13 +302,16 @@ struct BuildWay {
 }
 
 impl build::BuildEgress for BuildWay {
-    fn serve(&self, sandbox: &mut sandbox::Sandbox) {
-        let (Some(outbound), Some(dns_udp), Some(dns_tcp)) = (sandbox.outbound.take(), sandbox.dns_udp.take(), sandbox.dns_tcp.take()) else { return };
+    fn serve(&self, sandbox: &mut sandbox::Sandbox) -> Box<dyn Send> {
+        let (Some(outbound), Some(dns_udp), Some(dns_tcp)) = (sandbox.outbound.take(), sandbox.dns_udp.take(), sandbox.dns_tcp.take()) else {
+            return Box::new(());
+        };
         let _runtime = self.runtime.enter();
         let ended = CancellationToken::new();
         let ends = Ends { outbound, dns_udp, dns_tcp, metadata: None };
-        if let Err(error) = self.egress.serve(Owner::Build { project: String::new() }, Policy::Hosts(self.hosts.clone()), ends, ended) {
+        if let Err(error) = self.egress.serve(Owner::Build { project: String::new() }, Policy::Hosts(self.hosts.clone()), ends, ended.clone()) {
             tracing::error!(%error, "a build step has no network");
         }
+        Box::new(ended.drop_guard())
     }
 }

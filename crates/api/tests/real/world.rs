@@ -61,7 +61,9 @@ impl serving::InstanceNetwork for NoNetwork {
 }
 
 impl build::BuildEgress for NoNetwork {
-    fn serve(&self, _: &mut sandbox::Sandbox) {}
+    fn serve(&self, _: &mut sandbox::Sandbox) -> Box<dyn Send> {
+        Box::new(())
+    }
 }
 
 impl World {

@@ -2,7 +2,8 @@
 //!
 //! Read in raw mode, so that long names and pax records are bounded here and not by whoever wrote them. Records that say
 //! something about owners and times are passed over; those that would change where or how much is written are honoured
-//! (`path`, `linkpath`) or refused (`size`, sparse files).
+//! (`path`, `linkpath`) or refused (`size`, sparse files). The stream is read to its end, so that gzip's checksum is looked at
+//! and nothing hides behind the tar's own end.
 
 use std::{
     fs::File,
@@ -35,14 +36,15 @@ pub(super) fn unpack(archive: File, into: &mut Unpacker) -> Result<(), Error> {
         spent: spent.clone(),
     };
     let budget = into.budget;
-    let result = entries(tar::Archive::new(stream), into);
+    let mut archive = tar::Archive::new(stream);
+    let result = entries(&mut archive, into).and_then(|()| ended(archive.into_inner()));
     match result {
         Err(Error::Broken(_)) if spent.get() => Err(budget.spent()),
         other => other,
     }
 }
 
-fn entries<R: Read>(mut archive: tar::Archive<R>, into: &mut Unpacker) -> Result<(), Error> {
+fn entries<R: Read>(archive: &mut tar::Archive<R>, into: &mut Unpacker) -> Result<(), Error> {
     let broken = |e: io::Error| Error::Broken(e.to_string());
     let mut named = Named::default();
     for entry in archive.entries().map_err(broken)?.raw(true) {
@@ -99,6 +101,20 @@ fn entries<R: Read>(mut archive: tar::Archive<R>, into: &mut Unpacker) -> Result
         }
     }
     Ok(())
+}
+
+/// Reads what is behind the last entry: zeros up to the end of the last gzip member, whose checksum and length are right.
+fn ended(mut stream: impl Read) -> Result<(), Error> {
+    let mut buffer = [0u8; 16 << 10];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) if buffer[..n].iter().all(|byte| *byte == 0) => {}
+            Ok(_) => return Err(Error::Broken("it goes on behind the end of its tar".to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::Broken(format!("the end of its gzip is damaged or followed by something else ({e})"))),
+        }
+    }
 }
 
 /// A GNU long name: the data of an entry of its own, ended by NUL.

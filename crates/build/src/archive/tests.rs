@@ -128,6 +128,25 @@ fn modes_become_0644_or_0755_and_links_inside_are_kept() {
 }
 
 #[test]
+fn an_archive_of_24_000_nested_folders_is_refused_within_2_s() {
+    let name = |chain: usize| format!("{chain}/{}", "d/".repeat(62)).into_bytes();
+    let long = |chain| Tar { kind: b'L', data: name(chain), ..tar_file("././@LongLink", "") };
+    let bytes = tar_bytes(&(0..24_000 / 63).flat_map(|chain| [long(chain), tar_kind(b'5', "d", "")]).collect::<Vec<_>>());
+    // The best of a few: the machine may be busy with other tests.
+    let took = (0..4).map(|_| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        let began = std::time::Instant::now();
+        let result = unpack(file, dir.path(), &Limits::SOURCE);
+        assert!(matches!(result, Err(Error::Entries(20_000))), "{result:?}");
+        began.elapsed()
+    });
+    let best = took.min().unwrap();
+    assert!(best.as_secs_f64() < 2.0, "{best:?}");
+}
+
+#[test]
 fn as_many_named_folders_as_files_are_counted_once() {
     let mut entries = Vec::new();
     for i in 0..25 {
@@ -141,6 +160,14 @@ fn as_many_named_folders_as_files_are_counted_once() {
 fn an_empty_archive_is_an_empty_folder() {
     assert_eq!(unpack_bytes(&zip_bytes(&[]), &SMALL).1.unwrap(), Unpacked::default());
     assert_eq!(unpack_bytes(&tar_bytes(&[]), &SMALL).1.unwrap(), Unpacked::default());
+}
+
+#[test]
+fn a_tarball_in_several_gzip_members_and_filled_up_with_zeros_is_unpacked() {
+    let mut tar = tar_raw(&[tar_file("main.py", "code")]);
+    tar.resize(10 << 10, 0);
+    let bytes = [gz(&tar[..700]), gz(&tar[700..]), gz(b"")].concat();
+    assert_eq!(unpack_bytes(&bytes, &SMALL).1.unwrap(), Unpacked { files: 1, bytes: 4 });
 }
 
 /// As gcloud makes them: Python's zipfile, walking a folder.

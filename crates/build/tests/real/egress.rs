@@ -24,17 +24,21 @@ pub struct Egress {
     pub is_cut: AtomicBool,
     pub connections: AtomicUsize,
     pub refused: AtomicUsize,
+    /// Steps whose network is served now.
+    pub open: AtomicUsize,
 }
 
 /// So that the test keeps one end.
 pub struct Shared(pub Arc<Egress>);
 
 impl BuildEgress for Shared {
-    fn serve(&self, sandbox: &mut Sandbox) {
-        let egress = self.0.clone();
+    fn serve(&self, sandbox: &mut Sandbox) -> Box<dyn Send> {
+        let served = Served { egress: self.0.clone(), is_over: Arc::default() };
+        served.egress.open.fetch_add(1, Ordering::SeqCst);
         if let Some(fd) = sandbox.outbound.take() {
             let listener = TcpListener::from(fd);
-            thread::spawn(move || egress.outbound(&listener));
+            let (egress, is_over) = (self.0.clone(), served.is_over.clone());
+            thread::spawn(move || egress.outbound(&listener, &is_over));
         }
         let egress = self.0.clone();
         if let Some(fd) = sandbox.dns_udp.take() {
@@ -43,14 +47,31 @@ impl BuildEgress for Shared {
         }
         // Answers are small: nothing comes here.
         drop(sandbox.dns_tcp.take());
+        Box::new(served)
+    }
+}
+
+/// Of one step, until it has ended.
+struct Served {
+    egress: Arc<Egress>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.egress.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 impl Egress {
-    fn outbound(self: Arc<Self>, listener: &TcpListener) {
+    fn outbound(self: Arc<Self>, listener: &TcpListener, is_over: &AtomicBool) {
         listener.set_nonblocking(false).unwrap();
         for connection in listener.incoming() {
             let Ok(connection) = connection else { return };
+            if is_over.load(Ordering::SeqCst) {
+                return;
+            }
             let egress = self.clone();
             thread::spawn(move || egress.tunnel(connection));
         }

@@ -101,6 +101,7 @@ async fn revision_ensure(cx: &Context, service: &Service, revisions: &mut Vec<Re
             return Ok(traffic::Wanted::Missing);
         }
     }
+    let _deploying = cx.deploys.read().await;
     let image = cx.image_resolve(&template.container.image)?.map(|(digest, _)| digest);
     let now = cx.clock.now();
     let mut revision = Revision {

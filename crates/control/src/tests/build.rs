@@ -50,6 +50,10 @@ impl seam::Images for Images {
     fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error> {
         Ok((*digest == self.world.digest()).then(|| self.world.manifest.clone()))
     }
+
+    fn layers_cached(&self) -> Result<HashSet<String>, Error> {
+        Ok(self.world.cached.lock().clone())
+    }
 }
 
 type Edit = fn(&mut BuildRequest);
@@ -57,7 +61,7 @@ type Edit = fn(&mut BuildRequest);
 const URI: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/g";
 
 /// A plane with a repository, and an object that is a source.
-async fn plane() -> (Plane, StorageSource) {
+pub(crate) async fn plane() -> (Plane, StorageSource) {
     let plane = Plane::new().await;
     plane.control.repository_create(&project(), &region(), "cloud-run-source-deploy", "DOCKER", "").await.unwrap();
     plane.control.bucket_create(storage::bucket("sources")).await.unwrap();
@@ -66,7 +70,7 @@ async fn plane() -> (Plane, StorageSource) {
     (plane, source)
 }
 
-fn request(source: &StorageSource, env: &[(&str, &str)]) -> BuildRequest {
+pub(crate) fn request(source: &StorageSource, env: &[(&str, &str)]) -> BuildRequest {
     BuildRequest {
         project: project(),
         region: region(),

@@ -3,6 +3,7 @@
 mod build;
 mod crash;
 mod deploy;
+mod garbage;
 mod property;
 mod rules;
 mod storage;
@@ -58,8 +59,14 @@ pub(crate) fn name(text: &str) -> RevisionName {
     RevisionName::parse(text).unwrap()
 }
 
-/// A clock that moves on by a second with every look.
-struct SteppingClock(AtomicI64);
+/// A clock that begins with that of the files and moves on by a second with every look.
+pub(crate) struct SteppingClock(AtomicI64);
+
+impl SteppingClock {
+    pub fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
 
 impl Clock for SteppingClock {
     fn now(&self) -> Timestamp {
@@ -69,6 +76,11 @@ impl Clock for SteppingClock {
 
 /// What stands for builder, instances and accounts; outlives the control planes that use it.
 pub(crate) struct World {
+    pub clock: Arc<SteppingClock>,
+    /// Of the manifest.
+    pub digest: Mutex<ImageDigest>,
+    /// Layers that caches name.
+    pub cached: Mutex<HashSet<String>>,
     pub manifest: Image,
     /// Proofs begun, by revision.
     pub proofs: Mutex<HashMap<String, u32>>,
@@ -94,6 +106,9 @@ impl World {
             env: Vec::new(),
         };
         Arc::new(Self {
+            clock: Arc::new(SteppingClock(AtomicI64::new(Timestamp::now().as_second()))),
+            digest: Mutex::new(ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()),
+            cached: Mutex::default(),
             manifest,
             proofs: Mutex::default(),
             stopped: Mutex::default(),
@@ -105,7 +120,7 @@ impl World {
     }
 
     pub fn digest(&self) -> ImageDigest {
-        ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()
+        self.digest.lock().clone()
     }
 
     /// Lets what waits at `gate` end.
@@ -163,7 +178,7 @@ impl seam::Accounts for World {
 pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
     let log = world.clone();
     let context = Context {
-        clock: Arc::new(SteppingClock(AtomicI64::new(1_800_000_000))),
+        clock: world.clock.clone(),
         store: store.clone(),
         images: Arc::new(build::Images { world: world.clone() }),
         starter: world.clone(),
@@ -171,6 +186,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),
         objects: tokio::sync::RwLock::default(),
+        deploys: tokio::sync::RwLock::default(),
     };
     store.commit(image::image_writes(IMAGE, &world.digest())).await.unwrap();
     Control::start_with(Config { default_project: project(), default_region: region() }, context, None).await.unwrap()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use store::Store;
 
-use crate::{folder, open};
+use crate::{PATIENCE, folder, open};
 
 #[test]
 fn blobs_are_named_by_their_content() {
@@ -86,7 +86,7 @@ fn layers_are_named_by_their_tree() {
 
     let (same, staged) = build(0o666, "x");
     assert_eq!(same, first);
-    assert!(!staged.exists());
+    gone(&staged);
     assert_ne!(build(0o600, "y").0, first, "content counts");
     assert_ne!(build(0o700, "x").0, first, "what may be executed counts");
 
@@ -94,9 +94,43 @@ fn layers_are_named_by_their_tree() {
         assert_eq!(store.layers().path(odd), None, "{odd}");
     }
     let dropped = store.layers().staging().unwrap();
-    fs::write(dropped.path().join("f"), "f").unwrap();
+    let staged = dropped.path().to_owned();
+    fs::write(staged.join("f"), "f").unwrap();
     drop(dropped);
+    gone(&staged);
     assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+}
+
+/// Waits until a thread of the store has removed it.
+fn gone(path: &Path) {
+    let end = std::time::Instant::now() + PATIENCE;
+    while path.exists() {
+        assert!(std::time::Instant::now() < end, "{} is still there", path.display());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_large_tree_that_is_dropped_holds_nobody_up() {
+    use std::{fs, time::Instant};
+    let folder = folder();
+    let store = open(&folder);
+    let staging = store.layers().staging().unwrap();
+    let staged = staging.path().to_owned();
+    for chain in 0..100 {
+        fs::create_dir_all(staged.join(format!("{chain}/{}", "d/".repeat(60)))).unwrap();
+    }
+    let began = Instant::now();
+    drop(staging);
+    let dropped = began.elapsed();
+    gone(&staged);
+    assert!(dropped < began.elapsed() / 2, "{dropped:?} of {:?}", began.elapsed());
+    // Closed before or after: its folder is removed here, or at the next open.
+    let late = store.layers().staging().unwrap();
+    let staged = late.path().to_owned();
+    drop(store);
+    drop(late);
+    assert!(!staged.exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What every back end of the store must do, seen through the public interface only.
 //!
-//! `files` is about blobs and layers, `crash` kills a process that commits, `full` fills its disk, `refused`
+//! `files` is about blobs and layers, `sweep` about those that nobody needs any more, `crash` kills a process that commits, `full` fills its disk, `refused`
 //! makes its writes fail; `damage` flips bits and knows the embedded back end's files.
 
 mod crash;
@@ -8,6 +8,7 @@ mod damage;
 mod files;
 mod full;
 mod refused;
+mod sweep;
 
 use std::{collections::BTreeMap, time::Duration};
 

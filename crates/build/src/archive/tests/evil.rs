@@ -154,6 +154,20 @@ pub(super) fn evil_archives() -> Vec<Evil> {
     add("zip with a prefix", [b"PK\x03\x04".to_vec(), whole.clone()].concat(), "");
     let whole = tar_bytes(&[tar_file("a", &"abc".repeat(2000))]);
     add("tar.gz cut off", whole[..whole.len() / 2].to_vec(), "");
+    let end = whole.len();
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    add("tar.gz with a wrong checksum", flipped(end - 8), "end of its gzip");
+    add("tar.gz with a wrong length", flipped(end - 4), "end of its gzip");
+    add("tar.gz without its last byte", whole[..end - 1].to_vec(), "end of its gzip");
+    add("tar.gz without its trailer", whole[..end - 8].to_vec(), "end of its gzip");
+    add("tar.gz with garbage behind it", [&whole[..], b"garbage"].concat(), "end of its gzip");
+    add("tar.gz with a second member cut off", [&whole[..], &gz(&[0; 4096])[..15]].concat(), "end of its gzip");
+    add("tar.gz with a second archive behind it", [&whole[..], &tar_bytes(&[tar_file("b", "x")])].concat(), "goes on behind the end");
+    add("tar.gz with a file behind an empty block", gz(&[vec![0; 512], tar_raw(&[tar_file("a", "x")])].concat()), "goes on behind the end");
     add("gzip of nothing that is a tar", gz(b"hello"), "");
     add("tar that is not packed", tar_raw(&[tar_file("a", "x")]), "neither");
     add("tar entry cut off", gz(&tar_raw(&[Tar { size: Some(5000), ..tar_file("a", "x") }])[..600]), "");
