@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{PROJECT, REGION, Tanebi, children, eventually, http1, is_full, kill, repository, tests};
+use e2e::{PROJECT, REGION, Tanebi, children, eventually, http1, is_full, kill, tests};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -32,6 +32,9 @@ struct Ledger {
     /// The service's label `n`.
     label: u64,
     label_pending: Option<u64>,
+    /// The template's variable `N`: each is a deploy of a new revision.
+    deployed: u64,
+    deploy_pending: Option<u64>,
 }
 
 /// The API by hand, as the owner.
@@ -70,6 +73,7 @@ impl<'a> Client<'a> {
 }
 
 const SERVICE: &str = "steady";
+const FUNCTION: &str = "import os\n\n\ndef n(request):\n    return os.environ['N']\n";
 
 fn service_path() -> String {
     format!("/v2/projects/{PROJECT}/locations/{REGION}/services/{SERVICE}")
@@ -78,7 +82,8 @@ fn service_path() -> String {
 fn kills_lose_nothing() -> Result<()> {
     let kills = if is_full() { 200 } else { 10 };
     let mut tanebi = Tanebi::start()?;
-    tanebi.deploy(SERVICE, &repository().join("examples/python/hello_http"), "--function hello_http --allow-unauthenticated")?;
+    let source = e2e::folder(&[("main.py", FUNCTION), ("requirements.txt", "functions-framework==3.*\n")])?;
+    tanebi.deploy(SERVICE, source.path(), "--function n --allow-unauthenticated --set-env-vars N=0")?;
     Client::new(&tanebi)?.call(
         "POST",
         "storage.googleapis.com",
@@ -100,6 +105,11 @@ fn kills_lose_nothing() -> Result<()> {
                 scope.spawn(|| until(&stop, || upload(&client, &ledger, &acknowledged))),
                 scope.spawn(|| until(&stop, || bind(&client, &ledger, &acknowledged))),
                 scope.spawn(|| until(&stop, || label(&client, &ledger, &acknowledged))),
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(rand::rng().random_range(0..500)));
+                    // Cut short or not: `verify` decides.
+                    let _ = deploy(&client, &ledger, &acknowledged);
+                }),
             ];
             std::thread::sleep(Duration::from_millis(rand::rng().random_range(50..700)));
             let daemon = *children(tanebi.pid()).first().context("no daemon")?;
@@ -164,6 +174,26 @@ fn bind(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> Re
     ledger.members = members;
     ensure!(ledger.members.last() == Some(&new));
     ledger.member_pending = None;
+    acknowledged.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// A deploy: another value of the template's variable, which makes a revision. Acknowledged when its operation is answered.
+fn deploy(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> Result<()> {
+    let next = {
+        let mut ledger = ledger.lock().expect("no panic");
+        let next = ledger.deployed + 1;
+        ledger.deploy_pending = Some(next);
+        next
+    };
+    let mut service = client.call("GET", "run.googleapis.com", &service_path(), b"")?;
+    let mut template = service["template"].take();
+    template["containers"][0]["env"] = json!([{ "name": "N", "value": next.to_string() }]);
+    let change = json!({ "template": template });
+    client.call("PATCH", "run.googleapis.com", &format!("{}?updateMask=template", service_path()), change.to_string().as_bytes())?;
+    let mut ledger = ledger.lock().expect("no panic");
+    ledger.deployed = next;
+    ledger.deploy_pending = None;
     acknowledged.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
@@ -240,8 +270,18 @@ fn verify(tanebi: &Tanebi, ledger: &Mutex<Ledger>) -> Result<()> {
     let pending = ledger.label_pending.take();
     ensure!(found == ledger.label || Some(found) == pending, "label {found}, {} was acknowledged, {pending:?} under way", ledger.label);
     ledger.label = found;
+    let wanted = &service["template"]["containers"][0]["env"][0]["value"];
+    let wanted: u64 = wanted.as_str().context("N")?.parse()?;
+    let pending = ledger.deploy_pending.take();
+    ensure!(wanted == ledger.deployed || Some(wanted) == pending, "N is {wanted}, {} was acknowledged, {pending:?} under way", ledger.deployed);
+    ledger.deployed = wanted;
+    // It answers at once, by an older revision, and then by the one that was being deployed.
     let host = format!("{SERVICE}-{}.{REGION}.run.localhost", tanebi.number);
-    let reply = http1::call(tanebi.listen, "GET", "/?name=again", &host, &[], b"")?;
-    ensure!(reply.text() == "Hello again!", "{reply:?}");
-    Ok(())
+    let answered = || -> Result<u64> {
+        let reply = http1::call(tanebi.listen, "GET", "/", &host, &[], b"")?;
+        reply.text().parse().with_context(|| format!("{reply:?}"))
+    };
+    let first = answered()?;
+    ensure!(first == wanted || first + 1 == wanted, "revision {first} answers, {wanted} was asked for");
+    eventually("the deploy goes on", || Ok((answered()? == wanted).then_some(())))
 }

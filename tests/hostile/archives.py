@@ -135,8 +135,8 @@ patched("zip-broken-content.zip", "cannot be read", lambda data: data[:45] + b"\
 zipped("named.zip", "", ("x_y.py", b"x"))
 MADE.pop()
 patched("zip-nul.zip", REFUSED, lambda data: data.replace(b"x_y.py", b"x\0y.py"), "named.zip")
-patched("zip-no-name.zip", REFUSED, lambda data: data.replace(b"x_y.py", b"......"), "named.zip")
-patched("zip-up.zip", REFUSED, lambda data: data.replace(b"x_y.py", b"../../"), "named.zip")
+patched("zip-no-name.zip", REFUSED, lambda data: data.replace(b"x_y.py", b"./././"), "named.zip")
+patched("zip-up.zip", REFUSED, lambda data: data.replace(b"x_y.py", b".//./."), "named.zip")
 patched("zip-not-utf8.zip", "", lambda data: data.replace(b"x_y.py", b"x\xffy.p/"), "named.zip")
 patched("zip-with-a-prefix.zip", "", lambda data: b"#!/bin/sh\nexit 1\n" + bytes(data))
 

@@ -158,7 +158,7 @@ const ROWS: &[Row] = &[
         LOGGING,
         "POST",
         "/v2/entries:write",
-        r#"{"logName":"projects/{project}/logs/run.googleapis.com%2Fstdout","resource":{"type":"global"},"entries":[{"textPayload":"x"}]}"#,
+        r#"{"logName":"projects/{project}/logs/run.googleapis.com%2Fstdout","resource":{"type":"cloud_run_revision","labels":{"location":"asia-northeast1","service_name":"s","revision_name":"s-1"}},"entries":[{"textPayload":"x"}]}"#,
         "google.logging.v2.LoggingServiceV2/WriteLogEntries",
     ),
     (LOGGING, "GET", "/v2/projects/{project}/logs", "", "google.logging.v2.LoggingServiceV2/ListLogs"),

@@ -204,6 +204,8 @@ impl Environment {
         }
         let config = dir.join("gcloud");
         set("CLOUDSDK_CONFIG", path_text(&config)?);
+        // A browser knows nothing of this shell's proxy: it is sent to this server by its own address.
+        set("CLOUDSDK_AUTH_AUTH_HOST", format!("http://{listen}/o/oauth2/auth"));
         set("GOOGLE_CLOUD_PROJECT", client.server.project.clone());
         set("GCLOUD_PROJECT", client.server.project.clone());
         set("TANEBI_DATA_DIR", path_text(&data_dir)?);

@@ -20,7 +20,8 @@ use tokio::{
 pub const EXIT_AGAIN: u8 = 70;
 /// A server that lived this long was well: the next start is at once.
 const WELL: Duration = Duration::from_secs(10);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// One that does not is started again within a second too, but not so often that the machine has nothing else to do.
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Set in the child's environment: it serves instead of supervising.
 pub const CHILD: &str = "TANEBI_SUPERVISED";
