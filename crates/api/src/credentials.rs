@@ -120,15 +120,16 @@ fn acting(app: &App, context: &Context, delegates: &[String], permission: &str) 
     for (at, delegate) in delegates.iter().enumerate() {
         let vars = name_read(ACCOUNT, delegate)
             .ok_or_else(|| Status::invalid_field(format!("delegates[{at}]"), format!("{delegate:?} has not the form projects/-/serviceAccounts/ACCOUNT")))?;
-        who = step(app, &who, &vars["account"], "iam.serviceAccounts.implicitDelegation")?;
+        who = step(app, &who, (&vars["project"], &vars["account"]), "iam.serviceAccounts.implicitDelegation")?;
     }
-    step(app, &who, context.var("account")?, permission)
+    step(app, &who, (context.var("project")?, context.var("account")?), permission)
 }
 
 /// From an identity to an account on which it has `permission`.
-fn step(app: &App, who: &Identity, account: &str, permission: &str) -> Result<Identity, Status> {
-    let denied = || Status::permission_denied(permission, &format!("projects/-/serviceAccounts/{account}"));
-    let ServiceAccount { project, email, disabled, .. } = app.iam.service_account_get(None, account).map_err(|_| denied())?;
+fn step(app: &App, who: &Identity, (project, account): (&str, &str), permission: &str) -> Result<Identity, Status> {
+    let denied = || Status::permission_denied(permission, &format!("projects/{project}/serviceAccounts/{account}"));
+    let within = if project == "-" { None } else { Some(app.control.project_get(project).map_err(|_| denied())?.id) };
+    let ServiceAccount { project, email, disabled, .. } = app.iam.service_account_get(within.as_ref(), account).map_err(|_| denied())?;
     if !app.iam.may(Some(who), permission, &format!("projects/{project}/serviceAccounts/{email}"), project.as_str()) {
         return Err(denied());
     }

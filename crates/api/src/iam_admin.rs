@@ -13,7 +13,7 @@ use crate::{
     convert::{refuse, time},
     grpc::{Context, Group, Method},
     oauth::certificate,
-    permission::{Need, on},
+    permission::{Need, on, project_checked},
     policy,
 };
 
@@ -330,7 +330,10 @@ async fn role_get(_: App, context: Context, request: pb::GetRoleRequest) -> Resu
     Ok(role_write(role, pb::RoleView::Full))
 }
 
-async fn role_list(app: App, _: Context, request: pb::ListRolesRequest) -> Result<pb::ListRolesResponse, Status> {
+async fn role_list(app: App, context: Context, request: pb::ListRolesRequest) -> Result<pb::ListRolesResponse, Status> {
+    if let Some(project) = request.parent.strip_prefix("projects/") {
+        project_checked(&app, &context.who, project, "iam.roles.list")?;
+    }
     // A project's own roles: there are none, deleted or not.
     if request.parent.starts_with("projects/") || request.parent.starts_with("organizations/") {
         return Ok(pb::ListRolesResponse::default());
@@ -343,12 +346,16 @@ async fn role_list(app: App, _: Context, request: pb::ListRolesRequest) -> Resul
 }
 
 /// Every role can be granted on every resource here.
-async fn role_query(app: App, _: Context, request: pb::QueryGrantableRolesRequest) -> Result<pb::QueryGrantableRolesResponse, Status> {
+async fn role_query(app: App, context: Context, request: pb::QueryGrantableRolesRequest) -> Result<pb::QueryGrantableRolesResponse, Status> {
     if !request.full_resource_name.starts_with("//") {
         return Err(Status::invalid_field(
             "full_resource_name",
             "it must begin with // and the service, such as //cloudresourcemanager.googleapis.com/projects/my-project",
         ));
+    }
+    let mut parts = request.full_resource_name.split('/').skip_while(|part| *part != "projects").skip(1);
+    if let Some(project) = parts.next() {
+        project_checked(&app, &context.who, project, "iam.roles.list")?;
     }
     let (roles, next_page_token) = role_page(&app, &request.page_token, request.page_size, request.view()).await?;
     Ok(pb::QueryGrantableRolesResponse { roles, next_page_token })

@@ -55,6 +55,7 @@ fn main() {
             access::no_method_answers_without_credentials,
             access::no_method_answers_a_stranger,
             access::a_project_that_does_not_exist_looks_like_one_that_is_not_yours,
+            access::a_project_that_does_not_exist_is_refused_wherever_it_is_named,
             access::a_viewer_reads_and_does_not_write,
             access::grpc_calls_need_the_same,
             shapes::what_is_not_served_is_not_found,

@@ -1,7 +1,7 @@
 //! The query of a call: every parameter is known to its method or refused by name.
 //!
-//! Parameters that only change how an answer is written, or that name things which do not exist here (a quota project), are
-//! known to every method.
+//! Parameters that only change how an answer is written, or that the front has looked at already (a quota project), are known
+//! to every method.
 
 use control::Preconditions;
 use serde_json::Value;
