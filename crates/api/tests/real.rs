@@ -80,6 +80,7 @@ fn main() {
             storage::preconditions_are_kept,
             storage::claimed_hashes_must_be_right,
             storage::objects_are_listed,
+            storage::a_bucket_goes_with_all_that_is_in_it,
             storage::metadata_changes_and_bytes_stay,
             storage::objects_are_made_of_objects,
             storage::a_bucket_is_changed_and_goes,
