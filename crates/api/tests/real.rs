@@ -77,6 +77,7 @@ fn main() {
             lists::regions_projects_apis_and_repositories_are_listed,
             storage::a_source_deploy_uploads_its_archive,
             storage::bytes_are_read_whole_and_in_part,
+            storage::links_begin_as_the_request_came,
             storage::preconditions_are_kept,
             storage::claimed_hashes_must_be_right,
             storage::objects_are_listed,

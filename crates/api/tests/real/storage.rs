@@ -83,6 +83,20 @@ pub async fn bytes_are_read_whole_and_in_part(world: &World) {
     assert_eq!((&object["crc32c"], &object["md5Hash"]), (&json!("KAwGng=="), &json!("eB5eJF1ptWaXm4bijSPyxw==")));
 }
 
+pub async fn links_begin_as_the_request_came(world: &World) {
+    bucket(world, "links-1").await;
+    for base in ["https://storage.googleapis.com", "https://127.0.0.1:8443", "http://127.0.0.1:8080", "http://storage.googleapis.com"] {
+        let upload = format!("{base}/upload/storage/v1/b/links-1/o?name=o&uploadType=");
+        let made = send(&world.api, Some(&world.owner), "POST", &format!("{upload}media"), &[("content-type", "text/plain")], "x").await.good().json();
+        let session = send(&world.api, Some(&world.owner), "POST", &format!("{upload}resumable"), &[JSON], "{}").await.good();
+        for link in [made["mediaLink"].as_str().unwrap(), session.header("location")] {
+            assert!(link.starts_with(&format!("{base}/")), "{base}: {link}");
+        }
+        // Google's own name, whoever asks.
+        assert!(made["selfLink"].as_str().unwrap().starts_with("https://www.googleapis.com/storage/v1/b/links-1/o/o"), "{made:#}");
+    }
+}
+
 pub async fn preconditions_are_kept(world: &World) {
     bucket(world, "conditions-1").await;
     let first = object(world, "conditions-1", "o", "one").await;
