@@ -69,6 +69,7 @@ fn main() {
             run_v1::a_deploy_ends_in_conditions_that_say_why,
             run_v1::a_writer_who_has_not_read_is_told,
             run_v1::a_dry_run_leaves_nothing,
+            run_v1::a_dry_run_comes_before_the_build,
             run_v1::operations_are_waited_for,
             run_v1::views_of_a_service_agree,
             policies::a_policy_is_set_and_read_in_every_shape,

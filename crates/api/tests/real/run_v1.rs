@@ -73,6 +73,48 @@ pub async fn a_dry_run_leaves_nothing(world: &World) {
     assert_eq!(world.bad("POST", RUN_REGION, &format!("{SERVICES}?dryRun=some"), Some(world.v1_service("v1-dry"))).await.0, 400);
 }
 
+/// The dry run of `gcloud beta run deploy --source`, before its build.
+pub async fn a_dry_run_comes_before_the_build(world: &World) {
+    let dry = |name: &str, image: String| {
+        json!({
+            "apiVersion": "serving.knative.dev/v1", "kind": "Service",
+            "metadata": {
+                "annotations": {
+                    "run.googleapis.com/client-name": "gcloud", "run.googleapis.com/client-version": "528.0.0",
+                    "run.googleapis.com/invoker-iam-disabled": "True", "run.googleapis.com/launch-stage": "BETA"
+                },
+                "labels": {}, "name": name, "namespace": PROJECT
+            },
+            "spec": { "template": {
+                "metadata": {
+                    "annotations": {
+                        "run.googleapis.com/base-images": "{\"\":\"python312\"}", "run.googleapis.com/client-name": "gcloud",
+                        "run.googleapis.com/client-version": "528.0.0", "run.googleapis.com/startup-cpu-boost": "True"
+                    },
+                    "labels": {}
+                },
+                "spec": { "containers": [{ "image": image, "name": "" }], "nodeSelector": {}, "runtimeClassName": "run.googleapis.com/linux-base-image-update" }
+            } },
+            "status": { "address": {} }
+        })
+    };
+    let image = format!("{REGION}-docker.pkg.dev/{PROJECT}/cloud-run-source-deploy/v1-first");
+    let first = world.good("POST", RUN_REGION, &format!("{SERVICES}?alt=json&dryRun=all"), Some(dry("v1-first", image.clone()))).await;
+    assert_eq!(first["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    assert_eq!(world.bad("POST", RUN_REGION, SERVICES, Some(dry("v1-first", image.clone()))).await.0, 400);
+    // Of a service that is there, as its second deploy sends it.
+    let mut again = made(world, "v1-again").await;
+    again["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+    world.good("PUT", RUN_REGION, &format!("{SERVICES}/v1-again?dryRun=all"), Some(again)).await;
+
+    let v2 = format!("/v2/projects/{PROJECT}/locations/{REGION}/services");
+    let body = json!({ "template": { "containers": [{ "image": image }] } });
+    let made = world.good("POST", RUN_REGION, &format!("{v2}?serviceId=v2-first&validateOnly=true"), Some(body.clone())).await;
+    assert_eq!(made["response"]["template"]["containers"][0]["image"], image);
+    world.good("PATCH", RUN_REGION, &format!("{v2}/v1-again?validateOnly=true&updateMask=template"), Some(body.clone())).await;
+    assert_eq!(world.bad("PATCH", RUN_REGION, &format!("{v2}/v1-again?updateMask=template"), Some(body)).await.0, 400);
+}
+
 pub async fn operations_are_waited_for(world: &World) {
     let service = made(world, "v1-wait").await;
     let id = service["metadata"]["annotations"]["run.googleapis.com/operation-id"].as_str().unwrap().to_owned();
