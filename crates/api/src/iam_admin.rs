@@ -288,9 +288,9 @@ async fn key_get(app: App, context: Context, request: pb::GetServiceAccountKeyRe
 async fn key_list(app: App, context: Context, request: pb::ListServiceAccountKeysRequest) -> Result<pb::ListServiceAccountKeysResponse, Status> {
     use pb::list_service_account_keys_request::KeyType;
     let account = found(&app, &context)?;
-    // Every key here is a user's: the server keeps none for an account.
-    let wanted = request.key_types().all(|kind| kind == KeyType::Unspecified) || request.key_types().any(|kind| kind == KeyType::UserManaged);
-    let keys = if wanted { app.iam.key_list(&account.email)? } else { Vec::new() };
+    let mut keys = app.iam.key_list(&account.email)?;
+    let all = request.key_types().all(|kind| kind == KeyType::Unspecified);
+    keys.retain(|key| all || request.key_types().any(|kind| kind == key_type(key)));
     Ok(pb::ListServiceAccountKeysResponse { keys: keys.iter().map(|key| key_write(&account, key)).collect() })
 }
 
@@ -305,10 +305,15 @@ fn key_write(account: &ServiceAccount, key: &ServiceAccountKey) -> pb::ServiceAc
         valid_after_time: Some(time(key.created)),
         valid_before_time: Some(time(key.expires)),
         key_origin: pb::ServiceAccountKeyOrigin::GoogleProvided.into(),
-        key_type: pb::list_service_account_keys_request::KeyType::UserManaged.into(),
+        key_type: key_type(key).into(),
         disabled: key.disabled,
         ..Default::default()
     }
+}
+
+fn key_type(key: &ServiceAccountKey) -> pb::list_service_account_keys_request::KeyType {
+    use pb::list_service_account_keys_request::KeyType;
+    if key.managed { KeyType::SystemManaged } else { KeyType::UserManaged }
 }
 
 async fn policy_get(app: App, context: Context, request: policy_pb::GetIamPolicyRequest) -> Result<policy_pb::Policy, Status> {
@@ -410,6 +415,7 @@ mod tests {
             expires: Timestamp::UNIX_EPOCH,
             public_key_pem: String::new(),
             disabled: false,
+            managed: false,
         };
         let file: serde_json::Value = serde_json::from_str(&key_file(&account, &key, "PEM")).unwrap();
         let check = |name: &str, expect: &str| assert_eq!(file[name], expect, "{name}");

@@ -104,6 +104,7 @@ fn main() {
             accounts::keys_are_listed_and_deleted,
             accounts::roles_are_listed,
             accounts::tokens_of_another_account_need_the_right_to_them,
+            accounts::an_account_signs_for_who_may_ask,
             accounts::delegates_hand_the_right_on,
             metadata::an_instance_learns_who_it_is,
             metadata::a_disabled_account_has_no_tokens,
