@@ -68,6 +68,7 @@ fn main() {
             run_v2::a_build_without_its_source_is_refused,
             run_v1::a_deploy_ends_in_conditions_that_say_why,
             run_v1::a_writer_who_has_not_read_is_told,
+            run_v1::defaults_are_shown_and_written_back,
             run_v1::a_dry_run_leaves_nothing,
             run_v1::a_dry_run_comes_before_the_build,
             run_v1::operations_are_waited_for,

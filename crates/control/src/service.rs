@@ -52,6 +52,7 @@ impl Control {
         service.last_modifier.clone_from(&who.email);
         service.status = ServiceStatus::default();
         traffic_default(&mut service);
+        cx.template_default(&mut service)?;
         cx.service_check(who, &service, None, dry_run)?;
 
         let key = key::service(&service.key);
@@ -92,6 +93,8 @@ impl Control {
     ) -> Result<(Versioned<Service>, Operation), Status> {
         let cx = &self.context;
         let key = key::service(&service.key);
+        let mut service = service;
+        cx.template_default(&mut service)?;
         loop {
             let found = cx.service_get(&service.key)?;
             if found.value.deleted.is_some() {
@@ -198,6 +201,12 @@ fn traffic_default(service: &mut Service) {
 impl Context {
     pub(crate) fn service_get(&self, key: &ServiceKey) -> Result<Versioned<Service>, Status> {
         records::read(&self.store, &key::service(key))?.ok_or_else(|| missing(key))
+    }
+
+    /// What the owner left out of the template.
+    fn template_default(&self, service: &mut Service) -> Result<(), Status> {
+        service.template = template::template_fill(&service.template, &self.service_account_default(&service.key.project)?);
+        Ok(())
     }
 
     /// The address of the service account that a template without one runs as.
