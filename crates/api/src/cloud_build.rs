@@ -54,8 +54,8 @@ fn name_or(name: &str, other: impl FnOnce() -> String) -> String {
     if name.is_empty() { other() } else { name.to_owned() }
 }
 
-async fn build_get(app: App, context: Context, _: pb::GetBuildRequest) -> Result<pb::Build, Status> {
-    let project = app.control.project_get(context.var("project")?)?;
+async fn build_get(app: App, context: Context, request: pb::GetBuildRequest) -> Result<pb::Build, Status> {
+    let project = named_once(&app, &context, &request.project_id)?;
     let build = app.control.build_get(&project.id, &context.region()?, context.var("build")?)?;
     Ok(write(&build, &project))
 }
@@ -72,9 +72,18 @@ async fn build_list(app: App, context: Context, request: pb::ListBuildsRequest) 
         Ok(size) => size.min(crate::page::SIZE_MAX),
         Err(_) => return Err(Status::invalid_field("page_size", "it is negative")),
     };
-    let project = app.control.project_get(context.var("project")?)?;
+    let project = named_once(&app, &context, &request.project_id)?;
     let builds = app.control.build_list(&project.id, &context.region()?, limit)?;
     Ok(pb::ListBuildsResponse { builds: builds.iter().map(|build| write(build, &project)).collect(), ..Default::default() })
+}
+
+/// The project of the request, which names it in the resource's name, in `project_id`, or twice.
+fn named_once(app: &App, context: &Context, project_id: &str) -> Result<Project, Status> {
+    let project = app.control.project_get(context.var("project")?)?;
+    if project_id.is_empty() || project_id == project.id.as_str() || project_id == project.number.to_string() {
+        return Ok(project);
+    }
+    Err(Status::permission_denied("cloudbuild.builds.get", &format!("projects/{project_id}")))
 }
 
 async fn default_service_account_get(app: App, context: Context, request: pb::GetDefaultServiceAccountRequest) -> Result<pb::DefaultServiceAccount, Status> {

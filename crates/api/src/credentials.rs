@@ -1,4 +1,4 @@
-//! IAM Credentials v1: short-lived tokens of another account, for who may act as it.
+//! IAM Credentials v1: short-lived tokens and signatures of another account, for who may act as it.
 //!
 //! Source: google/iam/credentials/v1/{common,iamcredentials}.proto.
 
@@ -93,19 +93,18 @@ async fn id_token(app: App, context: Context, request: pb::GenerateIdTokenReques
 }
 
 async fn blob_sign(app: App, context: Context, request: pb::SignBlobRequest) -> Result<pb::SignBlobResponse, Status> {
-    acting(&app, &context, &request.delegates, "iam.serviceAccounts.signBlob")?;
-    Err(no_key("signBlob"))
+    let who = acting(&app, &context, &request.delegates, "iam.serviceAccounts.signBlob")?;
+    if request.payload.is_empty() {
+        return Err(Status::invalid_field("payload", "it is missing: the bytes to sign"));
+    }
+    let signed = app.iam.blob_sign(&who.email, &request.payload).await?;
+    Ok(pb::SignBlobResponse { key_id: signed.key_id, signed_blob: signed.value })
 }
 
 async fn jwt_sign(app: App, context: Context, request: pb::SignJwtRequest) -> Result<pb::SignJwtResponse, Status> {
-    acting(&app, &context, &request.delegates, "iam.serviceAccounts.signJwt")?;
-    Err(no_key("signJwt"))
-}
-
-fn no_key(method: &str) -> Status {
-    Status::failed_precondition(format!(
-        "{method} is not available: this server keeps no private key for an account. Make one with `gcloud iam service-accounts keys create` and sign with it, or use generateIdToken."
-    ))
+    let who = acting(&app, &context, &request.delegates, "iam.serviceAccounts.signJwt")?;
+    let signed = app.iam.jwt_sign(&who.email, &request.payload).await?;
+    Ok(pb::SignJwtResponse { key_id: signed.key_id, signed_jwt: signed.value })
 }
 
 /// The account whose token is wanted, when the caller, through the delegates if there are any, has `permission` on it.
@@ -120,15 +119,16 @@ fn acting(app: &App, context: &Context, delegates: &[String], permission: &str) 
     for (at, delegate) in delegates.iter().enumerate() {
         let vars = name_read(ACCOUNT, delegate)
             .ok_or_else(|| Status::invalid_field(format!("delegates[{at}]"), format!("{delegate:?} has not the form projects/-/serviceAccounts/ACCOUNT")))?;
-        who = step(app, &who, &vars["account"], "iam.serviceAccounts.implicitDelegation")?;
+        who = step(app, &who, (&vars["project"], &vars["account"]), "iam.serviceAccounts.implicitDelegation")?;
     }
-    step(app, &who, context.var("account")?, permission)
+    step(app, &who, (context.var("project")?, context.var("account")?), permission)
 }
 
 /// From an identity to an account on which it has `permission`.
-fn step(app: &App, who: &Identity, account: &str, permission: &str) -> Result<Identity, Status> {
-    let denied = || Status::permission_denied(permission, &format!("projects/-/serviceAccounts/{account}"));
-    let ServiceAccount { project, email, disabled, .. } = app.iam.service_account_get(None, account).map_err(|_| denied())?;
+fn step(app: &App, who: &Identity, (project, account): (&str, &str), permission: &str) -> Result<Identity, Status> {
+    let denied = || Status::permission_denied(permission, &format!("projects/{project}/serviceAccounts/{account}"));
+    let within = if project == "-" { None } else { Some(app.control.project_get(project).map_err(|_| denied())?.id) };
+    let ServiceAccount { project, email, disabled, .. } = app.iam.service_account_get(within.as_ref(), account).map_err(|_| denied())?;
     if !app.iam.may(Some(who), permission, &format!("projects/{project}/serviceAccounts/{email}"), project.as_str()) {
         return Err(denied());
     }

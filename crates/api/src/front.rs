@@ -135,6 +135,9 @@ impl Front {
         vars.entry("location".to_owned()).or_insert_with(|| region.to_string());
         let passed = (|| {
             let who = if need == Need::Public { None } else { caller_check(&self.deps.iam, request.headers())? };
+            if who.is_some() {
+                permission::quota_project_check(&self.deps, request.headers(), request.uri().query())?;
+            }
             let query = request.uri().query().map(|q| form_urlencoded::parse(q.as_bytes()).into_owned().collect()).unwrap_or_default();
             permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)?;
             Ok::<_, Status>(Passed { who, vars, region, row })

@@ -183,10 +183,12 @@ impl Methods {
     /// The method of a name, and who calls it.
     ///
     /// # Errors
-    /// `UNIMPLEMENTED` for a name that is not registered; `UNAUTHENTICATED` without good credentials, before anything of the request is read.
-    pub(crate) fn admit(&self, name: &str, headers: &HeaderMap) -> Result<Admitted, Status> {
+    /// `UNIMPLEMENTED` for a name that is not registered; `UNAUTHENTICATED` without good credentials, before anything of the request is read;
+    /// `PERMISSION_DENIED` when the quota is to be that of a project that does not exist.
+    pub(crate) fn admit(&self, name: &str, headers: &HeaderMap, query: Option<&str>) -> Result<Admitted, Status> {
         let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
         let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
+        permission::quota_project_check(&self.deps, headers, query)?;
         Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who })
     }
 
@@ -196,7 +198,7 @@ impl Methods {
         if request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-")) {
             return tonic::Status::unimplemented("gRPC-Web is not served; use gRPC or REST").into_http();
         }
-        let admitted = match self.admit(&name, request.headers()) {
+        let admitted = match self.admit(&name, request.headers(), None) {
             Ok(admitted) => admitted,
             Err(status) => return error::grpc(&status).into_http(),
         };

@@ -13,7 +13,7 @@ use crate::{
     convert::{refuse, time},
     grpc::{Context, Group, Method},
     oauth::certificate,
-    permission::{Need, on},
+    permission::{Need, on, project_checked},
     policy,
 };
 
@@ -288,9 +288,9 @@ async fn key_get(app: App, context: Context, request: pb::GetServiceAccountKeyRe
 async fn key_list(app: App, context: Context, request: pb::ListServiceAccountKeysRequest) -> Result<pb::ListServiceAccountKeysResponse, Status> {
     use pb::list_service_account_keys_request::KeyType;
     let account = found(&app, &context)?;
-    // Every key here is a user's: the server keeps none for an account.
-    let wanted = request.key_types().all(|kind| kind == KeyType::Unspecified) || request.key_types().any(|kind| kind == KeyType::UserManaged);
-    let keys = if wanted { app.iam.key_list(&account.email)? } else { Vec::new() };
+    let mut keys = app.iam.key_list(&account.email)?;
+    let all = request.key_types().all(|kind| kind == KeyType::Unspecified);
+    keys.retain(|key| all || request.key_types().any(|kind| kind == key_type(key)));
     Ok(pb::ListServiceAccountKeysResponse { keys: keys.iter().map(|key| key_write(&account, key)).collect() })
 }
 
@@ -305,10 +305,15 @@ fn key_write(account: &ServiceAccount, key: &ServiceAccountKey) -> pb::ServiceAc
         valid_after_time: Some(time(key.created)),
         valid_before_time: Some(time(key.expires)),
         key_origin: pb::ServiceAccountKeyOrigin::GoogleProvided.into(),
-        key_type: pb::list_service_account_keys_request::KeyType::UserManaged.into(),
+        key_type: key_type(key).into(),
         disabled: key.disabled,
         ..Default::default()
     }
+}
+
+fn key_type(key: &ServiceAccountKey) -> pb::list_service_account_keys_request::KeyType {
+    use pb::list_service_account_keys_request::KeyType;
+    if key.managed { KeyType::SystemManaged } else { KeyType::UserManaged }
 }
 
 async fn policy_get(app: App, context: Context, request: policy_pb::GetIamPolicyRequest) -> Result<policy_pb::Policy, Status> {
@@ -330,7 +335,10 @@ async fn role_get(_: App, context: Context, request: pb::GetRoleRequest) -> Resu
     Ok(role_write(role, pb::RoleView::Full))
 }
 
-async fn role_list(app: App, _: Context, request: pb::ListRolesRequest) -> Result<pb::ListRolesResponse, Status> {
+async fn role_list(app: App, context: Context, request: pb::ListRolesRequest) -> Result<pb::ListRolesResponse, Status> {
+    if let Some(project) = request.parent.strip_prefix("projects/") {
+        project_checked(&app, &context.who, project, "iam.roles.list")?;
+    }
     // A project's own roles: there are none, deleted or not.
     if request.parent.starts_with("projects/") || request.parent.starts_with("organizations/") {
         return Ok(pb::ListRolesResponse::default());
@@ -343,12 +351,16 @@ async fn role_list(app: App, _: Context, request: pb::ListRolesRequest) -> Resul
 }
 
 /// Every role can be granted on every resource here.
-async fn role_query(app: App, _: Context, request: pb::QueryGrantableRolesRequest) -> Result<pb::QueryGrantableRolesResponse, Status> {
+async fn role_query(app: App, context: Context, request: pb::QueryGrantableRolesRequest) -> Result<pb::QueryGrantableRolesResponse, Status> {
     if !request.full_resource_name.starts_with("//") {
         return Err(Status::invalid_field(
             "full_resource_name",
             "it must begin with // and the service, such as //cloudresourcemanager.googleapis.com/projects/my-project",
         ));
+    }
+    let mut parts = request.full_resource_name.split('/').skip_while(|part| *part != "projects").skip(1);
+    if let Some(project) = parts.next() {
+        project_checked(&app, &context.who, project, "iam.roles.list")?;
     }
     let (roles, next_page_token) = role_page(&app, &request.page_token, request.page_size, request.view()).await?;
     Ok(pb::QueryGrantableRolesResponse { roles, next_page_token })
@@ -403,6 +415,7 @@ mod tests {
             expires: Timestamp::UNIX_EPOCH,
             public_key_pem: String::new(),
             disabled: false,
+            managed: false,
         };
         let file: serde_json::Value = serde_json::from_str(&key_file(&account, &key, "PEM")).unwrap();
         let check = |name: &str, expect: &str| assert_eq!(file[name], expect, "{name}");

@@ -74,6 +74,10 @@ pub type Request = http::Request<axum::body::Body>;
 /// What every method answers in the end.
 pub type Response = http::Response<axum::body::Body>;
 
+/// An extension of a request that came over TLS, put there by whoever ended it: links in the answer begin with https.
+#[derive(Clone, Copy, Debug)]
+pub struct OverTls;
+
 /// Google's APIs. Clones share it.
 #[derive(Clone)]
 pub struct Api(Arc<front::Front>);

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    ProjectId, Status, Timestamp,
+    Status, Timestamp,
     log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
 };
 use proto::google::{
@@ -20,7 +20,7 @@ use crate::{
     app::App,
     convert::{refuse, time},
     grpc::{Context, Group, Method},
-    permission::{Need, on},
+    permission::{Need, on, project_checked},
 };
 
 const HOSTS: &[&str] = &["logging.googleapis.com"];
@@ -75,7 +75,7 @@ async fn entry_list(app: App, context: Context, request: pb::ListLogEntriesReque
         let project = name.strip_prefix("projects/").filter(|id| !id.contains('/')).ok_or_else(|| {
             Status::invalid_field("resource_names", format!("{name:?} is no project; organizations, folders, billing accounts and views have no logs here"))
         })?;
-        projects.push(project_checked(&app, &context, project, "logging.logEntries.list")?.to_string());
+        projects.push(project_checked(&app, &context.who, project, "logging.logEntries.list")?.to_string());
     }
     let newest_first = match request.order_by.trim() {
         "" | "timestamp" | "timestamp asc" => false,
@@ -125,13 +125,6 @@ async fn entries(app: &App, query: Query) -> Result<telemetry::Page, Status> {
         QueryError::Read(error) => Status::internal(error),
         other => Status::invalid_field("filter", other.to_string()),
     })
-}
-
-/// The project of this id or number, when the caller has `permission` on it.
-fn project_checked(app: &App, context: &Context, written: &str, permission: &str) -> Result<ProjectId, Status> {
-    let denied = || Status::permission_denied(permission, &format!("projects/{written}"));
-    let project = app.control.project_get(written).map_err(|_| denied())?.id;
-    if app.iam.may(Some(&context.who), permission, &format!("projects/{project}"), project.as_str()) { Ok(project) } else { Err(denied()) }
 }
 
 fn entry_to(id: &str, entry: &Entry) -> pb::LogEntry {
@@ -196,7 +189,7 @@ async fn entry_write(app: App, context: Context, request: pb::WriteLogEntriesReq
             entry.labels.entry(name.clone()).or_insert_with(|| value.clone());
         }
         let read = entry_from(&format!("entries[{at}]"), entry, now).and_then(|mut entry| {
-            let project = project_checked(&app, &context, &entry.source.project, "logging.logEntries.create")?;
+            let project = project_checked(&app, &context.who, &entry.source.project, "logging.logEntries.create")?;
             Arc::make_mut(&mut entry.source).project = project.to_string();
             Ok(entry)
         });

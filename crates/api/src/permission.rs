@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderMap;
 use iam::Identity;
 use model::{ProjectId, Region, Status};
 
@@ -167,6 +168,43 @@ fn project_resolve(deps: &Deps, vars: &mut Vars, absent: &dyn Fn() -> Status) ->
         Err(error) if error.code == model::Code::NotFound => Err(absent()),
         Err(error) => Err(error),
     }
+}
+
+/// The project of this id or number, when `who` has `permission` on it: for projects that a request names in its body.
+///
+/// # Errors
+/// `PERMISSION_DENIED`, also for a project that does not exist.
+pub(crate) fn project_checked(deps: &Deps, who: &Identity, written: &str, permission: &str) -> Result<ProjectId, Status> {
+    let denied = || Status::permission_denied(permission, &format!("projects/{written}"));
+    let project = deps.control.project_get(written).map_err(|_| denied())?.id;
+    if deps.iam.may(Some(who), permission, &format!("projects/{project}"), project.as_str()) { Ok(project) } else { Err(denied()) }
+}
+
+/// The project whose quota a call counts against, by header or query. Nothing is counted here; one that does not exist is
+/// refused all the same.
+///
+/// # Errors
+/// `PERMISSION_DENIED` in Google's words. Source: cloud.google.com/apis/docs/system-parameters.
+pub(crate) fn quota_project_check(deps: &Deps, headers: &HeaderMap, query: Option<&str>) -> Result<(), Status> {
+    let header = headers.get_all("x-goog-user-project").iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let query = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).filter(|(name, _)| matches!(&**name, "userProject" | "$userProject"));
+    for project in header.chain(query.map(|(_, value)| value.into_owned())).filter(|project| !project.is_empty()) {
+        match deps.control.project_get(&project) {
+            Ok(_) => {}
+            Err(error) if error.code == model::Code::NotFound => {
+                return Err(Status::new(
+                    model::Code::PermissionDenied,
+                    format!(
+                        "Caller does not have required permission to use project {project}. Grant the caller the roles/serviceusage.serviceUsageConsumer role, \
+                         or a custom role with the serviceusage.services.use permission, by visiting \
+                         https://console.developers.google.com/iam-admin/iam/project?project={project} and then retry. Propagation of the new permission may take a few minutes."
+                    ),
+                ));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Finds the project of an account under the wildcard project `-`, and the e-mail of one named by its unique id.

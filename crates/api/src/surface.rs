@@ -12,7 +12,7 @@ use model::{Region, Status};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Request, Response, error,
+    OverTls, Request, Response, error,
     permission::{Need, Passed, Vars},
     template::Template,
 };
@@ -61,6 +61,8 @@ pub(crate) struct Call {
     pub region: Region,
     /// Path and query as they came.
     pub uri: Uri,
+    /// Whether it came over TLS.
+    pub tls: bool,
     pub headers: HeaderMap,
     /// Not yet read.
     pub body: Body,
@@ -140,7 +142,8 @@ impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
                 let Some(passed) = parts.extensions.remove::<Passed>() else {
                     return error(&Status::internal("a request came past the front"));
                 };
-                let call = Call { who: passed.who, vars: passed.vars, region: passed.region, uri: parts.uri, headers: parts.headers, body };
+                let tls = parts.extensions.get::<OverTls>().is_some();
+                let call = Call { who: passed.who, vars: passed.vars, region: passed.region, uri: parts.uri, tls, headers: parts.headers, body };
                 handlers[passed.row](state, call).await.unwrap_or_else(|status| error(&status))
             }
         });

@@ -35,7 +35,7 @@ impl Control {
 
     /// Checks everything and stores the intent. uid, generation, times, creator and status of `service` are set here.
     ///
-    /// `dry_run` does all but write: the answer has revision 0 and its operation is not kept.
+    /// `dry_run` checks all but that the image is there, and writes nothing: the answer has revision 0 and its operation is not kept.
     /// # Errors
     /// `INVALID_ARGUMENT` naming the field; `PERMISSION_DENIED` without actAs on the service account; `ALREADY_EXISTS`;
     /// `RESOURCE_EXHAUSTED` past 1000 services in the region.
@@ -53,7 +53,8 @@ impl Control {
         service.status = ServiceStatus::default();
         traffic_default(&mut service);
         let _deploying = cx.deploys.read().await;
-        cx.service_check(who, &service, None)?;
+        cx.template_default(&mut service)?;
+        cx.service_check(who, &service, None, dry_run)?;
 
         let key = key::service(&service.key);
         if let Some(found) = records::read::<Service>(&cx.store, &key)? {
@@ -94,6 +95,8 @@ impl Control {
         let cx = &self.context;
         let key = key::service(&service.key);
         let _deploying = cx.deploys.read().await;
+        let mut service = service;
+        cx.template_default(&mut service)?;
         loop {
             let found = cx.service_get(&service.key)?;
             if found.value.deleted.is_some() {
@@ -101,7 +104,7 @@ impl Control {
             }
             version_check(&found, expected)?;
             let next = replaced(who, &found.value, service.clone(), cx.clock.now());
-            cx.service_check(who, &next, Some(&found.value))?;
+            cx.service_check(who, &next, Some(&found.value), dry_run)?;
             let operation = cx.operation_of_service(&next, Verb::Replace);
             if dry_run {
                 return Ok((Versioned { value: next, revision: found.revision }, operation));
@@ -202,13 +205,19 @@ impl Context {
         records::read(&self.store, &key::service(key))?.ok_or_else(|| missing(key))
     }
 
+    /// What the owner left out of the template.
+    fn template_default(&self, service: &mut Service) -> Result<(), Status> {
+        service.template = template::template_fill(&service.template, &self.service_account_default(&service.key.project)?);
+        Ok(())
+    }
+
     /// The address of the service account that a template without one runs as.
     pub(crate) fn service_account_default(&self, project: &ProjectId) -> Result<String, Status> {
         Ok(format!("{}-compute@developer.gserviceaccount.com", self.project_get(project.as_str())?.number))
     }
 
-    /// All rules. `old` is what is replaced.
-    fn service_check(&self, who: &Identity, service: &Service, old: Option<&Service>) -> Result<(), Status> {
+    /// All rules. `old` is what is replaced. A dry run comes before the build that makes the image: it need not be there yet.
+    fn service_check(&self, who: &Identity, service: &Service, old: Option<&Service>, dry_run: bool) -> Result<(), Status> {
         let ServiceKey { project, service: name, .. } = &service.key;
         self.project_get(project.as_str())?;
         template::labels_check("metadata.labels", &service.labels)?;
@@ -237,7 +246,7 @@ impl Context {
         }
         // An image that is gone does not keep its owner from changing other things: the revision that has it is made already.
         let is_new = old.is_none_or(|old| old.template.container.image != *image);
-        if is_new && self.image_resolve(image)?.is_none() {
+        if is_new && !dry_run && self.image_resolve(image)?.is_none() {
             return Err(Status::invalid_field("spec.template.spec.containers[0].image", image::missing_text(image)));
         }
         Ok(())

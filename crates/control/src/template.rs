@@ -301,9 +301,16 @@ fn key_check(field: &str, key: &str) -> Result<(), Status> {
 
 /// The template as a revision has it: every default filled in, no name.
 pub(crate) fn template_resolve(template: &RevisionTemplate, service_account_default: &str) -> RevisionTemplate {
-    let mut resolved = template.clone();
+    let mut resolved = template_fill(template, service_account_default);
     resolved.revision = None;
     resolved.max_instances = Some(template.max_instances());
+    resolved.container.cpu_idle = Some(template.cpu_idle());
+    resolved
+}
+
+/// The template as a service keeps and shows it: with the defaults that Google shows. What shows the same writes the same.
+pub(crate) fn template_fill(template: &RevisionTemplate, service_account_default: &str) -> RevisionTemplate {
+    let mut resolved = template.clone();
     resolved.concurrency = Some(template.concurrency());
     resolved.timeout_s = Some(u32::try_from(template.timeout().as_secs()).expect("made from a u32"));
     if resolved.service_account.is_empty() {
@@ -312,7 +319,6 @@ pub(crate) fn template_resolve(template: &RevisionTemplate, service_account_defa
     resolved.container.cpu_millis = Some(template.cpu_millis());
     resolved.container.memory_bytes = Some(template.memory_bytes());
     resolved.container.port = Some(template.port());
-    resolved.container.cpu_idle = Some(template.cpu_idle());
     // Google's default: one TCP probe that may take the whole time.
     let probe = template.container.startup_probe.clone().map(|probe| probe_resolve(probe, template.port())).unwrap_or(Probe {
         initial_delay_s: 0,

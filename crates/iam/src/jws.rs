@@ -78,9 +78,14 @@ impl<'a> Jws<'a> {
 
 /// Signs `claims`; `typ` tells kinds of tokens apart.
 pub(crate) fn sign(key: &keys::PrivateKey, kid: &str, typ: &str, claims: &impl Serialize) -> String {
+    sign_text(key, kid, typ, &serde_json::to_vec(claims).expect("strings and numbers are always JSON"))
+}
+
+/// Signs a payload as it is.
+pub(crate) fn sign_text(key: &keys::PrivateKey, kid: &str, typ: &str, payload: &[u8]) -> String {
     let header = Header { alg: "RS256".to_owned(), kid: Some(kid.to_owned()), typ: Some(typ.to_owned()) };
-    let json = |value: serde_json::Result<Vec<u8>>| URL_SAFE_NO_PAD.encode(value.expect("strings and numbers are always JSON"));
-    let mut token = format!("{}.{}", json(serde_json::to_vec(&header)), json(serde_json::to_vec(claims)));
+    let header = serde_json::to_vec(&header).expect("strings are always JSON");
+    let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let signature = URL_SAFE_NO_PAD.encode(key.sign(token.as_bytes()));
     token.push('.');
     token.push_str(&signature);
@@ -92,7 +97,8 @@ fn decode(text: &str) -> Result<Vec<u8>, TokenError> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)
 }
 
-fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, TokenError> {
+/// A JSON object that names no field twice.
+pub(crate) fn object<T: DeserializeOwned>(json: &[u8]) -> Result<T, TokenError> {
     let UniqueFields(fields) = serde_json::from_slice(json).map_err(|_| TokenError::Malformed)?;
     serde_json::from_value(serde_json::Value::Object(fields)).map_err(|_| TokenError::Malformed)
 }

@@ -6,12 +6,13 @@
 //! Files, in the order in which a caller meets them: `token` and `id_token` say who calls, on the narrow reader of `jws`, the
 //! keys of `signing` and the memory of `verified`; `policy` says whether they may, by the tables of `role` and `permission`.
 //! `user`, `sign_in`, `refresh_token` and `assertion` are the ways to a token; `service_account` and `service_account_key` are
-//! what they look up. `table` is how records are held, `keys` the arithmetic of RSA.
+//! what they look up, and `managed_key` signs for an account. `table` is how records are held, `keys` the arithmetic of RSA.
 
 mod assertion;
 mod id_token;
 mod jws;
 mod keys;
+mod managed_key;
 mod permission;
 mod policy;
 mod refresh_token;
@@ -150,6 +151,17 @@ pub struct ServiceAccountKey {
     pub expires: Timestamp,
     pub public_key_pem: String,
     pub disabled: bool,
+    /// This server keeps the private half and signs with it; else it was given away in a key file.
+    #[serde(default)]
+    pub managed: bool,
+}
+
+/// What [`Iam::blob_sign`] and [`Iam::jwt_sign`] give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed<T> {
+    /// Of the account's key.
+    pub key_id: String,
+    pub value: T,
 }
 
 /// What a good `jwt-bearer` assertion asks for.

@@ -3,6 +3,7 @@
 mod assertion;
 mod forged;
 mod keys;
+mod managed_key;
 mod policy;
 mod sign_in;
 mod speed;

@@ -88,21 +88,23 @@ pub struct Front {
     pub runtime: tokio::runtime::Handle,
 }
 
-/// The front as a connection's handler; `bound` is the host that a CONNECT or an SNI has named.
+/// The front as a connection's handler; `bound` is the host that a CONNECT or an SNI has named, `is_tls` whether TLS ends here
+/// for one that came from inside.
 #[derive(Clone)]
 pub struct Door {
     front: Arc<Front>,
     bound: Option<Arc<str>>,
+    is_tls: bool,
 }
 
 impl Door {
     pub fn new(front: Arc<Front>) -> Self {
-        Self { front, bound: None }
+        Self { front, bound: None, is_tls: false }
     }
 
     /// The same door for a connection that is bound to `host`.
     fn bound(&self, host: &str) -> Self {
-        Self { front: self.front.clone(), bound: Some(host.into()) }
+        Self { front: self.front.clone(), bound: Some(host.into()), is_tls: self.is_tls }
     }
 
     /// The door of one instance's metadata server.
@@ -111,11 +113,12 @@ impl Door {
     }
 
     /// Serves a stream that something else has accepted, TLS when `is_tls`.
-    pub async fn serve<S>(self, stream: S, is_tls: bool, origin: Origin)
+    pub async fn serve<S>(mut self, stream: S, is_tls: bool, origin: Origin)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let limits = self.front.limits;
+        self.is_tls = is_tls;
         if is_tls {
             let tls = self.front.tls.clone();
             listener::serve_tls_connection(stream, tls, origin, Arc::new(self), limits).await;
@@ -159,7 +162,14 @@ impl Handler for Door {
 }
 
 impl Door {
-    async fn answer(&self, origin: Origin, request: Request) -> Response {
+    async fn answer(&self, origin: Origin, mut request: Request) -> Response {
+        let is_tls = match origin {
+            Origin::Outside { tls, .. } => tls,
+            Origin::Inside { .. } => self.is_tls,
+        };
+        if is_tls {
+            request.extensions_mut().insert(api::OverTls);
+        }
         if request.method() == Method::CONNECT {
             return self.connect(origin, request).await;
         }

@@ -1,5 +1,5 @@
-//! RevisionTemplate and RevisionSpec of run v1, both ways. What is unset stays unset: gcloud writes back what it reads,
-//! and a template that nobody changed must not make a revision.
+//! RevisionTemplate and RevisionSpec of run v1, both ways. Nothing is added here, defaults are `control`'s: gcloud writes back
+//! what it reads, and a template that nobody changed must not make a revision.
 
 use model::{
     RevisionName, Status,

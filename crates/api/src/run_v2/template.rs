@@ -1,7 +1,7 @@
 //! RevisionTemplate and Container of run v2, both ways.
 //!
-//! What is not supported is refused with its path; what is unset stays unset, so that a template that is read and
-//! written back is the same template. Source: google/cloud/run/v2/{revision_template,k8s.min}.proto.
+//! What is not supported is refused with its path; nothing is added here (defaults are `control`'s), so that a template that is
+//! read and written back is the same template. Source: google/cloud/run/v2/{revision_template,k8s.min}.proto.
 
 use std::collections::BTreeMap;
 

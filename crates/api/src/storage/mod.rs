@@ -107,7 +107,8 @@ fn encryption_refuse(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Where the caller reaches this server: `https://storage.googleapis.com` through the proxy, `http://127.0.0.1:8080` directly.
+/// Where the caller reaches this server: `https://storage.googleapis.com` through the proxy, `https://127.0.0.1:8443` or
+/// `http://127.0.0.1:8080` directly.
 fn base(call: &Call) -> String {
     let host = call
         .headers
@@ -115,7 +116,5 @@ fn base(call: &Call) -> String {
         .and_then(|host| host.to_str().ok())
         .or_else(|| call.uri.authority().map(|authority| authority.as_str()))
         .unwrap_or("storage.googleapis.com");
-    let google = host.split(':').next().is_some_and(|name| name.ends_with(".googleapis.com"));
-    let scheme = call.uri.scheme_str().unwrap_or(if google { "https" } else { "http" });
-    format!("{scheme}://{host}")
+    format!("{}://{host}", if call.tls { "https" } else { "http" })
 }

@@ -347,11 +347,30 @@ pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
 }
 
 pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
-    const KNOWN: &[&str] =
-        &["prefix", "delimiter", "startOffset", "endOffset", "includeTrailingDelimiter", "includeFoldersAsPrefixes", "pageToken", "maxResults"];
+    const KNOWN: &[&str] = &[
+        "prefix",
+        "delimiter",
+        "startOffset",
+        "endOffset",
+        "includeTrailingDelimiter",
+        "includeFoldersAsPrefixes",
+        "pageToken",
+        "maxResults",
+        "versions",
+        "softDeleted",
+    ];
     let query = Query::of(&call, &[KNOWN])?;
     // There are no folders but prefixes: both answers are the same.
     query.flag("includeFoldersAsPrefixes")?;
+    // Versions are never kept, so the live one is every one; what is deleted is gone, so none is deleted softly.
+    if query.flag("softDeleted")? {
+        if query.flag("versions")? {
+            return Err(Error::invalid("softDeleted and versions cannot be asked for together."));
+        }
+        deps.control.bucket_get(call.var("bucket")?)?;
+        return query.answer(json!({ "kind": "storage#objects" }));
+    }
+    query.flag("versions")?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let text = |name| query.get(name).unwrap_or_default();
     let ask = Ask {

@@ -1,7 +1,7 @@
 //! The query of a call: every parameter is known to its method or refused by name.
 //!
-//! Parameters that only change how an answer is written, or that name things which do not exist here (a quota project), are
-//! known to every method.
+//! Parameters that only change how an answer is written, or that the front has looked at already (a quota project), are known
+//! to every method.
 
 use control::Preconditions;
 use serde_json::Value;
@@ -27,7 +27,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("callback", "JSONP is not served"),
 ];
 
-/// Parameters that are known as long as they ask for nothing.
+/// Parameters that are known as long as they ask for nothing, to methods that do not know them themselves.
 const OFF: &[(&str, &str)] = &[
     ("enableObjectRetention", "objects cannot be locked; leave it out"),
     ("softDeleted", "deleted things are gone; leave it out"),
@@ -55,13 +55,14 @@ impl Query {
             if let Some((_, hint)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
                 return Err(Error::not_served(name, hint));
             }
-            if let Some((_, hint)) = OFF.iter().find(|(off, _)| *off == name) {
+            let is_known = COMMON.contains(&name) || known.iter().any(|names| names.contains(&name));
+            if let Some((_, hint)) = OFF.iter().find(|(off, _)| *off == name && !is_known) {
                 if !value.eq_ignore_ascii_case("false") {
                     return Err(Error::not_served(&format!("{name}={value}"), hint));
                 }
                 continue;
             }
-            if !COMMON.contains(&name) && !known.iter().any(|names| names.contains(&name)) {
+            if !is_known {
                 return Err(Error::not_served(name, "no parameter of this method that it knows has this name"));
             }
             if name != "permissions" && pairs[..at].iter().any(|(earlier, _)| earlier == name) {
@@ -140,6 +141,7 @@ mod tests {
         check("alt=json&fields=a&projection=noAcl&prettyPrint=True&userProject=p", None);
         check("prefix=a&ifGenerationMatch=0", None);
         check("enableObjectRetention=False&softDeleted=false", None);
+        check("versions=True", Some("versions=True"));
         check("enableObjectRetention=True", Some("enableObjectRetention=True"));
         check("predefinedAcl=publicRead", Some("predefinedAcl"));
         check("kmsKeyName=k", Some("kmsKeyName"));

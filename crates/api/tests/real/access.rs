@@ -1,7 +1,8 @@
 //! Who may call: every method that is served, called without what it needs.
 
 use api::Needs;
-use http::StatusCode;
+use axum::body::Body;
+use http::{Request, StatusCode};
 use proto::google::cloud::run::v2 as pb;
 use serde_json::json;
 
@@ -71,14 +72,69 @@ pub async fn no_method_answers_a_stranger(world: &World) {
 }
 
 pub async fn a_project_that_does_not_exist_looks_like_one_that_is_not_yours(world: &World) {
+    let mut checked = 0;
     for method in world.api.served() {
-        if matches!(method.needs, Needs::Nothing | Needs::Credentials) || !(method.path.contains("/projects/") || method.path.contains("/namespaces/")) {
-            continue;
-        }
-        for project in ["no-such-project", "123456789012"] {
+        for project in ["some-other-project", "123456789012", "-"] {
             let path = path_of(&method.path, project);
+            // `-` is a wildcard where accounts are named, and nowhere else.
+            let is_wildcard = project == "-" && !matches!(method.needs, Needs::Permission(_));
+            if method.needs == Needs::Nothing || path == path_of(&method.path, PROJECT) || is_wildcard {
+                continue;
+            }
             let (status, body) = world.call(Some(&world.owner), method.verb.as_str(), method.host, &path, Some(json!({}))).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{} {path} ({}): {body:#}", method.verb, method.api);
+            let message = body["error"]["message"].as_str().unwrap();
+            assert!(message.starts_with("Permission '") && message.contains(project), "{path}: {message}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 150, "only {checked} calls were made");
+}
+
+/// Projects are named in other places than the path, too.
+pub async fn a_project_that_does_not_exist_is_refused_wherever_it_is_named(world: &World) {
+    const OTHER: &str = "some-other-project";
+    let email = world.compute();
+    let refused = async |method: &str, host: &str, path: &str, body: Option<serde_json::Value>| {
+        let (status, body) = world.call(Some(&world.owner), method, host, path, body).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {host} {path}: {body:#}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(OTHER), "{path}: {body:#}");
+    };
+    let (iam, credentials, storage) = ("iam.googleapis.com", "iamcredentials.googleapis.com", "storage.googleapis.com");
+    // An account that is there, under a project that is not.
+    refused("GET", iam, &format!("/v1/projects/{OTHER}/serviceAccounts/{email}"), None).await;
+    refused(
+        "POST",
+        iam,
+        &format!("/v1/projects/{OTHER}/serviceAccounts/{email}:testIamPermissions"),
+        Some(json!({ "permissions": ["iam.serviceAccounts.get"] })),
+    )
+    .await;
+    let wanted = json!({ "audience": "a" });
+    refused("POST", credentials, &format!("/v1/projects/{OTHER}/serviceAccounts/{email}:generateIdToken"), Some(wanted)).await;
+    let delegated = json!({ "audience": "a", "delegates": [format!("projects/{OTHER}/serviceAccounts/{email}")] });
+    refused("POST", credentials, &format!("/v1/projects/-/serviceAccounts/{email}:generateIdToken"), Some(delegated)).await;
+    refused("GET", iam, &format!("/v1/roles?parent=projects/{OTHER}"), None).await;
+    let resource = json!({ "fullResourceName": format!("//run.googleapis.com/projects/{OTHER}/locations/{REGION}/services/s") });
+    refused("POST", iam, "/v1/roles:queryGrantableRoles", Some(resource)).await;
+    refused(
+        "POST",
+        "logging.googleapis.com",
+        "/v2/entries:list",
+        Some(json!({ "resourceNames": [format!("projects/{PROJECT}"), format!("projects/{OTHER}")] })),
+    )
+    .await;
+    let build = format!("/v1/projects/{OTHER}/builds/b?name=projects/{PROJECT}/locations/{REGION}/builds/b");
+    refused("GET", "cloudbuild.googleapis.com", &build, None).await;
+    // Whose quota it is.
+    refused("GET", storage, &format!("/storage/v1/b?project={PROJECT}&userProject={OTHER}"), None).await;
+    refused("GET", RUN_REGION, &format!("/v2/projects/{PROJECT}/locations/{REGION}/services?$userProject={OTHER}"), None).await;
+    world.good("GET", storage, &format!("/storage/v1/b?project={PROJECT}&userProject={}", world.number), None).await;
+    for (host, path) in [("cloudresourcemanager.googleapis.com", "/v1/projects".to_owned()), (RUN_REGION, format!("/v1/projects/{PROJECT}/locations"))] {
+        for (project, expect) in [(OTHER, StatusCode::FORBIDDEN), (PROJECT, StatusCode::OK)] {
+            let request = Request::get(&path).header("authorization", format!("Bearer {}", world.owner)).header("x-goog-user-project", project);
+            let response = world.api.handle(host, request.body(Body::empty()).unwrap()).await;
+            assert_eq!(response.status(), expect, "{path} {project}");
         }
     }
 }

@@ -98,14 +98,60 @@ pub async fn tokens_of_another_account_need_the_right_to_them(world: &World) {
         ("generateAccessToken", json!({ "scope": ["s"], "lifetime": "3601s" }), "lifetime"),
         ("generateIdToken", json!({}), "audience"),
         ("generateIdToken", json!({ "audience": "a", "delegates": ["who"] }), "delegates[0]"),
-        ("signBlob", json!({ "payload": "aGk=" }), "signBlob"),
-        ("signJwt", json!({ "payload": "{}" }), "signJwt"),
+        ("signBlob", json!({}), "payload"),
+        ("signJwt", json!({}), "payload"),
+        ("signJwt", json!({ "payload": "[]" }), "payload"),
+        ("signJwt", json!({ "payload": "{\"exp\":1}" }), "exp"),
     ] {
         let (status, _, message) = world.bad("POST", CREDENTIALS, &path(verb), Some(body)).await;
         assert_eq!(status, 400, "{message}");
         assert!(message.contains(field), "{verb}: {message}");
     }
     assert_eq!(world.bad("POST", CREDENTIALS, &path("generateIdToken").replace("other-1", "no-such"), Some(json!({ "audience": "a" }))).await.0, 403);
+}
+
+/// What storage's signed URLs and keyless libraries are made of.
+pub async fn an_account_signs_for_who_may_ask(world: &World) {
+    use jsonwebtoken::{Algorithm, DecodingKey, Validation, crypto, decode, decode_header};
+    let email = account(world, "signer-1").await;
+    let path = |verb: &str| format!("/v1/projects/-/serviceAccounts/{email}:{verb}");
+    let blob = json!({ "payload": "aGVsbG8=" });
+    let (status, _, message) = world.bad("POST", CREDENTIALS, &path("signBlob"), Some(blob.clone())).await;
+    assert!(status == 403 && message.contains("iam.serviceAccounts.signBlob"), "{message}");
+    bind(world, &email, "roles/iam.serviceAccountTokenCreator", "user:owner@example.com").await;
+
+    let signed = world.good("POST", CREDENTIALS, &path("signBlob"), Some(blob)).await;
+    let published = world.good("GET", "www.googleapis.com", &format!("/service_accounts/v1/jwk/{email}"), None).await;
+    let key = published["keys"].as_array().unwrap().iter().find(|key| key["kid"] == signed["keyId"]).unwrap();
+    let key = DecodingKey::from_rsa_components(key["n"].as_str().unwrap(), key["e"].as_str().unwrap()).unwrap();
+    let url_safe = signed["signedBlob"].as_str().unwrap().replace('+', "-").replace('/', "_").replace('=', "");
+    assert!(crypto::verify(&url_safe, b"hello", &key, Algorithm::RS256).unwrap());
+    assert!(!crypto::verify(&url_safe, b"hellp", &key, Algorithm::RS256).unwrap());
+    let certificates = world.good("GET", "www.googleapis.com", &format!("/robot/v1/metadata/x509/{email}"), None).await;
+    assert!(certificates[signed["keyId"].as_str().unwrap()].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE-----"));
+
+    let now = model::Timestamp::now().as_second();
+    let claims = json!({ "iss": email, "sub": email, "aud": "https://oauth2.googleapis.com/token", "iat": now, "exp": now + 3600, "scope": "email" });
+    let name = format!("projects/-/serviceAccounts/{email}");
+    let request = proto::google::iam::credentials::v1::SignJwtRequest { name, payload: claims.to_string(), ..Default::default() };
+    let method = "google.iam.credentials.v1.IAMCredentials/SignJwt";
+    let reply: proto::google::iam::credentials::v1::SignJwtResponse = world.grpc(Some(&world.owner), method, &request).await.unwrap();
+    let header = decode_header(&reply.signed_jwt).unwrap();
+    assert_eq!((header.kid.as_ref(), header.alg), (Some(&reply.key_id), Algorithm::RS256));
+    assert_eq!(json!(reply.key_id), signed["keyId"], "one key signs");
+    let mut rules = Validation::new(Algorithm::RS256);
+    rules.set_audience(&["https://oauth2.googleapis.com/token"]);
+    assert_eq!(decode::<Json>(&reply.signed_jwt, &key, &rules).unwrap().claims, claims);
+    // As good as one that a key file has signed: keyless libraries exchange it.
+    let form = crate::http::form(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &reply.signed_jwt)]);
+    let (status, token) = world.raw(None, "POST", "oauth2.googleapis.com", "/token", "application/x-www-form-urlencoded", form.into()).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&token));
+
+    let keys = format!("/v1/projects/{PROJECT}/serviceAccounts/{email}/keys");
+    let managed = world.good("GET", IAM, &format!("{keys}?keyTypes=SYSTEM_MANAGED"), None).await;
+    assert_eq!((managed["keys"].as_array().unwrap().len(), &managed["keys"][0]["keyType"]), (1, &json!("SYSTEM_MANAGED")));
+    assert_eq!(world.good("GET", IAM, &format!("{keys}?keyTypes=USER_MANAGED"), None).await, json!({}));
+    assert_eq!(world.bad("DELETE", IAM, &format!("/v1/{}", managed["keys"][0]["name"].as_str().unwrap()), None).await.0, 400);
 }
 
 pub async fn delegates_hand_the_right_on(world: &World) {

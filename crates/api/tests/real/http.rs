@@ -39,7 +39,7 @@ impl Answer {
 
 /// `METHOD https://host/path` with headers and a body.
 pub async fn send(api: &Api, token: Option<&str>, method: &str, url: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (scheme, rest) = url.split_once("://").unwrap();
     let (host, path) = rest.split_at(rest.find('/').unwrap());
     let mut request = Request::builder().method(method).uri(path);
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -50,6 +50,9 @@ pub async fn send(api: &Api, token: Option<&str>, method: &str, url: &str, heade
     }
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if scheme == "https" {
+        request = request.extension(api::OverTls);
     }
     let response = api.handle(host.split(':').next().unwrap(), request.body(body.into()).unwrap()).await;
     let (head, body) = response.into_parts();

@@ -66,11 +66,109 @@ pub async fn a_writer_who_has_not_read_is_told(world: &World) {
     assert_ne!(third["status"]["latestCreatedRevisionName"], second["status"]["latestCreatedRevisionName"]);
 }
 
+/// As `gcloud run services describe` of Google's shows a service that was made of an image alone.
+pub async fn defaults_are_shown_and_written_back(world: &World) {
+    made(world, "v1-default").await;
+    let path = format!("{SERVICES}/v1-default");
+    let shown = world.good("GET", RUN_REGION, &path, None).await;
+    let spec = json!({
+        "containerConcurrency": 80,
+        "timeoutSeconds": 300,
+        "serviceAccountName": world.compute(),
+        "containers": [{
+            "image": world.image,
+            "name": "",
+            "ports": [{ "name": "http1", "containerPort": 8080 }],
+            "resources": { "limits": { "cpu": "1000m", "memory": "512Mi" } },
+            "startupProbe": { "failureThreshold": 1, "periodSeconds": 240, "timeoutSeconds": 240, "tcpSocket": { "port": 8080 } },
+        }],
+    });
+    assert_eq!(shown["spec"]["template"]["spec"], spec, "{shown:#}");
+    // What was shown, and what it was made of: no difference, either way.
+    let again = world.good("PUT", RUN_REGION, &path, Some(shown.clone())).await;
+    let bare = world.good("PUT", RUN_REGION, &path, Some(world.v1_service("v1-default"))).await;
+    for same in [again, bare] {
+        assert_eq!((&same["metadata"]["generation"], &same["spec"]), (&shown["metadata"]["generation"], &shown["spec"]));
+        assert_eq!(same["status"]["latestCreatedRevisionName"], shown["status"]["latestCreatedRevisionName"]);
+    }
+
+    let v2 = format!("/v2/projects/{PROJECT}/locations/{REGION}/services/v1-default");
+    let service = world.good("GET", RUN_REGION, &v2, None).await;
+    let template = json!({
+        "maxInstanceRequestConcurrency": 80,
+        "timeout": "300s",
+        "serviceAccount": world.compute(),
+        "containers": [{
+            "image": world.image,
+            "ports": [{ "name": "http1", "containerPort": 8080 }],
+            "resources": { "limits": { "cpu": "1000m", "memory": "512Mi" }, "cpuIdle": true },
+            "startupProbe": { "failureThreshold": 1, "periodSeconds": 240, "timeoutSeconds": 240, "tcpSocket": { "port": 8080 } },
+        }],
+    });
+    assert_eq!(service["template"], template, "{service:#}");
+    world.good("PATCH", RUN_REGION, &v2, Some(service.clone())).await;
+    let bare = json!({ "template": world.v2_service()["template"] });
+    world.good("PATCH", RUN_REGION, &format!("{v2}?updateMask=template"), Some(bare)).await;
+    let after = world.good("GET", RUN_REGION, &v2, None).await;
+    assert_eq!((&after["generation"], &after["template"]), (&service["generation"], &service["template"]));
+
+    // A port moves its probe, as gcloud writes it; a fraction of a processor serves one request at a time.
+    let mut moved = world.v1_service("v1-default");
+    let container = &mut moved["spec"]["template"]["spec"]["containers"][0];
+    container["ports"] = json!([{ "containerPort": 9090 }]);
+    container["resources"] = json!({ "limits": { "cpu": "500m" } });
+    let moved = world.good("PUT", RUN_REGION, &path, Some(moved)).await;
+    let spec = &moved["spec"]["template"]["spec"];
+    assert_eq!((&spec["containers"][0]["startupProbe"]["tcpSocket"]["port"], &spec["containerConcurrency"]), (&json!(9090), &json!(1)));
+}
+
 pub async fn a_dry_run_leaves_nothing(world: &World) {
     let service = world.good("POST", RUN_REGION, &format!("{SERVICES}?dryRun=all"), Some(world.v1_service("v1-dry"))).await;
     assert_eq!(service["metadata"]["name"], "v1-dry");
     assert_eq!(world.bad("GET", RUN_REGION, &format!("{SERVICES}/v1-dry"), None).await.0, 404);
     assert_eq!(world.bad("POST", RUN_REGION, &format!("{SERVICES}?dryRun=some"), Some(world.v1_service("v1-dry"))).await.0, 400);
+}
+
+/// The dry run of `gcloud beta run deploy --source`, before its build.
+pub async fn a_dry_run_comes_before_the_build(world: &World) {
+    let dry = |name: &str, image: String| {
+        json!({
+            "apiVersion": "serving.knative.dev/v1", "kind": "Service",
+            "metadata": {
+                "annotations": {
+                    "run.googleapis.com/client-name": "gcloud", "run.googleapis.com/client-version": "528.0.0",
+                    "run.googleapis.com/invoker-iam-disabled": "True", "run.googleapis.com/launch-stage": "BETA"
+                },
+                "labels": {}, "name": name, "namespace": PROJECT
+            },
+            "spec": { "template": {
+                "metadata": {
+                    "annotations": {
+                        "run.googleapis.com/base-images": "{\"\":\"python312\"}", "run.googleapis.com/client-name": "gcloud",
+                        "run.googleapis.com/client-version": "528.0.0", "run.googleapis.com/startup-cpu-boost": "True"
+                    },
+                    "labels": {}
+                },
+                "spec": { "containers": [{ "image": image, "name": "" }], "nodeSelector": {}, "runtimeClassName": "run.googleapis.com/linux-base-image-update" }
+            } },
+            "status": { "address": {} }
+        })
+    };
+    let image = format!("{REGION}-docker.pkg.dev/{PROJECT}/cloud-run-source-deploy/v1-first");
+    let first = world.good("POST", RUN_REGION, &format!("{SERVICES}?alt=json&dryRun=all"), Some(dry("v1-first", image.clone()))).await;
+    assert_eq!(first["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    assert_eq!(world.bad("POST", RUN_REGION, SERVICES, Some(dry("v1-first", image.clone()))).await.0, 400);
+    // Of a service that is there, as its second deploy sends it.
+    let mut again = made(world, "v1-again").await;
+    again["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+    world.good("PUT", RUN_REGION, &format!("{SERVICES}/v1-again?dryRun=all"), Some(again)).await;
+
+    let v2 = format!("/v2/projects/{PROJECT}/locations/{REGION}/services");
+    let body = json!({ "template": { "containers": [{ "image": image }] } });
+    let made = world.good("POST", RUN_REGION, &format!("{v2}?serviceId=v2-first&validateOnly=true"), Some(body.clone())).await;
+    assert_eq!(made["response"]["template"]["containers"][0]["image"], image);
+    world.good("PATCH", RUN_REGION, &format!("{v2}/v1-again?validateOnly=true&updateMask=template"), Some(body.clone())).await;
+    assert_eq!(world.bad("PATCH", RUN_REGION, &format!("{v2}/v1-again?updateMask=template"), Some(body)).await.0, 400);
 }
 
 pub async fn operations_are_waited_for(world: &World) {

@@ -83,6 +83,20 @@ pub async fn bytes_are_read_whole_and_in_part(world: &World) {
     assert_eq!((&object["crc32c"], &object["md5Hash"]), (&json!("KAwGng=="), &json!("eB5eJF1ptWaXm4bijSPyxw==")));
 }
 
+pub async fn links_begin_as_the_request_came(world: &World) {
+    bucket(world, "links-1").await;
+    for base in ["https://storage.googleapis.com", "https://127.0.0.1:8443", "http://127.0.0.1:8080", "http://storage.googleapis.com"] {
+        let upload = format!("{base}/upload/storage/v1/b/links-1/o?name=o&uploadType=");
+        let made = send(&world.api, Some(&world.owner), "POST", &format!("{upload}media"), &[("content-type", "text/plain")], "x").await.good().json();
+        let session = send(&world.api, Some(&world.owner), "POST", &format!("{upload}resumable"), &[JSON], "{}").await.good();
+        for link in [made["mediaLink"].as_str().unwrap(), session.header("location")] {
+            assert!(link.starts_with(&format!("{base}/")), "{base}: {link}");
+        }
+        // Google's own name, whoever asks.
+        assert!(made["selfLink"].as_str().unwrap().starts_with("https://www.googleapis.com/storage/v1/b/links-1/o/o"), "{made:#}");
+    }
+}
+
 pub async fn preconditions_are_kept(world: &World) {
     bucket(world, "conditions-1").await;
     let first = object(world, "conditions-1", "o", "one").await;
@@ -131,9 +145,44 @@ pub async fn objects_are_listed(world: &World) {
     let second = list(&format!("maxResults=2&fields=items/name,nextPageToken&pageToken={}", first["nextPageToken"].as_str().unwrap())).await;
     assert_eq!((&first["items"], second), (&json!([{ "name": "a" }, { "name": "d/1" }]), json!({ "items": [{ "name": "d/2" }, { "name": "e" }] })));
     assert_eq!(list("prefix=nothing").await, json!({ "kind": "storage#objects" }));
-    for refused in ["versions=true", "softDeleted=true", "matchGlob=*", "pageToken=!"] {
+    for refused in ["versions=maybe", "softDeleted=true&versions=true", "matchGlob=*", "pageToken=!"] {
         assert_eq!(get(world, &format!("/storage/v1/b/list-1/o?{refused}"), &[]).await.status, 400, "{refused}");
     }
+}
+
+/// The requests of `gcloud storage rm -r gs://BUCKET`, in order.
+pub async fn a_bucket_goes_with_all_that_is_in_it(world: &World) {
+    bucket(world, "rm-1").await;
+    for name in ["top", "d%2F1", "d%2F2"] {
+        object(world, "rm-1", name, "x").await;
+    }
+    let fields = "fields=prefixes%2Citems%2Fname%2Citems%2Fsize%2Citems%2Fgeneration%2CnextPageToken";
+    let versions = format!("/storage/v1/b/rm-1/o?alt=json&{fields}&maxResults=2&projection=noAcl&versions=True");
+    let mut path = versions.clone();
+    let mut removed = Vec::new();
+    // Deleted while the list is still read, as gcloud does.
+    loop {
+        let page = get(world, &path, &[]).await.good().json();
+        for item in page["items"].as_array().unwrap() {
+            let (name, generation) = (item["name"].as_str().unwrap(), item["generation"].as_str().unwrap());
+            let object = format!("/storage/v1/b/rm-1/o/{}?alt=json&generation={generation}", name.replace('/', "%2F"));
+            assert_eq!(call(world, "DELETE", &object, Json::Null).await.status, 204, "{object}");
+            removed.push(name.to_owned());
+        }
+        match page["nextPageToken"].as_str() {
+            Some(next) => path = format!("{versions}&pageToken={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(removed, ["d/1", "d/2", "top"]);
+    let layout = get(world, "/storage/v1/b/rm-1/storageLayout?alt=json", &[]).await.good().json();
+    assert_eq!(layout["hierarchicalNamespace"]["enabled"], false);
+    let rest = get(world, "/storage/v1/b/rm-1/o?alt=json&maxResults=1000&projection=noAcl", &[]).await.good().json();
+    assert_eq!(rest, json!({ "kind": "storage#objects" }));
+    assert_eq!(get(world, "/storage/v1/b/rm-1/o?softDeleted=true", &[]).await.good().json(), rest);
+    get(world, "/storage/v1/b/rm-1/managedFolders?alt=json&pageSize=1000", &[]).await.good();
+    assert_eq!(call(world, "DELETE", "/storage/v1/b/rm-1?alt=json", Json::Null).await.status, 204);
+    assert_eq!(get(world, "/storage/v1/b/rm-1?alt=json", &[]).await.status, 404);
 }
 
 pub async fn metadata_changes_and_bytes_stay(world: &World) {

@@ -125,6 +125,11 @@ impl World {
         world
     }
 
+    /// The account that is there from the start.
+    pub fn compute(&self) -> String {
+        format!("{}-compute@developer.gserviceaccount.com", self.number)
+    }
+
     async fn viewer_bind(&self) {
         let resource = format!("projects/{PROJECT}");
         let mut found = self.iam.policy_get(&resource).unwrap();

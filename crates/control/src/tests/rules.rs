@@ -87,6 +87,28 @@ async fn a_dry_run_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_comes_before_the_build() {
+    let plane = Plane::new().await;
+    let unbuilt = |name: &str| {
+        let mut wish = service(name);
+        wish.template.container.image = format!("{IMAGE}-unbuilt");
+        wish
+    };
+    plane.control.service_create(&owner(), unbuilt("f"), true).await.unwrap();
+    plane.create(service("g")).await;
+    plane.control.service_replace(&owner(), unbuilt("g"), None, true).await.unwrap();
+    assert_eq!(plane.control.service_create(&owner(), unbuilt("f"), false).await.unwrap_err().code, Code::InvalidArgument);
+    assert_eq!(plane.control.service_replace(&owner(), unbuilt("g"), None, false).await.unwrap_err().code, Code::InvalidArgument);
+    // Every other rule holds.
+    let mut wish = unbuilt("f");
+    wish.template.timeout_s = Some(3601);
+    assert!(plane.control.service_create(&owner(), wish, true).await.unwrap_err().outer.contains("timeoutSeconds"));
+    let mut wish = unbuilt("f");
+    wish.template.container.image.clear();
+    assert!(plane.control.service_create(&owner(), wish, true).await.unwrap_err().outer.contains("should not be empty"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_are_taken_once() {
     let plane = Plane::new().await;
     plane.create(service("f")).await;
