@@ -234,7 +234,8 @@ impl Connections {
 
     /// Keeps `connection` when its last exchange came to a clean end.
     pub(crate) fn keep(&self, mut connection: Box<Http1>) {
-        if !connection.closed {
+        // One whose request is still being sent is not: it is dropped, and the caller's body with it.
+        if connection.is_usable() {
             connection.kept_since = Instant::now();
             let mut kept = self.kept.lock();
             if kept.len() < KEPT_COUNT_MAX {

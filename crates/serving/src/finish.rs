@@ -198,8 +198,8 @@ impl Finish {
             protocol: protocol(self.version).into(),
         };
         self.shared.telemetry.log(Entry {
-            trace: format!("projects/{}/traces/{:032x}", self.source.project, self.trace.id),
-            span: format!("{:016x}", self.trace.span),
+            trace: ["projects/", &self.source.project, "/traces/", digits(&self.trace.id_hex())].concat(),
+            span: digits(&self.trace.span_hex()).to_owned(),
             trace_sampled: self.trace.sampled,
             source: self.source.clone(),
             log: LogName::Requests,
@@ -227,6 +227,10 @@ fn severity(status: u16) -> Severity {
         400.. => Severity::Warning,
         _ => Severity::Info,
     }
+}
+
+fn digits(hex: &[u8]) -> &str {
+    std::str::from_utf8(hex).expect("hexadecimal digits are ASCII")
 }
 
 fn method(method: &Method) -> Cow<'static, str> {

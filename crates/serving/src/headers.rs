@@ -69,12 +69,36 @@ impl Trace {
 
     /// The value of `X-Cloud-Trace-Context`.
     fn context(&self) -> HeaderValue {
-        value(|text| write!(text, "{:032x}/{};o={}", self.id, self.span, u8::from(self.sampled)))
+        let id = self.id_hex();
+        value(|text| {
+            text.write_all(&id)?;
+            write!(text, "/{};o={}", self.span, u8::from(self.sampled))
+        })
     }
 
     /// The value of `traceparent`.
     fn parent(&self) -> HeaderValue {
-        value(|text| write!(text, "00-{:032x}-{:016x}-{:02x}", self.id, self.span, u8::from(self.sampled)))
+        let (id, span) = (self.id_hex(), self.span_hex());
+        value(|text| {
+            for part in [b"00-", &id[..], b"-", &span, if self.sampled { b"-01" } else { b"-00" }] {
+                text.write_all(part)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// 32 hexadecimal digits.
+    pub(crate) fn id_hex(&self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        hex::encode_to_slice(self.id.to_be_bytes(), &mut digits).expect("two digits a byte");
+        digits
+    }
+
+    /// 16 hexadecimal digits.
+    pub(crate) fn span_hex(&self) -> [u8; 16] {
+        let mut digits = [0; 16];
+        hex::encode_to_slice(self.span.to_be_bytes(), &mut digits).expect("two digits a byte");
+        digits
     }
 }
 

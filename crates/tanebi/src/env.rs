@@ -206,6 +206,8 @@ impl Environment {
         set("CLOUDSDK_CONFIG", path_text(&config)?);
         // A browser knows nothing of this shell's proxy: it is sent to this server by its own address.
         set("CLOUDSDK_AUTH_AUTH_HOST", format!("http://{listen}/o/oauth2/auth"));
+        // gcloud's OAuth library refuses a page without TLS, which on this machine's loopback protects nobody.
+        set("OAUTHLIB_INSECURE_TRANSPORT", "1".into());
         set("GOOGLE_CLOUD_PROJECT", client.server.project.clone());
         set("GCLOUD_PROJECT", client.server.project.clone());
         set("TANEBI_DATA_DIR", path_text(&data_dir)?);
