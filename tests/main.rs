@@ -1,6 +1,7 @@
 //! End to end: the built program, used as a user uses it.
 
 mod cli;
+mod clients;
 mod faults;
 mod gcloud;
 mod hostile;
@@ -10,6 +11,7 @@ mod serving;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests: Vec<_> = [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), hostile::tests(), faults::tests()].into_iter().flatten().collect();
+    let tests: Vec<_> =
+        [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), clients::tests(), hostile::tests(), faults::tests()].into_iter().flatten().collect();
     e2e::runner::run(&tests)
 }

@@ -1,0 +1,105 @@
+"""Google's Python libraries against the server that this shell is set up for; services `open` and `closed` are there."""
+
+import os
+import time
+
+import google.auth
+import google.auth.impersonated_credentials
+from google.api_core import exceptions
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import artifactregistry_v1, iam_admin_v1, iam_credentials_v1, logging_v2, resourcemanager_v3, run_v2, storage
+from google.iam.v1.iam_policy_pb2 import GetIamPolicyRequest, SetIamPolicyRequest
+from google.iam.v1.policy_pb2 import Binding, Policy
+
+REGION = "asia-northeast1"
+credentials, project = google.auth.default()
+parent = f"projects/{project}/locations/{REGION}"
+passed = 0
+
+
+def check(what, seen, expect=True):
+    global passed
+    assert seen == expect, f"{what}: {seen!r}, not {expect!r}"
+    passed += 1
+
+
+def refused(what, kind, call):
+    try:
+        call()
+    except kind:
+        check(what, True)
+    else:
+        check(what, "answered", kind.__name__)
+
+
+for transport in ("grpc", "rest"):
+    services, revisions = run_v2.ServicesClient(transport=transport), run_v2.RevisionsClient(transport=transport)
+    name = f"{parent}/services/open"
+    check("list", sorted(s.name for s in services.list_services(parent=parent)), [f"{parent}/services/closed", name])
+    service = services.get_service(name=name)
+    check("uri", service.uri.startswith("https://open-") and service.uri.endswith(".run.app"))
+    concurrency = {"grpc": 33, "rest": 34}[transport]
+    service.template.max_instance_request_concurrency = concurrency
+    updated = services.update_service(service=service).result(timeout=120)
+    check("update", updated.template.max_instance_request_concurrency, concurrency)
+    check("the new revision is ready", updated.latest_ready_revision, updated.latest_created_revision)
+    check("revisions", updated.latest_ready_revision in [r.name for r in revisions.list_revisions(parent=name)])
+    service.etag = '"of-another-time"'
+    refused("an old etag", exceptions.Conflict, lambda: services.update_service(service=service))
+    policy = services.get_iam_policy(request=GetIamPolicyRequest(resource=name))
+    check("policy", [(b.role, list(b.members)) for b in policy.bindings], [("roles/run.invoker", ["allUsers"])])
+    check("set policy", list(services.set_iam_policy(request=SetIamPolicyRequest(resource=name, policy=policy)).bindings), list(policy.bindings))
+    refused("not there", exceptions.NotFound, lambda: services.get_service(name=f"{name}x"))
+    refused("a bad name", exceptions.BadRequest, lambda: services.create_service(parent=parent, service=run_v2.Service(), service_id="Not_A_Name"))
+    projects = resourcemanager_v3.ProjectsClient(transport=transport)
+    check("project", projects.get_project(name=f"projects/{project}").project_id, project)
+    refused("another project", exceptions.Forbidden, lambda: projects.get_project(name="projects/somebody-elses"))
+    repositories = artifactregistry_v1.ArtifactRegistryClient(transport=transport).list_repositories(parent=parent)
+    check("repositories", [r.name.rsplit("/", 1)[1] for r in repositories], ["cloud-run-source-deploy"])
+
+accounts, signer = iam_admin_v1.IAMClient(), iam_credentials_v1.IAMCredentialsClient()
+email = f"from-python@{project}.iam.gserviceaccount.com"
+account, wildcard = f"projects/{project}/serviceAccounts/{email}", f"projects/-/serviceAccounts/{email}"
+check("account", accounts.create_service_account(request={"name": f"projects/{project}", "account_id": "from-python"}).email, email)
+check("key", accounts.create_service_account_key(request={"name": account}).name.startswith(f"{account}/keys/"))
+creator = Binding(role="roles/iam.serviceAccountTokenCreator", members=["user:developer@tanebi.local"])
+accounts.set_iam_policy(request=SetIamPolicyRequest(resource=account, policy=Policy(bindings=[creator])))
+check("access token", bool(signer.generate_access_token(name=wildcard, scope=["https://www.googleapis.com/auth/cloud-platform"]).access_token))
+check("ID token", signer.generate_id_token(name=wildcard, audience="https://example.com").token.count("."), 2)
+check("signature", len(signer.sign_blob(name=wildcard, payload=b"x").signed_blob), 256)
+
+client = storage.Client()
+bucket = client.create_bucket("from-python-bucket", location=REGION)
+bucket.blob("a/text").upload_from_string("hello")
+check("download", bucket.blob("a/text").download_as_text(), "hello")
+content = os.urandom(5 << 20)
+bucket.blob("big", chunk_size=1 << 20).upload_from_string(content)
+check("a resumable upload", bucket.blob("big").download_as_bytes() == content)
+check("a range", bucket.blob("big").download_as_bytes(start=10, end=19), content[10:20])
+check("list", [b.name for b in client.list_blobs(bucket, prefix="a/")], ["a/text"])
+bucket.copy_blob(bucket.blob("a/text"), bucket, "copy")
+bucket.blob("both").compose([bucket.blob("a/text"), bucket.blob("copy")])
+check("compose", bucket.blob("both").download_as_bytes(), b"hellohello")
+refused("a generation", exceptions.PreconditionFailed, lambda: bucket.blob("copy").upload_from_string("x", if_generation_match=0))
+bucket.delete(force=True)
+refused("deleted", exceptions.NotFound, lambda: client.get_bucket("from-python-bucket"))
+
+closed = run_v2.ServicesClient().get_service(name=f"{parent}/services/closed").uri
+impersonated = google.auth.impersonated_credentials.Credentials(
+    source_credentials=credentials, target_principal=email, target_scopes=["https://www.googleapis.com/auth/cloud-platform"]
+)
+caller = AuthorizedSession(google.auth.impersonated_credentials.IDTokenCredentials(impersonated, target_audience=closed, include_email=True))
+check("without the role", caller.get(closed).status_code, 403)
+invoker = Policy(bindings=[Binding(role="roles/run.invoker", members=[f"serviceAccount:{email}"])])
+run_v2.ServicesClient().set_iam_policy(request=SetIamPolicyRequest(resource=f"{parent}/services/closed", policy=invoker))
+time.sleep(1)
+check("with the role", caller.get(closed).text, "Hello World!")
+
+entries, deadline = [], time.time() + 20
+while not entries and time.time() < deadline:
+    asked = f'logName="projects/{project}/logs/run.googleapis.com%2Frequests" AND resource.labels.service_name="closed" AND httpRequest.status=403'
+    entries = list(logging_v2.Client().list_entries(filter_=asked))
+    time.sleep(0.2)
+check("the log tells of the refused call", entries[0].http_request["requestUrl"].rstrip("/"), closed)
+
+print(f"{passed} checks passed")
