@@ -19,11 +19,12 @@ fn commands() -> Result<()> {
     holds(&tanebi.script("tanebi run list")?, "hello\tasia-northeast1\tready")?;
     // What a second deploy does not speak of stays.
     tanebi.script_all("gcloud run services update hello --region asia-northeast1 --add-custom-audiences https://own.example --update-labels team=a")?;
-    tanebi.deploy("hello", &folder, "--function hello_http")?;
+    tanebi.deploy("hello", &folder, "--function hello_http --update-env-vars B=2,C=3 --remove-env-vars C --no-cpu-throttling --labels l=1")?;
     let described = tanebi.script("tanebi run describe hello")?;
-    for part in ["https://own.example", "\"team\": \"a\"", "\"maxInstanceRequestConcurrency\": 7", "\"A\""] {
+    for part in ["https://own.example", "\"team\": \"a\"", "\"l\": \"1\"", "\"maxInstanceRequestConcurrency\": 7", "\"A\"", "\"B\""] {
         holds(&described, part)?;
     }
+    ensure!(!described.contains("\"C\"") && !described.contains("\"cpuIdle\": true"), "{described}");
     holds(&tanebi.script("tanebi instances list")?, "hello\thello-0000")?;
     holds(&tanebi.script_all("tanebi instances stop hello")?, "stopped")?;
     ensure!(tanebi.script("tanebi instances list")?.is_empty());

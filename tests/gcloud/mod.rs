@@ -77,6 +77,23 @@ fn services() -> Result<()> {
     ))?;
     holds(&copied, "main.py")?;
     holds(&copied, "same")?;
+    tanebi.script_all(
+        "gcloud storage buckets create gs://bucket-to-go\necho x | gcloud storage cp - gs://bucket-to-go/a/b\ngcloud storage rm -r gs://bucket-to-go",
+    )?;
+    ensure!(!tanebi.script("gcloud storage ls")?.contains("bucket-to-go"), "the bucket is gone");
+
+    // What `describe` exports is what `replace` takes, and makes no revision.
+    let newest = "gcloud run revisions list --service hello --region asia-northeast1 --limit 1 --format 'value(metadata.name)'";
+    let before = tanebi.script(newest)?;
+    tanebi.script_all("F=$(mktemp)\ngcloud run services describe hello --region asia-northeast1 --format export > $F\ngcloud run services replace $F --region asia-northeast1")?;
+    ensure!(tanebi.script(newest)? == before, "{before}");
+    let refused = tanebi.script_failing("gcloud run services update hello --region asia-northeast1 --cpu 0.5")?;
+    holds(&refused, "Total cpu < 1 is not supported with concurrency > 1")?;
+    let beta = tanebi.script_all(&format!(
+        "cd '{}'\ngcloud beta run deploy hello --source . --function hello_http --base-image python312 --region asia-northeast1 --quiet",
+        repository().join("examples/python/hello_http").display()
+    ))?;
+    holds(&beta, "has been deployed and is serving 100 percent of traffic.")?;
 
     holds(&tanebi.script_all("gcloud run services delete hello --region asia-northeast1 --quiet")?, "Deleted service [hello].")?;
     ensure!(tanebi.script("gcloud run services list --format 'value(metadata.name)' 2>/dev/null")?.trim().is_empty());

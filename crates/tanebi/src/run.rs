@@ -26,7 +26,7 @@ pub struct RunArgs {
 #[derive(clap::Subcommand, Clone, Debug)]
 enum RunCommand {
     /// Build a folder's source and serve it
-    Deploy(DeployArgs),
+    Deploy(Box<DeployArgs>),
     /// List the services
     List,
     /// Show one service as JSON
@@ -72,14 +72,35 @@ struct DeployArgs {
     #[arg(long)]
     ingress: Option<String>,
     /// KEY=VALUE,...: the whole environment
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["update_env_vars", "remove_env_vars"])]
     set_env_vars: Vec<String>,
+    /// KEY=VALUE,...: these, and the others as they are
+    #[arg(long, value_delimiter = ',')]
+    update_env_vars: Vec<String>,
+    /// KEY,...: all but these
+    #[arg(long, value_delimiter = ',')]
+    remove_env_vars: Vec<String>,
+    /// KEY=VALUE,...: these, and the others as they are
+    #[arg(long, value_delimiter = ',', visible_alias = "update-labels")]
+    labels: Vec<String>,
     /// Such as 512Mi
     #[arg(long)]
     memory: Option<String>,
     /// Such as 1
     #[arg(long)]
     cpu: Option<String>,
+    /// CPU only while a request is served: billing by requests
+    #[arg(long, conflicts_with = "no_cpu_throttling")]
+    cpu_throttling: bool,
+    /// CPU always: billing by instances
+    #[arg(long)]
+    no_cpu_throttling: bool,
+    /// More CPU while an instance starts
+    #[arg(long, conflicts_with = "no_cpu_boost")]
+    cpu_boost: bool,
+    #[arg(long)]
+    no_cpu_boost: bool,
+    /// Requests of one instance at a time
     #[arg(long)]
     concurrency: Option<u32>,
     /// Seconds
@@ -207,18 +228,18 @@ impl Caller {
         if !base_image_uri.is_empty() {
             container["baseImageUri"] = json!(base_image_uri);
         }
-        if !args.set_env_vars.is_empty() {
-            container["env"] = env_parse(&args.set_env_vars)?;
-        }
+        env_apply(args, &mut container["env"])?;
         if let Some(memory) = &args.memory {
             container["resources"]["limits"]["memory"] = json!(memory);
         }
         if let Some(cpu) = &args.cpu {
             container["resources"]["limits"]["cpu"] = json!(cpu);
         }
-        if before.is_none() {
-            container["resources"]["startupCpuBoost"] = json!(true);
-            container["resources"]["cpuIdle"] = json!(true);
+        if before.is_none() || args.cpu_boost || args.no_cpu_boost {
+            container["resources"]["startupCpuBoost"] = json!(!args.no_cpu_boost);
+        }
+        if before.is_none() || args.cpu_throttling || args.no_cpu_throttling {
+            container["resources"]["cpuIdle"] = json!(!args.no_cpu_throttling);
         }
         if let Some(concurrency) = args.concurrency {
             template["maxInstanceRequestConcurrency"] = json!(concurrency);
@@ -234,6 +255,10 @@ impl Caller {
         }
         if let Some(account) = &args.service_account {
             template["serviceAccount"] = json!(account);
+        }
+        for label in &args.labels {
+            let (key, value) = label.split_once('=').with_context(|| format!("--labels {label:?}: KEY=VALUE is wanted"))?;
+            service["labels"][key] = json!(value);
         }
         service["client"] = json!("tanebi");
         service["clientVersion"] = json!(env!("CARGO_PKG_VERSION"));
@@ -456,15 +481,22 @@ impl Caller {
     }
 }
 
-fn env_parse(pairs: &[String]) -> Result<Value> {
-    let pairs: Result<Vec<_>> = pairs
-        .iter()
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').with_context(|| format!("--set-env-vars {pair:?}: use NAME=VALUE"))?;
-            Ok(json!({ "name": name, "value": value }))
-        })
-        .collect();
-    Ok(Value::Array(pairs?))
+/// Makes a container's environment what the flags say.
+fn env_apply(args: &DeployArgs, env: &mut Value) -> Result<()> {
+    let mut kept = match env.take() {
+        Value::Array(kept) if args.set_env_vars.is_empty() => kept,
+        _ => Vec::new(),
+    };
+    for (flag, pairs) in [("--set-env-vars", &args.set_env_vars), ("--update-env-vars", &args.update_env_vars)] {
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').with_context(|| format!("{flag} {pair:?}: use NAME=VALUE"))?;
+            kept.retain(|variable| variable["name"] != name);
+            kept.push(json!({ "name": name, "value": value }));
+        }
+    }
+    kept.retain(|variable| !args.remove_env_vars.iter().any(|name| variable["name"] == *name));
+    *env = Value::Array(kept);
+    Ok(())
 }
 
 /// What happens now, on stderr; one line a stage where it is no terminal.
