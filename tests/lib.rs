@@ -56,7 +56,21 @@ impl Tanebi {
 
     /// Starts the server of `data` with further flags, and waits for `ready`.
     pub fn start_with(data: tempfile::TempDir, flags: &[&str]) -> Result<Self> {
-        let mut child = Command::new(program())
+        Self::start_under(&[], data, flags)
+    }
+
+    /// The same by way of another program, such as `nsenter ...`; without the proxies of this shell when there is one.
+    pub fn start_under(way: &[&str], data: tempfile::TempDir, flags: &[&str]) -> Result<Self> {
+        let program = program();
+        let mut words = way.iter().map(std::ffi::OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().context("a program")?);
+        if !way.is_empty() {
+            for name in ["http_proxy", "https_proxy", "all_proxy"] {
+                command.env_remove(name).env_remove(name.to_ascii_uppercase());
+            }
+        }
+        let mut child = command
+            .args(words)
             .args(["serve", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.path())
             .args(flags)

@@ -162,6 +162,13 @@ const ROWS: &[Row] = &[
         "google.logging.v2.LoggingServiceV2/WriteLogEntries",
     ),
     (LOGGING, "GET", "/v2/projects/{project}/logs", "", "google.logging.v2.LoggingServiceV2/ListLogs"),
+    (
+        IAM,
+        "POST",
+        "/v1/roles:queryGrantableRoles",
+        r#"{"fullResourceName":"//run.googleapis.com/projects/{project}"}"#,
+        "google.iam.admin.v1.IAM/QueryGrantableRoles",
+    ),
     // Buckets and objects.
     (STORAGE, "GET", "/storage/v1/b?project={project}", "", ""),
     (STORAGE, "POST", "/storage/v1/b?project={project}", r#"{"name":"made-by-a-row-of-tanebi"}"#, ""),
@@ -201,7 +208,6 @@ const SIGNED_IN: &[Row] = &[
     (PROJECTS, "GET", "/v3/projects:search", "", "google.cloud.resourcemanager.v3.Projects/SearchProjects"),
     (IAM, "GET", "/v1/roles", "", "google.iam.admin.v1.IAM/ListRoles"),
     (IAM, "GET", "/v1/roles/run.invoker", "", "google.iam.admin.v1.IAM/GetRole"),
-    (IAM, "POST", "/v1/roles:queryGrantableRoles", r#"{"fullResourceName":"//run.googleapis.com/projects/p"}"#, "google.iam.admin.v1.IAM/QueryGrantableRoles"),
     ("openidconnect.googleapis.com", "GET", "/v1/userinfo", "", ""),
     ("www.googleapis.com", "GET", "/oauth2/v3/userinfo", "", ""),
     ("www.googleapis.com", "GET", "/oauth2/v1/userinfo", "", ""),

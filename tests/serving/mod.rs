@@ -1,5 +1,7 @@
 //! What a deployed function and its callers see: scaling, time limits, crashes, headers, the way out.
 
+mod way_out;
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant},
@@ -7,9 +9,10 @@ use std::{
 
 use anyhow::{Result, ensure};
 use e2e::{REGION, Tanebi, eventually, holds, http1, repository, tests};
+use way_out::the_way_out;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["serving"; contract, limits_of_time_and_memory, scaling, inside_and_outside, restart_keeps_what_was_deployed]
+    tests!["serving"; contract, limits_of_time_and_memory, scaling, inside_and_outside, the_way_out, restart_keeps_what_was_deployed]
 }
 
 fn function() -> PathBuf {

@@ -73,12 +73,11 @@ pub(crate) async fn forward(slot: Slot, mut request: Request, mut deadline: Pin<
         supervisor.spawn_here("tunnel", tunnel(upgrade, connection, slot, deadline, finish));
         return Response::from_parts(parts, empty());
     }
-    let mut rest = Rest { lease, slot, finish, deadline, stream: None };
+    let rest = Rest { lease, slot, finish, deadline, stream: Stream::current() };
     if incoming.is_end_stream() {
         rest.end(End::Whole);
         return Response::from_parts(parts, empty());
     }
-    rest.stream = Stream::current();
     if let Some(stream) = &rest.stream {
         stream.cut_at(Some(rest.deadline.deadline()));
     }
@@ -234,10 +233,18 @@ struct Rest {
 }
 
 impl Rest {
-    fn end(self, end: End) {
-        if let Some(stream) = &self.stream {
-            stream.cut_at(None);
+    fn end(mut self, end: End) {
+        match self.stream.take() {
+            None => self.give_back(end),
+            Some(stream) => {
+                stream.cut_at(None);
+                // The answer's last bytes first.
+                stream.after(move || self.give_back(end));
+            }
         }
+    }
+
+    fn give_back(self, end: End) {
         let instance = self.slot.instance().clone();
         // The connection first: whoever gets the slot finds it.
         if let (End::Whole, Lease::Http1(Some(connection))) = (end, self.lease) {

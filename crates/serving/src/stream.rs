@@ -35,6 +35,7 @@ tokio::task_local! {
 #[derive(Default)]
 pub(crate) struct Stream {
     cut_at: Mutex<Option<Instant>>,
+    after: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Stream {
@@ -51,6 +52,24 @@ impl Stream {
     fn is_overdue(&self) -> bool {
         self.cut_at.lock().is_some_and(|at| at <= Instant::now())
     }
+
+    /// Does `work` once the task has sent what it can send now: the caller need not wait for it. It is done in any case.
+    pub(crate) fn after(&self, work: impl FnOnce() + Send + 'static) {
+        self.after.lock().push(Box::new(work));
+    }
+
+    fn settle(&self) {
+        // In two steps: the lock is not held while it is done.
+        while let Some(work) = { self.after.lock().pop() } {
+            work();
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 /// Runs `task` as a stream that can be cut.
@@ -58,10 +77,14 @@ pub(crate) async fn cuttable<T>(task: impl Future<Output = T>) -> Option<T> {
     let stream = Arc::new(Stream::default());
     let task = CURRENT.scope(stream.clone(), task);
     let mut task = std::pin::pin!(task);
-    std::future::poll_fn(|cx| match task.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending if stream.is_overdue() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
+    std::future::poll_fn(|cx| {
+        let polled = task.as_mut().poll(cx);
+        stream.settle();
+        match polled {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if stream.is_overdue() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await
 }
@@ -454,6 +477,24 @@ mod tests {
         assert_eq!(activity.deadline(), Some(start + Duration::from_secs(9) + IDLE_MAX));
         activity.read(false);
         assert_eq!(activity.deadline(), Some(start + Duration::from_secs(19)));
+    }
+
+    #[tokio::test]
+    async fn what_is_left_is_done_after_the_poll_and_also_when_the_task_is_dropped() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let tell = |what: &'static str| {
+            let done = done.clone();
+            move || done.lock().push(what)
+        };
+        let task = cuttable(async {
+            Stream::current().unwrap().after(tell("after"));
+            tell("sent")();
+        });
+        assert_eq!(task.await, Some(()));
+        let stream = Stream::default();
+        stream.after(tell("dropped"));
+        drop(stream);
+        assert_eq!(*done.lock(), ["sent", "after", "dropped"]);
     }
 
     #[tokio::test(start_paused = true)]
