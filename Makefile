@@ -15,8 +15,8 @@ run: build
 build: needs
 	cargo build --locked -p tanebi
 
-## What CI runs: every table once, ten kills, ten power cuts, and the proof that a store which does not sync is found out.
-test: lint unit unsynced e2e
+## What CI runs: every table once, ten kills, ten power cuts; a store that does not sync is found out, and so is each wall taken away.
+test: lint unit unsynced walls e2e
 
 unit: needs
 	cargo test --locked --workspace --exclude e2e
