@@ -359,7 +359,8 @@ async fn role_query(app: App, context: Context, request: pb::QueryGrantableRoles
         ));
     }
     let mut parts = request.full_resource_name.split('/').skip_while(|part| *part != "projects").skip(1);
-    if let Some(project) = parts.next() {
+    // Buckets and accounts are also named with a wildcard for their project.
+    if let Some(project) = parts.next().filter(|project| !matches!(*project, "_" | "-")) {
         project_checked(&app, &context.who, project, "iam.roles.list")?;
     }
     let (roles, next_page_token) = role_page(&app, &request.page_token, request.page_size, request.view()).await?;

@@ -18,8 +18,17 @@ const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 pub(crate) async fn image_put(store: &store::Store, image: &Image) -> Result<ImageDigest, Error> {
     let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping the manifest: {e}"));
     let bytes = serde_json::to_vec(image).map_err(|e| internal(&e))?;
-    let blobs = store.clone();
-    let id = blocking(move || blobs.blobs().put(&bytes)).await?.map_err(|e| internal(&e))?;
+    let (kept, layers) = (store.clone(), image.layers.clone());
+    let put = move || {
+        // They may have been there for long before this image names them.
+        for layer in &layers {
+            if !kept.layers().touch(&layer.digest)? {
+                return Ok(Err(layer.digest.clone()));
+            }
+        }
+        kept.blobs().put(&bytes).map(Ok)
+    };
+    let id = blocking(put).await?.map_err(|e: store::Error| internal(&e))?.map_err(|layer| internal(&format!("its layer {layer} is gone")))?;
     let digest = ImageDigest::parse(&format!("sha256:{id}")).ok_or_else(|| internal(&format!("its id {id:?} is no digest")))?;
     let key = format!("{MANIFESTS}{}", digest.hex());
     // Though it may be there: whoever is about to forget it must see that it was made again.
@@ -34,8 +43,11 @@ pub fn images(store: &store::Store) -> Result<Vec<(ImageDigest, u64)>, store::Er
     let mut after: Option<String> = None;
     loop {
         let records = store.scan(MANIFESTS, after.as_deref(), PAGE)?;
-        let named = |record: &store::Record| Some((ImageDigest::parse(&format!("sha256:{}", record.key.strip_prefix(MANIFESTS)?))?, record.revision));
-        images.extend(records.iter().filter_map(named));
+        for record in &records {
+            let digest = ImageDigest::parse(&format!("sha256:{}", record.key.trim_start_matches(MANIFESTS)));
+            let damaged = || store::Error::Damaged { key: record.key.clone(), reason: "its key names no image" };
+            images.push((digest.ok_or_else(damaged)?, record.revision));
+        }
         match records.last() {
             Some(last) if records.len() == PAGE => after = Some(last.key.clone()),
             _ => return Ok(images),

@@ -86,9 +86,10 @@ impl Finder<'_> {
 
     fn remembered(&self, interpreter: &Interpreter) -> Result<Option<PathBuf>, Error> {
         let known: Option<Remembered> = record::read(&self.dir.join(RECORD))?;
-        Ok(known
-            .filter(|known| known.version == KNOWN.uv.version && known.platform == interpreter.platform)
-            .and_then(|known| self.store.layers().path(&known.layer)))
+        let Some(known) = known.filter(|known| known.version == KNOWN.uv.version && known.platform == interpreter.platform) else { return Ok(None) };
+        // In use from now on, whatever another build writes into the record.
+        let touched = self.store.layers().touch(&known.layer).map_err(|error| Error::Internal(format!("the layer of uv: {error}")))?;
+        Ok(if touched { self.store.layers().path(&known.layer) } else { None })
     }
 
     async fn fetch(&self, wanted: &Interpreter) -> Result<PathBuf, Error> {

@@ -91,7 +91,8 @@ impl Iam {
             None => self.inner.tables.account_keys.select(|_, key| key.key.email == *email),
         };
         let key = keys.iter().find(|key| jws.verify(&key.public).is_ok()).ok_or(TokenError::Signature)?;
-        if key.key.disabled {
+        // What a key of the account's own signed ahead of time ends with the key.
+        if key.key.disabled || key.key.expires.as_second() <= self.now_s() {
             return Err(TokenError::Subject);
         }
         let account = self.inner.tables.accounts.get(email).ok_or(TokenError::Subject)?;

@@ -39,8 +39,6 @@ const HEADERS_MAX: usize = 1000;
 const HEAD_MAX_BYTES: u16 = u16::MAX;
 /// A kept connection is not used after this: servers close theirs after 2 s (gunicorn), 5 s (Node.js) or later.
 const KEPT_MAX: Duration = Duration::from_secs(1);
-/// No server closes a connection this soon.
-const RESTED: Duration = Duration::from_millis(20);
 const KEPT_COUNT_MAX: usize = 1000;
 
 pub(crate) async fn http1(stream: TcpStream) -> hyper::Result<(Sender1, Connection1)> {
@@ -94,11 +92,6 @@ impl Http1 {
         drive(&mut self.connection, &mut self.closed, cx);
     }
 
-    /// Whether it was unused for so long that its server may be closing it just now.
-    pub(crate) fn has_rested(&self) -> bool {
-        self.kept_since.elapsed() > RESTED
-    }
-
     /// Whether another request can be sent.
     fn is_usable(&mut self) -> bool {
         self.drive(&mut Context::from_waker(noop_waker_ref()));
@@ -112,8 +105,16 @@ impl Http1 {
             // It said something that nobody asked for.
             return None;
         }
-        let stream = parts.io.into_inner().0.into_std().and_then(TcpStream::from_std).ok()?;
-        Self::new(stream).await.ok()
+        Self::found(parts.io.into_inner().0.into_std().ok()?).await
+    }
+
+    /// A connection of a stream that was unused in no event queue; `None` when its server has closed it, or said something, by now.
+    async fn found(stream: std::net::TcpStream) -> Option<Box<Self>> {
+        let silent = stream.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        if !silent {
+            return None;
+        }
+        Self::new(TcpStream::from_std(stream).ok()?).await.ok()
     }
 
     /// The stream and what was read of it beyond the answer's head, after an answer of 101.
@@ -204,9 +205,7 @@ impl Connections {
         let offered = self.offered.lock().take();
         if let Some((since, stream)) = offered
             && since.elapsed() <= KEPT_MAX
-            && let Ok(stream) = TcpStream::from_std(stream)
-            && let Ok(mut connection) = Http1::new(stream).await
-            && connection.is_usable()
+            && let Some(connection) = Http1::found(stream).await
         {
             return Some(connection);
         }

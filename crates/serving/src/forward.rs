@@ -125,7 +125,7 @@ async fn exchange(instance: &Arc<Instance>, request: Request, flow: &Flow) -> Re
                     Http1::new(stream).await.map_err(|error| broken(error.to_string()))?
                 }
             };
-            copy = if kept && connection.has_rested() { copy_of(&request) } else { None };
+            copy = if kept { copy_of(&request) } else { None };
             lease = Lease::Http1(Some(connection));
             let Lease::Http1(Some(connection)) = &mut lease else { unreachable!("it was just put there") };
             sent = connection.send(request).await;
@@ -233,25 +233,23 @@ struct Rest {
 }
 
 impl Rest {
-    fn end(mut self, end: End) {
-        match self.stream.take() {
-            None => self.give_back(end),
-            Some(stream) => {
-                stream.cut_at(None);
-                // The answer's last bytes first.
-                stream.after(move || self.give_back(end));
-            }
+    fn end(self, end: End) {
+        if let Some(stream) = &self.stream {
+            stream.cut_at(None);
         }
-    }
-
-    fn give_back(self, end: End) {
         let instance = self.slot.instance().clone();
         // The connection first: whoever gets the slot finds it.
         if let (End::Whole, Lease::Http1(Some(connection))) = (end, self.lease) {
             instance.connections.keep(connection);
         }
+        // The slot at once too: whoever has the answer may ask again.
         drop(self.slot);
-        self.finish.end(end);
+        let finish = self.finish;
+        match self.stream {
+            // Written down when the answer's last bytes have gone out.
+            Some(stream) => stream.after(move || finish.end(end)),
+            None => finish.end(end),
+        }
     }
 }
 

@@ -62,9 +62,12 @@ impl Trace {
         let (ids, options) = text.split_once(';').unwrap_or((text, ""));
         let (id, span) = ids.split_once('/').unwrap_or((ids, ""));
         let id = id.to_ascii_lowercase();
-        let span = if span.is_empty() { rand::random::<u64>() | 1 } else { span.parse().ok()? };
+        let span = match span {
+            "" | "0" => rand::random::<u64>() | 1,
+            span => span.parse().ok()?,
+        };
         let id = if is_hex(&id, 32) { u128::from_str_radix(&id, 16).ok()? } else { 0 };
-        (id != 0).then_some(Self { id, span, sampled: options == "o=1" })
+        (id != 0 && span != 0).then_some(Self { id, span, sampled: options == "o=1" })
     }
 
     /// The value of `X-Cloud-Trace-Context`.

@@ -4,7 +4,14 @@
 //! for that task, they take slots (`pool.rs`) and speak to the instance themselves (`forward.rs`). Everything that needs
 //! privileges is asked of the keeper, on blocking threads.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use model::{
     Timestamp, limits,
@@ -49,6 +56,8 @@ pub(crate) struct Instance {
     pub(crate) tail: Mutex<Tail>,
     /// Freezing and thawing, one at a time.
     freezer: Mutex<()>,
+    /// It is being looked at whether it still accepts.
+    suspected: AtomicBool,
     stop: watch::Sender<Option<StopOrder>>,
     outcome: watch::Sender<Option<Result<(), StartFailure>>>,
 }
@@ -125,6 +134,7 @@ impl Instance {
             gone: CancellationToken::new(),
             tail: Mutex::default(),
             freezer: Mutex::new(()),
+            suspected: AtomicBool::new(false),
             stop: watch::Sender::new(None),
             outcome: watch::Sender::new(None),
             pool,
@@ -538,10 +548,15 @@ fn thaw_now(instance: &Arc<Instance>) -> Result<(), sandbox::Error> {
 /// many requests in a row did as it has slots.
 pub(crate) fn suspect(instance: &Arc<Instance>) {
     let exhausted = instance.pool.timed_out(instance);
+    if instance.suspected.swap(true, Ordering::AcqRel) && !exhausted {
+        return;
+    }
     let instance = instance.clone();
     let supervisor = instance.shared().supervisor.clone();
     supervisor.spawn("suspect", async move {
-        if exhausted || !accepts(&instance).await {
+        let lives = !exhausted && accepts(&instance).await;
+        instance.suspected.store(false, Ordering::Release);
+        if !lives {
             if instance.gone.is_cancelled() {
                 return;
             }
@@ -552,16 +567,27 @@ pub(crate) fn suspect(instance: &Arc<Instance>) {
     });
 }
 
-/// Whether `instance` takes a new connection. The kernel makes connections that the server never accepts, so its queue is asked.
+/// Whether `instance` takes new connections. The kernel makes connections that the server never accepts, so its queue is watched:
+/// a server that is only busy empties it now and then.
 async fn accepts(instance: &Arc<Instance>) -> bool {
     let port = instance.pool.template.port();
     let Ok(Ok(_connection)) = timeout(DIAL_SUSPECT_MAX, instance.dial(port)).await else { return false };
-    sleep(DIAL_SUSPECT_MAX).await;
-    let asked = instance.clone();
-    let waiting = blocking(move || asked.shared().keeper.unaccepted(&asked.sandbox, port)).await;
-    // What cannot be asked is about to be seen to have ended.
-    waiting.unwrap_or(0) == 0
+    let until = Instant::now() + DIAL_SUSPECT_MAX;
+    loop {
+        sleep(QUEUE_LOOK).await;
+        let asked = instance.clone();
+        let waiting = blocking(move || asked.shared().keeper.unaccepted(&asked.sandbox, port)).await;
+        // What cannot be asked is about to be seen to have ended.
+        if waiting.unwrap_or(0) == 0 {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+    }
 }
+
+const QUEUE_LOOK: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, select_all};
 use http::header;
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
@@ -93,10 +93,10 @@ pub async fn serve(
         accept(listener, tls.clone(), handler.clone(), callers.clone(), connections.clone(), shutdown.clone())
     });
     drop(listener);
-    for ended in accepting {
-        if let Err(error) = ended.await {
-            tracing::error!(%error, "a listener's task ended");
-        }
+    // None ends before it is told to: with one gone the whole is broken, and whoever waits for this is to know.
+    let (ended, _, _) = select_all(accepting).await;
+    if !shutdown.drain.is_cancelled() {
+        return tracing::error!(?ended, "a thread of requests accepts no more");
     }
     connections.close();
     if timeout(limits.drain_max, connections.wait()).await.is_err() {

@@ -165,6 +165,8 @@ impl Blobs {
             return Ok(());
         }
         let path = self.place.path(id);
+        // Not between a sweep's second look and its removal.
+        let _naming = self.place.names.write();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, error)),
             _ => Ok(()),

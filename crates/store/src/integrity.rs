@@ -57,6 +57,11 @@ impl Damage {
         );
     }
 
+    /// Whether every record that was ever committed is there and good, as far as is known.
+    pub(crate) fn is_none(&self) -> bool {
+        !self.absence_unproven.load(Ordering::Acquire) && self.keys.lock().is_empty()
+    }
+
     pub(crate) fn keys(&self) -> Vec<String> {
         self.keys.lock().iter().cloned().collect()
     }

@@ -110,6 +110,11 @@ impl Store {
         self.inner.damage.keys()
     }
 
+    /// Whether a list from `scan` has every record there is: nothing is known to be damaged, and none is missing whose name is not known.
+    pub fn is_whole(&self) -> bool {
+        self.inner.damage.is_none()
+    }
+
     /// Does the commits that wait, then takes no more: they get [`Error::Closed`], watches end. Reads go on.
     ///
     /// Blocks for as long as the disk takes. The folder is let go when the last clone is dropped.

@@ -78,9 +78,9 @@ impl Reconciler for Garbage {
         let now = self.cx.clock.now();
         if is_due(*self.last.lock(), self.is_asked.load(Ordering::Acquire), now) {
             self.is_asked.store(false, Ordering::Release);
-            // What failed is tried again in the next period: nothing waits for it.
-            *self.last.lock() = Some(now);
-            let swept = sweep(&self.cx, now).await?;
+            let last = self.last.lock().replace(now);
+            // Whoever was told of an image before a long stop gets until the second sweep to deploy it.
+            let swept = sweep(&self.cx, now, last.is_some()).await.inspect_err(|_| self.is_asked.store(true, Ordering::Release))?;
             tracing::debug!(?swept, "what nobody needs is gone");
         }
         Ok(())
@@ -95,10 +95,12 @@ pub(crate) struct Swept {
     pub layers: usize,
 }
 
+/// `forgets`: whether images may go too.
+///
 /// # Errors
 /// `INTERNAL`; then nothing was removed that is named, but perhaps not all that is not.
-pub(crate) async fn sweep(cx: &Arc<Context>, now: Timestamp) -> Result<Swept, Status> {
-    let images = images_forget(cx, now).await?;
+pub(crate) async fn sweep(cx: &Arc<Context>, now: Timestamp, forgets: bool) -> Result<Swept, Status> {
+    let images = images_forget(cx, now, forgets).await?;
     let cx = cx.clone();
     let swept = tokio::task::spawn_blocking(move || {
         let named = Named::read(&cx)?;
@@ -114,12 +116,15 @@ fn before(now: Timestamp, age: Duration) -> Result<SystemTime, Status> {
     Ok(SystemTime::try_from(now).map_err(Status::internal)? - age)
 }
 
-/// Forgets images that no revision has had for a day, and their names; how many.
-async fn images_forget(cx: &Arc<Context>, now: Timestamp) -> Result<usize, Status> {
+/// Touches the images that are used, and forgets those that no revision has had for a day, and their names; how many.
+async fn images_forget(cx: &Arc<Context>, now: Timestamp, forgets: bool) -> Result<usize, Status> {
     // Whoever looked one up has stored by now what needs it, or looks it up when it is gone.
     let _nobody_deploys = cx.deploys.write().await;
     let reading = cx.clone();
     let forgotten = tokio::task::spawn_blocking(move || images_unused(&reading, now)).await.map_err(Status::internal)??;
+    if !forgets {
+        return Ok(0);
+    }
     let mut count = 0;
     for batch in forgotten.chunks(BATCH) {
         // One that was made again meanwhile holds its batch up until the next sweep.
@@ -146,14 +151,19 @@ fn images_unused(cx: &Context, now: Timestamp) -> Result<Vec<Vec<Write>>, Status
         names.entry(named.digest).or_default().push(Write::delete(record.key.as_str(), Expect::Revision(record.revision)));
         Ok(())
     })?;
+    let (blobs, since) = (cx.store.blobs(), before(now, IMAGE_AGE_MIN)?);
+    // First, so that a sweep which ends below ages none of them.
+    for digest in &used {
+        blobs.touch(digest.hex()).map_err(Status::internal)?;
+    }
     let images = build::images(&cx.store).map_err(Status::internal)?;
     whole(cx)?;
-    let (blobs, since) = (cx.store.blobs(), before(now, IMAGE_AGE_MIN)?);
     let mut unused = Vec::new();
     for (digest, revision) in images {
         if used.contains(&digest) {
-            blobs.touch(digest.hex()).map_err(Status::internal)?;
-        } else if blobs.touched(digest.hex()).map_err(Status::internal)?.is_none_or(|touched| touched < since) {
+            continue;
+        }
+        if blobs.touched(digest.hex()).map_err(Status::internal)?.is_none_or(|touched| touched < since) {
             let mut writes = names.remove(&digest).unwrap_or_default();
             writes.push(build::image_forget(&digest, revision));
             unused.push(writes);
@@ -165,8 +175,9 @@ fn images_unused(cx: &Context, now: Timestamp) -> Result<Vec<Vec<Write>>, Status
 /// A list that lacks a damaged record is no list of what is needed.
 fn whole(cx: &Context) -> Result<(), Status> {
     match cx.store.damaged().as_slice() {
-        [] => Ok(()),
         [key, ..] => Err(Status::internal(format!("nothing is swept while records are damaged: {key:?} may name what would be removed"))),
+        [] if cx.store.is_whole() => Ok(()),
+        [] => Err(Status::internal("nothing is swept while records are missing: they may name what would be removed")),
     }
 }
 
@@ -201,7 +212,8 @@ impl Named {
         }
         for (digest, _) in build::images(&cx.store).map_err(Status::internal)? {
             let image = build::image_get(&cx.store, &digest).map_err(Status::internal)?;
-            named.layers.extend(image.into_iter().flat_map(|image| image.layers).map(|layer| layer.digest));
+            let image = image.ok_or_else(|| Status::internal(format!("nothing is swept while an image cannot be read: {digest}, which may name layers")))?;
+            named.layers.extend(image.layers.into_iter().map(|layer| layer.digest));
             named.blobs.insert(digest.hex().to_owned());
         }
         whole(cx)?;

@@ -14,7 +14,7 @@ const HOUR: i64 = 3600;
 /// A sweep as it will be in so many seconds.
 async fn swept(plane: &Plane, seconds: i64) -> Swept {
     let now = Timestamp::from_second(Timestamp::now().as_second() + seconds).unwrap();
-    sweep(&plane.control.context, now).await.unwrap()
+    sweep(&plane.control.context, now, true).await.unwrap()
 }
 
 fn layer(plane: &Plane, text: &str) -> String {
@@ -114,7 +114,7 @@ async fn a_record_that_cannot_be_read_stops_the_sweep() {
     let id = plane.store.blobs().put(b"perhaps needed").unwrap();
     plane.store.commit(vec![Write::put("object/b/1/o", Expect::Any, &"no object")]).await.unwrap();
     let later = Timestamp::from_second(Timestamp::now().as_second() + 9 * HOUR).unwrap();
-    assert_eq!(sweep(&plane.control.context, later).await.unwrap_err().code, Code::Internal);
+    assert_eq!(sweep(&plane.control.context, later, true).await.unwrap_err().code, Code::Internal);
     assert!(has_blob(&plane, &id));
 }
 
