@@ -44,7 +44,7 @@ pub fn images(store: &store::Store) -> Result<Vec<(ImageDigest, u64)>, store::Er
     loop {
         let records = store.scan(MANIFESTS, after.as_deref(), PAGE)?;
         for record in &records {
-            let digest = ImageDigest::parse(&format!("sha256:{}", record.key.trim_start_matches(MANIFESTS)));
+            let digest = ImageDigest::parse(&format!("sha256:{}", record.key.strip_prefix(MANIFESTS).unwrap_or_default()));
             let damaged = || store::Error::Damaged { key: record.key.clone(), reason: "its key names no image" };
             images.push((digest.ok_or_else(damaged)?, record.revision));
         }

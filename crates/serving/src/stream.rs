@@ -59,10 +59,9 @@ impl Stream {
     }
 
     fn settle(&self) {
-        // In two steps: the lock is not held while it is done.
-        while let Some(work) = { self.after.lock().pop() } {
-            work();
-        }
+        // Taken first: the lock is not held while it is done.
+        let works = std::mem::take(&mut *self.after.lock());
+        works.into_iter().for_each(|work| work());
     }
 }
 

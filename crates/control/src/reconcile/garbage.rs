@@ -39,7 +39,7 @@ const SWEEP: &str = "sweep";
 pub(crate) struct Garbage {
     cx: Arc<Context>,
     last: Mutex<Option<Timestamp>>,
-    /// Something was deleted since.
+    /// Something was deleted since, or the last sweep failed.
     is_asked: AtomicBool,
 }
 

@@ -119,6 +119,20 @@ async fn a_record_that_cannot_be_read_stops_the_sweep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_read_stops_the_sweep() {
+    let plane = Plane::new().await;
+    let (digest, code) = image(&plane, IMAGE).await;
+    *plane.world.digest.lock() = digest.clone();
+    plane.create(service("f")).await;
+    plane.settled("f").await;
+    let stray = layer(&plane, "stray");
+    plane.store.blobs().delete(digest.hex()).unwrap();
+    let later = Timestamp::from_second(Timestamp::now().as_second() + 9 * HOUR).unwrap();
+    assert_eq!(sweep(&plane.control.context, later, true).await.unwrap_err().code, Code::Internal);
+    assert!(has_layer(&plane, &code) && has_layer(&plane, &stray));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_sweeps_by_itself() {
     let mut plane = Plane::new().await;
     let id = plane.store.blobs().put(b"left by an earlier process").unwrap();

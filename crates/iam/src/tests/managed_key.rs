@@ -81,6 +81,22 @@ async fn claims_are_looked_at_before_they_are_signed() {
 }
 
 #[tokio::test]
+async fn what_was_signed_ahead_of_time_ends_with_the_key() {
+    let world = World::new().await;
+    let email = account(&world).await;
+    let assertion = async |iat: i64| {
+        let claims = json!({ "iss": email, "aud": "https://oauth2.googleapis.com/token", "iat": iat, "exp": iat + 3600, "scope": "email" });
+        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(world.iam.blob_sign(&email, text.as_bytes()).await.unwrap().value))
+    };
+    let (early, late) = (assertion(START + 27 * 24 * 3600).await, assertion(START + 29 * 24 * 3600).await);
+    world.clock.advance(27 * DAY);
+    assert_eq!(world.iam.assertion_check(&early).unwrap().identity, world.iam.identity(&email));
+    world.clock.advance(2 * DAY);
+    assert_eq!(world.iam.assertion_check(&late), Err(crate::TokenError::Subject));
+}
+
+#[tokio::test]
 async fn a_signed_jwt_is_an_assertion_of_the_account() {
     let world = World::new().await;
     let email = account(&world).await;
