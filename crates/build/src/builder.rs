@@ -10,26 +10,28 @@ use std::{
     },
 };
 
-use model::image::{Image, Layer};
+use model::image::Image;
 use sandbox::Keeper;
 use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Built, Config, Error, LogLine, Request, Runtime,
+    Built, Catalogue, Config, Error, LogLine, Request, Runtime,
     archive::{self, Limits},
-    cache::Cache,
+    cache::Caches,
     catalogue::{BaseImage, KNOWN},
-    code,
-    dependencies::Installer,
     environment::{Base, PackageEnvironment},
+    go,
     image::image_put,
+    java,
+    job::{Job, Output},
     known::{self, KNOWN_FOLDER},
     log::BuildLog,
-    python::{self, ENVIRONMENT, Plan, WORKSPACE},
+    nodejs,
+    plan::{self, Plan, Recipe, WORKSPACE},
+    python, runtime,
     step::{Runner, blocking},
     tree::TreeReader,
-    uv::{self, Finder},
     variables::Variables,
     work::{self, WORK, Work, folder_make},
 };
@@ -48,12 +50,14 @@ struct Shared {
     store: Store,
     keeper: Arc<Keeper>,
     base: Base,
-    cache: Arc<Cache>,
+    caches: Caches,
+    /// The host's interpreters and those that were installed.
+    catalogue: parking_lot::RwLock<Catalogue>,
     /// Fair: who came first is served first.
     cores: Semaphore,
     in_queue: AtomicUsize,
-    /// One build fetches uv, the others wait for it.
-    uv: tokio::sync::Mutex<()>,
+    /// One build fetches a tool, the others wait for it.
+    tools: tokio::sync::Mutex<()>,
 }
 
 impl Builder {
@@ -61,7 +65,7 @@ impl Builder {
     /// # Errors
     /// `Internal` when the folder cannot be used.
     pub fn new(config: Config, store: Store, keeper: Arc<Keeper>) -> Result<Self, Error> {
-        for folder in [WORK, KNOWN_FOLDER] {
+        for folder in [WORK, KNOWN_FOLDER, runtime::FOLDER] {
             folder_make(&config.dir.join(folder))?;
         }
         for path in entries(&config.dir.join(WORK))? {
@@ -77,21 +81,27 @@ impl Builder {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let base = Base {
             ca_bundle: config.ca_bundle.clone(),
+            java_trust_store: config.java_trust_store.clone(),
             package,
             memory_bytes: config.memory_bytes,
             cpu_millis: u32::try_from(cores).unwrap_or(u32::MAX).saturating_mul(1000).min(1_000_000),
         };
-        let cache = Arc::new(Cache::open(config.dir.join("downloads"), keeper.clone())?);
+        let caches = Caches::open(&config.dir, &keeper)?;
+        let mut catalogue = config.catalogue.clone();
+        for installed in runtime::installed(&config.dir, &store)? {
+            catalogue.add(installed);
+        }
         Ok(Self {
             shared: Arc::new(Shared {
                 config,
                 store,
                 keeper,
                 base,
-                cache,
+                caches,
+                catalogue: parking_lot::RwLock::new(catalogue),
                 cores: Semaphore::new(cores),
                 in_queue: AtomicUsize::new(0),
-                uv: tokio::sync::Mutex::new(()),
+                tools: tokio::sync::Mutex::new(()),
             }),
         })
     }
@@ -103,7 +113,7 @@ impl Builder {
         let log = BuildLog::new(log);
         let built = self.queued(request, &log).await;
         match &built {
-            Ok(built) => log.say(format!("Built {} for {} (Python {}).", built.digest, built.image.runtime, built.image.runtime_version)),
+            Ok(built) => log.say(format!("Built {} for {} ({}).", built.digest, built.image.runtime, built.image.runtime_version)),
             Err(Error::Internal(_)) => log.say("ERROR: the build failed for a reason that is not in the source. The log of tanebi says which."),
             Err(error) => error.to_string().lines().enumerate().for_each(|(at, line)| {
                 log.say(if at == 0 { format!("ERROR: {line}") } else { line.to_owned() });
@@ -112,14 +122,50 @@ impl Builder {
         built
     }
 
-    /// Base image names that can be built on now, with their interpreters' versions and paths.
+    /// Every base image that Google has, and what of it is here.
     pub fn runtimes(&self) -> Vec<Runtime> {
-        let catalogue = &self.shared.config.catalogue;
-        let found = KNOWN.runtimes.iter().filter_map(|runtime| {
-            let interpreter = catalogue.interpreter(runtime)?;
-            Some(Runtime { id: runtime.id.clone(), version: interpreter.version.to_string(), interpreter: interpreter.path.clone() })
-        });
-        found.collect()
+        let catalogue = self.shared.catalogue.read();
+        let mut runtimes = Vec::new();
+        for language in KNOWN.languages() {
+            for known in &language.runtimes {
+                let interpreter = catalogue.interpreter(language.language, known);
+                runtimes.push(Runtime {
+                    id: known.id.clone(),
+                    language: language.language,
+                    name: format!("{} {}", language.name, known.version),
+                    stack: known.stack.clone(),
+                    stage: known.stage,
+                    deprecated: known.deprecated.clone(),
+                    decommissioned: known.decommissioned.clone(),
+                    found: interpreter.map(|found| (found.version.to_string(), found.path.clone(), found.layer.is_some())),
+                    missing: match (&language.unavailable, interpreter) {
+                        (Some(why), _) => why.clone(),
+                        (None, None) => runtime::how(language.language, known),
+                        (None, Some(_)) => String::new(),
+                    },
+                });
+            }
+        }
+        runtimes
+    }
+
+    /// Fetches an interpreter from a registry, proves it by running it, and keeps it. `log` gets each line as it comes.
+    /// # Errors
+    /// `User` when no registry has it.
+    pub async fn runtime_install(&self, id: &str, log: Arc<dyn Fn(LogLine) + Send + Sync>) -> Result<Runtime, Error> {
+        let shared = &self.shared;
+        let log = BuildLog::new(log);
+        let runner = Runner { also: runtime::HOSTS, ..self.runner(&log) };
+        let work = Work::new(&shared.config.dir, "runtime", shared.keeper.clone())?;
+        let catalogue = shared.catalogue.read().clone();
+        let _one = shared.tools.lock().await;
+        let job = shared.job(&catalogue, &runner, &work, std::path::Path::new(""), "", "", &[]);
+        let installed = match tokio::time::timeout_at(runner.deadline, runtime::install(&job, id)).await {
+            Ok(installed) => installed?,
+            Err(_) => return Err(Error::Timeout(shared.config.timeout)),
+        };
+        shared.catalogue.write().add(installed);
+        self.runtimes().into_iter().find(|runtime| runtime.id == id).ok_or_else(|| Error::Internal(format!("runtime {id} is gone again")))
     }
 
     /// The full URI by which gcloud shows a base image: `REGION-docker.pkg.dev/serverless-runtimes/google-22/runtimes/python312`.
@@ -127,7 +173,7 @@ impl Builder {
     /// `Error::User` for a name that is no base image or not on this host.
     pub fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, Error> {
         let base = BaseImage::parse(base_image)?;
-        self.shared.config.catalogue.interpreter_of(&base)?;
+        self.shared.catalogue.read().interpreter_of(&base)?;
         Ok(base.uri(region))
     }
 
@@ -137,7 +183,8 @@ impl Builder {
     pub fn layers_cached(&self) -> Result<HashSet<String>, Error> {
         let Shared { config, store, .. } = &*self.shared;
         let mut layers = known::prune(&config.dir.join(KNOWN_FOLDER), store.layers(), config.clock.now())?;
-        layers.extend(uv::layer_remembered(&config.dir)?);
+        layers.extend(python::layer_remembered(&config.dir)?);
+        layers.extend(runtime::layers(&config.dir)?);
         Ok(layers)
     }
 
@@ -148,17 +195,25 @@ impl Builder {
             log.say(format!("Waiting: {} builds run or wait before this one.", place.before));
         }
         let _core = shared.cores.acquire().await.map_err(|e| Error::Internal(format!("the queue of builds: {e}")))?;
-        let runner = Runner {
-            keeper: shared.keeper.clone(),
-            egress: shared.config.egress.clone(),
-            log: log.clone(),
-            deadline: Instant::now() + shared.config.timeout,
-            timeout: shared.config.timeout,
-        };
+        let runner = self.runner(log);
         // Steps end themselves at the deadline; this is for what lies between them.
         match tokio::time::timeout_at(runner.deadline, shared.build(request, &runner)).await {
             Ok(built) => built,
             Err(_) => Err(Error::Timeout(shared.config.timeout)),
+        }
+    }
+}
+
+impl Builder {
+    fn runner(&self, log: &BuildLog) -> Runner {
+        let config = &self.shared.config;
+        Runner {
+            keeper: self.shared.keeper.clone(),
+            egress: config.egress.clone(),
+            also: &[],
+            log: log.clone(),
+            deadline: Instant::now() + config.timeout,
+            timeout: config.timeout,
         }
     }
 }
@@ -171,51 +226,64 @@ impl Shared {
         let variables = Variables::parse(&request.function_target, &request.env)?;
         let work = Work::new(&self.config.dir, &request.id, self.keeper.clone())?;
 
-        let (staging, unpacked, plan) = self.source(&request, variables.clone()).await?;
+        let catalogue = self.catalogue.read().clone();
+        let (staging, unpacked, plan) = self.source(&request, variables.clone(), catalogue.clone()).await?;
         let _ = write!(times, "source {:.2} s", began.elapsed().as_secs_f64());
         log.say(format!("Source: {} files, {} KiB.", unpacked.files, unpacked.bytes.div_ceil(1024)));
-        log.say(format!("Base image {}: Python {} of this host.", plan.base.id, plan.interpreter.version));
+        log.say(format!("Base image {}: {} {}.", plan.base.id, plan.interpreter.language.name(), plan.interpreter.version));
         plan.notes.iter().for_each(|note| log.say(note.as_str()));
 
+        let step = Instant::now();
         let source = staging.path().to_owned();
-        let step = Instant::now();
-        let (bytecode, compiled) = code::compile(&source, &plan, &self.base, runner, &work).await?;
-        let _ = write!(times, ", compiling {:.2} s", step.elapsed().as_secs_f64());
-
-        let step = Instant::now();
-        let installer = Installer {
-            dir: &self.config.dir,
-            store: &self.store,
-            cache: &self.cache,
-            base: &self.base,
-            runner,
-            work: &work,
-            clock: self.config.clock.as_ref(),
-            source: &source,
-            archive: &request.archive,
-            variables: &variables.own,
+        let job = self.job(&catalogue, runner, &work, &source, &request.archive, &request.project, &variables.own);
+        let output = match &plan.recipe {
+            Recipe::Python(dependencies) => python::build(&job, &plan, dependencies, staging).await?,
+            Recipe::Nodejs(recipe) => nodejs::build(&job, &plan, recipe, staging).await?,
+            Recipe::Go(recipe) => go::build(&job, &plan, recipe, staging).await?,
+            Recipe::Java(recipe) => java::build(&job, &plan, recipe, staging).await?,
         };
-        let dependencies = self.dependencies(&installer, &plan).await?;
-        let _ = write!(times, ", dependencies {:.2} s", step.elapsed().as_secs_f64());
+        let _ = write!(times, ", building {:.2} s", step.elapsed().as_secs_f64());
 
         let step = Instant::now();
-        let code = blocking(move || {
-            code::bytecode_take(&bytecode, staging.path())?;
-            staging.commit().map_err(|e| Error::Internal(format!("keeping the code: {e}")))
-        })
-        .await??;
-        let image = image_of(plan, code, dependencies);
+        let image = image_of(plan, output);
         let digest = image_put(&self.store, &image).await?;
         let _ = write!(times, ", keeping {:.2} s", step.elapsed().as_secs_f64());
         drop(work);
-        log.say(format!("Done in {:.2} s: {times}; compiling took {} MiB.", began.elapsed().as_secs_f64(), compiled.memory_peak_bytes >> 20));
+        log.say(format!("Done in {:.2} s: {times}.", began.elapsed().as_secs_f64()));
         Ok(Built { digest, image })
     }
 
+    #[allow(clippy::too_many_arguments)]
+    fn job<'a>(
+        &'a self,
+        catalogue: &'a Catalogue,
+        runner: &'a Runner,
+        work: &'a Work,
+        source: &'a std::path::Path,
+        archive: &'a str,
+        project: &'a str,
+        variables: &'a [(String, String)],
+    ) -> Job<'a> {
+        Job {
+            dir: &self.config.dir,
+            store: &self.store,
+            caches: &self.caches,
+            catalogue,
+            base: &self.base,
+            runner,
+            work,
+            clock: self.config.clock.as_ref(),
+            tools: &self.tools,
+            source,
+            archive,
+            project,
+            variables,
+        }
+    }
+
     /// Unpacks the archive and decides what to do with it.
-    async fn source(&self, request: &Request, variables: Variables) -> Result<(store::Staging, archive::Unpacked, Plan), Error> {
+    async fn source(&self, request: &Request, variables: Variables, catalogue: Catalogue) -> Result<(store::Staging, archive::Unpacked, Plan), Error> {
         let (store, id, base_image) = (self.store.clone(), request.archive.clone(), request.base_image.clone());
-        let catalogue = self.config.catalogue.clone();
         blocking(move || {
             let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("opening the source: {e}"));
             let file = store.blobs().open(&id).map_err(|e| internal(&e))?;
@@ -226,52 +294,25 @@ impl Shared {
                 user => Error::User(user.to_string()),
             })?;
             let tree = TreeReader::open(staging.path()).map_err(|e| internal(&e))?;
-            let plan = python::plan(&tree, &base_image, &variables, &catalogue)?;
+            let plan = plan::plan(&tree, &base_image, &variables, &catalogue)?;
             Ok((staging, unpacked, plan))
         })
         .await?
     }
-
-    /// The layer of the dependencies: known, or installed now.
-    async fn dependencies(&self, installer: &Installer<'_>, plan: &Plan) -> Result<String, Error> {
-        let log = &installer.runner.log;
-        let old = match installer.known(plan)? {
-            Some((layer, true)) => {
-                log.say("The dependencies are those of an earlier build.");
-                return Ok(layer);
-            }
-            Some((layer, false)) => {
-                log.say("The dependencies are a day old: looking for newer ones.");
-                Some(layer)
-            }
-            None => None,
-        };
-        self.base.package.notes.iter().for_each(|note| log.say(note.as_str()));
-        let uv = {
-            let _one = self.uv.lock().await;
-            let finder = Finder {
-                dir: installer.dir,
-                store: installer.store,
-                catalogue: &self.config.catalogue,
-                base: &self.base,
-                runner: installer.runner,
-                work: installer.work,
-            };
-            finder.find(&plan.interpreter).await?
-        };
-        installer.install(plan, &uv, old).await
-    }
 }
 
-fn image_of(plan: Plan, code: String, dependencies: String) -> Image {
+fn image_of(plan: Plan, output: Output) -> Image {
+    let mut layers = output.layers;
+    layers.extend(plan.interpreter.layer);
     Image {
         runtime: plan.base.id,
         runtime_version: plan.interpreter.version.to_string(),
         runtime_paths: plan.interpreter.runtime_paths,
-        layers: vec![Layer { digest: code, target: WORKSPACE.into() }, Layer { digest: dependencies, target: ENVIRONMENT.into() }],
-        command: plan.command,
+        layers,
+        command: output.command.unwrap_or(plan.command),
         working_dir: WORKSPACE.into(),
         env: plan.env,
+        memory_env: plan.memory_env,
     }
 }
 

@@ -1,12 +1,16 @@
-//! What uv downloaded, shared by builds.
+//! What package managers downloaded, shared by builds: one folder for uv, one for npm, one for Go.
 //!
 //! The threat is a build that changes what another one will install. So no sandbox ever writes to the shared folder: each
-//! works on a copy of its own, and the daemon takes a copy back only from a sandbox in which nothing but uv and the
-//! interpreter's own compiler ran. That is made sure of, not hoped for: in such a sandbox the folder in which uv builds
-//! packages is blocked by a file, so uv stops before it would run a first line of a package's code (seen: "failed to
-//! create directory"), the requirements are installed by a single uv run into an empty environment (so that no `.pth`
-//! file of theirs is there when an interpreter starts), and the user's own build variables are absent. When a package
-//! must be built, or the user sets variables, the build runs again with the block taken away and its copy is thrown away.
+//! works on a copy of its own, and the daemon takes a copy back only from a sandbox in which nothing but the package manager
+//! and the language's own compiler ran. That is made sure of, not hoped for, and the user's own build variables are absent:
+//! - uv: the folder in which it builds packages is blocked by a file, so it stops before it would run a first line of a
+//!   package's code (seen: "failed to create directory"), and the requirements are installed by a single run into an empty
+//!   environment (so that no `.pth` file of theirs is there when an interpreter starts). When a package must be built, the
+//!   build runs again with the block taken away and its copy is thrown away.
+//! - npm: packages are installed without their scripts; those run afterwards in another sandbox.
+//! - Go: only dependencies are downloaded and compiled, and Go runs no code of what it compiles.
+//!
+//! What Maven, Gradle, yarn, pnpm, bun and Poetry leave is never shared that way, as they run code of packages.
 //!
 //! Copies are made by data, a few 100 MB at most, and only when dependencies changed.
 
@@ -23,23 +27,48 @@ use sandbox::Keeper;
 
 use crate::{
     Error,
-    failure::BUILDS_BUCKET,
+    python::BUILDS_BUCKET,
     tree::{self, CopyError, CopyRules, TreeWriter},
     work::{discard, folder_make},
 };
 
-/// Bytes of the shared folder. Above, it starts again from nothing.
-const MAX_BYTES: u64 = 512 << 20;
 const ENTRIES_MAX: usize = 100_000;
-const NAME: &str = "uv-";
 /// What uv found out about interpreters, by path and time: the environment's path is the same in every build, its interpreter is not.
-const INTERPRETERS_BUCKET: &str = "interpreter-v5";
-/// Left out when a copy is taken back.
-const WITHOUT: [&str; 2] = [BUILDS_BUCKET, INTERPRETERS_BUCKET];
+const UV_INTERPRETERS_BUCKET: &str = "interpreter-v5";
+
+/// The shared folders.
+pub(crate) struct Caches {
+    pub(crate) uv: Arc<Cache>,
+    pub(crate) npm: Arc<Cache>,
+    pub(crate) go: Arc<Cache>,
+}
+
+/// What differs between them.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    /// What generations' names start with.
+    name: &'static str,
+    /// Left out when a copy is taken back.
+    without: &'static [&'static str],
+    /// Bytes of one. Above, it starts again from nothing.
+    bytes_max: u64,
+}
+
+impl Caches {
+    pub(crate) fn open(dir: &Path, keeper: &Arc<Keeper>) -> Result<Self, Error> {
+        let open = |folder: &str, rules: Rules| Cache::open(dir.join(folder), rules, keeper.clone()).map(Arc::new);
+        Ok(Self {
+            uv: open("downloads", Rules { name: "uv-", without: &[BUILDS_BUCKET, UV_INTERPRETERS_BUCKET], bytes_max: 512 << 20 })?,
+            npm: open("downloads-npm", Rules { name: "npm-", without: &["_logs", "_update-notifier-last-checked"], bytes_max: 512 << 20 })?,
+            go: open("downloads-go", Rules { name: "go-", without: &[], bytes_max: 2 << 30 })?,
+        })
+    }
+}
 
 /// The shared folder, one generation after another.
 pub(crate) struct Cache {
     folder: PathBuf,
+    rules: Rules,
     keeper: Arc<Keeper>,
     now: Mutex<Arc<Generation>>,
     count: AtomicU64,
@@ -68,13 +97,13 @@ impl Drop for Generation {
 
 impl Cache {
     /// Takes the newest generation of the last run, and discards the others.
-    pub(crate) fn open(folder: PathBuf, keeper: Arc<Keeper>) -> Result<Self, Error> {
+    fn open(folder: PathBuf, rules: Rules, keeper: Arc<Keeper>) -> Result<Self, Error> {
         let fail = |e: std::io::Error| Error::Internal(format!("reading {}: {e}", folder.display()));
         folder_make(&folder)?;
         let mut numbers = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(fail)? {
             let entry = entry.map_err(fail)?;
-            let number = entry.file_name().to_str().and_then(|name| name.strip_prefix(NAME)?.parse::<u64>().ok());
+            let number = entry.file_name().to_str().and_then(|name| name.strip_prefix(rules.name)?.parse::<u64>().ok());
             match number {
                 Some(number) => numbers.push(number),
                 // Half made when the daemon ended.
@@ -84,13 +113,13 @@ impl Cache {
         numbers.sort_unstable();
         let newest = numbers.pop();
         for old in numbers {
-            discard(&keeper, &folder.join(format!("{NAME}{old}")));
+            discard(&keeper, &folder.join(format!("{}{old}", rules.name)));
         }
         let number = newest.unwrap_or(0);
-        let path = folder.join(format!("{NAME}{number}"));
+        let path = folder.join(format!("{}{number}", rules.name));
         folder_make(&path)?;
         let now = Generation { path, keeper: keeper.clone(), is_old: AtomicBool::new(false) };
-        Ok(Self { folder, keeper, now: Mutex::new(Arc::new(now)), count: AtomicU64::new(number + 1) })
+        Ok(Self { folder, rules, keeper, now: Mutex::new(Arc::new(now)), count: AtomicU64::new(number + 1) })
     }
 
     pub(crate) fn now(&self) -> Arc<Generation> {
@@ -102,7 +131,7 @@ impl Cache {
     pub(crate) fn promote(&self, copy: &Path) -> Result<(), Error> {
         let fail = |what: &str, e: &dyn std::fmt::Display| Error::Internal(format!("keeping downloads: {what}: {e}"));
         let mut new = tree::sizes(copy, ENTRIES_MAX).map_err(|e| fail("looking", &e))?;
-        new.retain(|path, _| !WITHOUT.iter().any(|name| path.strip_prefix(b"/").is_some_and(|path| path.starts_with(name.as_bytes()))));
+        new.retain(|path, _| !self.rules.without.iter().any(|name| path.strip_prefix(b"/").is_some_and(|path| path.starts_with(name.as_bytes()))));
         let old = tree::sizes(self.now().path(), ENTRIES_MAX).map_err(|e| fail("looking", &e))?;
         if new == old {
             return Ok(());
@@ -110,12 +139,17 @@ impl Cache {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let half = self.folder.join(format!("new-{number}"));
         folder_make(&half)?;
-        let rules = CopyRules { bytes_max: MAX_BYTES, entries_max: ENTRIES_MAX, links_below: vec!["/cache".to_owned()], without: WITHOUT.to_vec() };
+        let rules = CopyRules {
+            bytes_max: self.rules.bytes_max,
+            entries_max: ENTRIES_MAX,
+            links_below: vec!["/cache".to_owned()],
+            without: self.rules.without.to_vec(),
+        };
         let mut writer = TreeWriter::open(&half).map_err(|e| fail("opening", &e))?;
         match tree::copy(copy, &mut writer, &rules) {
             Ok(_) => {}
             Err(CopyError::TooLarge(_) | CopyError::TooMany(_)) => {
-                tracing::info!("downloads are more than {} MiB: starting again from nothing", MAX_BYTES >> 20);
+                tracing::info!("downloads are more than {} MiB: starting again from nothing", self.rules.bytes_max >> 20);
                 discard(&self.keeper, &half);
                 folder_make(&half)?;
             }
@@ -124,7 +158,7 @@ impl Cache {
                 return Err(fail("copying", &e));
             }
         }
-        let path = self.folder.join(format!("{NAME}{number}"));
+        let path = self.folder.join(format!("{}{number}", self.rules.name));
         std::fs::rename(&half, &path).map_err(|e| fail("renaming", &e))?;
         let new = Arc::new(Generation { path, keeper: self.keeper.clone(), is_old: AtomicBool::new(false) });
         let old = std::mem::replace(&mut *self.now.lock(), new);

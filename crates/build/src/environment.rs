@@ -15,7 +15,7 @@ const RESOLV_CONF: &str = "nameserver 169.254.169.254\noptions timeout:5 attempt
 const PATH: &str = "/uv:/usr/local/bin:/usr/bin:/bin";
 
 /// Names that pass when their value holds no password.
-const PASSED: [&str; 19] = [
+const PASSED: [&str; 28] = [
     "UV_DEFAULT_INDEX",
     "UV_INDEX",
     "UV_INDEX_URL",
@@ -27,6 +27,15 @@ const PASSED: [&str; 19] = [
     "PIP_EXTRA_INDEX_URL",
     "PIP_TRUSTED_HOST",
     "PIP_DEFAULT_TIMEOUT",
+    "npm_config_registry",
+    "GOPROXY",
+    "GOSUMDB",
+    "GONOSUMDB",
+    "GOPRIVATE",
+    "GONOPROXY",
+    "GOINSECURE",
+    "TANEBI_MAVEN_REPOSITORY",
+    "UV_PYTHON_INSTALL_MIRROR",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -79,6 +88,8 @@ fn has_password(word: &str) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
     pub(crate) ca_bundle: Vec<u8>,
+    /// The same for Java.
+    pub(crate) java_trust_store: Vec<u8>,
     pub(crate) package: PackageEnvironment,
     pub(crate) memory_bytes: u64,
     pub(crate) cpu_millis: u32,

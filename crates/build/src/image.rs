@@ -93,6 +93,7 @@ mod tests {
             command: vec!["/bin/sh".to_owned()],
             working_dir: "/".into(),
             env: vec![],
+            memory_env: vec![],
         };
         // As an uploaded object would be.
         let id = store.blobs().put(&serde_json::to_vec(&image).unwrap()).unwrap();

@@ -2,8 +2,9 @@
 //!
 //! **Invariant:** user code and package managers run only inside a sandbox.
 //!
-//! The way of a build: `archive` (unpack) -> `variables`, `python` (decide) -> `uv`, `dependencies` (install, or know) ->
-//! `code` (compile) -> `image` (keep the manifest). `builder` is that story; `step` runs each command in its sandbox.
+//! The way of a build: `archive` (unpack) -> `variables`, `plan` (decide) -> `python`, `nodejs`, `go` or `java` (install, or
+//! know; compile) -> `image` (keep the manifest). `builder` is that story, `job` what its steps share, and `step` runs each
+//! command in its sandbox. `runtime` fetches interpreters that the host does not have.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -13,25 +14,30 @@ pub mod archive;
 mod builder;
 mod cache;
 pub mod catalogue;
-mod code;
-mod dependencies;
 mod environment;
-mod failure;
+mod fault;
+mod go;
 mod image;
+mod java;
+mod job;
 mod known;
+mod language;
 mod log;
+mod nodejs;
+mod plan;
 mod python;
 mod record;
-mod requirements;
+mod runtime;
+mod script;
 mod step;
 mod tree;
-mod uv;
 mod variables;
 mod work;
 
 pub use builder::Builder;
-pub use catalogue::Catalogue;
+pub use catalogue::{Catalogue, Interpreter, Stage};
 pub use image::{image_forget, image_get, images};
+pub use language::Language;
 
 /// What builds need.
 pub struct Config {
@@ -39,6 +45,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// PEM bundle that sandboxes trust.
     pub ca_bundle: Vec<u8>,
+    /// The same as a key store that Java reads.
+    pub java_trust_store: Vec<u8>,
     /// The network of build steps.
     pub egress: Arc<dyn BuildEgress>,
     /// The wall time of a build, from when it leaves the queue.
@@ -57,11 +65,14 @@ pub struct Config {
 pub trait BuildEgress: Send + Sync + 'static {
     /// Takes `outbound`, `dns_udp` and `dns_tcp`, and serves them until the answer is dropped, which is when the step has ended.
     /// Called on a thread of the async runtime: must not block, and neither must the drop.
-    fn serve(&self, sandbox: &mut sandbox::Sandbox) -> Box<dyn Send>;
+    /// `also`: hosts beside the registries.
+    fn serve(&self, sandbox: &mut sandbox::Sandbox, also: &[&str]) -> Box<dyn Send>;
 }
 
 /// What to build.
 pub struct Request {
+    /// The project that it is for.
+    pub project: String,
     /// Names the build in the folder of work in progress and in its sandboxes.
     pub id: String,
     /// Blob with the archive (zip or tar.gz).
@@ -100,13 +111,22 @@ pub enum Error {
     Internal(String),
 }
 
-/// A base image that can be built on now.
+/// A base image of Google's, and what of it is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Runtime {
     /// `python312`.
     pub id: String,
-    /// `3.12.1`.
-    pub version: String,
-    /// The interpreter's file.
-    pub interpreter: PathBuf,
+    pub language: Language,
+    /// `Python 3.12`.
+    pub name: String,
+    /// `google-22`.
+    pub stack: String,
+    pub stage: Stage,
+    /// The days on which Google deprecates and decommissions it, as `2030-10-10`.
+    pub deprecated: Option<String>,
+    pub decommissioned: Option<String>,
+    /// The interpreter's version, its file, and whether tanebi fetched it.
+    pub found: Option<(String, PathBuf, bool)>,
+    /// Where nothing was found: how to get it, or why not.
+    pub missing: String,
 }

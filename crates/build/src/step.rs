@@ -36,6 +36,8 @@ const DISK_RESERVE_BYTES: u64 = 256 << 20;
 pub(crate) struct Runner {
     pub(crate) keeper: Arc<Keeper>,
     pub(crate) egress: Arc<dyn BuildEgress>,
+    /// Hosts that may be reached beside the registries.
+    pub(crate) also: &'static [&'static str],
     pub(crate) log: BuildLog,
     pub(crate) deadline: Instant,
     /// As told when it is over.
@@ -80,7 +82,7 @@ impl Runner {
         let mut end = End { keeper: self.keeper.clone(), id: Some(spec.id.clone()) };
         let is_redirected = spec.network.redirected;
         let mut sandbox = self.start(spec).await?;
-        let _network = is_redirected.then(|| self.egress.serve(&mut sandbox));
+        let _network = is_redirected.then(|| self.egress.serve(&mut sandbox, self.also));
         let Sandbox { stdout, stderr, ended, .. } = sandbox;
         let (mut stdout, mut stderr, mut ended) = (receiver(stdout)?, receiver(stderr)?, receiver(ended)?);
         let tail = parking_lot::Mutex::new(VecDeque::new());

@@ -256,6 +256,59 @@ impl TreeReader {
         Ok(self.file(path)?.is_some())
     }
 
+    /// Names in a folder, sorted. `None` when there is no such folder, or a link on the way.
+    pub(crate) fn names_in(&self, path: &str, limit: usize) -> io::Result<Option<Vec<Vec<u8>>>> {
+        let Ok(path) = TreePath::parse(path.as_bytes()) else {
+            return Ok(None);
+        };
+        let mut folder = self.root.try_clone()?;
+        for part in &path.0 {
+            match rustix::fs::openat(&folder, part.as_str(), DIRECTORY_FLAGS, Mode::empty()) {
+                Ok(next) => folder = next,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        names(&folder, limit).map(Some)
+    }
+
+    /// Gives `each` the content of every file whose name `wants` takes, but in folders at the top named in `without`. Larger ones
+    /// than `limit` bytes are passed over.
+    pub(crate) fn files_below(&self, without: &[&str], wants: impl Fn(&str) -> bool, limit: u64, mut each: impl FnMut(String, Vec<u8>)) -> io::Result<()> {
+        let mut open = vec![(self.root.try_clone()?, String::new(), 0)];
+        while let Some((folder, above, depth)) = open.pop() {
+            for name in names(&folder, model::limits::SOURCE_ENTRIES_MAX)? {
+                match node(&folder, OsStr::from_bytes(&name))? {
+                    Node::Folder(next) if depth < DEPTH_MAX && !(depth == 0 && without.iter().any(|without| without.as_bytes() == name)) => {
+                        open.push((next, format!("{above}{}/", String::from_utf8_lossy(&name)), depth + 1));
+                    }
+                    Node::File { file, size, .. } if size <= limit && std::str::from_utf8(&name).is_ok_and(&wants) => {
+                        let mut bytes = Vec::with_capacity(size as usize);
+                        file.take(limit).read_to_end(&mut bytes)?;
+                        each(format!("{above}{}", String::from_utf8_lossy(&name)), bytes);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a file whose name ends so, in any folder that has not one of these names.
+    pub(crate) fn has_file_below(&self, without: &[&str], ending: &str) -> io::Result<bool> {
+        let mut open = vec![(self.root.try_clone()?, 0)];
+        while let Some((folder, depth)) = open.pop() {
+            for name in names(&folder, model::limits::SOURCE_ENTRIES_MAX)? {
+                match node(&folder, OsStr::from_bytes(&name))? {
+                    Node::Folder(next) if depth < DEPTH_MAX && !without.iter().any(|without| without.as_bytes() == name) => open.push((next, depth + 1)),
+                    Node::File { .. } if name.ends_with(ending.as_bytes()) => return Ok(true),
+                    _ => {}
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
         let Ok(path) = TreePath::parse(path.as_bytes()) else {
             return Ok(None);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use model::limits;
 
-use crate::Error;
+use crate::{Error, Language};
 
 /// The variables of one build, understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,19 +18,65 @@ pub(crate) struct Variables {
     pub(crate) function_signature_type: Option<String>,
     /// `python` or `python312`.
     pub(crate) runtime: Option<String>,
-    /// The variable that asked for a version, and the version.
-    pub(crate) version: Option<(&'static str, String)>,
+    /// Of any language.
+    pub(crate) runtime_version: Option<String>,
+    pub(crate) python_version: Option<String>,
+    pub(crate) nodejs_version: Option<String>,
+    pub(crate) go_version: Option<String>,
     pub(crate) entrypoint: Option<String>,
     pub(crate) skip_framework_injection: bool,
-    /// Folder of wheels in the source; no index is asked then.
+    /// Package or module to build: Go and Java.
+    pub(crate) buildable: Option<String>,
+    /// Python: folder of wheels in the source; no index is asked then.
     pub(crate) vendored: Option<String>,
+    /// Python: `pip` for a pyproject.toml.
+    pub(crate) python_package_manager: Option<String>,
+    /// Node.js: the manager of a source without a lock file.
+    pub(crate) package_manager: Option<String>,
+    /// Node.js: node_modules comes with the source.
+    pub(crate) vendored_npm: bool,
+    /// Node.js: scripts to run instead of the usual ones; empty for none.
+    pub(crate) node_run_scripts: Option<String>,
+    /// Node.js: MiB of an instance, by which its heap is set.
+    pub(crate) memory_hint: Option<u32>,
+    /// Node.js: known holes in dependencies are no reason to refuse.
+    pub(crate) allow_vulnerable: bool,
+    pub(crate) go_gcflags: Option<String>,
+    pub(crate) go_ldflags: Option<String>,
+    /// Java: further arguments, or all of them.
+    pub(crate) build_args: Option<String>,
+    pub(crate) maven_build_args: Option<String>,
+    pub(crate) gradle_build_args: Option<String>,
     /// All that are not Google's.
     pub(crate) own: Vec<(String, String)>,
 }
 
-const HONOURED: &str = "GOOGLE_FUNCTION_TARGET, GOOGLE_FUNCTION_SOURCE, GOOGLE_FUNCTION_SIGNATURE_TYPE, GOOGLE_RUNTIME, \
-    GOOGLE_PYTHON_VERSION, GOOGLE_RUNTIME_VERSION, GOOGLE_ENTRYPOINT, GOOGLE_SKIP_FRAMEWORK_INJECTION, \
-    GOOGLE_VENDOR_PIP_DEPENDENCIES, GOOGLE_PYTHON_PACKAGE_MANAGER=uv";
+/// Google's variables that mean something, and for which language only.
+const HONOURED: [(&str, Option<Language>); 23] = [
+    ("GOOGLE_FUNCTION_TARGET", None),
+    ("GOOGLE_FUNCTION_SOURCE", None),
+    ("GOOGLE_FUNCTION_SIGNATURE_TYPE", None),
+    ("GOOGLE_RUNTIME", None),
+    ("GOOGLE_RUNTIME_VERSION", None),
+    ("GOOGLE_ENTRYPOINT", None),
+    ("GOOGLE_SKIP_FRAMEWORK_INJECTION", None),
+    ("GOOGLE_BUILDABLE", None),
+    ("GOOGLE_PYTHON_VERSION", Some(Language::Python)),
+    ("GOOGLE_PYTHON_PACKAGE_MANAGER", Some(Language::Python)),
+    ("GOOGLE_VENDOR_PIP_DEPENDENCIES", Some(Language::Python)),
+    ("GOOGLE_NODEJS_VERSION", Some(Language::Nodejs)),
+    ("GOOGLE_PACKAGE_MANAGER", Some(Language::Nodejs)),
+    ("GOOGLE_VENDOR_NPM_DEPENDENCIES", Some(Language::Nodejs)),
+    ("GOOGLE_NODE_RUN_SCRIPTS", Some(Language::Nodejs)),
+    ("GOOGLE_CONTAINER_MEMORY_HINT_MB", Some(Language::Nodejs)),
+    ("GOOGLE_ALLOW_VULNERABLE_DEPENDENCIES", Some(Language::Nodejs)),
+    ("GOOGLE_GO_VERSION", Some(Language::Go)),
+    ("GOOGLE_GOGCFLAGS", Some(Language::Go)),
+    ("GOOGLE_GOLDFLAGS", Some(Language::Go)),
+    ("GOOGLE_BUILD_ARGS", Some(Language::Java)),
+    ("GOOGLE_MAVEN_BUILD_ARGS", Some(Language::Java)),
+    ("GOOGLE_GRADLE_BUILD_ARGS", Some(Language::Java)),
+];
 
 impl Variables {
     /// # Errors
@@ -49,9 +95,6 @@ impl Variables {
             }
             found.one(name, value)?;
         }
-        if let Some(python) = env.get("GOOGLE_PYTHON_VERSION") {
-            found.version = Some(("GOOGLE_PYTHON_VERSION", python.clone()));
-        }
         found.target_merge(function_target)?;
         if let (Some(_), Some(_)) = (&found.function_target, &found.entrypoint) {
             return Err(user(
@@ -69,8 +112,47 @@ impl Variables {
         Ok(found)
     }
 
+    /// Refuses those that mean something for another language only.
+    /// # Errors
+    /// `User`, naming the variable.
+    pub(crate) fn fit(&self, language: Language) -> Result<(), Error> {
+        let set = |name: &str, is_set: bool| is_set.then(|| name.to_owned());
+        let given = [
+            set("GOOGLE_PYTHON_VERSION", self.python_version.is_some()),
+            set("GOOGLE_PYTHON_PACKAGE_MANAGER", self.python_package_manager.is_some()),
+            set("GOOGLE_VENDOR_PIP_DEPENDENCIES", self.vendored.is_some()),
+            set("GOOGLE_NODEJS_VERSION", self.nodejs_version.is_some()),
+            set("GOOGLE_PACKAGE_MANAGER", self.package_manager.is_some()),
+            set("GOOGLE_VENDOR_NPM_DEPENDENCIES", self.vendored_npm),
+            set("GOOGLE_NODE_RUN_SCRIPTS", self.node_run_scripts.is_some()),
+            set("GOOGLE_CONTAINER_MEMORY_HINT_MB", self.memory_hint.is_some()),
+            set("GOOGLE_ALLOW_VULNERABLE_DEPENDENCIES", self.allow_vulnerable),
+            set("GOOGLE_GO_VERSION", self.go_version.is_some()),
+            set("GOOGLE_GOGCFLAGS", self.go_gcflags.is_some()),
+            set("GOOGLE_GOLDFLAGS", self.go_ldflags.is_some()),
+            set("GOOGLE_BUILD_ARGS", self.build_args.is_some()),
+            set("GOOGLE_MAVEN_BUILD_ARGS", self.maven_build_args.is_some()),
+            set("GOOGLE_GRADLE_BUILD_ARGS", self.gradle_build_args.is_some()),
+        ];
+        for name in given.into_iter().flatten() {
+            let own = HONOURED.iter().find(|(known, _)| *known == name).and_then(|(_, language)| *language);
+            if let Some(own) = own.filter(|own| *own != language) {
+                return Err(user(format!("{name} is for {}, and this source is built for {}. Remove it.", own.name(), language.name())));
+            }
+        }
+        if self.buildable.is_some() && !matches!(language, Language::Go | Language::Java) {
+            return Err(user(format!("GOOGLE_BUILDABLE is for Go and Java, and this source is built for {}. Remove it.", language.name())));
+        }
+        Ok(())
+    }
+
     fn one(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let text = || Some(value.to_owned());
+        let lower = value.to_ascii_lowercase();
+        let plain = |what: &str| {
+            let is_plain = !value.trim().is_empty() && !value.contains(['\n', '\r']);
+            if is_plain { Ok(Some(value.to_owned())) } else { Err(user(format!("{name} is no {what}: {value:?}."))) }
+        };
         match name {
             "GOOGLE_FUNCTION_TARGET" if value.is_empty() => {
                 return Err(user("required env var GOOGLE_FUNCTION_TARGET has an empty value"));
@@ -84,27 +166,39 @@ impl Variables {
                 }
             },
             "GOOGLE_RUNTIME" => self.runtime = text(),
-            // The first one wins, see `parse`.
-            "GOOGLE_PYTHON_VERSION" => {}
-            "GOOGLE_RUNTIME_VERSION" => self.version = Some(("GOOGLE_RUNTIME_VERSION", value.to_owned())),
-            "GOOGLE_ENTRYPOINT" if value.trim().is_empty() => {
-                return Err(user("GOOGLE_ENTRYPOINT is empty."));
-            }
+            "GOOGLE_RUNTIME_VERSION" => self.runtime_version = text(),
+            "GOOGLE_PYTHON_VERSION" => self.python_version = text(),
+            "GOOGLE_NODEJS_VERSION" => self.nodejs_version = text(),
+            "GOOGLE_GO_VERSION" => self.go_version = text(),
+            // None at all, as at Google.
+            "GOOGLE_ENTRYPOINT" if value.trim().is_empty() => {}
             "GOOGLE_ENTRYPOINT" => self.entrypoint = text(),
             "GOOGLE_SKIP_FRAMEWORK_INJECTION" => self.skip_framework_injection = boolean(name, value)?,
             "GOOGLE_VENDOR_PIP_DEPENDENCIES" if value.is_empty() => {
                 return Err(user("GOOGLE_VENDOR_PIP_DEPENDENCIES is empty: name the folder of the source that holds the wheels."));
             }
             "GOOGLE_VENDOR_PIP_DEPENDENCIES" => self.vendored = text(),
-            "GOOGLE_PYTHON_PACKAGE_MANAGER" if value == "uv" => {}
-            "GOOGLE_PYTHON_PACKAGE_MANAGER" => {
-                return Err(user(format!(
-                    "GOOGLE_PYTHON_PACKAGE_MANAGER={value:?} is not supported on this host: dependencies are installed with uv. \
-                     Remove the variable or set it to uv."
-                )));
-            }
+            "GOOGLE_PYTHON_PACKAGE_MANAGER" if ["pip", "uv"].contains(&lower.as_str()) => self.python_package_manager = Some(lower),
+            "GOOGLE_PYTHON_PACKAGE_MANAGER" => return Err(user(format!("GOOGLE_PYTHON_PACKAGE_MANAGER={value:?} is neither pip nor uv."))),
+            "GOOGLE_PACKAGE_MANAGER" if ["npm", "yarn", "pnpm", "bun"].contains(&lower.as_str()) => self.package_manager = Some(lower),
+            "GOOGLE_PACKAGE_MANAGER" => return Err(user(format!("GOOGLE_PACKAGE_MANAGER={value:?} is none of npm, yarn, pnpm, bun."))),
+            "GOOGLE_VENDOR_NPM_DEPENDENCIES" => self.vendored_npm = boolean(name, value)?,
+            "GOOGLE_NODE_RUN_SCRIPTS" => self.node_run_scripts = text(),
+            "GOOGLE_ALLOW_VULNERABLE_DEPENDENCIES" => self.allow_vulnerable = boolean(name, value)?,
+            "GOOGLE_CONTAINER_MEMORY_HINT_MB" => match value.parse::<u32>() {
+                Err(e) => return Err(user(format!("{name}={value:?} must be an integer: {e}"))),
+                Ok(..=64) => return Err(user(format!("{name}={value:?} must be greater than 64"))),
+                Ok(mib) => self.memory_hint = Some(mib),
+            },
+            "GOOGLE_BUILDABLE" => self.buildable = plain("package or module")?,
+            "GOOGLE_GOGCFLAGS" => self.go_gcflags = plain("flags of the compiler")?,
+            "GOOGLE_GOLDFLAGS" => self.go_ldflags = plain("flags of the linker")?,
+            "GOOGLE_BUILD_ARGS" => self.build_args = plain("list of arguments")?,
+            "GOOGLE_MAVEN_BUILD_ARGS" => self.maven_build_args = plain("list of arguments")?,
+            "GOOGLE_GRADLE_BUILD_ARGS" => self.gradle_build_args = plain("list of arguments")?,
             name if name.starts_with("GOOGLE_") => {
-                return Err(user(format!("The build environment variable {name} is not supported on this host. Remove it. Supported: {HONOURED}.")));
+                let known: Vec<&str> = HONOURED.iter().map(|(name, _)| *name).collect();
+                return Err(user(format!("The build environment variable {name} is not supported on this host. Remove it. Supported: {}.", known.join(", "))));
             }
             name => self.own.push((name.to_owned(), value.to_owned())),
         }
@@ -131,7 +225,7 @@ fn boolean(name: &str, value: &str) -> Result<bool, Error> {
     match value.to_ascii_lowercase().as_str() {
         "1" | "t" | "true" => Ok(true),
         "0" | "f" | "false" => Ok(false),
-        _ => Err(user(format!("{name}={value:?} is neither true nor false."))),
+        _ => Err(user(format!("parsing {name}: {value:?} is neither true nor false."))),
     }
 }
 
@@ -170,14 +264,16 @@ mod tests {
         check("f", &[("GOOGLE_FUNCTION_SIGNATURE_TYPE", "grpc")], "none of http");
         check("f", &[("GOOGLE_ENTRYPOINT", "x")], "no meaning for a function");
         check("", &[("GOOGLE_ENTRYPOINT", "python main.py")], "");
-        check("", &[("GOOGLE_ENTRYPOINT", " ")], "is empty");
+        check("", &[("GOOGLE_ENTRYPOINT", " ")], "");
         check("", &[("GOOGLE_FUNCTION_SOURCE", "x.py")], "there is no function");
         check("f", &[("GOOGLE_PYTHON_PACKAGE_MANAGER", "uv")], "");
-        check("f", &[("GOOGLE_PYTHON_PACKAGE_MANAGER", "pip")], "installed with uv");
-        check("f", &[("GOOGLE_PYTHON_PACKAGE_MANAGER", "poetry")], "installed with uv");
+        check("f", &[("GOOGLE_PYTHON_PACKAGE_MANAGER", "pip")], "");
+        check("f", &[("GOOGLE_PYTHON_PACKAGE_MANAGER", "poetry")], "neither pip nor uv");
+        check("f", &[("GOOGLE_PACKAGE_MANAGER", "cargo")], "none of npm");
+        check("f", &[("GOOGLE_MAVEN_BUILD_ARGS", "")], "no list of arguments");
         check("f", &[("GOOGLE_SKIP_FRAMEWORK_INJECTION", "TRUE")], "");
         check("f", &[("GOOGLE_SKIP_FRAMEWORK_INJECTION", "yes")], "neither true nor false");
-        check("f", &[("GOOGLE_BUILDABLE", "./x")], "GOOGLE_BUILDABLE is not supported");
+        check("f", &[("GOOGLE_BUILDABLE", "./x")], "");
         check("f", &[("GOOGLE_WHATEVER", "")], "GOOGLE_WHATEVER is not supported");
         check("f", &[("MY_TOKEN", "x")], "");
         check("f", &[("A=B", "x")], "is no name");
@@ -186,11 +282,22 @@ mod tests {
     }
 
     #[test]
-    fn own_variables_are_kept_and_the_first_version_wins() {
+    fn a_variable_of_another_language_is_refused() {
+        let fit = |name: &str, value: &str, language| parse("f", &[(name, value)]).unwrap().fit(language).map_err(|e| e.to_string());
+        assert_eq!(fit("GOOGLE_GOLDFLAGS", "-s", Language::Go), Ok(()));
+        assert_eq!(fit("GOOGLE_GOLDFLAGS", "-s", Language::Java).unwrap_err(), "GOOGLE_GOLDFLAGS is for Go, and this source is built for Java. Remove it.");
+        assert_eq!(fit("GOOGLE_BUILDABLE", "./x", Language::Java), Ok(()));
+        assert!(fit("GOOGLE_BUILDABLE", "./x", Language::Python).is_err());
+        assert_eq!(fit("GOOGLE_VENDOR_NPM_DEPENDENCIES", "false", Language::Python), Ok(()));
+        for (name, _) in HONOURED {
+            assert!(parse("f", &[(name, "1")]).is_ok_and(|found| found.own.is_empty()) || parse("f", &[(name, "1")]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn own_variables_are_kept() {
         let got = parse("f", &[("GOOGLE_RUNTIME_VERSION", "3.11"), ("GOOGLE_PYTHON_VERSION", "3.12"), ("X", "1")]).unwrap();
-        assert_eq!(got.version, Some(("GOOGLE_PYTHON_VERSION", "3.12".to_owned())));
+        assert_eq!((got.python_version.as_deref(), got.runtime_version.as_deref()), (Some("3.12"), Some("3.11")));
         assert_eq!(got.own, [("X".to_owned(), "1".to_owned())]);
-        let got = parse("f", &[("GOOGLE_RUNTIME_VERSION", "3.11")]).unwrap();
-        assert_eq!(got.version, Some(("GOOGLE_RUNTIME_VERSION", "3.11".to_owned())));
     }
 }

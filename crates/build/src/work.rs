@@ -45,6 +45,11 @@ impl Work {
         Ok(path)
     }
 
+    /// Where a folder of that name is, or would be.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// At most 63 characters: `build-`, 36, a hyphen and up to 6 digits, `-` and more.
     pub(crate) fn sandbox_id(&self) -> String {
         format!("{}-{}", self.name, COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000)

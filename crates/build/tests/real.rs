@@ -4,6 +4,8 @@
 
 #[path = "real/egress.rs"]
 mod egress;
+#[path = "real/rules.rs"]
+mod rules;
 #[path = "real/world.rs"]
 mod world;
 
@@ -16,6 +18,7 @@ use std::{
 };
 
 use build::{Builder, Built, Catalogue, Error};
+use rules::googles_rules_hold_in_builds;
 use sandbox::KeeperConfig;
 use world::{World, build_with, builder_of, built, refused, small_builder, wait_until};
 
@@ -50,9 +53,12 @@ fn parent() {
 }
 
 fn daemon(base: &Path) {
-    let search: Vec<PathBuf> =
-        std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions")).into_iter().chain(["/usr/local/bin".into(), "/usr/bin".into()]).collect();
-    let catalogue = Catalogue::discover(&search);
+    let search: Vec<PathBuf> = std::env::var_os("HOME")
+        .map(|home| Path::new(&home).join(".pyenv/versions"))
+        .into_iter()
+        .chain(["/usr/local/bin", "/usr/local/go", "/usr/lib/jvm", "/usr/bin"].map(PathBuf::from))
+        .collect();
+    let catalogue = Catalogue::discover(&search, None);
     let ca_bundle = std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
     for name in ["keeper", "data", "data/build", "data/small"] {
         std::fs::create_dir(base.join(name)).unwrap();
@@ -102,6 +108,7 @@ fn daemon(base: &Path) {
             a_build_that_takes_too_long_is_ended,
             a_build_that_nobody_waits_for_is_ended,
             a_hostile_archive_is_refused,
+            googles_rules_hold_in_builds,
             nothing_is_left_of_builds,
         );
         failed
@@ -210,9 +217,9 @@ async fn an_application_is_built_and_answers(world: &World) {
 
 async fn the_hosts_own_python_is_built_on(world: &World) {
     // Whatever /usr/bin has, if anything: it is another layout than that of an interpreter with a prefix of its own.
-    let catalogue = Catalogue::discover(&["/usr/bin".into()]);
+    let catalogue = Catalogue::discover(&["/usr/bin".into()], None);
     let builder = builder_of(world, catalogue, Duration::from_secs(600));
-    let Some(runtime) = builder.runtimes().pop() else {
+    let Some(runtime) = builder.runtimes().into_iter().rfind(|runtime| runtime.language == build::Language::Python && runtime.found.is_some()) else {
         println!("no Python in /usr/bin");
         return;
     };
@@ -245,7 +252,7 @@ async fn a_missing_main_is_named(world: &World) {
     refused(build_with(&world.builder, request).await, "Unknown base image \"python399\"");
     let mut request = world.request(&[("main.py", MAIN)], "f");
     request.env.insert("GOOGLE_BUILDABLE".to_owned(), "x".to_owned());
-    refused(build_with(&world.builder, request).await, "GOOGLE_BUILDABLE is not supported");
+    refused(build_with(&world.builder, request).await, "GOOGLE_BUILDABLE is for Go and Java");
     let mut request = world.request(&[("main.py", MAIN)], "f");
     request.archive = "0".repeat(64);
     refused(build_with(&world.builder, request).await, "The source archive is gone");

@@ -48,6 +48,26 @@ pub struct Image {
     pub working_dir: PathBuf,
     /// Set by the build; the service's own variables win.
     pub env: Vec<(String, String)>,
+    /// Set from the memory of an instance; the service's own variables win.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory_env: Vec<MemoryVariable>,
+}
+
+/// A variable by which a runtime is told how much memory it has: `before`, that many MiB, `after`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryVariable {
+    pub name: String,
+    pub before: String,
+    /// Percent of the instance's memory.
+    pub percent: u32,
+    pub after: String,
+}
+
+impl MemoryVariable {
+    /// For an instance of that many bytes.
+    pub fn value(&self, memory_bytes: u64) -> String {
+        format!("{}{}{}", self.before, (memory_bytes >> 20) * u64::from(self.percent) / 100, self.after)
+    }
 }
 
 /// A tree of files in the store's layers, by the hash of its content.
@@ -55,6 +75,6 @@ pub struct Image {
 pub struct Layer {
     /// 64 hexadecimal digits.
     pub digest: String,
-    /// Where it lies in an instance: `/workspace` (code) or `/layers/python` (dependencies).
+    /// Where it lies in an instance: `/workspace` (code), `/layers/python` (dependencies) and the like.
     pub target: PathBuf,
 }

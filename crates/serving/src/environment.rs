@@ -10,13 +10,13 @@ use std::{
 use model::{image::Image, limits};
 use sandbox::{Limits, Mount, Network, Spec};
 
-use crate::pool::Pool;
+use crate::{Config, pool::Pool};
 
 /// The sandbox of an instance. `layer` finds the folder of a layer by its digest.
 ///
 /// # Errors
 /// A layer that is not there, in words.
-pub(crate) fn spec(pool: &Pool, image: &Image, ca_bundle: &[u8], id: String, layer: impl Fn(&str) -> Option<PathBuf>) -> Result<Spec, String> {
+pub(crate) fn spec(pool: &Pool, image: &Image, config: &Config, id: String, layer: impl Fn(&str) -> Option<PathBuf>) -> Result<Spec, String> {
     let template = &pool.template;
     let mut mounts: Vec<Mount> = image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
     for part in &image.layers {
@@ -26,9 +26,9 @@ pub(crate) fn spec(pool: &Pool, image: &Image, ca_bundle: &[u8], id: String, lay
     Ok(Spec {
         id,
         mounts,
-        files: files(ca_bundle),
+        files: files(image, config),
         command: command(&template.container.command, &template.container.args, &image.command),
-        env: variables(&image.env, &template.container.env, &names(pool), template.port(), template.timeout().as_secs()),
+        env: variables(&image_variables(image, template.memory_bytes()), &template.container.env, &names(pool), template.port(), template.timeout().as_secs()),
         working_dir: image.working_dir.clone(),
         limits: Limits {
             memory_bytes: template.memory_bytes(),
@@ -57,6 +57,8 @@ const PIDS: u32 = 512;
 const FILES_OPEN: u32 = 20_000;
 /// Where Linux programs look for trusted roots.
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where Java looks for them on Debian, and is told to look everywhere.
+const JAVA_TRUST_STORE: &str = "/etc/ssl/certs/java/cacerts";
 /// Variables by which runtimes that bring roots of their own are told to use ours.
 const CA_VARIABLES: [&str; 5] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"];
 
@@ -65,13 +67,17 @@ pub(crate) fn boosted(cpu_millis: u32) -> u32 {
     if cpu_millis <= 1000 { 2000 } else { (cpu_millis * 2).min(8000).max(cpu_millis) }
 }
 
-fn files(ca_bundle: &[u8]) -> Vec<(PathBuf, Vec<u8>)> {
+fn files(image: &Image, config: &Config) -> Vec<(PathBuf, Vec<u8>)> {
     let file = |path: &str, content: &[u8]| (Path::new(path).to_owned(), content.to_owned());
-    vec![
-        file(CA_BUNDLE, ca_bundle),
+    let mut files = vec![
+        file(CA_BUNDLE, &config.ca_bundle),
         // All DNS is led to the listener of the instance, whatever the address.
         file("/etc/resolv.conf", b"nameserver 169.254.169.254\noptions timeout:5 attempts:2\n"),
-    ]
+    ];
+    if image.runtime.starts_with("java") {
+        files.push(file(JAVA_TRUST_STORE, &config.java_trust_store));
+    }
+    files
 }
 
 /// The owner's command and arguments where given, else the image's.
@@ -81,6 +87,12 @@ fn command(command: &[String], args: &[String], image: &[String]) -> Vec<String>
         ([], args) => image.first().into_iter().chain(args).cloned().collect(),
         (command, args) => command.iter().chain(args).cloned().collect(),
     }
+}
+
+/// What the build set, and what it left to the instance's memory.
+fn image_variables(image: &Image, memory_bytes: u64) -> Vec<(String, String)> {
+    let of_memory = image.memory_env.iter().map(|variable| (variable.name.clone(), variable.value(memory_bytes)));
+    image.env.iter().cloned().chain(of_memory).collect()
 }
 
 /// The whole environment: the platform's defaults, over them the image's, over them the owner's, over all what an owner cannot set.

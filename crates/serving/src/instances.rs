@@ -261,7 +261,7 @@ async fn start(instance: &Arc<Instance>) -> Result<Running, StartFailure> {
             let shared = instance.shared();
             let image = instance.pool.image()?;
             let layer = |digest: &str| shared.store.layers().path(digest);
-            let spec = environment::spec(&instance.pool, &image, &shared.config.ca_bundle, instance.sandbox.clone(), layer)?;
+            let spec = environment::spec(&instance.pool, &image, &shared.config, instance.sandbox.clone(), layer)?;
             shared.keeper.start(&spec).map_err(|error| error.to_string())
         })
         .await

@@ -79,6 +79,8 @@ pub struct Config {
     pub domains: Vec<String>,
     /// PEM bundle that instances trust (public roots and tanebi's own).
     pub ca_bundle: Vec<u8>,
+    /// The same as a key store that Java reads.
+    pub java_trust_store: Vec<u8>,
     /// How long to hold a request when no slot comes free: Google's rule is max(3.5 x average startup, 10 s).
     pub hold_min: Duration,
     pub instance_idle_max: Duration,

@@ -44,6 +44,21 @@ impl Client {
         json(self.running.listen, method, &self.running.listen.to_string(), path, &self.secret, body).await
     }
 
+    /// As [`Client::own`] with POST, for an answer that comes in parts.
+    pub async fn own_stream(&self, path: &str, body: &Value) -> Result<Response<Incoming>> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header("host", self.running.listen.to_string())
+            .header("authorization", format!("Bearer {}", self.secret))
+            .header("content-type", "application/json");
+        let response = send(self.running.listen, request.body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?).await?;
+        if !response.status().is_success() {
+            bail!("the server answered {}", response.status());
+        }
+        Ok(response)
+    }
+
     /// A call of one of Google's APIs as the owner.
     pub async fn api(&self, token: &str, method: Method, host: &str, path: &str, body: Option<Value>) -> Result<Value> {
         json(self.running.listen, method, host, path, token, body).await

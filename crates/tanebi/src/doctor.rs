@@ -38,9 +38,9 @@ pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
     println!("    limit of processes      {}", mark(walls.pids_limit));
     println!("    freezing                {}", mark(walls.freezer));
     println!("runtimes");
-    let catalogue = crate::serve::catalogue(&data_dir);
+    let catalogue = crate::serve::catalogue(&data_dir, None);
     for interpreter in catalogue.interpreters() {
-        println!("  Python {:<10} {}", interpreter.version, interpreter.path.display());
+        println!("  {:<8} {:<10} {}", interpreter.language.name(), interpreter.version.to_string(), interpreter.path.display());
     }
     for line in catalogue.skipped() {
         println!("  skipped: {line}");

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use serde_json::{Value, json};
 
-use crate::{ca, client::Client, running};
+use crate::{ca, client::Client, running, trust_store};
 
 /// Holds what the variables were before, for `--unset`.
 const SAVED: &str = "TANEBI_SAVED";
@@ -153,7 +153,7 @@ pub struct Environment {
     /// The identity's folder: gcloud's configuration and the CA bundle.
     dir: PathBuf,
     variables: Variables,
-    trust_store: Option<PathBuf>,
+    trust_store: PathBuf,
 }
 
 impl Environment {
@@ -227,7 +227,7 @@ impl Environment {
                 set_metadata(&mut variables, &metadata);
             }
         }
-        let trust_store = java_trust_store(&dir, &bundle);
+        let trust_store = java_trust_store(&dir, &bundle)?;
         Ok(Self { access_token: text("accessToken")?, email, client, dir, variables, trust_store })
     }
 
@@ -242,9 +242,7 @@ impl Environment {
             host = listen.ip(),
             port = listen.port()
         );
-        if let Some(store) = &self.trust_store {
-            java.push_str(&format!(" -Djavax.net.ssl.trustStore={} -Djavax.net.ssl.trustStorePassword=changeit", store.display()));
-        }
+        java.push_str(&format!(" -Djavax.net.ssl.trustStore={}", self.trust_store.display()));
         if let Ok(before) = std::env::var("JAVA_TOOL_OPTIONS") {
             java = format!("{before} {java}");
         }
@@ -348,39 +346,14 @@ fn gcloud_configure(config: &Path, account: Option<&str>, project: &str) -> Resu
     ca::write_private(&config.join("active_config"), b"default")
 }
 
-/// A copy of the JDK's trust store with tanebi's CA in it; `None` where there is no JDK.
-fn java_trust_store(dir: &Path, bundle: &Path) -> Option<PathBuf> {
-    let store = dir.join("truststore.p12");
-    let newer = |a: &Path, b: &Path| Some(a.metadata().ok()?.modified().ok()? >= b.metadata().ok()?.modified().ok()?);
-    if newer(&store, bundle) == Some(true) {
-        return Some(store);
+/// Java's trust store with tanebi's CA in it.
+fn java_trust_store(dir: &Path, bundle: &Path) -> Result<PathBuf> {
+    let store = dir.join("cacerts");
+    let bytes = trust_store::java(&std::fs::read(bundle).with_context(|| bundle.display().to_string())?);
+    if std::fs::read(&store).ok().as_ref() != Some(&bytes) {
+        std::fs::write(&store, bytes).with_context(|| store.display().to_string())?;
     }
-    let java_home = std::env::var_os("JAVA_HOME").map(PathBuf::from).or_else(|| {
-        let java = std::env::split_paths(&std::env::var_os("PATH")?).map(|p| p.join("java")).find(|p| p.is_file())?;
-        Some(std::fs::canonicalize(java).ok()?.parent()?.parent()?.to_owned())
-    })?;
-    let keytool = java_home.join("bin/keytool");
-    let roots = java_home.join("lib/security/cacerts");
-    let root_pem = dir.join("ca.pem");
-    std::fs::write(&root_pem, last_certificate(&std::fs::read_to_string(bundle).ok()?)?).ok()?;
-    let _ = std::fs::remove_file(&store);
-    std::fs::copy(&roots, &store).ok()?;
-    let imported = Command::new(keytool)
-        .args(["-importcert", "-noprompt", "-alias", "tanebi", "-storepass", "changeit", "-keystore"])
-        .arg(&store)
-        .arg("-file")
-        .arg(&root_pem)
-        .output()
-        .ok()?;
-    if imported.status.success() {
-        return Some(store);
-    }
-    let _ = std::fs::remove_file(&store);
-    None
-}
-
-fn last_certificate(bundle: &str) -> Option<&str> {
-    bundle.rfind("-----BEGIN CERTIFICATE-----").map(|at| &bundle[at..])
+    Ok(store)
 }
 
 /// Makes a folder that only this user reads. One that is there must be a real folder of this user's own.

@@ -17,10 +17,12 @@ mod packages;
 mod ports;
 mod run;
 mod running;
+mod runtimes;
 mod serve;
 mod source;
 mod supervise;
 mod trust;
+mod trust_store;
 mod tunnel;
 mod wire;
 
@@ -72,6 +74,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// List or end running instances
     Instances(instances::InstancesArgs),
+    /// List base images and what of them is here, or install one
+    Runtimes(runtimes::RuntimesArgs),
     /// Make browsers on this machine believe tanebi's certificates, or no longer
     Trust(trust::TrustArgs),
     /// Show what this host gives and what is missing
@@ -103,6 +107,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Run(args) => wait(run::run(&args)),
         Command::Logs(args) => wait(logs::logs(&args)),
         Command::Instances(args) => wait(instances::instances(&args)),
+        Command::Runtimes(args) => wait(runtimes::runtimes(&args)),
         Command::Trust(args) => trust::trust(&args),
         Command::Doctor(args) => doctor::doctor(&args),
     }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use serving::{Request, Response};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
+use tokio_stream::StreamExt;
 
 /// Bytes of a request's body.
 const BODY_MAX_BYTES: usize = 64 << 10;
@@ -21,6 +22,7 @@ pub struct Own {
     pub secret: String,
     pub iam: iam::Iam,
     pub control: control::Control,
+    pub builder: build::Builder,
     pub telemetry: telemetry::Telemetry,
     pub project: control::Project,
     pub region: model::Region,
@@ -37,6 +39,12 @@ impl Own {
         if request.uri().path() == "/metrics" {
             return text(self.telemetry.prometheus());
         }
+        if (request.method(), request.uri().path()) == (&Method::POST, "/_tanebi/v1/runtimes:install") {
+            return match body(request).await.and_then(|body| field(&body, "id")) {
+                Ok(id) => self.runtime_install(id),
+                Err(status) => error(&status),
+            };
+        }
         match self.call(request).await {
             Ok(value) => answer(StatusCode::OK, &value),
             Err(status) => error(&status),
@@ -49,21 +57,9 @@ impl Own {
     }
 
     async fn call(&self, request: Request) -> Result<Value, Status> {
-        let (parts, mut body) = request.into_parts();
-        let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Status::invalid("the body ended early"))?;
-            bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
-            if bytes.len() > BODY_MAX_BYTES {
-                return Err(Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes")));
-            }
-        }
-        let body: Value = if bytes.is_empty() {
-            json!({})
-        } else {
-            serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))?
-        };
-        match (&parts.method, parts.uri.path()) {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let body = body(request).await?;
+        match (&method, path.as_str()) {
             (&Method::GET, "/_tanebi/v1/server") => Ok(json!({
                 "project": self.project.id, "projectNumber": self.project.number, "region": self.region, "owner": self.owner,
             })),
@@ -72,6 +68,7 @@ impl Own {
                 let identity = self.identity(&field(&body, "email")?).await?;
                 Ok(json!({ "idToken": self.iam.id_token_issue(&identity, &field(&body, "audience")?, true) }))
             }
+            (&Method::GET, "/_tanebi/v1/runtimes") => Ok(json!({ "runtimes": self.builder.runtimes().iter().map(runtime_json).collect::<Vec<_>>() })),
             (&Method::GET, "/_tanebi/v1/instances") => Ok(self.instances()),
             (&Method::POST, "/_tanebi/v1/instances:stop") => self.instances_stop(&body).await,
             (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
@@ -133,6 +130,32 @@ impl Own {
         Some((identity, if rest.is_empty() { "/" } else { rest }))
     }
 
+    /// Fetches a runtime: a line of JSON for each line of its log, then one that says how it ended.
+    fn runtime_install(&self, id: String) -> Response {
+        let (send, receive) = tokio::sync::mpsc::unbounded_channel();
+        let builder = self.builder.clone();
+        // Goes on when nobody listens any more: what was asked for is wanted.
+        tokio::spawn(async move {
+            let lines = send.clone();
+            let log = std::sync::Arc::new(move |line: String| drop(lines.send(json!({ "line": line }))));
+            let end = match builder.runtime_install(&id, log).await {
+                Ok(runtime) => json!({ "runtime": runtime_json(&runtime) }),
+                Err(build::Error::Internal(why)) => {
+                    tracing::error!(id, why, "installing a runtime");
+                    json!({ "error": "internal error: the log of tanebi says which" })
+                }
+                Err(error) => json!({ "error": error.to_string() }),
+            };
+            drop(send.send(end));
+        });
+        let frames = tokio_stream::wrappers::UnboundedReceiverStream::new(receive)
+            .map(|line: Value| Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from(format!("{line}\n")))));
+        let body = http_body_util::StreamBody::new(frames).map_err(|never| match never {}).boxed();
+        let mut response = http::Response::new(body);
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
+        response
+    }
+
     fn instances(&self) -> Value {
         let instances: Vec<_> = self
             .control
@@ -165,6 +188,35 @@ impl Own {
         let stopped = self.control.serving().stop_instances(key.as_ref(), STOP_GRACE).await;
         Ok(json!({ "stopped": stopped }))
     }
+}
+
+/// The JSON of a request; nothing is the empty object.
+async fn body(request: Request) -> Result<Value, Status> {
+    let mut body = request.into_body();
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Status::invalid("the body ended early"))?;
+        bytes.extend_from_slice(&frame.into_data().unwrap_or_default());
+        if bytes.len() > BODY_MAX_BYTES {
+            return Err(Status::invalid(format!("the body has more than {BODY_MAX_BYTES} bytes")));
+        }
+    }
+    if bytes.is_empty() {
+        return Ok(json!({}));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Status::invalid(format!("the body is no JSON: {error}")))
+}
+
+fn runtime_json(runtime: &build::Runtime) -> Value {
+    let mut value = json!({ "id": runtime.id, "name": runtime.name });
+    match &runtime.found {
+        Some((version, path, is_fetched)) => {
+            value["version"] = json!(version);
+            value["path"] = json!(if *is_fetched { "installed by tanebi".to_owned() } else { path.display().to_string() });
+        }
+        None => value["missing"] = json!(runtime.missing),
+    }
+    value
 }
 
 fn field(body: &Value, name: &str) -> Result<String, Status> {

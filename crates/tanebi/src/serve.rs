@@ -18,7 +18,7 @@ use crate::{
     clock::SystemClock,
     config::{Config, ServeArgs},
     folder,
-    packages::{self, Packages},
+    packages::Packages,
     ports::{self, Port},
     running::{self, Running},
     wire,
@@ -92,8 +92,8 @@ fn prepare(config: Config) -> Result<Prepared> {
     let secret = running::secret_ensure(data)?;
     let variable = |name: &str| std::env::var(name).ok();
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let packages = Packages::read(variable, &packages::pip_files(home.as_deref()));
-    let catalogue = catalogue(data);
+    let packages = Packages::read(variable, home.as_deref());
+    let catalogue = catalogue(data, Some(&running::client_dir(data).join("interpreters.json")));
     let host_roots = host_roots()?;
     let upstream = upstream()?;
     let own_addresses = own_addresses();
@@ -130,17 +130,18 @@ fn is_taken(error: &sandbox::Error) -> bool {
     source.kind() == std::io::ErrorKind::WouldBlock
 }
 
-/// The interpreters of this host, each proven by running it.
-pub fn catalogue(data_dir: &Path) -> build::Catalogue {
+/// The interpreters of this host, each proven by running it; what they said is remembered in `memory`.
+pub fn catalogue(data_dir: &Path, memory: Option<&Path>) -> build::Catalogue {
     let mut search = vec![data_dir.join("runtimes")];
     if let Some(home) = std::env::var_os("HOME") {
-        search.push(Path::new(&home).join(".pyenv/versions"));
-        search.push(Path::new(&home).join(".local/share/uv/python"));
+        for below in [".pyenv/versions", ".local/share/uv/python", ".nvm/versions/node", "sdk", "go/pkg/mod/golang.org", ".sdkman/candidates/java", ".jdks"] {
+            search.push(Path::new(&home).join(below));
+        }
     }
-    search.push("/opt/python".into());
-    search.push("/usr/local/bin".into());
-    search.push("/usr/bin".into());
-    build::Catalogue::discover(&search)
+    for folder in ["/opt/python", "/usr/local/go", "/usr/lib/go", "/usr/lib/jvm", "/opt/gradle", "/usr/local/bin", "/usr/bin"] {
+        search.push(folder.into());
+    }
+    build::Catalogue::discover(&search, memory)
 }
 
 /// The user `tanebi` of /etc/passwd, or a number that nobody has.

@@ -26,6 +26,7 @@ use crate::{
     own::Own,
     serve::{Prepared, authority_root},
     supervise::EXIT_AGAIN,
+    trust_store,
     tunnel::Tunnel,
 };
 
@@ -56,6 +57,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let root = authority_root(&folders)?;
     let mut ca_bundle = host_roots;
     ca_bundle.extend_from_slice(root.cert_pem.as_bytes());
+    let java_trust_store = trust_store::java(&ca_bundle);
     let authority = Authority::new(
         root,
         clock.clone(),
@@ -70,7 +72,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let inward = Arc::new(Within { hosts: hosts.clone(), door: OnceLock::new() });
     let egress = Egress::new(inward.clone(), upstream.clone(), own_addresses);
     let serving = Serving::start(
-        serving::Config { domains, ca_bundle: ca_bundle.clone(), hold_min: HOLD_MIN, instance_idle_max: IDLE_MAX },
+        serving::Config { domains, java_trust_store: java_trust_store.clone(), ca_bundle: ca_bundle.clone(), hold_min: HOLD_MIN, instance_idle_max: IDLE_MAX },
         clock.clone(),
         store.clone(),
         iam.clone(),
@@ -85,6 +87,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         build::Config {
             dir: folders.build.clone(),
             ca_bundle,
+            java_trust_store,
             egress: Arc::new(BuildWay { egress, hosts: packages.hosts.into(), runtime: tokio::runtime::Handle::current() }),
             timeout: BUILD_TIMEOUT,
             memory_bytes: BUILD_MEMORY_BYTES,
@@ -102,7 +105,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         store.clone(),
         iam.clone(),
         telemetry.clone(),
-        builder,
+        builder.clone(),
         serving.clone(),
     )
     .await
@@ -126,6 +129,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             secret,
             iam: iam.clone(),
             control: control.clone(),
+            builder: builder.clone(),
             telemetry: telemetry.clone(),
             project: project.clone(),
             region: config.region.clone(),
@@ -302,14 +306,20 @@ struct BuildWay {
 }
 
 impl build::BuildEgress for BuildWay {
-    fn serve(&self, sandbox: &mut sandbox::Sandbox) -> Box<dyn Send> {
+    fn serve(&self, sandbox: &mut sandbox::Sandbox, also: &[&str]) -> Box<dyn Send> {
         let (Some(outbound), Some(dns_udp), Some(dns_tcp)) = (sandbox.outbound.take(), sandbox.dns_udp.take(), sandbox.dns_tcp.take()) else {
             return Box::new(());
         };
         let _runtime = self.runtime.enter();
         let ended = CancellationToken::new();
         let ends = Ends { outbound, dns_udp, dns_tcp, metadata: None };
-        if let Err(error) = self.egress.serve(Owner::Build { project: String::new() }, Policy::Hosts(self.hosts.clone()), ends, ended.clone()) {
+        let hosts = if also.is_empty() {
+            self.hosts.clone()
+        } else {
+            let also = also.iter().map(|name| serving::egress::AllowedHost { name: (*name).to_owned(), port: Some(443) });
+            self.hosts.iter().cloned().chain(also).collect()
+        };
+        if let Err(error) = self.egress.serve(Owner::Build { project: String::new() }, Policy::Hosts(hosts), ends, ended.clone()) {
             tracing::error!(%error, "a build step has no network");
         }
         Box::new(ended.drop_guard())

@@ -61,7 +61,7 @@ impl serving::InstanceNetwork for NoNetwork {
 }
 
 impl build::BuildEgress for NoNetwork {
-    fn serve(&self, _: &mut sandbox::Sandbox) -> Box<dyn Send> {
+    fn serve(&self, _: &mut sandbox::Sandbox, _: &[&str]) -> Box<dyn Send> {
         Box::new(())
     }
 }
@@ -78,6 +78,7 @@ impl World {
             serving::Config {
                 domains: vec!["run.app".into()],
                 ca_bundle: Vec::new(),
+                java_trust_store: Vec::new(),
                 hold_min: Duration::from_secs(1),
                 instance_idle_max: Duration::from_secs(1),
             },
@@ -94,6 +95,7 @@ impl World {
             build::Config {
                 dir: dir.join("build"),
                 ca_bundle: Vec::new(),
+                java_trust_store: Vec::new(),
                 egress: Arc::new(NoNetwork),
                 timeout: Duration::from_secs(60),
                 memory_bytes: 1 << 30,
@@ -215,6 +217,7 @@ async fn image_put(store: &Store) -> String {
     let image = Image {
         runtime: "python312".into(),
         runtime_version: "3.12.1".into(),
+        memory_env: Vec::new(),
         runtime_paths: Vec::new(),
         layers: Vec::new(),
         command: vec!["/nothing/here".into()],

@@ -32,7 +32,7 @@ pub struct Egress {
 pub struct Shared(pub Arc<Egress>);
 
 impl BuildEgress for Shared {
-    fn serve(&self, sandbox: &mut Sandbox) -> Box<dyn Send> {
+    fn serve(&self, sandbox: &mut Sandbox, _: &[&str]) -> Box<dyn Send> {
         let served = Served { egress: self.0.clone(), is_over: Arc::default() };
         served.egress.open.fetch_add(1, Ordering::SeqCst);
         if let Some(fd) = sandbox.outbound.take() {

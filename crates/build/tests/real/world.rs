@@ -44,9 +44,10 @@ impl World {
         let config = Config {
             dir: dir.join("build"),
             ca_bundle,
+            java_trust_store: std::fs::read("/etc/ssl/certs/java/cacerts").unwrap_or_default(),
             egress: Arc::new(Shared(egress.clone())),
             timeout: Duration::from_secs(600),
-            memory_bytes: 1 << 30,
+            memory_bytes: 2 << 30,
             package_environment: ["UV_DEFAULT_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"]
                 .iter()
                 .filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?)))
@@ -67,6 +68,7 @@ impl World {
 
     pub fn request(&self, files: &[(&str, &str)], target: &str) -> Request {
         Request {
+            project: "p".to_owned(),
             id: "0a1b2c3d-0000-4000-8000-000000000000".to_owned(),
             archive: self.archive(files),
             base_image: "python312".to_owned(),
@@ -179,6 +181,7 @@ pub fn builder_of(world: &World, catalogue: Catalogue, timeout: Duration) -> Bui
     let config = Config {
         dir: world.dir.join("small"),
         ca_bundle: std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default(),
+        java_trust_store: std::fs::read("/etc/ssl/certs/java/cacerts").unwrap_or_default(),
         egress: Arc::new(Shared(world.egress.clone())),
         timeout,
         memory_bytes: 512 << 20,

@@ -80,6 +80,7 @@ async fn run(cx: &Arc<Context>, key: &str, record: BuildRecord) -> Result<(), St
         return Ok(());
     }
     let request = build::Request {
+        project: build.project.to_string(),
         id: build.id.clone(),
         archive,
         base_image: build.base_image.clone(),

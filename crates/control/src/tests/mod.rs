@@ -99,6 +99,7 @@ impl World {
         let manifest = Image {
             runtime: "python312".into(),
             runtime_version: "3.12.1".into(),
+            memory_env: Vec::new(),
             runtime_paths: Vec::new(),
             layers: Vec::new(),
             command: vec!["/bin/true".into()],

@@ -94,6 +94,7 @@ fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Ia
     let config = serving::Config {
         domains: vec!["run.app".to_owned(), "run.localhost".to_owned()],
         ca_bundle: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
+        java_trust_store: Vec::new(),
         hold_min: Duration::from_secs(2),
         instance_idle_max: idle_max,
     };
@@ -118,6 +119,7 @@ impl World {
         let image = Image {
             runtime: "python312".to_owned(),
             runtime_version: "3.12".to_owned(),
+            memory_env: Vec::new(),
             runtime_paths: vec!["/usr".into()],
             layers: vec![Layer { digest: layer, target: "/workspace".into() }],
             command: vec![PYTHON.to_owned(), "-B".to_owned(), "/workspace/main.py".to_owned()],

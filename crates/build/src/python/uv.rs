@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use sandbox::Mount;
 use serde::{Deserialize, Serialize};
 
+use super::failure::{self, Failure};
 use crate::{
-    Error,
-    catalogue::{Catalogue, Interpreter, KNOWN},
-    environment::{Access, Base, Reach, shown},
-    failure::{self, Failure},
+    Error, Interpreter, Language,
+    catalogue::KNOWN,
+    environment::{Access, Reach, shown},
+    job::Job,
     record,
-    step::{Runner, blocking},
+    step::blocking,
     tree::{CopyRules, TreeReader, TreeWriter},
-    work::Work,
 };
 
 /// Where it is inside.
@@ -37,7 +37,7 @@ pub(crate) struct Uv {
 impl Uv {
     /// Whether we know how this version uses its cache.
     pub(crate) fn is_known(&self) -> bool {
-        self.version == KNOWN.uv.version
+        self.version == KNOWN.python.uv.version
     }
 }
 
@@ -55,19 +55,14 @@ pub(crate) fn layer_remembered(dir: &Path) -> Result<Option<String>, Error> {
 
 /// What fetching needs. One at a time: the caller holds a lock.
 pub(crate) struct Finder<'a> {
-    pub(crate) dir: &'a Path,
-    pub(crate) store: &'a store::Store,
-    pub(crate) catalogue: &'a Catalogue,
-    pub(crate) base: &'a Base,
-    pub(crate) runner: &'a Runner,
-    pub(crate) work: &'a Work,
+    pub(crate) job: &'a Job<'a>,
 }
 
 impl Finder<'_> {
     /// # Errors
     /// `User` when it is not on this host and cannot be fetched.
     pub(crate) async fn find(&self, interpreter: &Interpreter) -> Result<Uv, Error> {
-        let of_host = self.catalogue.uv().map(|(path, version)| Uv { mount: of_host(path), version: version.clone() });
+        let of_host = self.job.catalogue.uv().map(|(path, version)| Uv { mount: of_host(path), version: version.clone() });
         if let Some(uv) = of_host.clone().filter(Uv::is_known) {
             return Ok(uv);
         }
@@ -77,7 +72,7 @@ impl Finder<'_> {
         match (self.fetch(interpreter).await, of_host) {
             (Ok(path), _) => Ok(of_layer(&path)),
             (Err(Error::User(text)), Some(uv)) => {
-                self.runner.log.say(format!("{text} Using uv {} of this host instead.", uv.version));
+                self.job.runner.log.say(format!("{text} Using uv {} of this host instead.", uv.version));
                 Ok(uv)
             }
             (Err(error), _) => Err(error),
@@ -85,15 +80,16 @@ impl Finder<'_> {
     }
 
     fn remembered(&self, interpreter: &Interpreter) -> Result<Option<PathBuf>, Error> {
-        let known: Option<Remembered> = record::read(&self.dir.join(RECORD))?;
-        let Some(known) = known.filter(|known| known.version == KNOWN.uv.version && known.platform == interpreter.platform) else { return Ok(None) };
+        let known: Option<Remembered> = record::read(&self.job.dir.join(RECORD))?;
+        let Some(known) = known.filter(|known| known.version == KNOWN.python.uv.version && known.platform == interpreter.platform) else { return Ok(None) };
         // In use from now on, whatever another build writes into the record.
-        let touched = self.store.layers().touch(&known.layer).map_err(|error| Error::Internal(format!("the layer of uv: {error}")))?;
-        Ok(if touched { self.store.layers().path(&known.layer) } else { None })
+        let touched = self.job.store.layers().touch(&known.layer).map_err(|error| Error::Internal(format!("the layer of uv: {error}")))?;
+        Ok(if touched { self.job.store.layers().path(&known.layer) } else { None })
     }
 
     async fn fetch(&self, wanted: &Interpreter) -> Result<PathBuf, Error> {
-        let with_pip = std::iter::once(wanted).chain(self.catalogue.interpreters()).find(|found| found.has_pip && found.platform == wanted.platform);
+        let with_pip =
+            std::iter::once(wanted).chain(self.job.catalogue.of(Language::Python)).find(|found| found.packager.is_some() && found.platform == wanted.platform);
         let interpreter = with_pip.ok_or_else(|| {
             Error::User(
                 "uv is needed to install dependencies. It is not on this host, and no Python here has pip to fetch it. \
@@ -101,10 +97,10 @@ impl Finder<'_> {
                     .to_owned(),
             )
         })?;
-        let version = &KNOWN.uv.version;
-        self.runner.log.say(format!("Fetching uv {version}, once for this host."));
-        let out = self.work.folder("uv")?;
-        let hashes: Vec<String> = KNOWN.uv.hashes.iter().map(|hash| format!("--hash=sha256:{hash}")).collect();
+        let version = &KNOWN.python.uv.version;
+        self.job.runner.log.say(format!("Fetching uv {version}, once for this host."));
+        let out = self.job.work.folder("uv")?;
+        let hashes: Vec<String> = KNOWN.python.uv.hashes.iter().map(|hash| format!("--hash=sha256:{hash}")).collect();
         let python = interpreter.path.display().to_string();
         let command = [
             python.as_str(),
@@ -128,10 +124,10 @@ impl Finder<'_> {
             "--progress-bar",
             "off",
         ];
-        let mut spec = self.base.spec(self.work.sandbox_id(), interpreter, Reach::Registries, command.map(str::to_owned).to_vec());
+        let mut spec = self.job.spec(interpreter, Reach::Registries, &command)?;
         spec.mounts.push(shown(&out, "/out", Access::Write));
         spec.files.push(("/build/uv.txt".into(), format!("uv=={version} {}\n", hashes.join(" ")).into_bytes()));
-        let outcome = self.runner.run(spec, &out).await?;
+        let outcome = self.job.runner.run(spec, &out).await?;
         if !outcome.is_success() {
             let what = failure::explain(&outcome.tail);
             let advice = match what.failure {
@@ -140,10 +136,10 @@ impl Finder<'_> {
             };
             return Err(Error::User(format!("uv {version} could not be fetched: {} {advice}", what.text)));
         }
-        let (store, dir) = (self.store.clone(), self.dir.to_owned());
+        let (store, dir) = (self.job.store.clone(), self.job.dir.to_owned());
         let platform = interpreter.platform.clone();
         let path = blocking(move || keep(&store, &dir, &out, platform)).await??;
-        self.runner.log.say(format!("uv {version} is here ({:.1} s).", outcome.took.as_secs_f64()));
+        self.job.runner.log.say(format!("uv {version} is here ({:.1} s).", outcome.took.as_secs_f64()));
         Ok(path)
     }
 }
@@ -159,7 +155,7 @@ fn keep(store: &store::Store, dir: &Path, out: &Path, platform: String) -> Resul
     crate::tree::copy(&bin, &mut writer, &rules).map_err(|e| internal("copying", &e))?;
     let layer = staging.commit().map_err(|e| internal("committing", &e))?;
     let path = store.layers().path(&layer).ok_or_else(|| internal("committing", &"the layer is not there"))?;
-    record::write(&dir.join(RECORD), &Remembered { version: KNOWN.uv.version.clone(), platform, layer })?;
+    record::write(&dir.join(RECORD), &Remembered { version: KNOWN.python.uv.version.clone(), platform, layer })?;
     Ok(path)
 }
 
@@ -168,5 +164,5 @@ fn of_host(path: &Path) -> Mount {
 }
 
 fn of_layer(path: &Path) -> Uv {
-    Uv { mount: shown(path, "/uv", Access::Read), version: KNOWN.uv.version.clone() }
+    Uv { mount: shown(path, "/uv", Access::Read), version: KNOWN.python.uv.version.clone() }
 }

@@ -7,11 +7,11 @@ use std::{ffi::OsStr, io, os::fd::OwnedFd, os::unix::ffi::OsStrExt, path::Path};
 
 use crate::{
     Error,
-    environment::{Access, Base, Reach, shown},
-    python::{Plan, WORKSPACE},
-    step::{Outcome, Runner},
+    environment::{Access, Reach, shown},
+    job::Job,
+    plan::{Plan, WORKSPACE},
+    step::Outcome,
     tree::{self, Node, TreePath, TreeReader, TreeWriter},
-    work::Work,
 };
 
 /// Where the sandbox writes bytecode; below it the path of the source.
@@ -20,23 +20,28 @@ const OUT: &str = "/bytecode";
 const MAX_BYTES: u64 = 1 << 30;
 const ENTRIES_MAX: usize = 40_000;
 
-/// Compiles the source in `folder`; the bytecode is left in a folder of `work`.
+/// Compiles the source; the bytecode is left in a folder of the job.
 /// # Errors
 /// `User` with the compiler's lines for a syntax error.
-pub(crate) async fn compile(folder: &Path, plan: &Plan, base: &Base, runner: &Runner, work: &Work) -> Result<(std::path::PathBuf, Outcome), Error> {
-    let out = work.folder("bytecode")?;
+pub(crate) async fn compile(job: &Job<'_>, plan: &Plan, is_function: bool) -> Result<(std::path::PathBuf, Outcome), Error> {
+    let out = job.work.folder("bytecode")?;
     let python = plan.interpreter.path.display().to_string();
     let prefix = format!("pycache_prefix={OUT}");
     // -I -S: no module of the source stands in for the compiler's own. As Google: -f -q over the whole source.
     let command = [python.as_str(), "-I", "-S", "-X", &prefix, "-m", "compileall", "-f", "-q", "--invalidation-mode", "unchecked-hash", "."];
-    let mut spec = base.spec(work.sandbox_id(), &plan.interpreter, Reach::Nothing, command.map(str::to_owned).to_vec());
+    let mut spec = job.spec(&plan.interpreter, Reach::Nothing, &command)?;
     spec.working_dir = WORKSPACE.into();
-    spec.mounts.push(shown(folder, WORKSPACE, Access::Read));
+    spec.mounts.push(shown(job.source, WORKSPACE, Access::Read));
     spec.mounts.push(shown(&out, OUT, Access::Write));
-    let outcome = runner.run(spec, &out).await?;
+    let outcome = job.runner.run(spec, &out).await?;
     match outcome.code {
         Some(0) => Ok((out, outcome)),
-        Some(1) => Err(Error::User(syntax_text(&outcome.tail))),
+        Some(1) if is_function => Err(Error::User(syntax_text(&outcome.tail))),
+        Some(1) => {
+            // Google compiles a function's source only; of an application any file may be for another Python.
+            job.runner.log.say(format!("WARNING: {}", syntax_text(&outcome.tail).lines().next().unwrap_or_default()));
+            Ok((out, outcome))
+        }
         _ => Err(Error::User(format!("The source could not be compiled: the compiler ended with {}.", outcome.how()))),
     }
 }

@@ -1,0 +1,196 @@
+//! What the steps of one build share: its source, its folder, its sandboxes, and what earlier builds left for it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use model::{Clock, image::Layer};
+use sandbox::Spec;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Error, Interpreter,
+    cache::Caches,
+    catalogue::Catalogue,
+    environment::{Access, Base, Reach, shown},
+    known::{Entry, KNOWN_FOLDER},
+    record,
+    step::{Runner, blocking},
+    tree::{self, CopyError, CopyRules, TreePath, TreeWriter},
+    work::Work,
+};
+
+/// What was not pinned is looked up again after this. Google's buildpack: one day.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of one layer of dependencies, and its files.
+const LAYER_MAX_BYTES: u64 = 4 << 30;
+const LAYER_ENTRIES_MAX: usize = 200_000;
+
+pub(crate) struct Job<'a> {
+    /// The builder's folder.
+    pub(crate) dir: &'a Path,
+    pub(crate) store: &'a store::Store,
+    pub(crate) caches: &'a Caches,
+    pub(crate) catalogue: &'a Catalogue,
+    pub(crate) base: &'a Base,
+    pub(crate) runner: &'a Runner,
+    pub(crate) work: &'a Work,
+    pub(crate) clock: &'a dyn Clock,
+    /// One build fetches a tool, the others wait for it.
+    pub(crate) tools: &'a tokio::sync::Mutex<()>,
+    /// The unpacked source.
+    pub(crate) source: &'a Path,
+    /// Names the source's content.
+    pub(crate) archive: &'a str,
+    /// Whose build it is: what foreign code left is shared in one project only.
+    pub(crate) project: &'a str,
+    /// The user's build variables.
+    pub(crate) variables: &'a [(String, String)],
+}
+
+/// What a language's build makes of a source.
+pub(crate) struct Output {
+    pub(crate) layers: Vec<Layer>,
+    /// Where the plan could not know it.
+    pub(crate) command: Option<Vec<String>>,
+}
+
+/// A tree that was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) layer: String,
+    pub(crate) bytes: u64,
+}
+
+/// A layer that earlier wishes gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) layer: String,
+    /// Whether asking again would give the same.
+    pub(crate) is_fresh: bool,
+}
+
+/// Names wishes: the hash of all that decides their outcome, but time.
+pub(crate) fn key(wishes: &serde_json::Value) -> String {
+    hex::encode(Sha256::digest(wishes.to_string()))
+}
+
+/// Files by name and hash, for a [`key`].
+pub(crate) fn hashes(files: &[(String, Vec<u8>)]) -> serde_json::Value {
+    files.iter().map(|(name, bytes)| serde_json::json!([name, hex::encode(Sha256::digest(bytes))])).collect()
+}
+
+impl Job<'_> {
+    /// A sandbox with an interpreter and nothing else.
+    pub(crate) fn spec(&self, interpreter: &Interpreter, reach: Reach, command: &[&str]) -> Result<Spec, Error> {
+        let mut spec = self.base.spec(self.work.sandbox_id(), interpreter, reach, command.iter().map(|word| (*word).to_owned()).collect());
+        if let Some(layer) = &interpreter.layer {
+            spec.mounts.push(shown(&self.layer_path(&layer.digest)?, &layer.target, Access::Read));
+        }
+        Ok(spec)
+    }
+
+    /// The folder of a layer that is in use.
+    pub(crate) fn layer_path(&self, layer: &str) -> Result<std::path::PathBuf, Error> {
+        self.store.layers().path(layer).ok_or_else(|| Error::Internal(format!("layer {layer} is gone")))
+    }
+
+    /// The layer of these wishes, if it is known. It is in use from now on.
+    pub(crate) fn known(&self, key: &str) -> Result<Option<Known>, Error> {
+        let entry: Option<Entry> = record::read(&self.entry_path(key))?;
+        let Some(entry) = entry else { return Ok(None) };
+        // From here to the image that names it nothing else keeps it.
+        if !self.store.layers().touch(&entry.layer).map_err(|e| Error::Internal(format!("looking for known dependencies: {e}")))? {
+            return Ok(None);
+        }
+        // A clock that was set back makes an entry old, not eternal.
+        let age = self.clock.now().duration_since(entry.made);
+        let is_fresh = entry.is_locked || (!age.is_negative() && age.unsigned_abs() < FRESH);
+        Ok(Some(Known { layer: entry.layer, is_fresh }))
+    }
+
+    /// Remembers what wishes gave.
+    pub(crate) fn remember(&self, key: &str, kept: &Kept, is_locked: bool) -> Result<(), Error> {
+        let entry = Entry { layer: kept.layer.clone(), made: self.clock.now(), is_locked, bytes: kept.bytes };
+        record::write(&self.entry_path(key), &entry)
+    }
+
+    /// Takes a folder that a sandbox wrote as data, and makes it a layer. `links_below`: where absolute links may lead.
+    /// # Errors
+    /// `User` for what cannot be kept; `what` names it.
+    pub(crate) async fn keep(&self, folder: &Path, links_below: Vec<String>, without: Vec<&'static str>, what: &'static str) -> Result<Kept, Error> {
+        self.keep_with(folder, links_below, without, &[], what).await
+    }
+
+    /// As [`Job::keep`], with empty folders for what is laid over it.
+    pub(crate) async fn keep_with(
+        &self,
+        folder: &Path,
+        links_below: Vec<String>,
+        without: Vec<&'static str>,
+        places: &[&'static str],
+        what: &'static str,
+    ) -> Result<Kept, Error> {
+        let rules = CopyRules { bytes_max: LAYER_MAX_BYTES, entries_max: LAYER_ENTRIES_MAX, links_below, without };
+        let (store, folder, places) = (self.store.clone(), folder.to_owned(), places.to_vec());
+        blocking(move || {
+            let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping {what}: {e}"));
+            let staging = store.layers().staging().map_err(|e| internal(&e))?;
+            let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal(&e))?;
+            let copied = match tree::copy(&folder, &mut writer, &rules) {
+                Ok(copied) => copied,
+                Err(e @ CopyError::Io { .. }) => return Err(internal(&e)),
+                Err(e) => return Err(Error::User(format!("What was built cannot be kept ({what}): {e}. Mend what makes it, then deploy again."))),
+            };
+            places_make(&mut writer, &places, what)?;
+            Ok(Kept { layer: staging.commit().map_err(|e| internal(&e))?, bytes: copied.bytes })
+        })
+        .await?
+    }
+
+    /// Keeps what only package managers wrote to a copy of a shared folder. Lost downloads are no reason to fail a build.
+    pub(crate) async fn promote(&self, cache: &Arc<crate::cache::Cache>, copy: &Path) -> Result<(), Error> {
+        let (cache, copy) = (cache.clone(), copy.to_owned());
+        if let Err(e) = blocking(move || cache.promote(&copy)).await? {
+            tracing::warn!("{e}");
+        }
+        Ok(())
+    }
+
+    /// Keeps the source as it was unpacked, without some names at its top, with empty folders for what is laid over it.
+    pub(crate) async fn keep_source(&self, staging: store::Staging, without: &[&'static str], places: &[&'static str]) -> Result<String, Error> {
+        let (without, places) = (without.to_vec(), places.to_vec());
+        blocking(move || {
+            let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping the code: {e}"));
+            for name in without {
+                let path = staging.path().join(name);
+                let removed = match path.symlink_metadata() {
+                    Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),
+                    Ok(_) => std::fs::remove_file(&path),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                    Err(e) => Err(e),
+                };
+                removed.map_err(|e| internal(&e))?;
+            }
+            let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal(&e))?;
+            places_make(&mut writer, &places, "the code")?;
+            staging.commit().map_err(|e| internal(&e))
+        })
+        .await?
+    }
+
+    fn entry_path(&self, key: &str) -> std::path::PathBuf {
+        self.dir.join(KNOWN_FOLDER).join(format!("{key}.json"))
+    }
+}
+
+fn places_make(writer: &mut TreeWriter, places: &[&str], what: &str) -> Result<(), Error> {
+    for place in places {
+        let path = TreePath::parse(place.as_bytes()).map_err(|e| Error::Internal(format!("keeping {what}: {e}")))?;
+        writer.folder(&path).map_err(|e| Error::User(format!("The source has a {place:?} that is no folder ({e}). Remove it, then deploy again.")))?;
+    }
+    Ok(())
+}
+
+/// A layer at its place in an instance.
+pub(crate) fn layer(digest: String, target: &str) -> Layer {
+    Layer { digest, target: target.into() }
+}

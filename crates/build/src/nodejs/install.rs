@@ -1,0 +1,549 @@
+//! Carrying a plan for Node.js out: packages into a layer, the source's scripts, a look at the code.
+//!
+//! npm installs without running packages' scripts, so what it downloads can be shared; scripts run afterwards in a sandbox
+//! of their own. The other managers run packages' code as they like, and keep nothing for others.
+
+use std::path::{Path, PathBuf};
+
+use sandbox::Spec;
+use serde_json::{Value, json};
+
+use super::{FRAMEWORK, Framework, Manager, Recipe, named};
+use crate::{
+    Error, Interpreter,
+    catalogue::KNOWN,
+    environment::{Access, Reach, shown},
+    fault,
+    job::{self, Job, Kept, Output, layer},
+    plan::{Plan, WORKSPACE, user},
+    script::Script,
+    step::Outcome,
+    tree::TreeReader,
+};
+
+/// Changes when the same wishes would be installed in another way.
+const FORMAT: u32 = 1;
+const MODULES: &str = "node_modules";
+/// Where the package manager lies in instances of applications that it starts.
+const MANAGER: &str = "/layers/manager";
+/// Where the files that decide what is installed lie in the sandbox.
+const FILES: &str = "/build/source";
+/// Bytes of node_modules/.package-lock.json.
+const LOCK_MAX_BYTES: u64 = 64 << 20;
+const MARKS: [&str; 6] = ["npm error", "npm ERR!", "error ", "ERR_PNPM", "error:", "➤ YN"];
+const NOISE: [&str; 3] = ["A complete log of this run", "If you need help, you may report", "info Visit "];
+
+/// Builds it.
+pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: store::Staging) -> Result<Output, Error> {
+    let build = Build { job, interpreter: &plan.interpreter, recipe };
+    if recipe.manager == Manager::Yarn && recipe.is_plug_and_play() {
+        return Err(user(
+            "Yarn Plug'n'Play is not supported on this host. Write nodeLinker: node-modules to .yarnrc.yml and run yarn install, then deploy again.",
+        ));
+    }
+    let mut layers = Vec::new();
+    if recipe.framework == Some(Framework::Added) {
+        let framework = &KNOWN.nodejs.framework;
+        job.runner.log.say(format!("Adding {} {}.", framework.package, framework.version));
+        layers.push(layer(build.tool(&framework.package, &framework.version).await?, FRAMEWORK));
+    }
+    // Where the modules can be looked at on this host.
+    let modules: Option<PathBuf>;
+    if recipe.is_whole() {
+        let code = build.whole().await?;
+        modules = Some(job.layer_path(&code)?.join(MODULES));
+        layers.push(layer(code, WORKSPACE));
+    } else if !recipe.scripts.is_empty() {
+        let (code, kept) = build.scripts().await?;
+        modules = Some(job.layer_path(&kept)?);
+        layers.push(layer(code, WORKSPACE));
+        layers.push(layer(kept, &format!("{WORKSPACE}/{MODULES}")));
+    } else {
+        let kept = if recipe.has_package { Some(build.modules(false).await?) } else { None };
+        build.check().await?;
+        let places: &[&str] = if kept.is_some() { &[MODULES] } else { &[] };
+        layers.push(layer(job.keep_source(staging, &[MODULES], places).await?, WORKSPACE));
+        modules = kept.as_deref().map(|kept| job.layer_path(kept)).transpose()?;
+        layers.extend(kept.map(|kept| layer(kept, &format!("{WORKSPACE}/{MODULES}"))));
+    }
+    let command = match recipe.framework {
+        // Yarn and pnpm start an application, so they are there.
+        None if plan.command.is_empty() => {
+            let (package, program) = build.manager_package()?;
+            layers.push(layer(build.tool(package, build.version()?).await?, MANAGER));
+            Some([build.node(), format!("{MANAGER}/{MODULES}/{program}"), "run".to_owned(), "start".to_owned()].to_vec())
+        }
+        None => None,
+        Some(Framework::Own) => Some(build.framework_command(modules.as_deref(), &format!("{WORKSPACE}/{MODULES}"))?),
+        Some(Framework::Added) => {
+            let own = layers.iter().find(|layer| layer.target == Path::new(FRAMEWORK)).map(|layer| job.layer_path(&layer.digest)).transpose()?;
+            Some(build.framework_command(own.map(|own| own.join(MODULES)).as_deref(), &format!("{FRAMEWORK}/{MODULES}"))?)
+        }
+    };
+    Ok(Output { layers, command })
+}
+
+struct Build<'a> {
+    job: &'a Job<'a>,
+    interpreter: &'a Interpreter,
+    recipe: &'a Recipe,
+}
+
+impl Recipe {
+    /// Whether packages and code cannot be told apart: packages of the source, or scripts of its own at the install.
+    fn is_whole(&self) -> bool {
+        self.is_vendored || self.is_local || (self.has_package && !self.own_scripts.is_empty())
+    }
+}
+
+impl Build<'_> {
+    // === Packages ===
+
+    /// The layer of node_modules: known, or installed now.
+    async fn modules(&self, is_development: bool) -> Result<String, Error> {
+        let (job, recipe) = (self.job, self.recipe);
+        let key = job::key(&json!({
+            "format": FORMAT,
+            "what": "node_modules",
+            "interpreter": self.interpreter.path.display().to_string(),
+            "version": self.interpreter.version.to_string(),
+            "platform": self.interpreter.platform,
+            "manager": named(recipe.manager, recipe.manager_version.as_deref()),
+            "files": job::hashes(&recipe.files),
+            "development": is_development,
+            "variables": job.variables,
+            "package_environment": job.base.package.variables,
+            // npm's own installs run no package's code without being told.
+            "project": (recipe.manager != Manager::Npm || !job.variables.is_empty()).then_some(job.project),
+        }));
+        let known = job.known(&key)?;
+        match &known {
+            Some(known) if known.is_fresh => {
+                job.runner.log.say("The dependencies are those of an earlier build.");
+                return Ok(known.layer.clone());
+            }
+            Some(_) => job.runner.log.say("The dependencies are a day old: looking for newer ones."),
+            None => job.base.package.notes.iter().for_each(|note| job.runner.log.say(note.as_str())),
+        }
+        match self.install(is_development).await {
+            Ok(kept) => {
+                job.remember(&key, &kept, recipe.is_locked)?;
+                Ok(kept.layer)
+            }
+            Err(Failed { is_network: true, error: Error::User(text) }) if known.is_some() => {
+                job.runner.log.say(format!("WARNING: the package registry cannot be reached; using the dependencies of an earlier build. ({text})"));
+                Ok(known.map(|known| known.layer).unwrap_or_default())
+            }
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    async fn install(&self, is_development: bool) -> Result<Kept, Failed> {
+        let job = self.job;
+        let folder = job.work.folder("modules")?;
+        let downloads = job.work.folder("downloads")?;
+        let generation = job.caches.npm.now();
+        let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
+        spec.mounts.push(shown(&folder, WORKSPACE, Access::Write));
+        spec.mounts.push(shown(&downloads, "/cache", Access::Write));
+        spec.mounts.push(shown(generation.path(), "/cache-shared", Access::Read));
+        for (name, bytes) in &self.recipe.files {
+            spec.files.push((format!("{FILES}/{name}").into(), bytes.clone()));
+        }
+        let mut script = Script::new();
+        script.copy(FILES, WORKSPACE).copy("/cache-shared", "/cache").enter(WORKSPACE);
+        self.install_commands(&mut spec, &mut script, is_development, true).await?;
+        script.install(&mut spec);
+        let outcome = job.runner.run(spec, &folder).await?;
+        self.succeeded(&outcome, "The dependencies could not be installed", "Mend package.json, then deploy again.")?;
+        if self.recipe.manager == Manager::Npm && job.variables.is_empty() {
+            job.promote(&job.caches.npm, &downloads).await?;
+        }
+        let mut modules = folder.join(MODULES);
+        if self.recipe.manager == Manager::Npm && has_install_scripts(&modules)? {
+            modules = self.rebuild(&folder, is_development).await?.join(MODULES);
+        }
+        if !modules.is_dir() {
+            // A package.json without dependencies.
+            modules = job.work.folder("no-modules")?;
+        }
+        let kept = job.keep(&modules, vec![], vec![], "the dependencies").await?;
+        job.runner.log.say(format!(
+            "Dependencies are installed by {} ({:.1} s, at most {} MiB of memory).",
+            named(self.recipe.manager, self.recipe.manager_version.as_deref()),
+            outcome.took.as_secs_f64(),
+            outcome.memory_peak_bytes >> 20
+        ));
+        Ok(kept)
+    }
+
+    /// Runs the install scripts of packages, in a sandbox whose downloads are not kept.
+    async fn rebuild(&self, installed: &Path, is_development: bool) -> Result<PathBuf, Failed> {
+        let job = self.job;
+        job.runner.log.say("Some dependencies have install scripts: running them.");
+        let folder = job.work.folder("rebuilt")?;
+        let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
+        spec.mounts.push(shown(installed, "/installed", Access::Read));
+        spec.mounts.push(shown(&folder, WORKSPACE, Access::Write));
+        self.environment(&mut spec, is_development);
+        let mut script = Script::new();
+        script.copy("/installed", WORKSPACE).enter(WORKSPACE);
+        script.run(&self.npm(&["rebuild", "--foreground-scripts", "--cache", "/tmp/npm"])?);
+        script.install(&mut spec);
+        let outcome = job.runner.run(spec, &folder).await?;
+        self.succeeded(&outcome, "An install script of a dependency failed", "Mend package.json, then deploy again.")?;
+        Ok(folder)
+    }
+
+    /// What installs packages into the folder where the script is.
+    async fn install_commands(&self, spec: &mut Spec, script: &mut Script, is_development: bool, is_alone: bool) -> Result<(), Error> {
+        let recipe = self.recipe;
+        self.environment(spec, is_development);
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        match recipe.manager {
+            Manager::Npm => {
+                let npm = match &recipe.manager_version {
+                    Some(version) => {
+                        let tool = self.tool("npm", version).await?;
+                        spec.mounts.push(shown(&self.job.layer_path(&tool)?, "/tools/npm", Access::Read));
+                        vec![self.node(), "/tools/npm/node_modules/npm/bin/npm-cli.js".to_owned()]
+                    }
+                    None => self.npm(&[])?,
+                };
+                let mut run = |arguments: &[&str]| {
+                    let mut words = npm.clone();
+                    words.extend(arguments.iter().map(|word| (*word).to_owned()));
+                    // Alone, packages' scripts run in a sandbox of their own.
+                    words.extend(if is_alone { vec!["--ignore-scripts".to_owned()] } else { vec![] });
+                    words.extend(["--quiet", "--no-fund", "--no-audit", "--cache", "/cache"].map(str::to_owned));
+                    script.run(&words);
+                };
+                if !recipe.is_locked {
+                    run(&["install", "--package-lock-only"]);
+                }
+                run(&["ci"]);
+            }
+            Manager::Yarn => {
+                let is_modern = !self.version()?.starts_with("1.");
+                let program = self.manager_program(spec).await?;
+                let mut install = vec![self.node(), program.clone(), "install".to_owned()];
+                if is_modern {
+                    spec.env.push(("YARN_GLOBAL_FOLDER".to_owned(), "/cache/yarn".to_owned()));
+                    spec.env.push(("YARN_ENABLE_TELEMETRY".to_owned(), "0".to_owned()));
+                    install.extend(if recipe.is_locked { words(&["--immutable"]) } else { vec![] });
+                } else {
+                    install.extend(words(&["--non-interactive", "--cache-folder", "/cache/yarn"]));
+                    install.extend(if recipe.is_locked { words(&["--frozen-lockfile"]) } else { vec![] });
+                    install.push(format!("--production={}", !is_development));
+                }
+                script.run(&install);
+                self.wrapper(script, "yarn", &[&self.node(), &program]);
+            }
+            Manager::Pnpm => {
+                let program = self.manager_program(spec).await?;
+                let mut install = vec![self.node(), program.clone()];
+                install.extend(words(&["install", "--store-dir", "/cache/pnpm", "--package-import-method", "copy", "--reporter", "append-only"]));
+                install.extend(if recipe.is_locked { words(&["--frozen-lockfile"]) } else { vec![] });
+                install.extend(if is_development { vec![] } else { words(&["--prod"]) });
+                script.run(&install);
+                self.wrapper(script, "pnpm", &[&self.node(), &program]);
+            }
+            Manager::Bun => {
+                let program = self.manager_program(spec).await?;
+                spec.env.push(("BUN_INSTALL_CACHE_DIR".to_owned(), "/cache/bun".to_owned()));
+                let mut install = vec![program.clone(), "install".to_owned()];
+                install.extend(if recipe.is_locked { words(&["--frozen-lockfile"]) } else { vec![] });
+                install.extend(if is_development { vec![] } else { words(&["--production"]) });
+                script.run(&install);
+                self.wrapper(script, "bun", &[&program]);
+            }
+        }
+        Ok(())
+    }
+
+    /// So that scripts find the manager by its name.
+    fn wrapper(&self, script: &mut Script, name: &str, words: &[&str]) {
+        let words: Vec<String> = words.iter().map(|word| crate::script::quoted(word)).collect();
+        let text = format!("#!/usr/bin/sh\nexec {} \"$@\"\n", words.join(" "));
+        script.line("mkdir -p /tmp/bin");
+        script.line(&format!("printf %s {} > /tmp/bin/{name}", crate::script::quoted(&text)));
+        script.line(&format!("chmod 755 /tmp/bin/{name}"));
+    }
+
+    async fn manager_program(&self, spec: &mut Spec) -> Result<String, Error> {
+        let (package, program) = self.manager_package()?;
+        let tool = self.tool(package, self.version()?).await?;
+        spec.mounts.push(shown(&self.job.layer_path(&tool)?, "/tools/manager", Access::Read));
+        Ok(format!("/tools/manager/{MODULES}/{program}"))
+    }
+
+    /// The package that the manager is in, and its program below node_modules.
+    fn manager_package(&self) -> Result<(&'static str, String), Error> {
+        let arch = if std::env::consts::ARCH == "aarch64" { "aarch64" } else { "x64" };
+        Ok(match self.recipe.manager {
+            Manager::Npm => ("npm", "npm/bin/npm-cli.js".to_owned()),
+            Manager::Yarn if self.version()?.starts_with("1.") => ("yarn", "yarn/bin/yarn.js".to_owned()),
+            Manager::Yarn => ("@yarnpkg/cli-dist", "@yarnpkg/cli-dist/bin/yarn.js".to_owned()),
+            Manager::Pnpm => ("pnpm", "pnpm/bin/pnpm.cjs".to_owned()),
+            Manager::Bun => ("bun", format!("@oven/bun-linux-{arch}/bin/bun")),
+        })
+    }
+
+    fn version(&self) -> Result<&str, Error> {
+        let usual = KNOWN.nodejs.managers.get(self.recipe.manager.name());
+        let version = self.recipe.manager_version.as_deref().or(usual.map(String::as_str));
+        version.ok_or_else(|| Error::Internal(format!("the catalogue has no version of {}", self.recipe.manager.name())))
+    }
+
+    /// The layer of a package of npm's that is a tool of ours, with what it needs.
+    async fn tool(&self, package: &str, version: &str) -> Result<String, Error> {
+        let job = self.job;
+        let key = job::key(&json!({
+            "format": FORMAT, "what": "tool of Node.js", "package": package, "version": version,
+            "platform": self.interpreter.platform, "node": self.interpreter.version.major, "package_environment": job.base.package.variables,
+        }));
+        let _one = job.tools.lock().await;
+        if let Some(known) = job.known(&key)? {
+            return Ok(known.layer);
+        }
+        job.runner.log.say(format!("Fetching {package} {version}, once for this host."));
+        let folder = job.work.folder("tool")?;
+        let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
+        spec.mounts.push(shown(&folder, "/tool", Access::Write));
+        self.environment(&mut spec, false);
+        let mut script = Script::new();
+        script.enter("/tool").run(&self.npm(&[
+            "install",
+            "--prefix",
+            "/tool",
+            "--ignore-scripts",
+            "--no-save",
+            "--quiet",
+            "--no-fund",
+            "--no-audit",
+            "--cache",
+            "/tmp/npm",
+            &format!("{package}@{version}"),
+        ])?);
+        script.install(&mut spec);
+        let outcome = job.runner.run(spec, &folder).await?;
+        self.succeeded(&outcome, &format!("{package} {version} could not be fetched"), "Connect this host to a package registry, then deploy again.")
+            .map_err(|failed| failed.error)?;
+        let kept = job.keep(&folder, vec![], vec![], "a tool").await?;
+        job.remember(&key, &kept, true)?;
+        Ok(kept.layer)
+    }
+
+    // === The source's own scripts ===
+
+    /// Runs the build scripts with the packages for development; the layers of code and packages.
+    async fn scripts(&self) -> Result<(String, String), Error> {
+        let job = self.job;
+        let modules = self.modules(true).await?;
+        let folder = job.work.folder("built")?;
+        let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
+        spec.mounts.push(shown(job.source, "/source", Access::Read));
+        spec.mounts.push(shown(&job.layer_path(&modules)?, "/modules", Access::Read));
+        spec.mounts.push(shown(&folder, WORKSPACE, Access::Write));
+        let mut script = Script::new();
+        script.copy("/source", WORKSPACE).run(&["rm", "-rf", "/workspace/node_modules"]).copy("/modules", "/workspace/node_modules").enter(WORKSPACE);
+        self.environment(&mut spec, true);
+        self.own_commands(&mut script)?;
+        if self.recipe.prune && self.recipe.manager == Manager::Npm {
+            script.run(&self.npm(&["prune", "--omit=dev", "--ignore-scripts", "--no-fund", "--no-audit", "--cache", "/tmp/npm"])?);
+        }
+        self.check_commands(&mut script);
+        script.install(&mut spec);
+        let outcome = job.runner.run(spec, &folder).await?;
+        self.built(&outcome)?;
+        let code = job.keep_with(&folder, vec![], vec![MODULES], &[MODULES], "the code").await?;
+        let modules = folder.join(MODULES);
+        let modules = if modules.is_dir() { modules } else { job.work.folder("no-modules")? };
+        let kept = job.keep(&modules, vec![], vec![".cache"], "the dependencies").await?;
+        Ok((code.layer, kept.layer))
+    }
+
+    /// Installs, runs scripts and keeps all as one: for packages that are part of the source.
+    async fn whole(&self) -> Result<String, Error> {
+        let (job, recipe) = (self.job, self.recipe);
+        let folder = job.work.folder("built")?;
+        let downloads = job.work.folder("downloads")?;
+        let generation = job.caches.npm.now();
+        let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
+        spec.mounts.push(shown(job.source, "/source", Access::Read));
+        spec.mounts.push(shown(&folder, WORKSPACE, Access::Write));
+        spec.mounts.push(shown(&downloads, "/cache", Access::Write));
+        spec.mounts.push(shown(generation.path(), "/cache-shared", Access::Read));
+        let mut script = Script::new();
+        script.copy("/source", WORKSPACE).copy("/cache-shared", "/cache").enter(WORKSPACE);
+        if recipe.is_vendored {
+            self.environment(&mut spec, !recipe.scripts.is_empty());
+            if recipe.has_package {
+                script.run(&self.npm(&["rebuild", "--cache", "/cache"])?);
+            }
+        } else {
+            script.run(&["rm", "-rf", "/workspace/node_modules"]);
+            self.install_commands(&mut spec, &mut script, !recipe.scripts.is_empty(), false).await?;
+        }
+        self.own_commands(&mut script)?;
+        if recipe.prune && recipe.manager == Manager::Npm {
+            script.run(&self.npm(&["prune", "--omit=dev", "--ignore-scripts", "--no-fund", "--no-audit", "--cache", "/cache"])?);
+        }
+        self.check_commands(&mut script);
+        script.install(&mut spec);
+        let outcome = job.runner.run(spec, &folder).await?;
+        self.built(&outcome)?;
+        Ok(job.keep(&folder, vec![], vec![], "the code").await?.layer)
+    }
+
+    fn own_commands(&self, script: &mut Script) -> Result<(), Error> {
+        for name in &self.recipe.scripts {
+            script.run(&["echo", &format!("> npm run {name}")]);
+            script.run(&self.npm(&["run", name])?);
+        }
+        Ok(())
+    }
+
+    // === A look at the code ===
+
+    fn check_commands(&self, script: &mut Script) {
+        if let Some(main) = &self.recipe.main {
+            let main = crate::script::quoted(main);
+            script.line(&format!("if [ ! -f {main} ]; then printf '%s does not exist\\n' {main}; exit 86; fi"));
+            script.line(&format!("{} --check {main}", crate::script::quoted(&self.node())));
+        }
+    }
+
+    /// Finds syntax errors before anything is deployed.
+    async fn check(&self) -> Result<(), Error> {
+        if self.recipe.main.is_none() {
+            return Ok(());
+        }
+        let job = self.job;
+        let folder = job.work.folder("check")?;
+        let mut spec = job.spec(self.interpreter, Reach::Nothing, &[])?;
+        spec.mounts.push(shown(job.source, WORKSPACE, Access::Read));
+        let mut script = Script::new();
+        script.enter(WORKSPACE);
+        self.check_commands(&mut script);
+        script.install(&mut spec);
+        let outcome = job.runner.run(spec, &folder).await?;
+        self.built(&outcome)
+    }
+
+    /// Says what a script or the check said.
+    fn built(&self, outcome: &Outcome) -> Result<(), Error> {
+        if outcome.is_success() {
+            return Ok(());
+        }
+        if outcome.code == Some(86)
+            && let Some(line) = outcome.tail.last()
+        {
+            return Err(user(line.as_str()));
+        }
+        if let Some(at) = outcome.tail.iter().rposition(|line| line.starts_with("SyntaxError")) {
+            let place = outcome.tail.iter().find(|line| line.starts_with('/') && line.contains(':')).map(|line| line.trim_start_matches("/workspace/"));
+            let shown = outcome.tail[..=at].iter().rev().take(8).rev().cloned().collect::<Vec<_>>().join("\n");
+            let place = place.map(|place| format!(" (in {place})")).unwrap_or_default();
+            return Err(user(format!("{}{place}. Mend it, then deploy again.\n{shown}", outcome.tail[at])));
+        }
+        let is_default = self.recipe.manager == Manager::Npm && self.recipe.scripts == ["build"];
+        let fault = fault::explain(&outcome.tail, &MARKS, &NOISE);
+        let note =
+            "\nNOTE: Running the default build script can be skipped by passing the empty environment variable \"GOOGLE_NODE_RUN_SCRIPTS=\" to the build";
+        let how = outcome.how();
+        Err(user(format!(
+            "{}{}",
+            fault.text(&format!("The source could not be built ({how})"), "Mend it, then deploy again."),
+            if is_default { note } else { "" }
+        )))
+    }
+
+    // === Words ===
+
+    fn node(&self) -> String {
+        self.interpreter.path.display().to_string()
+    }
+
+    /// A command of npm's: this Node.js's own, else another's of this host.
+    fn npm(&self, arguments: &[&str]) -> Result<Vec<String>, Error> {
+        let all = std::iter::once(self.interpreter).chain(self.job.catalogue.of(crate::Language::Nodejs));
+        // What lies in another's layer is not there.
+        let npm = all.filter(|found| found.layer.is_none() || found.path == self.interpreter.path).find_map(|found| found.packager.as_ref());
+        let npm = npm.ok_or_else(|| user("npm is needed to install dependencies, and is not on this host. Install it, restart tanebi, then deploy again."))?;
+        let words = [self.node(), npm.display().to_string()];
+        Ok(words.into_iter().chain(arguments.iter().map(|word| (*word).to_owned())).collect())
+    }
+
+    fn environment(&self, spec: &mut Spec, is_development: bool) {
+        spec.env.extend(self.job.variables.iter().cloned());
+        let bin = self.interpreter.path.parent().map(|bin| bin.display().to_string()).unwrap_or_default();
+        let values = [
+            ("PATH", format!("/tmp/bin:{bin}:/usr/local/bin:/usr/bin:/bin")),
+            ("NODE_ENV", if is_development { "development" } else { "production" }.to_owned()),
+            ("NODE_EXTRA_CA_CERTS", "/etc/ssl/certs/ca-certificates.crt".to_owned()),
+            ("npm_config_update_notifier", "false".to_owned()),
+            ("CI", "true".to_owned()),
+            ("COREPACK_ENABLE_DOWNLOAD_PROMPT", "0".to_owned()),
+        ];
+        for (name, value) in values {
+            if name == "NODE_ENV" && self.job.variables.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            spec.env.retain(|(known, _)| known != name);
+            spec.env.push((name.to_owned(), value));
+        }
+    }
+
+    fn succeeded(&self, outcome: &Outcome, what: &str, advice: &str) -> Result<(), Failed> {
+        if outcome.is_success() {
+            return Ok(());
+        }
+        let fault = fault::explain(&outcome.tail, &MARKS, &NOISE);
+        let mut text = fault.text(what, advice);
+        if outcome.code.is_none_or(|code| code >= 128) {
+            text = format!("{what}: it ended with {}. {text}", outcome.how());
+        }
+        Err(Failed { is_network: fault.is_network, error: Error::User(text) })
+    }
+
+    /// How the framework is started: by its program where that can be read, else as npm would.
+    fn framework_command(&self, modules: Option<&Path>, inside: &str) -> Result<Vec<String>, Error> {
+        let package = &KNOWN.nodejs.framework.package;
+        let program = modules.and_then(|modules| {
+            let text = TreeReader::open(modules).ok()?.read(&format!("{package}/package.json"), 1 << 20).ok()??;
+            let value: Value = serde_json::from_slice(&text).ok()?;
+            let bin = value.get("bin")?;
+            bin.as_str().or_else(|| bin.get("functions-framework")?.as_str()).map(|bin| bin.trim_start_matches("./").to_owned())
+        });
+        Ok(match program {
+            Some(program) => vec![self.node(), format!("{inside}/{package}/{program}")],
+            None => crate::plan::shell(format!("exec {inside}/.bin/functions-framework")),
+        })
+    }
+}
+
+struct Failed {
+    is_network: bool,
+    error: Error,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { is_network: false, error }
+    }
+}
+
+/// Whether npm noted packages whose install scripts it did not run.
+fn has_install_scripts(modules: &Path) -> Result<bool, Error> {
+    let fail = |e: std::io::Error| Error::Internal(format!("reading what npm installed: {e}"));
+    let reader = match TreeReader::open(modules) {
+        Ok(reader) => reader,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(fail(e)),
+    };
+    let text = reader.read(".package-lock.json", LOCK_MAX_BYTES).map_err(fail)?.unwrap_or_default();
+    let lock: Value = serde_json::from_slice(&text).unwrap_or_default();
+    let packages = lock.get("packages").and_then(Value::as_object);
+    Ok(packages.into_iter().flatten().any(|(_, package)| package.get("hasInstallScript").and_then(Value::as_bool) == Some(true)))
+}
