@@ -23,6 +23,7 @@ const PROJECTS: &str = "cloudresourcemanager.googleapis.com";
 const IAM: &str = "iam.googleapis.com";
 const CREDENTIALS: &str = "iamcredentials.googleapis.com";
 const STORAGE: &str = "storage.googleapis.com";
+const FUNCTIONS: &str = "cloudfunctions.googleapis.com";
 const LOGGING: &str = "logging.googleapis.com";
 
 /// What nobody may set: whoever may set a policy is told so, and nothing changes.
@@ -57,6 +58,8 @@ const ROWS: &[Row] = &[
     (RUN, "POST", "/v1/projects/{project}/locations/{location}/operations/{operation}:wait", "{}", ""),
     (RUN, "GET", "/v1/projects/{project}/locations", "", "google.cloud.location.Locations/ListLocations"),
     (RUN, "GET", "/v1/projects/{project}/locations/{location}", "", "google.cloud.location.Locations/GetLocation"),
+    // Functions v2.
+    (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/runtimes", "", "google.cloud.functions.v2.FunctionService/ListRuntimes"),
     // Run v2.
     (RUN, "GET", "/v2/projects/{project}/locations/{location}/services", "", "google.cloud.run.v2.Services/ListServices"),
     (RUN, "POST", "/v2/projects/{project}/locations/{location}/services?serviceId=x", "{}", "google.cloud.run.v2.Services/CreateService"),

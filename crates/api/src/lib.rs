@@ -16,6 +16,7 @@ mod convert;
 mod credentials;
 mod error;
 mod front;
+mod functions;
 mod grpc;
 mod iam_admin;
 mod location;

@@ -17,6 +17,7 @@ const HOSTS: &[&str] = &["serviceusage.googleapis.com"];
 const SERVED: &[(&str, &str)] = &[
     ("artifactregistry.googleapis.com", "Artifact Registry API"),
     ("cloudbuild.googleapis.com", "Cloud Build API"),
+    ("cloudfunctions.googleapis.com", "Cloud Functions API"),
     ("cloudresourcemanager.googleapis.com", "Cloud Resource Manager API"),
     ("iam.googleapis.com", "Identity and Access Management (IAM) API"),
     ("iamcredentials.googleapis.com", "IAM Service Account Credentials API"),

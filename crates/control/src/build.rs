@@ -50,6 +50,11 @@ pub(crate) fn key_of(build: &Build) -> String {
 }
 
 impl Control {
+    /// Every base image that Google has, and what of it is on this host.
+    pub fn runtimes(&self) -> Vec<::build::Runtime> {
+        self.context.images.runtimes()
+    }
+
     /// Checks source, names and base image, stores the build, and returns it with the base image's full URI. It runs by itself.
     /// # Errors
     /// `INVALID_ARGUMENT` naming the field; `NOT_FOUND` for bucket, object or repository; `PERMISSION_DENIED` without actAs on

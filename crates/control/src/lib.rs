@@ -29,6 +29,7 @@ use model::{Clock, ProjectId, Region, Status};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
+pub use ::build::{Language, Runtime, Stage};
 pub use build::BuildRequest;
 pub use object::{Preconditions, is_precondition};
 pub use project::{Project, project_ensure};

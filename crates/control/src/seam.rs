@@ -16,6 +16,8 @@ use model::{
 pub(crate) trait Images: Send + Sync + 'static {
     fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, build::Error>;
     fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>>;
+    /// Every base image that Google has, and what of it is here.
+    fn runtimes(&self) -> Vec<build::Runtime>;
     /// The manifest behind a digest.
     fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error>;
     /// The layers that caches of builds name; what is too old or too much in them is forgotten first. Blocks.
@@ -50,6 +52,10 @@ impl Images for Builder {
 
     fn build(&self, request: build::Request, log: Arc<dyn Fn(build::LogLine) + Send + Sync>) -> BoxFuture<'_, Result<build::Built, build::Error>> {
         self.builder.build(request, log).boxed()
+    }
+
+    fn runtimes(&self) -> Vec<build::Runtime> {
+        self.builder.runtimes()
     }
 
     fn image_get(&self, digest: &ImageDigest) -> Result<Option<Image>, store::Error> {

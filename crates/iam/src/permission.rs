@@ -19,6 +19,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("artifactregistry.repositories", "create delete deleteArtifacts downloadArtifacts get getIamPolicy list setIamPolicy update uploadArtifacts"),
     ("artifactregistry.dockerimages", "get list"),
     ("artifactregistry.locations", "get list"),
+    ("cloudfunctions.runtimes", "list"),
     ("serviceusage.services", "disable enable get list use"),
     ("serviceusage.operations", "get"),
     ("resourcemanager.projects", "get getIamPolicy list setIamPolicy update"),

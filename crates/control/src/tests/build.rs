@@ -25,6 +25,10 @@ pub(crate) struct Images {
 }
 
 impl seam::Images for Images {
+    fn runtimes(&self) -> Vec<::build::Runtime> {
+        Vec::new()
+    }
+
     fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, Error> {
         match base_image {
             "python312" => Ok(format!("{region}-docker.pkg.dev/serverless-runtimes/google-22/runtimes/python312")),
