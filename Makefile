@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 DATA ?= $(CURDIR)/data
-PARTS := seed gcloud serving cli clients hostile faults
+PARTS := seed gcloud serving cli clients languages hostile faults
 
 .PHONY: cuts unsynced walls run build test unit e2e verify verify-% lint bench clean-data
 
@@ -54,7 +54,8 @@ lint: needs
 bench:
 	cargo build --locked --release -p tanebi
 	python3 benches/rest.py
-	python3 benches/deploy.py
+	for language in python nodejs go java; do python3 benches/deploy.py --language $$language; done
+	python3 benches/cold.py
 	python3 benches/router.py
 
 needs:

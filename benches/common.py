@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import typing
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,8 +60,8 @@ class Tanebi:
         command = [str(a) for a in (self.program, *arguments)]
         return subprocess.run(command, env={**os.environ, "TANEBI_DATA_DIR": str(self.data)}, capture_output=True, text=True, check=True, **more)
 
-    def deploy(self, name, folder, *flags):
-        return self.run("run", "deploy", name, "--source", folder, "--base-image", "python312", *flags)
+    def deploy(self, name, folder, *flags, base_image="python312"):
+        return self.run("run", "deploy", name, "--source", folder, "--base-image", base_image, *flags)
 
     def host(self, name, region="asia-northeast1"):
         return f"{name}-{self.number}.{region}.run.localhost"
@@ -115,3 +116,20 @@ def median(values):
 
 
 EXAMPLE = ROOT / "examples/python/hello_http"
+
+
+class Language(typing.NamedTuple):
+    """How examples/LANGUAGE/hello_http is deployed."""
+
+    function: str
+    base_image: str
+    #: the file that holds the greeting
+    file: str
+
+
+LANGUAGES = {
+    "python": Language("hello_http", "python312", "main.py"),
+    "nodejs": Language("helloHttp", "nodejs20", "index.js"),
+    "go": Language("HelloHTTP", "go126", "function.go"),
+    "java": Language("functions.HelloHttp", "java17", "src/main/java/functions/HelloHttp.java"),
+}

@@ -80,6 +80,9 @@ struct DeployArgs {
     /// KEY,...: all but these
     #[arg(long, value_delimiter = ',')]
     remove_env_vars: Vec<String>,
+    /// KEY=VALUE,...: for the build alone
+    #[arg(long, value_delimiter = ',')]
+    set_build_env_vars: Vec<String>,
     /// KEY=VALUE,...: these, and the others as they are
     #[arg(long, value_delimiter = ',', visible_alias = "update-labels")]
     labels: Vec<String>,
@@ -197,6 +200,9 @@ impl Caller {
         }
         if let Some(function) = &args.function {
             buildpack["functionTarget"] = json!(function);
+        }
+        if !args.set_build_env_vars.is_empty() {
+            buildpack["environmentVariables"] = json!(build_variables(&args.set_build_env_vars)?);
         }
         let submitted = self
             .api(
@@ -479,6 +485,11 @@ impl Caller {
         eprintln!("error: {host} answered {status}");
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// The variables of a build, by name.
+fn build_variables(pairs: &[String]) -> Result<BTreeMap<&str, &str>> {
+    pairs.iter().map(|pair| pair.split_once('=').with_context(|| format!("--set-build-env-vars {pair:?}: use NAME=VALUE"))).collect()
 }
 
 /// Makes a container's environment what the flags say.
