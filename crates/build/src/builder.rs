@@ -19,7 +19,7 @@ use crate::{
     Built, Catalogue, Config, Error, LogLine, Request, Runtime,
     archive::{self, Limits},
     cache::Caches,
-    catalogue::{BaseImage, KNOWN},
+    catalogue::{BaseImage, KNOWN, base_image_any},
     environment::{Base, PackageEnvironment},
     go,
     image::image_put,
@@ -168,10 +168,13 @@ impl Builder {
         self.runtimes().into_iter().find(|runtime| runtime.id == id).ok_or_else(|| Error::Internal(format!("runtime {id} is gone again")))
     }
 
-    /// The full URI by which gcloud shows a base image: `REGION-docker.pkg.dev/serverless-runtimes/google-22/runtimes/python312`.
+    /// The full URI by which gcloud shows a base image; one that leaves the language to the source stays as it is: `REGION-docker.pkg.dev/serverless-runtimes/google-22/runtimes/python312`.
     /// # Errors
     /// `Error::User` for a name that is no base image or not on this host.
     pub fn base_image_uri(&self, base_image: &str, region: &str) -> Result<String, Error> {
+        if let Some(any) = base_image_any(base_image) {
+            return Ok(any.to_owned());
+        }
         let base = BaseImage::parse(base_image)?;
         self.shared.catalogue.read().interpreter_of(&base)?;
         Ok(base.uri(region))

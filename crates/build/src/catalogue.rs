@@ -18,7 +18,7 @@ mod candidate;
 mod known;
 mod probe;
 
-pub(crate) use base_image::BaseImage;
+pub(crate) use base_image::{BaseImage, any as base_image_any};
 pub use known::Stage;
 pub(crate) use known::{KNOWN, KnownRuntime, Pins};
 pub(crate) use probe::host_paths;

@@ -4,7 +4,7 @@
 
 use crate::{
     Error, Language,
-    catalogue::{BaseImage, Catalogue, Interpreter, KNOWN, Version},
+    catalogue::{BaseImage, Catalogue, Interpreter, KNOWN, Version, base_image_any},
     go, java, language, nodejs, python,
     tree::TreeReader,
     variables::Variables,
@@ -117,7 +117,7 @@ fn runtime(
             _ => return Err(user(format!("GOOGLE_RUNTIME={id:?} names no runtime. Give one such as python312, nodejs22, go126 or java21."))),
         }),
     };
-    let given = if base_image.is_empty() { None } else { Some(BaseImage::parse(base_image)?) };
+    let given = if base_image_any(base_image).is_some() { None } else { Some(BaseImage::parse(base_image)?) };
     let base = match (given, by_runtime) {
         (Some(given), Some(Asked::Base(other))) if given.id != other.id => {
             return Err(user(format!("GOOGLE_RUNTIME={:?} is not the base image {base_image:?}. Remove one of them.", other.id)));

@@ -13,6 +13,18 @@ pub(crate) struct BaseImage {
     pub(crate) stack: String,
 }
 
+/// What gcloud asks for when its user names no base image: the stack without a language.
+const ANY: &str = "gcr.io/buildpacks/google-22/run";
+
+/// The base image that gcloud shows when the source decides, for a name by which nobody decided.
+pub(crate) fn any(text: &str) -> Option<&str> {
+    if text.is_empty() {
+        return Some(ANY);
+    }
+    let stack = text.strip_prefix("gcr.io/buildpacks/")?.split(['@', ':']).next()?.strip_suffix("/run")?;
+    STACKS.contains(&stack.strip_suffix("-full").unwrap_or(stack)).then_some(text)
+}
+
 impl BaseImage {
     /// Understands an id, `STACK/ID`, or a whole path, with a tag or digest or without.
     /// # Errors

@@ -85,10 +85,19 @@ fn base_images_are_understood_or_refused() {
     check("python399", Err("Unknown base image \"python399\". Known: python38, python39"));
     check("python", Err("Unknown base image"));
     check("python312 ", Err("Unknown base image"));
-    check("", Err("Unknown base image"));
     check("google-20/python312", Err("unknown stack \"google-20\""));
     check("debian/python312", Err("unknown stack \"debian\""));
     check("gcr.io/x/ubuntu:22.04", Err("Unknown base image"));
+}
+
+#[test]
+fn a_stack_without_a_language_leaves_it_to_the_source() {
+    for text in ["", "gcr.io/buildpacks/google-22/run", "gcr.io/buildpacks/google-24-full/run:latest", "gcr.io/buildpacks/google-22/run@sha256:0123"] {
+        assert!(base_image::any(text).is_some(), "{text}");
+    }
+    for text in ["python312", "gcr.io/buildpacks/builder", "gcr.io/buildpacks/google-20/run", "gcr.io/buildpacks/google-22/build"] {
+        assert!(base_image::any(text).is_none(), "{text}");
+    }
 }
 
 #[test]
