@@ -1,6 +1,5 @@
 """Says what this interpreter is, as one line of JSON. Run with -I: nothing of the user's is imported."""
 
-import importlib.util
 import json
 import sys
 import sysconfig
@@ -16,7 +15,6 @@ print(
             "virtual": sys.prefix != sys.base_prefix,
             "stdlib": sysconfig.get_paths()["stdlib"],
             "platform": sysconfig.get_platform(),
-            "pip": importlib.util.find_spec("pip") is not None,
         }
     )
 )

@@ -7,6 +7,8 @@
 mod tarball;
 mod zipfile;
 
+pub(crate) use zipfile::{Jar, jar};
+
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},

@@ -16,10 +16,10 @@ use store::Store;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Built, Catalogue, Config, Error, LogLine, Request, Runtime,
+    Built, Catalogue, Config, Error, Language, LogLine, Request, Runtime,
     archive::{self, Limits},
     cache::Caches,
-    catalogue::{BaseImage, KNOWN, base_image_any},
+    catalogue::{BaseImage, KNOWN, base_image_any, host_paths},
     environment::{Base, PackageEnvironment},
     go,
     image::image_put,
@@ -158,7 +158,6 @@ impl Builder {
         let runner = Runner { also: runtime::HOSTS, ..self.runner(&log) };
         let work = Work::new(&shared.config.dir, "runtime", shared.keeper.clone())?;
         let catalogue = shared.catalogue.read().clone();
-        let _one = shared.tools.lock().await;
         let job = shared.job(&catalogue, &runner, &work, std::path::Path::new(""), "", "", &[]);
         let installed = match tokio::time::timeout_at(runner.deadline, runtime::install(&job, id)).await {
             Ok(installed) => installed?,
@@ -256,7 +255,7 @@ impl Shared {
         Ok(Built { digest, image })
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "what a job is of; each has its own name there")]
     fn job<'a>(
         &'a self,
         catalogue: &'a Catalogue,
@@ -306,11 +305,16 @@ impl Shared {
 
 fn image_of(plan: Plan, output: Output) -> Image {
     let mut layers = output.layers;
-    layers.extend(plan.interpreter.layer);
+    let mut runtime_paths = plan.interpreter.runtime_paths;
+    match plan.interpreter.language {
+        // A program needs its compiler no more.
+        Language::Go => runtime_paths = host_paths(),
+        _ => layers.extend(plan.interpreter.layer),
+    }
     Image {
         runtime: plan.base.id,
         runtime_version: plan.interpreter.version.to_string(),
-        runtime_paths: plan.interpreter.runtime_paths,
+        runtime_paths,
         layers,
         command: output.command.unwrap_or(plan.command),
         working_dir: WORKSPACE.into(),

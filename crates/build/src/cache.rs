@@ -2,13 +2,14 @@
 //!
 //! The threat is a build that changes what another one will install. So no sandbox ever writes to the shared folder: each
 //! works on a copy of its own, and the daemon takes a copy back only from a sandbox in which nothing but the package manager
-//! and the language's own compiler ran. That is made sure of, not hoped for, and the user's own build variables are absent:
+//! and the language's own compiler ran. That is made sure of, not hoped for; a build with variables of the user's shares nothing:
 //! - uv: the folder in which it builds packages is blocked by a file, so it stops before it would run a first line of a
 //!   package's code (seen: "failed to create directory"), and the requirements are installed by a single run into an empty
 //!   environment (so that no `.pth` file of theirs is there when an interpreter starts). When a package must be built, the
 //!   build runs again with the block taken away and its copy is thrown away.
-//! - npm: packages are installed without their scripts; those run afterwards in another sandbox.
-//! - Go: only dependencies are downloaded and compiled, and Go runs no code of what it compiles.
+//! - npm: packages of the registry are installed without their scripts; those run afterwards in another sandbox. A source with an
+//!   .npmrc or with packages from elsewhere shares nothing, as npm can be told there to run programs.
+//! - Go: other people's packages are downloaded and compiled, and no line of the source; Go runs no code of what it compiles.
 //!
 //! What Maven, Gradle, yarn, pnpm, bun and Poetry leave is never shared that way, as they run code of packages.
 //!
@@ -29,7 +30,7 @@ use crate::{
     Error,
     python::BUILDS_BUCKET,
     tree::{self, CopyError, CopyRules, TreeWriter},
-    work::{discard, folder_make},
+    work::{discard, discard_beside, folder_make},
 };
 
 const ENTRIES_MAX: usize = 100_000;
@@ -90,7 +91,7 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         if self.is_old.load(Ordering::Acquire) {
-            discard(&self.keeper, &self.path);
+            discard_beside(self.path.clone(), self.keeper.clone());
         }
     }
 }
@@ -130,10 +131,18 @@ impl Cache {
     /// Of two builds at the same time the last one wins; what the other downloaded is downloaded again some day.
     pub(crate) fn promote(&self, copy: &Path) -> Result<(), Error> {
         let fail = |what: &str, e: &dyn std::fmt::Display| Error::Internal(format!("keeping downloads: {what}: {e}"));
-        let mut new = tree::sizes(copy, ENTRIES_MAX).map_err(|e| fail("looking", &e))?;
-        new.retain(|path, _| !self.rules.without.iter().any(|name| path.strip_prefix(b"/").is_some_and(|path| path.starts_with(name.as_bytes()))));
+        let new = match tree::sizes(copy, ENTRIES_MAX) {
+            // Too many files: below it starts again from nothing.
+            Err(e) if e.kind() == std::io::ErrorKind::QuotaExceeded => None,
+            sizes => Some(sizes.map_err(|e| fail("looking", &e))?),
+        };
+        let is_left_out = |path: &[u8]| self.rules.without.iter().any(|name| path.strip_prefix(b"/").is_some_and(|path| path.starts_with(name.as_bytes())));
+        let new = new.map(|mut new| {
+            new.retain(|path, _| !is_left_out(path));
+            new
+        });
         let old = tree::sizes(self.now().path(), ENTRIES_MAX).map_err(|e| fail("looking", &e))?;
-        if new == old {
+        if new.as_ref() == Some(&old) {
             return Ok(());
         }
         let number = self.count.fetch_add(1, Ordering::Relaxed);

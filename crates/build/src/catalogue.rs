@@ -132,7 +132,10 @@ impl Catalogue {
 
     /// Adds one that was fetched.
     pub(crate) fn add(&mut self, interpreter: Interpreter) {
-        self.interpreters.retain(|known| known.path != interpreter.path || known.language != interpreter.language);
+        // A newer one of the same runtime takes its place.
+        let runtime = |of: &Interpreter| KNOWN.of(of.language).runtimes.iter().find(|runtime| runtime.is(of.version)).map(|runtime| &runtime.id);
+        let is_same = |known: &Interpreter| known.layer.is_some() && interpreter.layer.is_some() && runtime(known) == runtime(&interpreter);
+        self.interpreters.retain(|known| !is_same(known));
         self.interpreters.push(interpreter);
         self.sort();
     }
@@ -140,7 +143,7 @@ impl Catalogue {
     fn sort(&mut self) {
         // Of two of the same version the one that can also install or compile.
         self.interpreters.sort_by(|a, b| (a.language, b.version, b.packager.is_some(), &a.path).cmp(&(b.language, a.version, a.packager.is_some(), &b.path)));
-        self.interpreters.dedup_by(|a, b| a.path == b.path && a.language == b.language);
+        self.interpreters.dedup_by(|a, b| a.path == b.path && a.language == b.language && a.layer == b.layer);
     }
 
     /// By language, newest first.

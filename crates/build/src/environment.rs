@@ -60,7 +60,7 @@ impl PackageEnvironment {
         for (name, value) in given {
             if !PASSED.contains(&name.as_str()) {
                 made.notes.push(format!("{name} of this host is not used in builds: it is neither an index nor a proxy."));
-            } else if value.split_whitespace().any(has_password) {
+            } else if value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '|')).any(has_password) {
                 made.notes.push(format!("{name} of this host is not used in builds: it holds a password, which a package could read."));
             } else {
                 made.variables.push((name.clone(), value.clone()));
@@ -79,9 +79,17 @@ impl PackageEnvironment {
     }
 }
 
-/// `https://user:password@host/`, also behind `name=`.
+/// `https://user:password@host/`, also behind `name=`, without a scheme, or with a token in its query.
 fn has_password(word: &str) -> bool {
-    word.split_once("://").is_some_and(|(_, rest)| rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')))
+    let rest = word.split_once("://").map_or(word, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.contains('@') || rest.split_once('?').is_some_and(|(_, query)| !query.is_empty())
+}
+
+/// Sets a variable of a sandbox: the last one to set it wins, and it is there once.
+pub(crate) fn set(env: &mut Vec<(String, String)>, name: &str, value: impl Into<String>) {
+    env.retain(|(known, _)| known != name);
+    env.push((name.to_owned(), value.into()));
 }
 
 /// What every step of a build has in common.

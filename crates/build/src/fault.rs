@@ -49,7 +49,9 @@ pub(crate) fn explain(tail: &[String], marks: &[&str], noise: &[&str]) -> Fault 
     let shown = if marked.is_empty() { lines.into_iter().map(|(_, text)| text).collect() } else { marked };
     let shown: Vec<String> =
         if marks.is_empty() { shown.into_iter().rev().take(SHOWN_MAX).rev().collect() } else { shown.into_iter().take(SHOWN_MAX).collect() };
-    let first = if marks.is_empty() { shown.last() } else { shown.first() };
+    // `code E404`: the next line says it in words.
+    let is_code = |line: &&String| ["code ", "errno ", "syscall ", "path "].iter().any(|word| line.starts_with(word));
+    let first = if marks.is_empty() { shown.last() } else { shown.iter().find(|line| !is_code(line)).or(shown.first()) };
     let cause = sentence(first.map_or("it said nothing", |line| line.trim()));
     let is_network = tail.iter().any(|line| NETWORK.iter().any(|part| line.contains(part)));
     Fault { cause, shown, is_network }
@@ -93,7 +95,7 @@ mod tests {
             &["A complete log"],
         );
         assert_eq!(fault.shown, ["code E404", "404 Not Found - GET https://r/x"]);
-        assert_eq!(fault.cause, "code E404.");
+        assert_eq!(fault.cause, "404 Not Found - GET https://r/x.");
         assert!(!fault.is_network);
         assert!(explain(&lines("npm error code EAI_AGAIN"), &["npm error"], &[]).is_network);
     }

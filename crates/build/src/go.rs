@@ -82,11 +82,11 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
         return Err(user("No buildpack groups passed detection: the source has no file of Go."));
     }
     let mut files = Vec::new();
-    for name in ["go.mod", "go.sum", "go.work", "go.work.sum"] {
-        if let Some(text) = read(source, name)? {
-            files.push((name.to_owned(), text.into_bytes()));
-        }
-    }
+    // Those of folders too: a replacement leads to them.
+    source
+        .files_below(&["vendor"], |name| matches!(name, "go.mod" | "go.sum" | "go.work" | "go.work.sum"), 4 << 20, |path, text| files.push((path, text)))
+        .map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
+    files.sort();
     let own = module.as_deref().map(module_path).transpose()?;
     let (kind, imports) = match &variables.function_target {
         Some(target) => function(source, variables, target, own.as_deref(), module.as_deref(), modules)?,
@@ -164,9 +164,8 @@ fn function(
     if !is_declarative && !syntax::is_identifier(target) {
         return Err(user(format!("The function target {target:?} is no name of a function of Go.")));
     }
-    // A folder named as the package is where Google looks for it first.
-    let inner = top(source)?.contains(&package) && top_of(source, &package)?;
-    let package = if inner { format!("{own}/{package}") } else { own.to_owned() };
+    // The module's root, as at Google, whatever folder has the package's name.
+    let package = own.to_owned();
     Ok((Kind::Function { is_own, package, target: target.to_owned(), is_declarative }, syntax::imports_below(source)?))
 }
 

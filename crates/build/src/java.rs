@@ -4,6 +4,7 @@
 //! pkg/java. What is decided is carried out by `compile`.
 
 use model::image::MemoryVariable;
+use sha2::{Digest, Sha256};
 
 use crate::{
     Error,
@@ -16,12 +17,15 @@ mod compile;
 
 pub(crate) use compile::build;
 
+/// By which the machine believes in the roots of its sandbox.
+const TRUST: &str = "-Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts";
+
 /// What is built.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Recipe {
     pub(crate) tool: Tool,
-    /// Everything by which the build is told what to do, by path.
-    files: Vec<(String, Vec<u8>)>,
+    /// Everything by which the build is told what to do: path and hash.
+    files: Vec<(String, String)>,
     /// Whether time changes the outcome.
     is_locked: bool,
     /// Class of the function, if it is one.
@@ -78,30 +82,14 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
             || name.ends_with(".gradle.kts")
             || name.ends_with(".lockfile")
     };
+    let mut is_locked = true;
     source
-        .files_below(&["target", "build", ".gradle"], is_build_file, 1 << 20, |path, text| files.push((path, text)))
+        .files_below(&["target", "build", ".gradle"], is_build_file, 1 << 20, |path, text| {
+            is_locked &= !is_open(&path, &text);
+            files.push((path, hex::encode(Sha256::digest(&text))));
+        })
         .map_err(|e| Error::Internal(format!("reading the source: {e}")))?;
     files.sort();
-    // What asks for a version that changes with time.
-    let is_open = |text: &[u8]| {
-        let text = String::from_utf8_lossy(text);
-        [
-            "SNAPSHOT</version>",
-            "<version>LATEST",
-            "<version>RELEASE",
-            "<version>[",
-            "<version>(",
-            "latest.release",
-            "latest.integration",
-            ".+'",
-            ".+\"",
-            "-SNAPSHOT'",
-            "-SNAPSHOT\"",
-        ]
-        .iter()
-        .any(|part| text.contains(part))
-    };
-    let is_locked = !files.iter().any(|(_, text)| is_open(text));
     if question.interpreter.packager.is_none() {
         notes.push(format!("Java {} here has no compiler: another Java of this host compiles for it.", question.interpreter.version.major));
     }
@@ -118,12 +106,13 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
     };
     let home = question.interpreter.path.parent().and_then(|bin| bin.parent()).map(|home| home.display().to_string()).unwrap_or_default();
     let env = pairs(&[("JAVA_HOME", &home), ("PATH", &format!("{home}/bin:/usr/local/bin:/usr/bin:/bin"))]);
-    // Google's launch.sh: the machine takes 70 % of the memory.
+    // Google's launch.sh: the machine takes 70 % of the memory, unless its owner gives it options of his own.
     let memory = MemoryVariable {
         name: "JAVA_TOOL_OPTIONS".to_owned(),
         before: "-XX:MaxRAM=".to_owned(),
         percent: 100,
-        after: "m -XX:MaxRAMPercentage=70 -Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts".to_owned(),
+        after: format!("m -XX:MaxRAMPercentage=70 {TRUST}"),
+        unless: String::new(),
     };
     let recipe = AnyRecipe::Java(Recipe {
         tool,
@@ -136,6 +125,20 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
         release,
     });
     Ok(Parts { recipe, command, env, memory_env: vec![memory] })
+}
+
+/// Whether a build file asks for versions that change with time. The project's own version is none of them.
+fn is_open(path: &str, text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    if path.ends_with("pom.xml") {
+        let Ok(document) = roxmltree::Document::parse(&text) else { return false };
+        let versions = document.descendants().filter(|node| node.tag_name().name() == "version" && node.parent() != Some(document.root_element()));
+        return versions
+            .filter_map(|node| node.text())
+            .map(str::trim)
+            .any(|version| version.ends_with("-SNAPSHOT") || matches!(version, "LATEST" | "RELEASE") || version.starts_with(['[', '(']));
+    }
+    ["latest.release", "latest.integration", ".+'", ".+\"", "-SNAPSHOT'", "-SNAPSHOT\""].iter().any(|part| text.contains(part))
 }
 
 fn tool(source: &TreeReader, names: &[String], variables: &Variables) -> Result<Tool, Error> {
@@ -183,13 +186,13 @@ fn tool(source: &TreeReader, names: &[String], variables: &Variables) -> Result<
 fn application(question: &Question<'_>, tool: &Tool) -> Result<Vec<String>, Error> {
     let java = question.interpreter.path.display().to_string();
     if let Tool::Classes(main) = tool {
-        return Ok(vec![java, "-classpath".to_owned(), ".".to_owned(), main.clone()]);
+        return Ok(vec![java, TRUST.to_owned(), "-classpath".to_owned(), ".".to_owned(), main.clone()]);
     }
     if let Some(entrypoint) = entrypoint(question)? {
         return Ok(shell(entrypoint));
     }
     match tool {
-        Tool::Jar(jar) => Ok(vec![java, "-jar".to_owned(), jar.clone()]),
+        Tool::Jar(jar) => Ok(vec![java, TRUST.to_owned(), "-jar".to_owned(), jar.clone()]),
         _ => Ok(Vec::new()),
     }
 }

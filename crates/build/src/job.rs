@@ -1,6 +1,10 @@
 //! What the steps of one build share: its source, its folder, its sandboxes, and what earlier builds left for it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use model::{Clock, image::Layer};
 use sandbox::Spec;
@@ -40,7 +44,7 @@ pub(crate) struct Job<'a> {
     pub(crate) source: &'a Path,
     /// Names the source's content.
     pub(crate) archive: &'a str,
-    /// Whose build it is: what foreign code left is shared in one project only.
+    /// Whose build it is: what foreign code may have written is shared in one project only, see [`Wishes`].
     pub(crate) project: &'a str,
     /// The user's build variables.
     pub(crate) variables: &'a [(String, String)],
@@ -68,8 +72,22 @@ pub(crate) struct Known {
     pub(crate) is_fresh: bool,
 }
 
-/// Names wishes: the hash of all that decides their outcome, but time.
-pub(crate) fn key(wishes: &serde_json::Value) -> String {
+/// Names wishes: all that decides their outcome, but time.
+pub(crate) struct Wishes {
+    /// For every project: only for what no code of a package, of the source or of a variable could have written.
+    shared: Option<String>,
+    /// For one project.
+    own: String,
+}
+
+/// Whose a layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Everybodys,
+    Projects,
+}
+
+fn key(wishes: &serde_json::Value) -> String {
     hex::encode(Sha256::digest(wishes.to_string()))
 }
 
@@ -89,12 +107,26 @@ impl Job<'_> {
     }
 
     /// The folder of a layer that is in use.
-    pub(crate) fn layer_path(&self, layer: &str) -> Result<std::path::PathBuf, Error> {
+    pub(crate) fn layer_path(&self, layer: &str) -> Result<PathBuf, Error> {
         self.store.layers().path(layer).ok_or_else(|| Error::Internal(format!("layer {layer} is gone")))
     }
 
+    /// The names of these wishes. `Whose::Projects`: nobody else may be given what comes of them, whatever that is.
+    pub(crate) fn wishes(&self, wishes: &serde_json::Value, whose: Whose) -> Wishes {
+        Wishes { shared: (whose == Whose::Everybodys).then(|| key(wishes)), own: key(&serde_json::json!([self.project, wishes])) }
+    }
+
     /// The layer of these wishes, if it is known. It is in use from now on.
-    pub(crate) fn known(&self, key: &str) -> Result<Option<Known>, Error> {
+    pub(crate) fn known(&self, wishes: &Wishes) -> Result<Option<Known>, Error> {
+        for key in wishes.shared.iter().chain([&wishes.own]) {
+            if let Some(known) = self.known_by(key)? {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
+    }
+
+    fn known_by(&self, key: &str) -> Result<Option<Known>, Error> {
         let entry: Option<Entry> = record::read(&self.entry_path(key))?;
         let Some(entry) = entry else { return Ok(None) };
         // From here to the image that names it nothing else keeps it.
@@ -107,10 +139,31 @@ impl Job<'_> {
         Ok(Some(Known { layer: entry.layer, is_fresh }))
     }
 
-    /// Remembers what wishes gave.
-    pub(crate) fn remember(&self, key: &str, kept: &Kept, is_locked: bool) -> Result<(), Error> {
+    /// Remembers what wishes gave, for everybody only where that is allowed.
+    pub(crate) fn remember(&self, wishes: &Wishes, kept: &Kept, is_locked: bool, whose: Whose) -> Result<(), Error> {
+        let key = match (&wishes.shared, whose) {
+            (Some(shared), Whose::Everybodys) => shared,
+            _ => &wishes.own,
+        };
         let entry = Entry { layer: kept.layer.clone(), made: self.clock.now(), is_locked, bytes: kept.bytes };
         record::write(&self.entry_path(key), &entry)
+    }
+
+    /// The layer of a tool of ours, which `make` fetches into a folder when it is not known. Its wishes are everybody's, so nothing of the
+    /// source and no variable of the user's may take part in `make`.
+    pub(crate) async fn tool(&self, wishes: &serde_json::Value, make: impl AsyncFnOnce() -> Result<PathBuf, Error>) -> Result<String, Error> {
+        let wishes = self.wishes(wishes, Whose::Everybodys);
+        if let Some(known) = self.known(&wishes)? {
+            return Ok(known.layer);
+        }
+        let _one = self.tools.lock().await;
+        // Another build may have fetched it meanwhile.
+        if let Some(known) = self.known(&wishes)? {
+            return Ok(known.layer);
+        }
+        let kept = self.keep(&make().await?, vec![], vec![], "a tool").await?;
+        self.remember(&wishes, &kept, true, Whose::Everybodys)?;
+        Ok(kept.layer)
     }
 
     /// Takes a folder that a sandbox wrote as data, and makes it a layer. `links_below`: where absolute links may lead.
@@ -177,7 +230,7 @@ impl Job<'_> {
         .await?
     }
 
-    fn entry_path(&self, key: &str) -> std::path::PathBuf {
+    fn entry_path(&self, key: &str) -> PathBuf {
         self.dir.join(KNOWN_FOLDER).join(format!("{key}.json"))
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Recipe {
     files: Vec<(String, Vec<u8>)>,
     /// Whether anything of the source may decide the outcome: then all of it is part of the cache's key.
     is_local: bool,
+    /// Whether all packages that it names are the registry's.
+    is_of_registry: bool,
     /// Whether time changes the outcome: not with a lock file.
     is_locked: bool,
     /// node_modules comes with the source.
@@ -129,7 +131,13 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
         env.push(("NODE_PATH".to_owned(), format!("{WORKSPACE}/node_modules")));
     }
     // Google's heapsize.sh.
-    let heap = MemoryVariable { name: "NODE_OPTIONS".to_owned(), before: "--max-old-space-size=".to_owned(), percent: 80, after: String::new() };
+    let heap = MemoryVariable {
+        name: "NODE_OPTIONS".to_owned(),
+        before: "--max-old-space-size=".to_owned(),
+        percent: 80,
+        after: String::new(),
+        unless: "max-old-space-size".to_owned(),
+    };
     let memory_env = match question.variables.memory_hint {
         Some(mib) => {
             env.push(("NODE_OPTIONS".to_owned(), format!("--max-old-space-size={}", mib - 64)));
@@ -175,10 +183,15 @@ fn recipe(question: &Question<'_>, package: Option<&Package>, notes: &mut Vec<St
         manager,
         manager_version: package.and_then(|package| package.manager_version(manager)),
         has_package: package.is_some(),
+        is_of_registry: package.is_none_or(Package::is_of_registry),
         is_local,
         is_locked: lock.is_some(),
         is_vendored: variables.vendored_npm,
-        prune: !scripts.is_empty() && !variables.vendored_npm && package.is_some_and(Package::has_development),
+        // As Google: not where the user asked for development.
+        prune: !scripts.is_empty()
+            && !variables.vendored_npm
+            && package.is_some_and(Package::has_development)
+            && variables.own.iter().all(|(name, value)| name != "NODE_ENV" || value == "production"),
         scripts,
         own_scripts: own_scripts.map(str::to_owned).collect(),
         files,
@@ -244,6 +257,9 @@ fn function(question: &Question<'_>, package: Option<&Package>, recipe: &mut Rec
     // What a script makes is not there yet.
     if recipe.scripts.is_empty() && !has(source, &main)? {
         return Err(user(format!("{main} does not exist")));
+    }
+    if main.starts_with('-') {
+        return Err(user(format!("package.json has the main {main:?}, which begins with a hyphen. Rename the file, then deploy again.")));
     }
     recipe.main = Some(main);
     let is_own = package.is_some_and(|package| package.value(&["dependencies", &KNOWN.nodejs.framework.package]).is_some());

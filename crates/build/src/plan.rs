@@ -299,6 +299,9 @@ impl Wanted {
             let text = [Some(self.major), self.minor, self.patch].into_iter().flatten().map(|n| n.to_string()).collect::<Vec<_>>().join(".");
             let probe = Version { major: self.major, minor: self.minor.unwrap_or(0), patch: 0 };
             let how = match runtimes.iter().find(|runtime| runtime.is(probe)) {
+                Some(runtime) if catalogue.interpreter(language, runtime).is_some() => {
+                    format!("Ask for {} of any patch, or install that one by the host's own means and restart tanebi; then deploy again.", runtime.version)
+                }
                 Some(runtime) => format!("Install it with: tanebi runtimes install {}, then deploy again.", runtime.id),
                 None => "It is none of Google's runtimes either: ask for another.".to_owned(),
             };

@@ -96,7 +96,7 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
 
 /// uv, ready to be mounted.
 /// # Errors
-/// `User` when it is not on this host and cannot be fetched. The caller holds the lock of tools.
+/// `User` when it is not on this host and cannot be fetched.
 pub(crate) async fn uv_find(job: &Job<'_>, interpreter: &crate::Interpreter) -> Result<sandbox::Mount, Error> {
     Ok(uv::Finder { job }.find(interpreter).await?.mount)
 }

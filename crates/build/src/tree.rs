@@ -256,6 +256,11 @@ impl TreeReader {
         Ok(self.file(path)?.is_some())
     }
 
+    /// A regular file, opened. `None` when there is no regular file of this path, or a link on the way.
+    pub(crate) fn open_file(&self, path: &str) -> io::Result<Option<(File, u64)>> {
+        self.file(path)
+    }
+
     /// Names in a folder, sorted. `None` when there is no such folder, or a link on the way.
     pub(crate) fn names_in(&self, path: &str, limit: usize) -> io::Result<Option<Vec<Vec<u8>>>> {
         let Ok(path) = TreePath::parse(path.as_bytes()) else {

@@ -150,7 +150,8 @@ impl Variables {
         let text = || Some(value.to_owned());
         let lower = value.to_ascii_lowercase();
         let plain = |what: &str| {
-            let is_plain = !value.trim().is_empty() && !value.contains(['\n', '\r']);
+            let is_flag = name == "GOOGLE_BUILDABLE" && value.trim_start().starts_with('-');
+            let is_plain = !value.trim().is_empty() && !value.contains(['\n', '\r']) && !is_flag;
             if is_plain { Ok(Some(value.to_owned())) } else { Err(user(format!("{name} is no {what}: {value:?}."))) }
         };
         match name {

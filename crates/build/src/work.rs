@@ -58,12 +58,17 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        // Large trees take a while, and this may be a thread of the async runtime.
-        let (path, keeper) = (self.path.clone(), self.keeper.clone());
-        let discarding = std::thread::Builder::new().name("build-discard".to_owned()).spawn(move || discard(&keeper, &path));
-        if discarding.is_err() {
-            discard(&self.keeper, &self.path);
-        }
+        discard_beside(self.path.clone(), self.keeper.clone());
+    }
+}
+
+/// Removes a tree on a thread of its own: large ones take a while, and the caller may be a thread of the async runtime.
+pub(crate) fn discard_beside(path: PathBuf, keeper: Arc<Keeper>) {
+    let (path, keeper) = (Arc::new(path), keeper);
+    let (thread_path, thread_keeper) = (path.clone(), keeper.clone());
+    let discarding = std::thread::Builder::new().name("build-discard".to_owned()).spawn(move || discard(&thread_keeper, &thread_path));
+    if discarding.is_err() {
+        discard(&keeper, &path);
     }
 }
 

@@ -61,6 +61,8 @@ pub struct MemoryVariable {
     /// Percent of the instance's memory.
     pub percent: u32,
     pub after: String,
+    /// An owner's own value is added to, unless it holds this text. Empty: it stays as it is.
+    pub unless: String,
 }
 
 impl MemoryVariable {

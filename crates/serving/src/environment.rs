@@ -28,7 +28,7 @@ pub(crate) fn spec(pool: &Pool, image: &Image, config: &Config, id: String, laye
         mounts,
         files: files(image, config),
         command: command(&template.container.command, &template.container.args, &image.command),
-        env: variables(&image_variables(image, template.memory_bytes()), &template.container.env, &names(pool), template.port(), template.timeout().as_secs()),
+        env: variables(image, template.memory_bytes(), &template.container.env, &names(pool), template.port(), template.timeout().as_secs()),
         working_dir: image.working_dir.clone(),
         limits: Limits {
             memory_bytes: template.memory_bytes(),
@@ -89,22 +89,24 @@ fn command(command: &[String], args: &[String], image: &[String]) -> Vec<String>
     }
 }
 
-/// What the build set, and what it left to the instance's memory.
-fn image_variables(image: &Image, memory_bytes: u64) -> Vec<(String, String)> {
-    let of_memory = image.memory_env.iter().map(|variable| (variable.name.clone(), variable.value(memory_bytes)));
-    image.env.iter().cloned().chain(of_memory).collect()
-}
-
 /// The whole environment: the platform's defaults, over them the image's, over them the owner's, over all what an owner cannot set.
-fn variables(image: &[(String, String)], owner: &[(String, String)], names: &Names, port: u16, timeout_s: u64) -> Vec<(String, String)> {
+fn variables(image: &Image, memory_bytes: u64, owner: &[(String, String)], names: &Names, port: u16, timeout_s: u64) -> Vec<(String, String)> {
     let mut all: BTreeMap<&str, String> = BTreeMap::new();
     all.insert("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     // The one folder that is writable.
     all.insert("HOME", "/tmp".to_owned());
     all.insert("CLOUD_RUN_TIMEOUT_SECONDS", timeout_s.to_string());
     all.extend(CA_VARIABLES.map(|name| (name, CA_BUNDLE.to_owned())));
-    for (name, value) in image.iter().chain(owner) {
+    for (name, value) in image.env.iter().chain(owner) {
         all.insert(name, value.clone());
+    }
+    for variable in &image.memory_env {
+        let value = variable.value(memory_bytes);
+        match all.get_mut(variable.name.as_str()) {
+            None => drop(all.insert(&variable.name, value)),
+            Some(own) if !variable.unless.is_empty() && !own.contains(&variable.unless) => *own = format!("{own} {value}"),
+            Some(_) => {}
+        }
     }
     let reserved: [(&str, String); limits::ENV_RESERVED.len()] =
         [("PORT", port.to_string()), ("K_SERVICE", names.service.clone()), ("K_REVISION", names.revision.clone()), ("K_CONFIGURATION", names.service.clone())];
@@ -114,18 +116,51 @@ fn variables(image: &[(String, String)], owner: &[(String, String)], names: &Nam
 
 #[cfg(test)]
 mod tests {
+    use model::image::MemoryVariable;
+
     use super::*;
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
+    fn image(env: &[(&str, &str)]) -> Image {
+        Image {
+            runtime: "nodejs20".to_owned(),
+            runtime_version: "20.0.0".to_owned(),
+            runtime_paths: vec![],
+            layers: vec![],
+            command: vec![],
+            working_dir: "/".into(),
+            env: pairs(env),
+            memory_env: vec![MemoryVariable {
+                name: "NODE_OPTIONS".to_owned(),
+                before: "--max-old-space-size=".to_owned(),
+                percent: 80,
+                after: String::new(),
+                unless: "max-old-space-size".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_runtime_is_told_of_its_memory_beside_what_its_owner_says() {
+        let names = Names { service: "hello".to_owned(), revision: "hello-00001-abc".to_owned() };
+        let options = |owner: &[(&str, &str)]| {
+            let got: BTreeMap<String, String> = variables(&image(&[]), 512 << 20, &pairs(owner), &names, 8080, 300).into_iter().collect();
+            got["NODE_OPTIONS"].clone()
+        };
+        assert_eq!(options(&[]), "--max-old-space-size=409");
+        assert_eq!(options(&[("NODE_OPTIONS", "--no-warnings")]), "--no-warnings --max-old-space-size=409");
+        assert_eq!(options(&[("NODE_OPTIONS", "--max-old-space-size=64")]), "--max-old-space-size=64");
+    }
+
     #[test]
     fn the_owners_variables_win_over_all_but_the_reserved() {
         let names = Names { service: "hello".to_owned(), revision: "hello-00001-abc".to_owned() };
-        let image = pairs(&[("FUNCTION_TARGET", "hello_http"), ("LANG", "C.UTF-8"), ("PORT", "1")]);
+        let image = image(&[("FUNCTION_TARGET", "hello_http"), ("LANG", "C.UTF-8"), ("PORT", "1")]);
         let owner = pairs(&[("LANG", "ja_JP.UTF-8"), ("K_SERVICE", "other"), ("SSL_CERT_FILE", "/own.pem"), ("EMPTY", "")]);
-        let got: BTreeMap<String, String> = variables(&image, &owner, &names, 8080, 300).into_iter().collect();
+        let got: BTreeMap<String, String> = variables(&image, 512 << 20, &owner, &names, 8080, 300).into_iter().collect();
         for (name, expect) in [
             ("FUNCTION_TARGET", "hello_http"),
             ("LANG", "ja_JP.UTF-8"),

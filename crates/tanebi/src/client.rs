@@ -54,7 +54,10 @@ impl Client {
             .header("content-type", "application/json");
         let response = send(self.running.listen, request.body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?).await?;
         if !response.status().is_success() {
-            bail!("the server answered {}", response.status());
+            let status = response.status();
+            let bytes = response.into_body().collect().await.context("reading the answer")?.to_bytes();
+            let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            bail!("{}", value.pointer("/error/message").and_then(Value::as_str).unwrap_or(status.as_str()));
         }
         Ok(response)
     }

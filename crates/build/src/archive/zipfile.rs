@@ -18,6 +18,9 @@ use crate::tree::PATH_MAX_BYTES;
 /// Bytes that may be read to know the entries: 20,000 of 400 bytes. Without it 100 MiB of headers would be held in memory.
 const DIRECTORY_MAX_BYTES: u64 = 8 << 20;
 
+/// Files of one jar.
+const JAR_ENTRIES_MAX: usize = 65_000;
+
 const TYPE_MASK: u32 = 0o170000;
 const TYPE_FILE: u32 = 0o100000;
 const TYPE_FOLDER: u32 = 0o040000;
@@ -46,6 +49,18 @@ pub(super) fn unpack(archive: File, into: &mut Unpacker) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// A jar that a sandbox wrote or a source brought, with the same bounds; `None` when it is none.
+pub(crate) fn jar(file: File) -> Option<Jar> {
+    let left = Rc::new(Cell::new(DIRECTORY_MAX_BYTES));
+    let reader = Metered { inner: file, left: left.clone() };
+    let jar = ZipArchive::new(io::BufReader::new(reader)).ok()?;
+    left.set(u64::MAX);
+    (jar.len() <= JAR_ENTRIES_MAX).then_some(jar)
+}
+
+/// Opened by [`jar`].
+pub(crate) type Jar = ZipArchive<io::BufReader<Metered>>;
 
 fn entry<R: Read + Seek>(archive: &mut ZipArchive<R>, index: usize, into: &mut Unpacker) -> Result<(), Error> {
     // Looked at before it is opened: opening an encrypted or oddly packed one fails with less to say.
@@ -90,7 +105,7 @@ fn broken(error: zip::result::ZipError) -> Error {
 }
 
 /// Ends reading with an error after so many bytes.
-struct Metered {
+pub(crate) struct Metered {
     inner: File,
     left: Rc<Cell<u64>>,
 }

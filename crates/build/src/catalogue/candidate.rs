@@ -11,6 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::record;
 
@@ -44,7 +45,7 @@ impl Asker {
     /// Its standard output.
     pub(super) fn ask(&self, path: &Path, arguments: &[&str]) -> Result<String, String> {
         let meta = path.metadata().map_err(|e| e.to_string())?;
-        let name = format!("{} {}", path.display(), arguments.join(" "));
+        let name = format!("{} {}", path.display(), hex::encode(Sha256::digest(arguments.join("\n"))));
         let is_same = |known: &&Answer| (known.inode, known.bytes, known.changed) == (meta.ino(), meta.size(), (meta.ctime(), meta.ctime_nsec()));
         let said = match self.before.get(&name).filter(is_same) {
             Some(known) => known.said.clone(),

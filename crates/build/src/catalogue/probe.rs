@@ -26,7 +26,7 @@ pub(super) fn candidate(asker: &Asker, kind: Kind, path: &Path) -> Result<Found,
         Kind::Java => java(asker, path).map(Found::Interpreter),
         Kind::Uv => uv(asker, path),
         // Starting it takes seconds and writes to a home: it is asked when it is used, inside.
-        Kind::Gradle => Ok(Found::Gradle(path.to_owned())),
+        Kind::Gradle => super::candidate::path_owner(path).and_then(|_| prefix(path, &["lib/plugins"])).map(|_| Found::Gradle(path.to_owned())),
     };
     found.map_err(|why| format!("{}: {why}", path.display()))
 }
@@ -42,7 +42,6 @@ struct Python {
     is_virtual: bool,
     stdlib: PathBuf,
     platform: String,
-    pip: bool,
 }
 
 fn python(asker: &Asker, path: &Path) -> Result<Interpreter, String> {
@@ -72,7 +71,10 @@ fn python(asker: &Asker, path: &Path) -> Result<Interpreter, String> {
         }
         path_add(&real, &mut runtime_paths)?;
     }
-    let packager = probed.pip.then(|| path.to_owned());
+    // Looked at now: what it said itself may be remembered from before pip came.
+    let debian = probed.stdlib.parent().map(|lib| lib.join("python3/dist-packages/pip"));
+    let has_pip = probed.stdlib.join("site-packages/pip").is_dir() || debian.is_some_and(|pip| pip.is_dir());
+    let packager = has_pip.then(|| path.to_owned());
     Ok(Interpreter { language: Language::Python, version, path: path.to_owned(), runtime_paths, layer: None, platform: probed.platform, packager })
 }
 
@@ -84,7 +86,7 @@ fn node(asker: &Asker, path: &Path) -> Result<Interpreter, String> {
     }
     let said = asker.ask(path, &["-e", NODE])?;
     let probed: Node = serde_json::from_str(&said).map_err(|e| format!("does not say what it is: {e}"))?;
-    let prefix = prefix(path)?;
+    let prefix = prefix(path, &["include/node", "lib/node_modules"])?;
     let mut runtime_paths = host_paths();
     path_add(&prefix, &mut runtime_paths)?;
     let npm = ["lib/node_modules/npm", "share/nodejs/npm"].map(|folder| prefix.join(folder).join("bin/npm-cli.js"));
@@ -107,7 +109,7 @@ fn go(asker: &Asker, path: &Path) -> Result<Interpreter, String> {
     let (Some(name), Some(platform)) = (words.get(2).and_then(|word| word.strip_prefix("go")), words.get(3)) else {
         return Err("does not say which Go it is".to_owned());
     };
-    let root = prefix(path)?;
+    let root = prefix(path, &["pkg/tool", "src/runtime"])?;
     let mut runtime_paths = host_paths();
     path_add(&root, &mut runtime_paths)?;
     Ok(Interpreter {
@@ -125,7 +127,7 @@ fn java(asker: &Asker, path: &Path) -> Result<Interpreter, String> {
     let said = asker.ask(path, &["--version"])?;
     // `openjdk 17.0.15 2025-04-15`
     let name = said.split_whitespace().nth(1).ok_or("does not say which Java it is")?;
-    let home = prefix(path)?;
+    let home = prefix(path, &["release"])?;
     let mut runtime_paths = host_paths();
     path_add(&home, &mut runtime_paths)?;
     // Debian keeps a JDK's settings below /etc and links to them. Its trusted roots are another matter: a root has its own.
@@ -166,12 +168,14 @@ fn version(text: &str) -> Result<Version, String> {
     Version::parse(text).ok_or_else(|| format!("has version {text:?}"))
 }
 
-/// The folder above the `bin` that a program lies in.
-fn prefix(path: &Path) -> Result<PathBuf, String> {
-    match path.parent() {
-        Some(bin) if bin.ends_with("bin") => Ok(bin.parent().map(Path::to_owned).unwrap_or_default()),
-        _ => Err("lies in no folder named bin".to_owned()),
+/// The folder above the `bin` that a program lies in, all of which sandboxes will see. So it must be the host's /usr, or hold one of `signs`:
+/// a program that somebody laid into `~/bin` does not show the home.
+fn prefix(path: &Path, signs: &[&str]) -> Result<PathBuf, String> {
+    let prefix = path.parent().filter(|bin| bin.ends_with("bin")).and_then(Path::parent).ok_or("lies in no folder named bin")?;
+    if !prefix.starts_with("/usr") && !signs.iter().any(|sign| prefix.join(sign).exists()) {
+        return Err(format!("lies in {}, which is no folder of its own: it has none of {}", prefix.display(), signs.join(", ")));
     }
+    Ok(prefix.to_owned())
 }
 
 /// What every dynamic program of the host needs.

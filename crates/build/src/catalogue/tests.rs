@@ -186,6 +186,26 @@ fn what_everybody_can_write_is_passed_over_by_root() {
 }
 
 #[test]
+fn fetched_runtimes_of_a_language_are_there_together() {
+    let mut catalogue = host();
+    let fetched = |version: &str, layer: &str| Interpreter {
+        language: Language::Nodejs,
+        version: Version::parse(version).unwrap(),
+        path: "/layers/runtime/bin/node".into(),
+        runtime_paths: vec!["/usr".into()],
+        layer: Some(Layer { digest: layer.to_owned(), target: "/layers/runtime".into() }),
+        platform: "linux-x64".to_owned(),
+        packager: None,
+    };
+    for (version, layer) in [("22.1.0", "a"), ("26.1.0", "b"), ("22.1.0", "c"), ("24.19.0", "d")] {
+        catalogue.add(fetched(version, layer));
+    }
+    let found: Vec<String> =
+        catalogue.of(Language::Nodejs).map(|found| format!("{} {}", found.version, found.layer.as_ref().map_or("-", |layer| &layer.digest))).collect();
+    assert_eq!(found, ["26.1.0 b", "24.19.0 -", "24.19.0 d", "22.1.0 c", "20.20.2 -"]);
+}
+
+#[test]
 fn what_a_file_said_is_remembered_until_it_changes() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();

@@ -1,18 +1,19 @@
 //! Carrying a plan for Go out: other people's modules once, then the source by itself.
 //!
-//! Modules are downloaded and compiled in a sandbox that compiles nothing of the source, so what it leaves can be shared
-//! (see `cache`). The source is compiled in another one without a network, which sees both read-only.
+//! Modules are downloaded and compiled in a sandbox that sees the source to know what it imports, and compiles nothing of it; so
+//! what it leaves can be shared (see `cache`). The source is compiled in another one without a network, which sees both read-only.
 
 use sandbox::Spec;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::{BINARY_FOLDER, Kind, Modules, Recipe, SOURCE_FOLDER};
 use crate::{
     Error, Interpreter,
     catalogue::KNOWN,
-    environment::{Access, Reach, shown},
+    environment::{Access, Reach, set, shown},
     fault::{self, Fault},
-    job::{self, Job, Output, layer},
+    job::{self, Job, Output, Whose, layer},
     plan::{Plan, WORKSPACE, user},
     script::{Script, quoted},
     step::Outcome,
@@ -27,8 +28,6 @@ const PATH_PROGRAM: &str = "functions.local/app/main";
 /// The packages that a program is compiled of and that are not of the source.
 const OTHERS: &str = "{{if not .Module}}{{.ImportPath}}{{else if not .Module.Main}}{{.ImportPath}}{{end}}";
 const STANDARD: &str = "{{if .Standard}}{{.ImportPath}}{{end}}";
-/// Variables that lead the toolchain elsewhere: what is built with them is not shared.
-const LEADING: [&str; 7] = ["GO", "CGO", "CC", "CXX", "AR", "LD", "PKG"];
 
 /// Builds it.
 pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: store::Staging) -> Result<Output, Error> {
@@ -74,12 +73,11 @@ struct Build<'a> {
 impl Build<'_> {
     /// Whether nothing of the user's decides what the toolchain does with other people's code.
     fn is_shared(&self) -> bool {
-        !self.job.variables.iter().any(|(name, _)| name == "PATH" || LEADING.iter().any(|start| name.starts_with(start)))
+        self.job.variables.is_empty()
     }
 
-    fn key(&self) -> String {
-        let is_shared = self.is_shared();
-        job::key(&json!({
+    fn wishes(&self) -> serde_json::Value {
+        json!({
             "format": FORMAT,
             "what": "modules",
             "interpreter": self.interpreter.path.display().to_string(),
@@ -88,17 +86,22 @@ impl Build<'_> {
             "files": job::hashes(&self.recipe.files),
             "imports": self.recipe.imports,
             "program": self.recipe.kind.program(),
-            "variables": (!is_shared).then_some(self.job.variables),
-            "project": (!is_shared).then_some(self.job.project),
+            "variables": self.job.variables,
+            // A variable may lead to any file of the source.
+            "archive": (!self.is_shared()).then_some(self.job.archive),
             "package_environment": self.job.base.package.variables,
-        }))
+        })
     }
 
     /// The layer with the modules of others, ready to be compiled with; none when there are none.
     async fn modules(&self) -> Result<Option<String>, Error> {
-        let (job, key) = (self.job, self.key());
-        let is_compiled = job.caches.go.now().path().join("keys").join(&key).exists();
-        let known = job.known(&key)?;
+        let (job, value) = (self.job, self.wishes());
+        let whose = if self.is_shared() { Whose::Everybodys } else { Whose::Projects };
+        let wishes = job.wishes(&value, whose);
+        // Marks in the shared folder that its cache has what these wishes need.
+        let mark = hex::encode(Sha256::digest(value.to_string()));
+        let is_compiled = job.caches.go.now().path().join("keys").join(&mark).exists();
+        let known = job.known(&wishes)?.filter(|known| known.is_fresh);
         if let Some(known) = known
             && (is_compiled || !self.is_shared())
         {
@@ -166,7 +169,7 @@ impl Build<'_> {
         script.line(&format!("xargs -r {} build < /tmp/others", quoted(&go)));
         script.line("if [ -d /modules/mod/cache/download ]; then cp -R /modules/mod/cache/download/. /go/download; fi");
         script.line("find /modules/mod/cache -name '*.zip' -type f -delete 2>/dev/null || true");
-        script.run(&["touch", &format!("/go/keys/{key}")]);
+        script.run(&["touch", &format!("/go/keys/{mark}")]);
         script.install(&mut spec);
         let outcome = job.runner.run(spec, &modules).await?;
         if !outcome.is_success() {
@@ -176,7 +179,9 @@ impl Build<'_> {
             job.promote(&job.caches.go, &shared).await?;
         }
         let kept = job.keep(&modules, vec![], vec![], "the modules").await?;
-        job.remember(&key, &kept, true)?;
+        // Without go.sum the newest versions were taken.
+        let is_locked = self.recipe.modules == Modules::Vendored || self.recipe.files.iter().any(|(name, _)| name == "go.sum");
+        job.remember(&wishes, &kept, is_locked, whose)?;
         job.runner.log.say(format!(
             "Modules are downloaded and compiled ({:.1} s, at most {} MiB of memory).",
             outcome.took.as_secs_f64(),
@@ -189,7 +194,7 @@ impl Build<'_> {
     async fn compile(&self, modules: Option<&str>) -> Result<String, Error> {
         // Go reads its cache and seldom has to write to it; where it has to, it gets a copy.
         let outcome = self.compile_with(modules, false).await?;
-        let is_read_only = |line: &String| line.contains("/go-shared/") && line.contains("read-only file system");
+        let is_read_only = |line: &String| line.contains("/cache/") && line.contains("read-only file system");
         let outcome = if outcome.tail.iter().any(is_read_only) { self.compile_with(modules, true).await? } else { outcome };
         if !outcome.is_success() {
             return Err(self.failed(&outcome, "The source could not be compiled"));
@@ -217,15 +222,19 @@ impl Build<'_> {
             }
             script.line("for file in go.mod go.sum; do if [ -f /modules/$file ]; then cp /modules/$file .; fi; done");
         }
-        if is_copied {
-            spec.mounts.push(shown(&job.work.folder("go-cache")?, "/go-cache", Access::Write));
-            script.copy("/go-shared/cache", "/go-cache");
-        }
-        let cache = match (self.is_shared(), generation.path().join("cache").is_dir()) {
-            (true, true) if is_copied => "/go-cache",
-            (true, true) => "/go-shared/cache",
-            (true, false) => "/tmp/go-cache",
-            (false, _) => "/modules/cache",
+        let known = match (self.is_shared(), generation.path().join("cache").is_dir()) {
+            (true, true) => Some("/go-shared/cache"),
+            (true, false) => None,
+            (false, _) => Some("/modules/cache"),
+        };
+        let cache = match known {
+            Some(known) if is_copied => {
+                spec.mounts.push(shown(&job.work.folder("go-cache")?, "/go-cache", Access::Write));
+                script.copy(known, "/go-cache");
+                "/go-cache"
+            }
+            Some(known) => known,
+            None => "/tmp/go-cache",
         };
         self.environment(&mut spec, "/modules/mod", cache, "off");
         let go = self.interpreter.path.display().to_string();
@@ -298,7 +307,9 @@ impl Build<'_> {
     }
 
     fn environment(&self, spec: &mut Spec, modules: &str, cache: &str, proxy: &str) {
-        spec.env.extend(self.job.variables.iter().cloned());
+        for (name, value) in self.job.variables {
+            set(&mut spec.env, name, value);
+        }
         let flags = self.job.variables.iter().find(|(name, _)| name == "GOFLAGS").map(|(_, flags)| flags.as_str()).unwrap_or_default();
         let vendored = if self.recipe.modules == Modules::Vendored { " -mod=vendor" } else { "" };
         let flags = format!("-buildvcs=false -modcacherw{vendored} {flags}");
@@ -324,8 +335,7 @@ impl Build<'_> {
             values.push(("GOPATH", WORKSPACE.to_owned()));
         }
         for (name, value) in values {
-            spec.env.retain(|(known, _)| known != name);
-            spec.env.push((name.to_owned(), value));
+            set(&mut spec.env, name, value);
         }
     }
 

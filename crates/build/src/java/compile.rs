@@ -11,10 +11,11 @@ use serde_json::json;
 use super::{Recipe, Tool};
 use crate::{
     Error, Interpreter, Language,
+    archive::{self, Jar},
     catalogue::KNOWN,
-    environment::{Access, Reach, shown},
+    environment::{Access, Reach, set, shown},
     fault,
-    job::{self, Job, Output, layer},
+    job::{Job, Output, Whose, layer},
     plan::{Plan, WORKSPACE, user},
     script::Script,
     step::{Outcome, blocking},
@@ -31,6 +32,7 @@ const REPOSITORY: &str = "TANEBI_MAVEN_REPOSITORY";
 /// Where the program that runs functions lies in instances.
 const INVOKER_FOLDER: &str = "/layers/java";
 const INVOKER: &str = "java-function-invoker.jar";
+const INVOKER_CLASS: &str = "com.google.cloud.functions.invoker.runner.Invoker";
 /// What is downloaded lies here in the sandbox.
 const REPOSITORY_FOLDER: &str = "/repository";
 /// Bytes of what one project's builds downloaded; above, the next one starts from nothing.
@@ -40,7 +42,7 @@ const JAR_MAX_BYTES: u64 = 512 << 20;
 
 /// Builds it.
 pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: store::Staging) -> Result<Output, Error> {
-    let build = Build { job, plan, recipe, compiler: compiler(job, &plan.interpreter)? };
+    let build = Build { job, recipe, compiler: compiler(job, &plan.interpreter)? };
     let java = plan.interpreter.path.display().to_string();
     let mut layers = Vec::new();
     // The jar, and a folder with the others, as paths below the workspace.
@@ -55,17 +57,33 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
             return Ok(Output { layers, command: None });
         }
         Tool::Maven { .. } | Tool::Gradle { .. } => {
-            let (made, others) = build.run().await?;
-            let jar = build.jar(&made).await?;
+            let (made, others) = match recipe.target {
+                // Nearly every function needs it, and it is fetched while the tool works.
+                Some(_) => {
+                    let (ran, invoker) = tokio::join!(build.run(), build.invoker());
+                    let ran = ran?;
+                    drop(invoker?);
+                    ran
+                }
+                None => build.run().await?,
+            };
+            if recipe.target.is_none() {
+                // A jar may need what lies beside it.
+                let command =
+                    if plan.command.is_empty() { Some(vec![java, crate::java::TRUST.to_owned(), "-jar".to_owned(), build.jar(&made)?]) } else { None };
+                let code = job.keep(&made, vec![], vec![".gradle", ".git"], "what was built").await?;
+                layers.push(layer(code.layer, WORKSPACE));
+                return Ok(Output { layers, command });
+            }
+            let jar = build.jar(&made)?;
             let others = others.filter(|others| made.join(others).is_dir());
             build.class_check(&made, Some(&jar), others.as_deref()).await?;
             let top = jar.split('/').next().unwrap_or_default();
             let without: &[&'static str] = if top == "build" { &["build", ".gradle"] } else { &["target"] };
             let staging = jar_take(staging, &made, &jar, without).await?;
-            let place: &[&'static str] = match (&recipe.target, &recipe.tool) {
-                (None, _) => &[],
-                (Some(_), Tool::Gradle { .. }) => &["build/_javaFunctionDependencies"],
-                (Some(_), _) => &["target/dependency"],
+            let place: &[&'static str] = match &recipe.tool {
+                Tool::Gradle { .. } => &["build/_javaFunctionDependencies"],
+                _ => &["target/dependency"],
             };
             layers.push(layer(job.keep_source(staging, &[], place).await?, WORKSPACE));
             if let Some(others) = &others {
@@ -76,11 +94,14 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
         }
     };
     if recipe.target.is_none() {
-        let command = plan.command.is_empty().then(|| vec![java, "-jar".to_owned(), jar]);
-        return Ok(Output { layers, command });
+        return Ok(Output { layers, command: None });
     }
     let own = match (&dependencies, layers.get(1)) {
-        (Some(folder), Some(layer)) => invoker_of(&job.layer_path(&layer.digest)?)?.map(|name| format!("{folder}/{name}")),
+        (Some(folder), Some(layer)) => {
+            let path = job.layer_path(&layer.digest)?;
+            let found = blocking(move || invoker_of(&path)).await?.map_err(|e| Error::Internal(format!("reading the dependencies: {e}")))?;
+            found.map(|name| format!("{folder}/{name}"))
+        }
         _ => None,
     };
     let invoker = match own {
@@ -94,7 +115,8 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
         }
     };
     let classpath = dependencies.map_or_else(|| jar.clone(), |folder| format!("{jar}:{folder}/*"));
-    let command = [java.as_str(), "-jar", &invoker, "--classpath", &classpath].map(str::to_owned).to_vec();
+    // Whatever options its owner gives the machine, it believes in our roots.
+    let command = [java.as_str(), crate::java::TRUST, "-jar", &invoker, "--classpath", &classpath].map(str::to_owned).to_vec();
     Ok(Output { layers, command: Some(command) })
 }
 
@@ -114,7 +136,6 @@ fn compiler<'a>(job: &'a Job<'_>, interpreter: &'a Interpreter) -> Result<&'a In
 
 struct Build<'a> {
     job: &'a Job<'a>,
-    plan: &'a Plan,
     recipe: &'a Recipe,
     compiler: &'a Interpreter,
 }
@@ -135,8 +156,9 @@ impl Build<'_> {
             Tool::Gradle { .. } => "build/_javaFunctionDependencies".to_owned(),
             _ => "target/dependency".to_owned(),
         });
-        let key = self.key();
-        if let Some(known) = job.known(&key)?.filter(|known| known.is_fresh) {
+        let wishes = job.wishes(&self.wishes(), Whose::Projects);
+        let known = job.known(&wishes)?;
+        if let Some(known) = known.as_ref().filter(|known| known.is_fresh) {
             match self.run_with(&made, Some(&known.layer), true).await? {
                 Run::Made => {
                     job.runner.log.say("The dependencies are those of an earlier build.");
@@ -146,15 +168,20 @@ impl Build<'_> {
             }
         }
         // A dependency more is no reason to download all the others again.
-        let seed_key = job::key(&json!({ "format": FORMAT, "what": "repository of a project", "project": job.project, "tool": self.tool_name() }));
-        let seed = job.known(&seed_key)?;
+        let seed_wishes = job.wishes(&json!({ "format": FORMAT, "what": "repository of a project", "tool": self.tool_name() }), Whose::Projects);
+        let seed = job.known(&seed_wishes)?;
         let made = job.work.folder("built")?;
         self.run_with(&made, seed.as_ref().map(|seed| seed.layer.as_str()), false).await?;
-        let repository = job.work.path("repository");
-        let kept = job.keep(&repository, vec![], vec![], "what was downloaded").await?;
-        job.remember(&key, &kept, self.recipe.is_locked)?;
-        if kept.bytes <= SEED_MAX_BYTES {
-            job.remember(&seed_key, &kept, true)?;
+        // What cannot be kept is downloaded again: no reason to fail a build that succeeded.
+        match job.keep(&job.work.path("repository"), vec![], vec![], "what was downloaded").await {
+            Ok(kept) => {
+                job.remember(&wishes, &kept, self.recipe.is_locked, Whose::Projects)?;
+                if kept.bytes <= SEED_MAX_BYTES {
+                    job.remember(&seed_wishes, &kept, true, Whose::Projects)?;
+                }
+            }
+            Err(Error::User(why)) => job.runner.log.say(format!("WARNING: {why}")),
+            Err(other) => return Err(other),
         }
         Ok((made, others))
     }
@@ -166,22 +193,21 @@ impl Build<'_> {
         }
     }
 
-    fn key(&self) -> String {
-        job::key(&json!({
+    fn wishes(&self) -> serde_json::Value {
+        json!({
             "format": FORMAT,
             "what": "repository",
-            "project": self.job.project,
             "compiler": self.compiler.path.display().to_string(),
             "version": self.compiler.version.to_string(),
             "tool": format!("{:?}", self.recipe.tool),
             "maven": KNOWN.java.maven.version,
-            "files": job::hashes(&self.recipe.files),
+            "files": self.recipe.files,
             "is_function": self.recipe.target.is_some(),
             "buildable": self.recipe.buildable,
             "arguments": [&self.recipe.more_arguments, self.recipe.own_arguments.as_ref().unwrap_or(&Vec::new())],
             "variables": self.job.variables,
             "package_environment": self.job.base.package.variables,
-        }))
+        })
     }
 
     async fn run_with(&self, made: &Path, known: Option<&str>, is_offline: bool) -> Result<Run, Error> {
@@ -320,7 +346,7 @@ impl Build<'_> {
     }
 
     /// The jar that was made, as a path below the source.
-    async fn jar(&self, made: &Path) -> Result<String, Error> {
+    fn jar(&self, made: &Path) -> Result<String, Error> {
         let reader = TreeReader::open(made).map_err(|e| Error::Internal(format!("reading what was built: {e}")))?;
         let fail = |e: io::Error| Error::Internal(format!("reading what was built: {e}"));
         let jars_in = |folder: &str| -> Result<Vec<String>, Error> {
@@ -346,23 +372,18 @@ impl Build<'_> {
                 jars => Err(user(format!("The build made more than one jar: {}. Leave one, then deploy again.", jars.join(", ")))),
             };
         }
-        if !self.plan.command.is_empty() {
-            // An entrypoint knows its jar; which one is kept is asked of the folders all the same.
-            for folder in ["target", "build/libs"] {
-                if let Some(jar) = jars_in(folder)?.into_iter().next() {
-                    return Ok(jar);
-                }
-            }
-        }
         let mut folders = Vec::new();
         if let Some(buildable) = &self.recipe.buildable {
             folders.extend([format!("{buildable}/target"), buildable.clone()]);
         }
-        folders.extend(["target", "build", "build/libs", ""].map(str::to_owned));
+        folders.extend(["target", "build", "build/libs"].map(str::to_owned));
+        let top = crate::tree::names(reader.root(), model::limits::SOURCE_ENTRIES_MAX).map_err(fail)?;
+        folders.extend(top.into_iter().filter_map(|name| String::from_utf8(name).ok()).map(|name| format!("{name}/build/libs")));
+        folders.push(String::new());
         for folder in folders {
             let mut runnable = Vec::new();
             for jar in jars_in(&folder)? {
-                if has_main_class(made, &jar).await? {
+                if is_runnable(&reader, &jar) {
                     runnable.push(jar);
                 }
             }
@@ -383,14 +404,19 @@ impl Build<'_> {
     /// What `javap` would say of the target.
     async fn class_check(&self, folder: &Path, jar: Option<&str>, others: Option<&str>) -> Result<(), Error> {
         let Some(target) = self.recipe.target.clone() else { return Ok(()) };
-        let mut jars: Vec<std::path::PathBuf> = jar.iter().map(|jar| folder.join(jar)).collect();
-        if let Some(others) = others {
-            let reader = TreeReader::open(folder).map_err(|e| Error::Internal(format!("reading what was built: {e}")))?;
-            let names = reader.names_in(others, 10_000).map_err(|e| Error::Internal(format!("reading what was built: {e}")))?.unwrap_or_default();
-            jars.extend(names.into_iter().filter_map(|name| Some(folder.join(others).join(String::from_utf8(name).ok()?))));
-        }
-        let wanted = target.clone();
-        let found = blocking(move || jars.iter().any(|jar| jar_open(jar).is_some_and(|jar| has_class(&jar, &wanted)))).await?;
+        let (wanted, folder) = (target.clone(), folder.to_owned());
+        let (jar, others) = (jar.map(str::to_owned), others.map(str::to_owned));
+        let found = blocking(move || {
+            let reader = TreeReader::open(&folder)?;
+            let mut jars: Vec<String> = jar.into_iter().collect();
+            if let Some(others) = others {
+                let names = reader.names_in(&others, 10_000)?.unwrap_or_default();
+                jars.extend(names.into_iter().filter_map(|name| Some(format!("{others}/{}", String::from_utf8(name).ok()?))));
+            }
+            Ok(jars.iter().any(|jar| jar_open(&reader, jar).is_some_and(|jar| has_class(&jar, &wanted))))
+        })
+        .await?
+        .map_err(|e: io::Error| Error::Internal(format!("reading what was built: {e}")))?;
         if !found {
             return Err(user(format!(
                 "build succeeded but did not produce the class {target:?} specified as the function target: Error: class not found: {target}"
@@ -411,30 +437,26 @@ impl Build<'_> {
     /// The layer of a file of known content; without a name it is a zip, and unpacked.
     async fn fetched(&self, what: &str, version: &str, url: &str, hash: (&str, &str), name: Option<&str>) -> Result<String, Error> {
         let job = self.job;
-        let key = job::key(&json!({ "format": FORMAT, "what": "tool of Java", "hash": hash.1 }));
-        let _one = job.tools.lock().await;
-        if let Some(known) = job.known(&key)? {
-            return Ok(known.layer);
-        }
-        job.runner.log.say(format!("Fetching {what} {version}, once for this host."));
-        let folder = job.work.folder("tool")?;
-        let mut spec = job.spec(self.compiler, Reach::Registries, &[])?;
-        spec.mounts.push(shown(&folder, "/tool", Access::Write));
-        spec.files.push(("/build/Fetch.java".into(), FETCH.as_bytes().to_vec()));
-        self.environment(&mut spec);
-        let target = name.map_or_else(|| "/tool".to_owned(), |name| format!("/tool/{name}"));
-        let mut words = vec![self.compiler.path.display().to_string(), "/build/Fetch.java".to_owned()];
-        words.extend([url, hash.0, hash.1, &target].map(str::to_owned));
-        words.extend(name.is_none().then(|| "unpack".to_owned()));
-        spec.command = words;
-        let outcome = job.runner.run(spec, &folder).await?;
-        if !outcome.is_success() {
-            let fault = fault::explain(&outcome.tail, &["Exception in thread \"main\"", "Caused by:"], &[]);
-            return Err(user(fault.text(&format!("{what} {version} could not be fetched"), "Connect this host to Maven Central, then deploy again.")));
-        }
-        let kept = job.keep(&folder, vec![], vec![], "a tool").await?;
-        job.remember(&key, &kept, true)?;
-        Ok(kept.layer)
+        job.tool(&json!({ "format": FORMAT, "what": "tool of Java", "hash": hash.1 }), async || {
+            job.runner.log.say(format!("Fetching {what} {version}, once for this host."));
+            let folder = job.work.folder(if name.is_some() { "invoker" } else { "maven" })?;
+            let mut spec = job.spec(self.compiler, Reach::Registries, &[])?;
+            spec.mounts.push(shown(&folder, "/tool", Access::Write));
+            spec.files.push(("/build/Fetch.java".into(), FETCH.as_bytes().to_vec()));
+            self.environment_own(&mut spec);
+            let target = name.map_or_else(|| "/tool".to_owned(), |name| format!("/tool/{name}"));
+            let mut words = vec![self.compiler.path.display().to_string(), "/build/Fetch.java".to_owned()];
+            words.extend([url, hash.0, hash.1, &target].map(str::to_owned));
+            words.extend(name.is_none().then(|| "unpack".to_owned()));
+            spec.command = words;
+            let outcome = job.runner.run(spec, &folder).await?;
+            if !outcome.is_success() {
+                let fault = fault::explain(&outcome.tail, &["Exception in thread \"main\"", "Caused by:"], &[]);
+                return Err(user(fault.text(&format!("{what} {version} could not be fetched"), "Connect this host to Maven Central, then deploy again.")));
+            }
+            Ok(folder)
+        })
+        .await
     }
 
     fn repository(&self) -> &str {
@@ -442,15 +464,27 @@ impl Build<'_> {
         own.map_or(CENTRAL, |(_, url)| url.trim_end_matches('/'))
     }
 
+    /// Ours, and over it the user's build variables; of Java's own options both.
     fn environment(&self, spec: &mut Spec) {
-        spec.env.extend(self.job.variables.iter().cloned());
+        self.environment_own(spec);
+        for (name, value) in self.job.variables {
+            let own = spec.env.iter().find(|(known, _)| known == name).map(|(_, own)| own.clone());
+            match own {
+                Some(own) if name == "JAVA_TOOL_OPTIONS" => set(&mut spec.env, name, format!("{own} {value}")),
+                Some(_) if !matches!(name.as_str(), "MAVEN_OPTS" | "GRADLE_OPTS" | "JDK_JAVA_OPTIONS") => {}
+                _ => set(&mut spec.env, name, value),
+            }
+        }
+    }
+
+    fn environment_own(&self, spec: &mut Spec) {
         let home = self.compiler.path.parent().and_then(Path::parent).map(|home| home.display().to_string()).unwrap_or_default();
         // One compiler stage and the plain collector: a build is short. A plugin of old needs the opened package.
         let options = format!(
             "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:MaxRAM={}m -XX:MaxRAMPercentage=60 -Duser.home=/tmp --add-opens=java.base/java.lang=ALL-UNNAMED",
             spec.limits.memory_bytes >> 20
         );
-        let values = [
+        for (name, value) in [
             ("JAVA_HOME", home.clone()),
             ("PATH", format!("{home}/bin:/usr/local/bin:/usr/bin:/bin")),
             ("JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts".to_owned()),
@@ -459,13 +493,8 @@ impl Build<'_> {
             ("GRADLE_OPTS", options),
             ("MAVEN_USER_HOME", format!("{REPOSITORY_FOLDER}/maven-home")),
             ("GRADLE_USER_HOME", format!("{REPOSITORY_FOLDER}/gradle")),
-        ];
-        for (name, value) in values {
-            if matches!(name, "MAVEN_OPTS" | "GRADLE_OPTS") && self.job.variables.iter().any(|(known, _)| known == name) {
-                continue;
-            }
-            spec.env.retain(|(known, _)| known != name);
-            spec.env.push((name.to_owned(), value));
+        ] {
+            set(&mut spec.env, name, value);
         }
         spec.files.push(("/etc/ssl/certs/java/cacerts".into(), self.job.base.java_trust_store.clone()));
     }
@@ -508,12 +537,10 @@ fn final_name(pom: &str) -> Option<String> {
     Some(format!("{}-{version}", text(project, "artifactId")?))
 }
 
-type Jar = zip::ZipArchive<std::fs::File>;
-
-fn jar_open(path: &Path) -> Option<Jar> {
-    let file = std::fs::File::open(path).ok()?;
-    let meta = file.metadata().ok()?;
-    (meta.is_file() && meta.len() <= JAR_MAX_BYTES).then(|| zip::ZipArchive::new(file).ok()).flatten()
+/// A jar of a tree that others wrote.
+fn jar_open(reader: &TreeReader, path: &str) -> Option<Jar> {
+    let (file, bytes) = reader.open_file(path).ok()??;
+    (bytes <= JAR_MAX_BYTES).then(|| archive::jar(file))?
 }
 
 /// Whether a jar has the class `a.b.C`, or `a.b.C.D` for one inside another.
@@ -528,29 +555,24 @@ fn has_class(jar: &Jar, target: &str) -> bool {
     }
 }
 
-async fn has_main_class(folder: &Path, jar: &str) -> Result<bool, Error> {
-    let path = folder.join(jar);
-    blocking(move || jar_open(&path).is_some_and(main_class_is_named)).await
+/// Whether a jar of a tree has a main class.
+pub(super) fn is_runnable(reader: &TreeReader, path: &str) -> bool {
+    main_class(reader, path).is_some()
 }
 
-/// Whether a jar of the source has a main class.
-pub(super) fn is_runnable(source: &TreeReader, jar: &str) -> bool {
-    let bytes = source.read(jar, JAR_MAX_BYTES).ok().flatten();
-    bytes.and_then(|bytes| zip::ZipArchive::new(io::Cursor::new(bytes)).ok()).is_some_and(main_class_is_named)
-}
-
-fn main_class_is_named<R: io::Read + io::Seek>(mut jar: zip::ZipArchive<R>) -> bool {
-    let Ok(manifest) = jar.by_name("META-INF/MANIFEST.MF") else { return false };
+fn main_class(reader: &TreeReader, path: &str) -> Option<String> {
+    let mut jar = jar_open(reader, path)?;
     let mut text = String::new();
-    let read = io::Read::read_to_string(&mut io::Read::take(manifest, 64 << 10), &mut text);
-    read.is_ok() && text.lines().any(|line| line.starts_with("Main-Class:"))
+    io::Read::read_to_string(&mut io::Read::take(jar.by_name("META-INF/MANIFEST.MF").ok()?, 64 << 10), &mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Main-Class:").map(|name| name.trim().to_owned()))
 }
 
 /// The invoker among a function's own jars.
-fn invoker_of(folder: &Path) -> Result<Option<String>, Error> {
-    let reader = TreeReader::open(folder).map_err(|e| Error::Internal(format!("reading the dependencies: {e}")))?;
-    let names = crate::tree::names(reader.root(), 10_000).map_err(|e| Error::Internal(format!("reading the dependencies: {e}")))?;
-    Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).find(|name| name.contains("java-function-invoker-") && name.ends_with(".jar")))
+fn invoker_of(folder: &Path) -> io::Result<Option<String>> {
+    let reader = TreeReader::open(folder)?;
+    let names = crate::tree::names(reader.root(), 10_000)?;
+    let names = names.into_iter().filter_map(|name| String::from_utf8(name).ok()).filter(|name| name.contains("java-function-invoker-"));
+    Ok(names.into_iter().find(|name| main_class(&reader, name).as_deref() == Some(INVOKER_CLASS)))
 }
 
 /// Lays the jar beside the source, in the place where the tool made it; what else the source brought there is taken away.
@@ -604,7 +626,7 @@ mod tests {
             zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
         }
         zip.finish().unwrap();
-        let jar = jar_open(&path).unwrap();
+        let jar = jar_open(&TreeReader::open(dir.path()).unwrap(), "a.jar").unwrap();
         for (target, expect) in [
             ("functions.Hello", true),
             ("functions.Outer$Inner", true),

@@ -3,21 +3,25 @@
 //! npm installs without running packages' scripts, so what it downloads can be shared; scripts run afterwards in a sandbox
 //! of their own. The other managers run packages' code as they like, and keep nothing for others.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use sandbox::Spec;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{FRAMEWORK, Framework, Manager, Recipe, named};
 use crate::{
     Error, Interpreter,
     catalogue::KNOWN,
-    environment::{Access, Reach, shown},
+    environment::{Access, Reach, set, shown},
     fault,
-    job::{self, Job, Kept, Output, layer},
+    job::{self, Job, Kept, Output, Whose, layer},
     plan::{Plan, WORKSPACE, user},
     script::Script,
-    step::Outcome,
+    step::{Outcome, blocking},
     tree::TreeReader,
 };
 
@@ -30,6 +34,9 @@ const MANAGER: &str = "/layers/manager";
 const FILES: &str = "/build/source";
 /// Bytes of node_modules/.package-lock.json.
 const LOCK_MAX_BYTES: u64 = 64 << 20;
+/// package.json and package-lock.json of the framework.
+const FRAMEWORK_LOCK: [&str; 2] =
+    [include_str!("../../../../runtimes/nodejs/framework/package.json"), include_str!("../../../../runtimes/nodejs/framework/package-lock.json")];
 const MARKS: [&str; 6] = ["npm error", "npm ERR!", "error ", "ERR_PNPM", "error:", "➤ YN"];
 const NOISE: [&str; 3] = ["A complete log of this run", "If you need help, you may report", "info Visit "];
 
@@ -45,7 +52,7 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
     if recipe.framework == Some(Framework::Added) {
         let framework = &KNOWN.nodejs.framework;
         job.runner.log.say(format!("Adding {} {}.", framework.package, framework.version));
-        layers.push(layer(build.tool(&framework.package, &framework.version).await?, FRAMEWORK));
+        layers.push(layer(build.tool(&framework.package, &framework.version, Some(FRAMEWORK_LOCK)).await?, FRAMEWORK));
     }
     // Where the modules can be looked at on this host.
     let modules: Option<PathBuf>;
@@ -70,7 +77,7 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
         // Yarn and pnpm start an application, so they are there.
         None if plan.command.is_empty() => {
             let (package, program) = build.manager_package()?;
-            layers.push(layer(build.tool(package, build.version()?).await?, MANAGER));
+            layers.push(layer(build.tool(package, build.version()?, None).await?, MANAGER));
             Some([build.node(), format!("{MANAGER}/{MODULES}/{program}"), "run".to_owned(), "start".to_owned()].to_vec())
         }
         None => None,
@@ -102,7 +109,8 @@ impl Build<'_> {
     /// The layer of node_modules: known, or installed now.
     async fn modules(&self, is_development: bool) -> Result<String, Error> {
         let (job, recipe) = (self.job, self.recipe);
-        let key = job::key(&json!({
+        let whose = if self.is_plain() { Whose::Everybodys } else { Whose::Projects };
+        let wishes = json!({
             "format": FORMAT,
             "what": "node_modules",
             "interpreter": self.interpreter.path.display().to_string(),
@@ -113,10 +121,9 @@ impl Build<'_> {
             "development": is_development,
             "variables": job.variables,
             "package_environment": job.base.package.variables,
-            // npm's own installs run no package's code without being told.
-            "project": (recipe.manager != Manager::Npm || !job.variables.is_empty()).then_some(job.project),
-        }));
-        let known = job.known(&key)?;
+        });
+        let wishes = job.wishes(&wishes, whose);
+        let known = job.known(&wishes)?;
         match &known {
             Some(known) if known.is_fresh => {
                 job.runner.log.say("The dependencies are those of an earlier build.");
@@ -126,8 +133,8 @@ impl Build<'_> {
             None => job.base.package.notes.iter().for_each(|note| job.runner.log.say(note.as_str())),
         }
         match self.install(is_development).await {
-            Ok(kept) => {
-                job.remember(&key, &kept, recipe.is_locked)?;
+            Ok((kept, whose)) => {
+                job.remember(&wishes, &kept, recipe.is_locked, whose)?;
                 Ok(kept.layer)
             }
             Err(Failed { is_network: true, error: Error::User(text) }) if known.is_some() => {
@@ -138,7 +145,14 @@ impl Build<'_> {
         }
     }
 
-    async fn install(&self, is_development: bool) -> Result<Kept, Failed> {
+    /// Whether nothing but npm runs at the install: no variable, no file and no package leads it elsewhere.
+    fn is_plain(&self) -> bool {
+        let recipe = self.recipe;
+        recipe.manager == Manager::Npm && recipe.is_of_registry && self.job.variables.is_empty() && !recipe.files.iter().any(|(name, _)| name == ".npmrc")
+    }
+
+    /// The packages, and whose they are: those of packages that ran code are the project's.
+    async fn install(&self, is_development: bool) -> Result<(Kept, Whose), Failed> {
         let job = self.job;
         let folder = job.work.folder("modules")?;
         let downloads = job.work.folder("downloads")?;
@@ -156,11 +170,15 @@ impl Build<'_> {
         script.install(&mut spec);
         let outcome = job.runner.run(spec, &folder).await?;
         self.succeeded(&outcome, "The dependencies could not be installed", "Mend package.json, then deploy again.")?;
-        if self.recipe.manager == Manager::Npm && job.variables.is_empty() {
+        let mut whose = Whose::Projects;
+        if self.is_plain() {
+            whose = Whose::Everybodys;
             job.promote(&job.caches.npm, &downloads).await?;
         }
         let mut modules = folder.join(MODULES);
-        if self.recipe.manager == Manager::Npm && has_install_scripts(&modules)? {
+        let looked_at = modules.clone();
+        if self.recipe.manager == Manager::Npm && blocking(move || has_install_scripts(&looked_at)).await?? {
+            whose = Whose::Projects;
             modules = self.rebuild(&folder, is_development).await?.join(MODULES);
         }
         if !modules.is_dir() {
@@ -174,10 +192,10 @@ impl Build<'_> {
             outcome.took.as_secs_f64(),
             outcome.memory_peak_bytes >> 20
         ));
-        Ok(kept)
+        Ok((kept, whose))
     }
 
-    /// Runs the install scripts of packages, in a sandbox whose downloads are not kept.
+    /// Runs the install scripts of packages, in a sandbox whose downloads are not kept; what comes of it is the project's.
     async fn rebuild(&self, installed: &Path, is_development: bool) -> Result<PathBuf, Failed> {
         let job = self.job;
         job.runner.log.say("Some dependencies have install scripts: running them.");
@@ -188,7 +206,7 @@ impl Build<'_> {
         self.environment(&mut spec, is_development);
         let mut script = Script::new();
         script.copy("/installed", WORKSPACE).enter(WORKSPACE);
-        script.run(&self.npm(&["rebuild", "--foreground-scripts", "--cache", "/tmp/npm"])?);
+        script.run(&self.npm(&mut spec, &["rebuild", "--foreground-scripts", "--cache", "/tmp/npm"])?);
         script.install(&mut spec);
         let outcome = job.runner.run(spec, &folder).await?;
         self.succeeded(&outcome, "An install script of a dependency failed", "Mend package.json, then deploy again.")?;
@@ -204,11 +222,11 @@ impl Build<'_> {
             Manager::Npm => {
                 let npm = match &recipe.manager_version {
                     Some(version) => {
-                        let tool = self.tool("npm", version).await?;
+                        let tool = self.tool("npm", version, None).await?;
                         spec.mounts.push(shown(&self.job.layer_path(&tool)?, "/tools/npm", Access::Read));
                         vec![self.node(), "/tools/npm/node_modules/npm/bin/npm-cli.js".to_owned()]
                     }
-                    None => self.npm(&[])?,
+                    None => self.npm(spec, &[])?,
                 };
                 let mut run = |arguments: &[&str]| {
                     let mut words = npm.clone();
@@ -228,8 +246,8 @@ impl Build<'_> {
                 let program = self.manager_program(spec).await?;
                 let mut install = vec![self.node(), program.clone(), "install".to_owned()];
                 if is_modern {
-                    spec.env.push(("YARN_GLOBAL_FOLDER".to_owned(), "/cache/yarn".to_owned()));
-                    spec.env.push(("YARN_ENABLE_TELEMETRY".to_owned(), "0".to_owned()));
+                    set(&mut spec.env, "YARN_GLOBAL_FOLDER", "/cache/yarn");
+                    set(&mut spec.env, "YARN_ENABLE_TELEMETRY", "0");
                     install.extend(if recipe.is_locked { words(&["--immutable"]) } else { vec![] });
                 } else {
                     install.extend(words(&["--non-interactive", "--cache-folder", "/cache/yarn"]));
@@ -250,7 +268,7 @@ impl Build<'_> {
             }
             Manager::Bun => {
                 let program = self.manager_program(spec).await?;
-                spec.env.push(("BUN_INSTALL_CACHE_DIR".to_owned(), "/cache/bun".to_owned()));
+                set(&mut spec.env, "BUN_INSTALL_CACHE_DIR", "/cache/bun");
                 let mut install = vec![program.clone(), "install".to_owned()];
                 install.extend(if recipe.is_locked { words(&["--frozen-lockfile"]) } else { vec![] });
                 install.extend(if is_development { vec![] } else { words(&["--production"]) });
@@ -272,7 +290,7 @@ impl Build<'_> {
 
     async fn manager_program(&self, spec: &mut Spec) -> Result<String, Error> {
         let (package, program) = self.manager_package()?;
-        let tool = self.tool(package, self.version()?).await?;
+        let tool = self.tool(package, self.version()?, None).await?;
         spec.mounts.push(shown(&self.job.layer_path(&tool)?, "/tools/manager", Access::Read));
         Ok(format!("/tools/manager/{MODULES}/{program}"))
     }
@@ -295,43 +313,41 @@ impl Build<'_> {
         version.ok_or_else(|| Error::Internal(format!("the catalogue has no version of {}", self.recipe.manager.name())))
     }
 
-    /// The layer of a package of npm's that is a tool of ours, with what it needs.
-    async fn tool(&self, package: &str, version: &str) -> Result<String, Error> {
+    /// The layer of a package of npm's that is a tool of ours, with what it needs. With `lock` exactly that.
+    async fn tool(&self, package: &str, version: &str, lock: Option<[&str; 2]>) -> Result<String, Error> {
         let job = self.job;
-        let key = job::key(&json!({
-            "format": FORMAT, "what": "tool of Node.js", "package": package, "version": version,
+        let wishes = json!({
+            "format": FORMAT, "what": "tool of Node.js", "package": package, "version": version, "lock": lock,
             "platform": self.interpreter.platform, "node": self.interpreter.version.major, "package_environment": job.base.package.variables,
-        }));
-        let _one = job.tools.lock().await;
-        if let Some(known) = job.known(&key)? {
-            return Ok(known.layer);
-        }
-        job.runner.log.say(format!("Fetching {package} {version}, once for this host."));
-        let folder = job.work.folder("tool")?;
-        let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
-        spec.mounts.push(shown(&folder, "/tool", Access::Write));
-        self.environment(&mut spec, false);
-        let mut script = Script::new();
-        script.enter("/tool").run(&self.npm(&[
-            "install",
-            "--prefix",
-            "/tool",
-            "--ignore-scripts",
-            "--no-save",
-            "--quiet",
-            "--no-fund",
-            "--no-audit",
-            "--cache",
-            "/tmp/npm",
-            &format!("{package}@{version}"),
-        ])?);
-        script.install(&mut spec);
-        let outcome = job.runner.run(spec, &folder).await?;
-        self.succeeded(&outcome, &format!("{package} {version} could not be fetched"), "Connect this host to a package registry, then deploy again.")
-            .map_err(|failed| failed.error)?;
-        let kept = job.keep(&folder, vec![], vec![], "a tool").await?;
-        job.remember(&key, &kept, true)?;
-        Ok(kept.layer)
+        });
+        job.tool(&wishes, async || {
+            job.runner.log.say(format!("Fetching {package} {version}, once for this host."));
+            let folder = job.work.folder("tool")?;
+            let mut spec = job.spec(self.interpreter, Reach::Registries, &[])?;
+            spec.mounts.push(shown(&folder, "/tool", Access::Write));
+            self.environment_own(&mut spec, false);
+            let mut script = Script::new();
+            script.enter("/tool");
+            let common = ["--ignore-scripts", "--quiet", "--no-fund", "--no-audit", "--cache", "/tmp/npm"];
+            match lock {
+                Some([package, lock]) => {
+                    spec.files.push((format!("{FILES}/package.json").into(), package.into()));
+                    spec.files.push((format!("{FILES}/package-lock.json").into(), lock.into()));
+                    script.copy(FILES, "/tool");
+                    script.run(&self.npm(&mut spec, &[&["ci"], &common[..]].concat())?);
+                }
+                None => {
+                    let wish = format!("{package}@{version}");
+                    script.run(&self.npm(&mut spec, &[&["install", "--prefix", "/tool", "--no-save"], &common[..], &[wish.as_str()]].concat())?);
+                }
+            }
+            script.install(&mut spec);
+            let outcome = job.runner.run(spec, &folder).await?;
+            let what = format!("{package} {version} could not be fetched");
+            self.succeeded(&outcome, &what, "Ask for a version that the registry has, then deploy again.").map_err(|failed| failed.error)?;
+            Ok(folder)
+        })
+        .await
     }
 
     // === The source's own scripts ===
@@ -348,9 +364,9 @@ impl Build<'_> {
         let mut script = Script::new();
         script.copy("/source", WORKSPACE).run(&["rm", "-rf", "/workspace/node_modules"]).copy("/modules", "/workspace/node_modules").enter(WORKSPACE);
         self.environment(&mut spec, true);
-        self.own_commands(&mut script)?;
+        self.own_commands(&mut spec, &mut script)?;
         if self.recipe.prune && self.recipe.manager == Manager::Npm {
-            script.run(&self.npm(&["prune", "--omit=dev", "--ignore-scripts", "--no-fund", "--no-audit", "--cache", "/tmp/npm"])?);
+            script.run(&self.npm(&mut spec, &["prune", "--omit=dev", "--ignore-scripts", "--no-fund", "--no-audit", "--cache", "/tmp/npm"])?);
         }
         self.check_commands(&mut script);
         script.install(&mut spec);
@@ -379,15 +395,15 @@ impl Build<'_> {
         if recipe.is_vendored {
             self.environment(&mut spec, !recipe.scripts.is_empty());
             if recipe.has_package {
-                script.run(&self.npm(&["rebuild", "--cache", "/cache"])?);
+                script.run(&self.npm(&mut spec, &["rebuild", "--cache", "/cache"])?);
             }
         } else {
             script.run(&["rm", "-rf", "/workspace/node_modules"]);
             self.install_commands(&mut spec, &mut script, !recipe.scripts.is_empty(), false).await?;
         }
-        self.own_commands(&mut script)?;
+        self.own_commands(&mut spec, &mut script)?;
         if recipe.prune && recipe.manager == Manager::Npm {
-            script.run(&self.npm(&["prune", "--omit=dev", "--ignore-scripts", "--no-fund", "--no-audit", "--cache", "/cache"])?);
+            script.run(&self.npm(&mut spec, &["prune", "--omit=dev", "--ignore-scripts", "--no-fund", "--no-audit", "--cache", "/cache"])?);
         }
         self.check_commands(&mut script);
         script.install(&mut spec);
@@ -396,10 +412,10 @@ impl Build<'_> {
         Ok(job.keep(&folder, vec![], vec![], "the code").await?.layer)
     }
 
-    fn own_commands(&self, script: &mut Script) -> Result<(), Error> {
+    fn own_commands(&self, spec: &mut Spec, script: &mut Script) -> Result<(), Error> {
         for name in &self.recipe.scripts {
             script.run(&["echo", &format!("> npm run {name}")]);
-            script.run(&self.npm(&["run", name])?);
+            script.run(&self.npm(spec, &["run", "--", name])?);
         }
         Ok(())
     }
@@ -465,18 +481,32 @@ impl Build<'_> {
         self.interpreter.path.display().to_string()
     }
 
-    /// A command of npm's: this Node.js's own, else another's of this host.
-    fn npm(&self, arguments: &[&str]) -> Result<Vec<String>, Error> {
+    /// A command of npm's: this Node.js's own, else another's of this host, which is then shown to the sandbox too.
+    fn npm(&self, spec: &mut Spec, arguments: &[&str]) -> Result<Vec<String>, Error> {
         let all = std::iter::once(self.interpreter).chain(self.job.catalogue.of(crate::Language::Nodejs));
         // What lies in another's layer is not there.
-        let npm = all.filter(|found| found.layer.is_none() || found.path == self.interpreter.path).find_map(|found| found.packager.as_ref());
-        let npm = npm.ok_or_else(|| user("npm is needed to install dependencies, and is not on this host. Install it, restart tanebi, then deploy again."))?;
+        let with_npm = all.filter(|found| found.layer.is_none() || found.layer == self.interpreter.layer);
+        let found = with_npm.filter_map(|found| Some((found, found.packager.as_ref()?))).next();
+        let (owner, npm) =
+            found.ok_or_else(|| user("npm is needed to install dependencies, and is not on this host. Install it, restart tanebi, then deploy again."))?;
+        for path in &owner.runtime_paths {
+            if !spec.mounts.iter().any(|mount| path.starts_with(&mount.target)) {
+                spec.mounts.push(shown(path, path, Access::Read));
+            }
+        }
         let words = [self.node(), npm.display().to_string()];
         Ok(words.into_iter().chain(arguments.iter().map(|word| (*word).to_owned())).collect())
     }
 
+    /// Ours, and the user's build variables.
     fn environment(&self, spec: &mut Spec, is_development: bool) {
-        spec.env.extend(self.job.variables.iter().cloned());
+        for (name, value) in self.job.variables {
+            set(&mut spec.env, name, value);
+        }
+        self.environment_own(spec, is_development);
+    }
+
+    fn environment_own(&self, spec: &mut Spec, is_development: bool) {
         let bin = self.interpreter.path.parent().map(|bin| bin.display().to_string()).unwrap_or_default();
         let values = [
             ("PATH", format!("/tmp/bin:{bin}:/usr/local/bin:/usr/bin:/bin")),
@@ -487,11 +517,10 @@ impl Build<'_> {
             ("COREPACK_ENABLE_DOWNLOAD_PROMPT", "0".to_owned()),
         ];
         for (name, value) in values {
-            if name == "NODE_ENV" && self.job.variables.iter().any(|(known, _)| known == name) {
-                continue;
+            let is_users = name == "NODE_ENV" && spec.env.iter().any(|(known, _)| known == name);
+            if !is_users {
+                set(&mut spec.env, name, value);
             }
-            spec.env.retain(|(known, _)| known != name);
-            spec.env.push((name.to_owned(), value));
         }
     }
 
@@ -500,6 +529,11 @@ impl Build<'_> {
             return Ok(());
         }
         let fault = fault::explain(&outcome.tail, &MARKS, &NOISE);
+        let advice = if fault.is_network {
+            "A build reaches the package registries that this host is set to, and nothing else. Is the registry there? Then deploy again."
+        } else {
+            advice
+        };
         let mut text = fault.text(what, advice);
         if outcome.code.is_none_or(|code| code >= 128) {
             text = format!("{what}: it ended with {}. {text}", outcome.how());
@@ -543,7 +577,19 @@ fn has_install_scripts(modules: &Path) -> Result<bool, Error> {
         Err(e) => return Err(fail(e)),
     };
     let text = reader.read(".package-lock.json", LOCK_MAX_BYTES).map_err(fail)?.unwrap_or_default();
-    let lock: Value = serde_json::from_slice(&text).unwrap_or_default();
-    let packages = lock.get("packages").and_then(Value::as_object);
-    Ok(packages.into_iter().flatten().any(|(_, package)| package.get("hasInstallScript").and_then(Value::as_bool) == Some(true)))
+    let lock: Lock = serde_json::from_slice(&text).unwrap_or_default();
+    Ok(lock.packages.values().any(|package| package.has_install_script))
+}
+
+/// node_modules/.package-lock.json, as far as it is asked.
+#[derive(Default, Deserialize)]
+struct Lock {
+    #[serde(default)]
+    packages: BTreeMap<String, LockedPackage>,
+}
+
+#[derive(Deserialize)]
+struct LockedPackage {
+    #[serde(default, rename = "hasInstallScript")]
+    has_install_script: bool,
 }

@@ -52,6 +52,16 @@ impl Package {
         })
     }
 
+    /// Whether every dependency is a version or a tag of the registry: no address, no repository, no folder.
+    pub(super) fn is_of_registry(&self) -> bool {
+        ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"]
+            .iter()
+            .filter_map(|kind| self.value(&[kind]))
+            .flat_map(strings)
+            .all(|(_, wish)| !wish.contains(['/', ':']) || wish.strip_prefix("npm:").is_some_and(|alias| !alias.contains(':')))
+            && self.value(&["overrides"]).is_none()
+    }
+
     pub(super) fn has_development(&self) -> bool {
         self.value(&["devDependencies"]).and_then(Value::as_object).is_some_and(|packages| !packages.is_empty())
     }
@@ -73,7 +83,8 @@ impl Package {
 
     /// `packageManager: pnpm@9.1.0+sha512...`, else `engines.pnpm` where it names one version.
     pub(super) fn manager_version(&self, manager: Manager) -> Option<String> {
-        let named = self.text(&["packageManager"]).and_then(|text| {
+        // npm's is asked for by engines alone.
+        let named = self.text(&["packageManager"]).filter(|_| manager != Manager::Npm).and_then(|text| {
             let version = text.strip_prefix(manager.name())?.strip_prefix('@')?.split('+').next()?.to_owned();
             is_version(&version).then_some(version)
         });

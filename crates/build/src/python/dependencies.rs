@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     Error, Interpreter,
-    environment::{Access, Reach, shown},
-    job::{self, Job, Kept},
+    environment::{Access, Reach, set, shown},
+    job::{self, Job, Kept, Whose, Wishes},
     plan::WORKSPACE,
     step::Outcome,
 };
@@ -60,7 +60,8 @@ impl Installer<'_> {
     /// The layer of the dependencies: known, or installed now.
     pub(super) async fn layer(&self) -> Result<String, Error> {
         let log = &self.job.runner.log;
-        let old = match self.job.known(&self.key())? {
+        let wishes = self.wishes();
+        let old = match self.job.known(&wishes)? {
             Some(known) if known.is_fresh => {
                 log.say("The dependencies are those of an earlier build.");
                 return Ok(known.layer);
@@ -72,17 +73,14 @@ impl Installer<'_> {
             None => None,
         };
         self.job.base.package.notes.iter().for_each(|note| log.say(note.as_str()));
-        let uv = {
-            let _one = self.job.tools.lock().await;
-            Finder { job: self.job }.find(self.interpreter).await?
-        };
-        self.install(&uv, old).await
+        let uv = Finder { job: self.job }.find(self.interpreter).await?;
+        self.install(&uv, &wishes, old).await
     }
 
     /// Installs them. `known` is an old layer to fall back on.
     /// # Errors
     /// `User` with the cause in its first line.
-    async fn install(&self, uv: &Uv, known: Option<String>) -> Result<String, Error> {
+    async fn install(&self, uv: &Uv, wishes: &Wishes, known: Option<String>) -> Result<String, Error> {
         let dependencies = self.dependencies;
         let mut added = dependencies.added.as_ref().map(|added| added.pins.clone()).unwrap_or_default();
         // Poetry itself, and what a project asks to be built with, is other people's code.
@@ -91,7 +89,9 @@ impl Installer<'_> {
         loop {
             let explained = match self.attempt(uv, &added, trust).await {
                 Ok(kept) => {
-                    self.job.remember(&self.key(), &kept, dependencies.is_locked)?;
+                    // What packages' own code made is the project's.
+                    let whose = if trust == Trust::RegistryOnly { Whose::Everybodys } else { Whose::Projects };
+                    self.job.remember(wishes, &kept, dependencies.is_locked, whose)?;
                     return Ok(kept.layer);
                 }
                 Err(Attempt::Error(error)) => return Err(error),
@@ -192,13 +192,14 @@ impl Installer<'_> {
             spec.mounts.push(shown(Path::new("/etc/alternatives"), "/etc/alternatives", Access::Read));
         }
         if trust == Trust::AnyCode {
-            spec.env.extend(self.job.variables.iter().cloned());
+            for (name, value) in self.job.variables {
+                set(&mut spec.env, name, value);
+            }
         }
         for (name, value) in
             [("UV_CACHE_DIR", "/cache"), ("UV_LINK_MODE", "copy"), ("UV_PYTHON_DOWNLOADS", "never"), ("UV_NO_PROGRESS", "1"), ("VIRTUAL_ENV", ENVIRONMENT)]
         {
-            spec.env.retain(|(known, _)| known != name);
-            spec.env.push((name.to_owned(), value.to_owned()));
+            set(&mut spec.env, name, value);
         }
         Ok(spec)
     }
@@ -223,9 +224,12 @@ impl Installer<'_> {
     }
 
     /// Names these wishes.
-    fn key(&self) -> String {
+    fn wishes(&self) -> Wishes {
         let (dependencies, interpreter) = (self.dependencies, self.interpreter);
-        job::key(&serde_json::json!({
+        // A variable may lead to files of the source.
+        let is_local = dependencies.is_local || !self.job.variables.is_empty();
+        let whose = if is_local { Whose::Projects } else { Whose::Everybodys };
+        let wishes = serde_json::json!({
             "format": FORMAT,
             "interpreter": interpreter.path.display().to_string(),
             "version": interpreter.version.to_string(),
@@ -233,11 +237,12 @@ impl Installer<'_> {
             "kind": format!("{:?}", dependencies.kind),
             "added": dependencies.added.as_ref().map(|added| (&added.package, &added.pins)),
             "files": job::hashes(&dependencies.files),
-            "archive": dependencies.is_local.then_some(self.job.archive),
+            "archive": is_local.then_some(self.job.archive),
             "vendored": dependencies.vendored,
             "variables": self.job.variables,
             "package_environment": self.job.base.package.variables,
-        }))
+        });
+        self.job.wishes(&wishes, whose)
     }
 }
 

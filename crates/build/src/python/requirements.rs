@@ -51,6 +51,11 @@ impl Requirements {
         if line.starts_with('-') {
             let option = line.split(['=', ' ', '\t']).next().unwrap_or("");
             self.is_local |= !HARMLESS_OPTIONS.contains(&option);
+            // An index may be a folder of the source.
+            if matches!(option, "-i" | "--index-url" | "--extra-index-url") {
+                let url = line[option.len()..].trim_start_matches(['=', ' ', '\t']);
+                self.is_local |= !url.starts_with("https://") && !url.starts_with("http://");
+            }
             return;
         }
         self.is_local |= !self.requirement(line);
@@ -140,6 +145,8 @@ mod tests {
             assert_eq!(Requirements::parse(text).is_local, expect, "{text:?}");
         }
         check("flask\nrequests[security]>=2,<3 ; extra == 'x'\n--index-url https://example.com\n--pre", false);
+        check("flask\n--extra-index-url file:///workspace/simple", true);
+        check("flask\n-i=./simple", true);
         check("flask==3.0 --hash=sha256:00", false);
         check("six @ https://example.com/six-1.whl", false);
         check("-r other.txt", true);

@@ -53,7 +53,7 @@ pub(crate) fn layer_remembered(dir: &Path) -> Result<Option<String>, Error> {
     Ok(record::read::<Remembered>(&dir.join(RECORD))?.map(|known| known.layer))
 }
 
-/// What fetching needs. One at a time: the caller holds a lock.
+/// What fetching needs. One build fetches, the others wait.
 pub(crate) struct Finder<'a> {
     pub(crate) job: &'a Job<'a>,
 }
@@ -66,6 +66,10 @@ impl Finder<'_> {
         if let Some(uv) = of_host.clone().filter(Uv::is_known) {
             return Ok(uv);
         }
+        if let Some(path) = self.remembered(interpreter)? {
+            return Ok(of_layer(&path));
+        }
+        let _one = self.job.tools.lock().await;
         if let Some(path) = self.remembered(interpreter)? {
             return Ok(of_layer(&path));
         }
