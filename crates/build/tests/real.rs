@@ -6,6 +6,8 @@
 mod egress;
 #[path = "real/rules.rs"]
 mod rules;
+#[path = "real/sharing.rs"]
+mod sharing;
 #[path = "real/world.rs"]
 mod world;
 
@@ -20,6 +22,10 @@ use std::{
 use build::{Builder, Built, Catalogue, Error};
 use rules::googles_rules_hold_in_builds;
 use sandbox::KeeperConfig;
+use sharing::{
+    a_file_that_leads_npm_has_no_part_in_the_downloads_of_all, a_jar_that_is_none_holds_nothing_up, a_variable_has_no_part_in_the_compiled_packages_of_all,
+    a_variable_has_no_part_in_tools_and_downloads_of_all, what_a_variable_leads_to_is_asked_anew_for_each_source,
+};
 use world::{World, build_with, builder_of, built, refused, small_builder, wait_until};
 
 const DAEMON: u32 = 60_999;
@@ -108,6 +114,11 @@ fn daemon(base: &Path) {
             a_build_that_takes_too_long_is_ended,
             a_build_that_nobody_waits_for_is_ended,
             a_hostile_archive_is_refused,
+            a_variable_has_no_part_in_tools_and_downloads_of_all,
+            a_file_that_leads_npm_has_no_part_in_the_downloads_of_all,
+            a_variable_has_no_part_in_the_compiled_packages_of_all,
+            a_jar_that_is_none_holds_nothing_up,
+            what_a_variable_leads_to_is_asked_anew_for_each_source,
             googles_rules_hold_in_builds,
             nothing_is_left_of_builds,
         );
