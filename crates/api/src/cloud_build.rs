@@ -168,6 +168,8 @@ pub(crate) fn write(build: &Build, project: &Project) -> pb::Build {
         start_time: build.started.map(time),
         finish_time: build.finished.map(time),
         images: vec![build.image_uri.clone()],
+        // Where `gcloud builds log` looks for it.
+        options: Some(pb::BuildOptions { logging: pb::build_options::LoggingMode::CloudLoggingOnly as i32, ..Default::default() }),
         log_url: format!("https://console.cloud.google.com/cloud-build/builds;region={}/{}?project={}", build.region, build.id, project.number),
         tags: build.tags.clone(),
         service_account: build.service_account.clone(),

@@ -17,7 +17,7 @@ mod install;
 mod package;
 mod vulnerable;
 
-pub(crate) use install::build;
+pub(crate) use install::{build, fetch};
 use package::Package;
 
 /// Where the framework lies when the source does not name it.

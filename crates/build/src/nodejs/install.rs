@@ -90,6 +90,45 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
     Ok(Output { layers, command })
 }
 
+/// Fetches a Node.js that npm has, by another one of this host; its folder below `out`.
+/// # Errors
+/// `User` when there is no other, and when npm has no such version.
+pub(crate) async fn fetch(job: &Job<'_>, out: &Path, version: &str) -> Result<PathBuf, Error> {
+    let other = job.catalogue.of(crate::Language::Nodejs).find(|found| found.packager.is_some());
+    let other = other
+        .ok_or_else(|| user("Fetching this one needs npm, and so any Node.js of this host. Install one, then try again: tanebi runtimes install nodejs24."))?;
+    let mut spec = job.spec(other, Reach::Registries, &[])?;
+    spec.mounts.push(shown(out, "/out", Access::Write));
+    let arch = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "x64" };
+    let package = format!("node-linux-{arch}");
+    set(&mut spec.env, "NODE_EXTRA_CA_CERTS", "/etc/ssl/certs/ca-certificates.crt");
+    let npm = other.packager.as_ref().map(|npm| npm.display().to_string()).unwrap_or_default();
+    let wish = format!("{package}@{version}");
+    let words = [
+        &other.path.display().to_string(),
+        &npm,
+        "install",
+        "--prefix",
+        "/out",
+        "--ignore-scripts",
+        "--no-save",
+        "--no-fund",
+        "--no-audit",
+        "--cache",
+        "/tmp/npm",
+        &wish,
+    ];
+    spec.command = words.map(str::to_owned).to_vec();
+    let outcome = job.runner.run(spec, out).await?;
+    if !outcome.is_success() {
+        let fault = fault::explain(&outcome.tail, &MARKS, &NOISE);
+        return Err(user(
+            fault.text(&format!("{wish} could not be fetched"), "Ask for another version, or connect this host to npm's registry, then try again."),
+        ));
+    }
+    Ok(Path::new(MODULES).join(package))
+}
+
 struct Build<'a> {
     job: &'a Job<'a>,
     interpreter: &'a Interpreter,
@@ -494,7 +533,8 @@ impl Build<'_> {
                 spec.mounts.push(shown(path, path, Access::Read));
             }
         }
-        let words = [self.node(), npm.display().to_string()];
+        // By its own Node.js: an old one would not run it. Scripts find the source's on their PATH.
+        let words = [owner.path.display().to_string(), npm.display().to_string()];
         Ok(words.into_iter().chain(arguments.iter().map(|word| (*word).to_owned())).collect())
     }
 
