@@ -5,6 +5,7 @@ mod clients;
 mod faults;
 mod gcloud;
 mod hostile;
+mod languages;
 mod seed;
 mod serving;
 
@@ -12,6 +13,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let tests: Vec<_> =
-        [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), clients::tests(), hostile::tests(), faults::tests()].into_iter().flatten().collect();
+        [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), clients::tests(), languages::tests(), hostile::tests(), faults::tests()]
+            .into_iter()
+            .flatten()
+            .collect();
     e2e::runner::run(&tests)
 }
