@@ -132,12 +132,16 @@ impl Language {
                 tanebi.script_all(&format!("tanebi runtimes install {id}"))?;
             }
         }
+        // A host with another version only.
+        if !installed(tanebi)?.iter().any(|id| id == self.main) {
+            tanebi.script_all(&format!("tanebi runtimes install {}", self.main))?;
+        }
         let installed = installed(tanebi)?;
         ensure!(installed.iter().any(|id| id == self.main), "{} is not on this host: {installed:?}", self.main);
         let wanted = |id: &String| id == self.main || is_full() && self.others.iter().chain(self.fetched).any(|other| other == id);
         let images: Vec<_> = installed.into_iter().filter(wanted).collect();
         let is_there = |id: &&str| images.iter().any(|image| image == id);
-        ensure!(!is_full() || self.fetched.iter().all(|id| is_there(id)), "of {:?} some are not listed: {images:?}", self.fetched);
+        ensure!(!is_full() || self.fetched.iter().all(is_there), "of {:?} some are not listed: {images:?}", self.fetched);
         Ok(images)
     }
 }

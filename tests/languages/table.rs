@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest;
-use e2e::{PATIENCE, Tanebi, eventually, holds, http1, program};
+use e2e::{PATIENCE, eventually, holds, http1, program};
 use serde_json::json;
 
 use super::{GO, JAVA, Language, NODEJS, PYTHON, Service, json_of, started};
