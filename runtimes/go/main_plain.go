@@ -13,7 +13,7 @@ import (
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 )
 
-func register(ctx context.Context, target any) error {
+func register(ctx context.Context, target interface{}) error {
 	switch target := target.(type) {
 	case func(http.ResponseWriter, *http.Request):
 		return funcframework.RegisterHTTPFunctionContext(ctx, "/", target)

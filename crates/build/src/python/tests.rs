@@ -147,5 +147,7 @@ fn what_decides_the_dependencies_is_in_their_key() {
     check(&[FRAMEWORK, project], &["pyproject.toml", "requirements.txt"], false, false);
     check(&[FRAMEWORK, project, ("uv.toml", "")], &["uv.toml", "pyproject.toml", "requirements.txt"], true, false);
     check(&[project], &["pyproject.toml"], true, false);
-    check(&[project, ("uv.lock", "")], &["pyproject.toml", "uv.lock"], true, true);
+    check(&[project, ("uv.lock", "")], &["pyproject.toml", "uv.lock"], false, true);
+    let built = ("pyproject.toml", "[project]\nname = 'p'\nversion = '1'\ndependencies = ['functions-framework']\n[build-system]\nrequires = ['hatchling']\n");
+    check(&[built, ("uv.lock", "")], &["pyproject.toml", "uv.lock"], true, true);
 }
