@@ -220,8 +220,8 @@ mod tests {
         assert_eq!(
             hosts(&packages),
             [
-                "files.pythonhosted.org:443",
                 "pypi.org:443",
+                "files.pythonhosted.org:443",
                 "registry.npmjs.org:443",
                 "registry.yarnpkg.com:443",
                 "proxy.golang.org:443",
@@ -248,7 +248,7 @@ mod tests {
         let packages = Packages::read(|name| (name == "PIP_INDEX_URL").then(|| "https://c.example/x".to_owned()), Some(home.path()));
         assert_eq!(hosts(&packages)[0], "c.example:443");
         let packages = Packages::read(|name| (name == "UV_INDEX").then(|| "own=https://d.example/x".to_owned()), None);
-        assert_eq!(hosts(&packages)[..3], ["d.example:443", "files.pythonhosted.org:443", "pypi.org:443"]);
+        assert_eq!(hosts(&packages)[..3], ["d.example:443", "pypi.org:443", "files.pythonhosted.org:443"]);
     }
 
     #[test]
