@@ -23,7 +23,8 @@ pub fn tests() -> Vec<e2e::runner::Test> {
     ]
 }
 
-/// A server whose gcloud has run once: several at a time would make the tables of its credentials at the same moment, and fail.
+/// A server whose gcloud has run once. Does not remove a fault of the product: each `tanebi env` takes gcloud's table of access tokens
+/// away, and a gcloud that runs at that moment crashes.
 fn started() -> Result<Tanebi> {
     let tanebi = Tanebi::start()?;
     tanebi.script("gcloud run services list")?;
