@@ -61,6 +61,9 @@ fn environments_come_and_go() -> Result<()> {
     let json = tanebi.script("tanebi env --format json")?;
     let json: serde_json::Value = serde_json::from_str(&json)?;
     ensure!(json["project"] == "tanebi-local" && json["variables"]["CURL_CA_BUNDLE"].is_string(), "{json}");
+    // What a gcloud that runs now may be reading stays.
+    let tables = "$CLOUDSDK_CONFIG/access_tokens.db";
+    tanebi.script(&format!("gcloud run services list && stat -c %i {tables} > /tmp/tables.$$ && tanebi env > /dev/null && [ $(stat -c %i {tables}) = $(cat /tmp/tables.$$) ] && rm /tmp/tables.$$"))?;
     Ok(())
 }
 

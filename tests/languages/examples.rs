@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use e2e::{Tanebi, eventually, holds, repository};
 use serde_json::json;
 
-use super::{EVENT_SIGNATURE, GO, JAVA, Language, NODEJS, PYTHON, Service, deploy_command, json_of, started};
+use super::{EVENT_SIGNATURE, GO, JAVA, Language, NODEJS, PYTHON, Service, deploy_command, json_of};
 
 /// Folder, function, what the deploy needs more, how it is called.
 type Example = (&'static str, &'static str, &'static str, fn(&Service) -> Result<()>);
@@ -50,7 +50,7 @@ pub fn examples() -> Result<()> {
     let named: BTreeSet<_> = all.iter().flat_map(|(language, examples)| examples.iter().map(|(folder, ..)| format!("{}/{folder}", language.name))).collect();
     let there = folders()?;
     ensure!(named == there, "without a row: {:?}; without a folder: {:?}", there.difference(&named), named.difference(&there));
-    let tanebi = &started()?;
+    let tanebi = &Tanebi::start()?;
     std::thread::scope(|scope| {
         let languages = all.map(|(language, examples)| scope.spawn(move || examples.iter().try_for_each(|example| tried(tanebi, language, example))));
         languages.into_iter().try_for_each(|thread| thread.join().expect("no panic"))

@@ -23,14 +23,6 @@ pub fn tests() -> Vec<e2e::runner::Test> {
     ]
 }
 
-/// A server whose gcloud has run once. Does not remove a fault of the product: each `tanebi env` takes gcloud's table of access tokens
-/// away, and a gcloud that runs at that moment crashes.
-fn started() -> Result<Tanebi> {
-    let tanebi = Tanebi::start()?;
-    tanebi.script("gcloud run services list")?;
-    Ok(tanebi)
-}
-
 /// A language, and what its framework forces on it.
 struct Language {
     /// Its folder below tests/functions and examples.

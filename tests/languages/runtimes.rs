@@ -1,7 +1,7 @@
 //! Base images: listed, fetched, kept, and told of when they are missing.
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Tanebi, holds, repository};
+use e2e::{REGION, Tanebi, holds, repository};
 use serde_json::Value;
 
 use super::{NODEJS, Service, deploy_command, installed};
@@ -16,6 +16,8 @@ pub fn runtimes_are_listed_and_installed() -> Result<()> {
         holds(&said, part)?;
     }
     ensure!(installed(&tanebi)?.iter().any(|id| id == "nodejs24"), "it is listed as installed");
+    let by_gcloud = tanebi.script(&format!("gcloud functions runtimes list --region {REGION} --format 'value(name)'"))?;
+    ensure!(by_gcloud.split_whitespace().eq(installed(&tanebi)?.iter().map(String::as_str)), "gcloud lists what is here: {by_gcloud}");
     let service = Service::deploy(&tanebi, "fetched", "tests/functions/nodejs", NODEJS.table, "nodejs24", "")?;
     let answer = service.get("/hello")?;
     ensure!(answer.status == 200 && answer.text() == "Hello World!", "{answer:?}");

@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::digest;
-use e2e::{PATIENCE, eventually, holds, http1, program};
+use e2e::{PATIENCE, Tanebi, eventually, holds, http1, program};
 use serde_json::json;
 
-use super::{GO, JAVA, Language, NODEJS, PYTHON, Service, json_of, started};
+use super::{GO, JAVA, Language, NODEJS, PYTHON, Service, json_of};
 
 pub fn table_python() -> Result<()> {
     table(&PYTHON)
@@ -53,7 +53,7 @@ const ROWS: [(&str, Row); 14] = [
 
 /// Deploys with each base image at a time, then asks one service after another.
 fn table(language: &Language) -> Result<()> {
-    let tanebi = started()?;
+    let tanebi = Tanebi::start()?;
     let images = language.images(&tanebi)?;
     let folder = format!("tests/functions/{}", language.name);
     let deploy = |image: &str| Service::deploy(&tanebi, &format!("table-{image}"), &folder, language.table, image, "--max-instances 1 --concurrency 80");

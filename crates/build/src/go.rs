@@ -98,6 +98,9 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
     if let Kind::Function { is_own: false, .. } = kind {
         notes.push(format!("Adding {} {}.", KNOWN.go.framework.package, KNOWN.go.framework.version));
     }
+    if variables.buildable.is_some() && variables.function_target.is_some() {
+        notes.push("GOOGLE_BUILDABLE has no meaning for a function of Go and is not used.".to_owned());
+    }
     let mut flags = Vec::new();
     for (flag, value) in [("-gcflags", &variables.go_gcflags), ("-ldflags", &variables.go_ldflags)] {
         if let Some(value) = value {

@@ -100,6 +100,17 @@ pub(crate) fn parts(question: &Question<'_>, notes: &mut Vec<String>) -> Result<
         Tool::Gradle { .. } => variables.gradle_build_args.as_deref().map(words),
         Tool::Jar(_) | Tool::Classes(_) => None,
     };
+    let is_maven = matches!(tool, Tool::Maven { .. });
+    let is_gradle = matches!(tool, Tool::Gradle { .. });
+    for (name, is_set, is_used) in [
+        ("GOOGLE_BUILD_ARGS", variables.build_args.is_some(), is_maven || is_gradle),
+        ("GOOGLE_MAVEN_BUILD_ARGS", variables.maven_build_args.is_some(), is_maven),
+        ("GOOGLE_GRADLE_BUILD_ARGS", variables.gradle_build_args.is_some(), is_gradle),
+    ] {
+        if is_set && !is_used {
+            notes.push(format!("{name} has no meaning for this source and is not used: another tool builds it, or none."));
+        }
+    }
     let command = match variables.function_target {
         Some(_) => Vec::new(),
         None => application(question, &tool)?,

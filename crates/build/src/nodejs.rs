@@ -169,6 +169,9 @@ fn recipe(question: &Question<'_>, package: Option<&Package>, notes: &mut Vec<St
     let scripts = match package {
         // Google's buildpack for yarn runs this one only.
         Some(package) if manager == Manager::Yarn => {
+            if variables.node_run_scripts.is_some() {
+                notes.push("GOOGLE_NODE_RUN_SCRIPTS has no meaning with yarn and is not used: a script named gcp-build is run.".to_owned());
+            }
             package.text(&["scripts", "gcp-build"]).filter(|own| !own.trim().is_empty()).map(|_| "gcp-build".to_owned()).into_iter().collect()
         }
         Some(package) => scripts(package, variables.node_run_scripts.as_deref()),

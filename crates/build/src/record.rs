@@ -1,4 +1,4 @@
-//! Small JSON files in the build folder: what can be made again, so a broken one is the same as none.
+//! Small JSON files in the build folder: what can be made or fetched again, so a broken one is the same as none.
 
 use std::{io, path::Path};
 
@@ -23,14 +23,15 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
-/// Whole or not at all. Not fsynced: a power cut costs a cache entry.
+/// Whole or not at all, also after a power cut: one of them says that an interpreter is here.
 pub(crate) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Error> {
     let fail = |e: &dyn std::fmt::Display| Error::Internal(format!("writing {}: {e}", path.display()));
     let folder = path.parent().ok_or_else(|| fail(&"it has no folder"))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
     serde_json::to_writer(&mut file, value).map_err(|e| fail(&e))?;
+    file.as_file().sync_all().map_err(|e| fail(&e))?;
     file.persist(path).map_err(|e| fail(&e.error))?;
-    Ok(())
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| fail(&e))
 }
 
 #[cfg(test)]

@@ -175,7 +175,10 @@ impl Environment {
         dir_own(dir.parent().context("a parent")?)?;
         dir_own(&dir)?;
         let bundle = dir.join("ca-bundle.pem");
-        ca::write_public(&bundle, &bundle_make(&text("caPem")?)?)?;
+        let roots = bundle_make(&text("caPem")?)?;
+        // The same server as the last time: what gcloud keeps of it is good, and a gcloud that runs now may be reading it.
+        let is_known = std::fs::read(&bundle).is_ok_and(|known| known == roots);
+        ca::write_public(&bundle, &roots)?;
 
         let listen = client.running.listen;
         let mut variables = Variables::new();
@@ -215,7 +218,7 @@ impl Environment {
         let project = client.server.project.clone();
         match session.get("refreshToken").and_then(Value::as_str) {
             Some(refresh_token) => {
-                gcloud_sign_in(&config, &email, &project, refresh_token)?;
+                gcloud_sign_in(&config, &email, &project, refresh_token, is_known)?;
                 variables.insert("GCE_METADATA_HOST".into(), None);
                 variables.insert("GCE_METADATA_ROOT".into(), None);
                 // Nothing of the network answers as a metadata server; libraries need not ask.
@@ -306,7 +309,7 @@ fn bundle_make(ca_pem: &str) -> Result<Vec<u8>> {
 }
 
 /// gcloud's configuration folder, with `email` signed in.
-fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str) -> Result<()> {
+fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str, is_known: bool) -> Result<()> {
     gcloud_configure(config, Some(email), project)?;
     let credentials = json!({
         "client_id": iam::GCLOUD_CLIENT_ID,
@@ -321,8 +324,10 @@ fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str
     let database = rusqlite::Connection::open(config.join("credentials.db")).context("gcloud's credentials.db")?;
     database.execute_batch("CREATE TABLE IF NOT EXISTS credentials (account_id TEXT PRIMARY KEY, value BLOB)")?;
     database.execute("REPLACE INTO credentials (account_id, value) VALUES (?1, ?2)", (email, credentials.to_string()))?;
-    // A token of an earlier server would be tried first.
-    let _ = std::fs::remove_file(config.join("access_tokens.db"));
+    if !is_known {
+        // A token of an earlier server would be tried first.
+        let _ = std::fs::remove_file(config.join("access_tokens.db"));
+    }
     let adc = json!({
         "client_id": iam::GCLOUD_CLIENT_ID, "client_secret": CLIENT_SECRET, "refresh_token": refresh_token,
         "type": "authorized_user", "quota_project_id": project, "universe_domain": "googleapis.com",

@@ -25,6 +25,8 @@ const FORMAT: u32 = 1;
 const PROGRAM_FOLDER: &str = "functions.local/app";
 /// The same without modules, below the folder of all sources.
 const PATH_PROGRAM: &str = "functions.local/app/main";
+/// What vendored packages may lack.
+const FRAMEWORK: &str = include_str!("../../../../runtimes/go/framework.go");
 /// The packages that a program is compiled of and that are not of the source.
 const OTHERS: &str = "{{if not .Module}}{{.ImportPath}}{{else if not .Module.Main}}{{.ImportPath}}{{end}}";
 const STANDARD: &str = "{{if .Standard}}{{.ImportPath}}{{end}}";
@@ -101,12 +103,14 @@ impl Build<'_> {
         // Marks in the shared folder that its cache has what these wishes need.
         let mark = hex::encode(Sha256::digest(value.to_string()));
         let is_compiled = job.caches.go.now().path().join("keys").join(&mark).exists();
-        let known = job.known(&wishes)?.filter(|known| known.is_fresh);
-        if let Some(known) = known
-            && (is_compiled || !self.is_shared())
-        {
-            job.runner.log.say("The dependencies are those of an earlier build.");
-            return Ok(Some(known.layer));
+        let known = job.known(&wishes)?.filter(|_| is_compiled || !self.is_shared());
+        match &known {
+            Some(known) if known.is_fresh => {
+                job.runner.log.say("The dependencies are those of an earlier build.");
+                return Ok(Some(known.layer.clone()));
+            }
+            Some(_) => job.runner.log.say("The dependencies are a day old: looking for newer ones."),
+            None => {}
         }
         job.base.package.notes.iter().for_each(|note| job.runner.log.say(note.as_str()));
         let modules = job.work.folder("modules")?;
@@ -150,8 +154,8 @@ impl Build<'_> {
                 if let Kind::Function { is_own: false, .. } = self.recipe.kind {
                     // The framework and what it needs, laid beside the source as vendored packages would be.
                     let wish = format!("{}@{}", framework.package, framework.version);
-                    script.run(&["mkdir", "-p", "/tmp/framework/app"]).run(&["cp", "/build/main.go", "/tmp/framework/app/main.go"]);
-                    script.line("sed -i -e '/^\tfunction \\|^\t_ /d' -e 's/function\\.[A-Za-z_][A-Za-z0-9_]*/nil/' /tmp/framework/app/main.go");
+                    spec.files.push(("/build/framework.go".into(), FRAMEWORK.as_bytes().to_vec()));
+                    script.run(&["mkdir", "-p", "/tmp/framework"]).run(&["cp", "/build/framework.go", "/tmp/framework/framework.go"]);
                     script.line("(cd /tmp/framework; export GO111MODULE=on GOFLAGS=-modcacherw");
                     script.run(&[go.as_str(), "mod", "init", "functions.local/framework"]);
                     script.run(&[go.as_str(), "mod", "edit", "-require", &wish]);
@@ -173,7 +177,14 @@ impl Build<'_> {
         script.install(&mut spec);
         let outcome = job.runner.run(spec, &modules).await?;
         if !outcome.is_success() {
-            return Err(self.failed(&outcome, "The modules could not be had"));
+            let is_network = fault::explain(&outcome.tail, &[], &[]).is_network;
+            return match known.filter(|_| is_network) {
+                Some(known) => {
+                    job.runner.log.say("WARNING: the module proxy cannot be reached; using the dependencies of an earlier build.");
+                    Ok(Some(known.layer))
+                }
+                None => Err(self.failed(&outcome, "The modules could not be had")),
+            };
         }
         if self.is_shared() {
             job.promote(&job.caches.go, &shared).await?;

@@ -90,7 +90,7 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
                 let kept = job.keep(&made.join(others), vec![], vec![], "the dependencies").await?;
                 layers.push(layer(kept.layer, &format!("{WORKSPACE}/{others}")));
             }
-            (jar, place.first().map(|place| (*place).to_owned()).filter(|_| recipe.target.is_some()))
+            (jar, place.first().map(|place| (*place).to_owned()))
         }
     };
     if recipe.target.is_none() {

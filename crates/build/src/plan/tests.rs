@@ -2,44 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use super::*;
 use crate::catalogue::tests::host;
 
-/// What a case expects; where it must be built to know, another test builds it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expect {
-    stage: String,
-    error: Option<String>,
-    runtime: Option<String>,
-    manager: Option<String>,
-    framework: Option<String>,
-    #[serde(default)]
-    command_contains: Vec<String>,
-    #[serde(default)]
-    env_contains: BTreeMap<String, String>,
-}
+#[path = "../../tests/rules/case.rs"]
+mod case;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    #[serde(default)]
-    base_image: String,
-    function: Option<String>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    #[serde(default)]
-    files: BTreeMap<String, String>,
-    expect: Expect,
-}
-
-#[derive(Deserialize)]
-struct Table {
-    case: Vec<Case>,
-}
+use case::Case;
 
 /// What a source becomes on a host with Google's usual versions.
 pub(crate) fn plan_of(files: &[(&str, &str)], base_image: &str, target: &str, env: &[(&str, &str)]) -> Result<Plan, Error> {
@@ -133,20 +102,10 @@ fn fault(case: &Case) -> Option<String> {
 
 #[test]
 fn googles_rules_hold() {
-    let tables = [
-        ("python", include_str!("../../tests/rules/python.toml")),
-        ("nodejs", include_str!("../../tests/rules/nodejs.toml")),
-        ("go", include_str!("../../tests/rules/go.toml")),
-        ("java", include_str!("../../tests/rules/java.toml")),
-    ];
     let (mut count, mut faults) = (0, Vec::new());
-    for (language, table) in tables {
-        for case in toml::from_str::<Table>(table).unwrap().case {
-            if case.expect.stage == "plan" {
-                count += 1;
-                faults.extend(fault(&case).map(|fault| format!("{language}: {}: {fault}", case.name)));
-            }
-        }
+    for (language, case) in case::cases("plan") {
+        count += 1;
+        faults.extend(fault(&case).map(|fault| format!("{language}: {}: {fault}", case.name)));
     }
     assert!(count > 150, "{count} cases");
     assert!(faults.is_empty(), "{} of {count}:\n{}", faults.len(), faults.join("\n"));

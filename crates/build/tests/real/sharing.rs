@@ -86,13 +86,10 @@ pub async fn a_jar_that_is_none_holds_nothing_up(world: &World) {
 pub async fn what_a_variable_leads_to_is_asked_anew_for_each_source(world: &World) {
     let main = ("main.py", "def hello(request):\n    return 'x'\n");
     let env = [("UV_FIND_LINKS", "/workspace/wheels")];
-    let mut digests = Vec::new();
     for (project, note) in [("p", "1"), ("p", "2"), ("q", "2")] {
         let files = [main, ("requirements.txt", "six\n"), ("wheels/note.txt", note)];
         let request = Request { project: project.to_owned(), ..request(world, "python312", "hello", &files, &env) };
-        let (made, log) = built(build_with(&world.builder, request).await);
+        let (_, log) = built(build_with(&world.builder, request).await);
         assert!(!log.contains("The dependencies are those of an earlier build."), "{project} {note}: {log}");
-        digests.push(made.digest);
     }
-    assert_eq!(digests.len(), 3);
 }
