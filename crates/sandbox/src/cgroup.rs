@@ -147,6 +147,11 @@ impl Group {
         self.folders().iter().try_for_each(|folder| write(&folder.join("cgroup.procs"), "0"))
     }
 
+    /// Moves another process into it.
+    pub fn put(&self, pid: i32) -> Result<(), Failure> {
+        self.folders().iter().try_for_each(|folder| write(&folder.join("cgroup.procs"), &pid.to_string()))
+    }
+
     pub fn cpu_limit(&self, cpu_millis: u32) -> Result<(), Failure> {
         let quota = u64::from(cpu_millis) * CPU_PERIOD_US / 1000;
         match self {

@@ -112,6 +112,31 @@ pub(crate) fn close_rest_on_exec() -> io::Result<()> {
     close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
+/// The pid behind a pidfd, as this process sees it.
+pub(crate) fn pid_of(pidfd: &OwnedFd) -> io::Result<i32> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
+/// Duplicates it to a number of this process, whatever was there. Only for a fresh child that ends by exec or `_exit`.
+pub(crate) fn put(descriptor: impl AsFd, number: i32) -> io::Result<()> {
+    // SAFETY: dup3(2) touches no memory. Replacing a number that an OwnedFd holds is what the callers document.
+    match unsafe { libc::dup3(descriptor.as_fd().as_raw_fd(), number, libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Lets a descriptor of this process be there after exec.
+pub(crate) fn keep_on_exec(number: i32) -> io::Result<()> {
+    // SAFETY: fcntl(2) with F_SETFD takes a number and touches no memory.
+    match unsafe { libc::fcntl(number, libc::F_SETFD, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 fn close_range(first: u32, last: u32, flags: u32) -> io::Result<()> {
     // SAFETY: close_range(2) touches no memory. Closing numbers that an OwnedFd holds is what the callers document.
     match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {

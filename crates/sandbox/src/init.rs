@@ -35,7 +35,7 @@ use crate::{
     seccomp::Filter,
     spec::{Limits, Spec},
     starter::Report,
-    walls,
+    template, walls,
 };
 
 /// What init is given; it has the starter's memory.
@@ -57,9 +57,9 @@ pub(crate) struct Plan<'a> {
 
 /// Init's whole life; what it returns is its exit code.
 pub(crate) fn run(plan: Plan<'_>) -> i32 {
-    let report = plan.report;
+    let (report, is_template) = (plan.report, plan.spec.template);
     match command_start(plan) {
-        Ok(command) => watch(command, report),
+        Ok(command) => watch(command, is_template, report),
         Err(failure) => {
             // The keeper being gone is no reason to do anything else but end.
             let _ = Report::Failed(failure).send(report, &[]);
@@ -68,19 +68,26 @@ pub(crate) fn run(plan: Plan<'_>) -> i32 {
     }
 }
 
-/// Reaps until the command has ended, then tells how.
-fn watch(command: i32, report: BorrowedFd<'_>) -> i32 {
+/// Reaps until the command has ended, and of a template until its clones have; tells how each ended.
+fn watch(command: i32, is_template: bool, report: BorrowedFd<'_>) -> i32 {
     loop {
         match rustix::io::retry_on_intr(|| wait(WaitOptions::empty())) {
             // A stop, which only a tracee tells, is no end.
-            Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == command && (status.exited() || status.signaled()) => {
-                let exited = Report::Exited { code: status.exit_status(), signal: status.terminating_signal() };
-                let _ = exited.send(report, &[]);
-                return 0;
+            Ok(Some((pid, status))) if status.exited() || status.signaled() => {
+                let (pid, code, signal) = (pid.as_raw_nonzero().get(), status.exit_status(), status.terminating_signal());
+                let is_command = pid == command;
+                if is_command {
+                    let _ = Report::Exited { code, signal }.send(report, &[]);
+                } else if is_template {
+                    let _ = Report::CloneExited { pid, code, signal }.send(report, &[]);
+                }
+                if is_command && !is_template {
+                    return 0;
+                }
             }
             Ok(_) => {}
-            // No child is left and the command was not seen to end: cannot be, and is no state to stay in.
-            Err(_) => return 1,
+            // No child is left.
+            Err(_) => return i32::from(!is_template),
         }
     }
 }
@@ -172,7 +179,10 @@ fn limits_set(limits: &Limits, memory_counted: bool) -> Result<(), Failure> {
 
 /// Forks the command and waits until it has become its program.
 fn command_fork(plan: &Plan<'_>, output: &Output) -> Result<Child, Failure> {
-    let (reader, writer) = descriptor::pipe().step(|| "make a pipe")?;
+    let (reader, low) = descriptor::pipe().step(|| "make a pipe")?;
+    // Out of the way of a launcher's pipes, which have fixed numbers.
+    let writer = rustix::io::fcntl_dupfd_cloexec(&low, ASIDE).step(|| "make a pipe")?;
+    drop(low);
     let child = process::fork(|| {
         let failure = command_run(plan, output);
         let _ = rustix::io::write(&writer, &serde_json::to_vec(&failure).expect("a failure holds only text and numbers"));
@@ -196,15 +206,23 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
         signals_default();
         setsid().step(|| "make a session")?;
         umask(Mode::from_raw_mode(0o022));
-        if !without(Layer::Landlock) {
+        if !without(Layer::Landlock) && spec.template {
+            landlock::scope().map_err(|error| Failure::new(format!("close Landlock: {error}"), rustix::io::Errno::PERM))?;
+        } else if !without(Layer::Landlock) {
             let writable = spec.mounts.iter().filter(|mount| mount.writable).map(|mount| mount.target.as_path());
             landlock::restrict(writable).map_err(|error| Failure::new(format!("close Landlock: {error}"), rustix::io::Errno::PERM))?;
         }
         dup2_stdout(&output.stdout.1).and_then(|()| dup2_stderr(&output.stderr.1)).step(|| "set standard output")?;
+        if spec.template {
+            launcher_pipes().step(|| "make a launcher's pipes")?;
+        }
         if without(Layer::Descriptors) {
             let _ = rustix::io::fcntl_setfd(plan.report, rustix::io::FdFlags::empty());
         } else {
             descriptor::close_rest_on_exec().step(|| "close all other descriptors")?;
+        }
+        if spec.template {
+            launcher_pipes_keep().step(|| "keep a launcher's pipes")?;
         }
         if plan.look {
             return Ok(());
@@ -216,6 +234,31 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
         Ok(()) if plan.look => walls::look(),
         Ok(()) => program_become(spec),
     }
+}
+
+/// Above every number that has a meaning.
+const ASIDE: i32 = 100;
+
+/// The wake and the said pipe, at the numbers that launchers know. Whatever was there is init's, and this is its fork.
+fn launcher_pipes() -> io::Result<()> {
+    // Made elsewhere first, so that making one does not overwrite another.
+    let aside = |end: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(end, ASIDE);
+    for (reader, writer) in [template::WAKE, template::SAID] {
+        let (from, to) = descriptor::pipe()?;
+        let (from, to) = (aside(&from)?, aside(&to)?);
+        for (end, number) in [(&from, reader), (&to, writer)] {
+            descriptor::put(end, number)?;
+        }
+    }
+    Ok(())
+}
+
+fn launcher_pipes_keep() -> io::Result<()> {
+    for (reader, writer) in [template::WAKE, template::SAID] {
+        descriptor::keep_on_exec(reader)?;
+        descriptor::keep_on_exec(writer)?;
+    }
+    Ok(())
 }
 
 fn program_become(spec: &Spec) -> Failure {
@@ -257,6 +300,6 @@ fn running_report(report: BorrowedFd<'_>, output: &Output, namespace: &OwnedFd, 
     let Listeners { outbound, dns_udp, dns_tcp, metadata } = listeners;
     let mut descriptors = vec![output.stdout.0.as_fd(), output.stderr.0.as_fd(), namespace.as_fd(), command.pidfd.as_fd()];
     descriptors.extend([outbound, dns_udp, dns_tcp, metadata].into_iter().flatten().map(AsFd::as_fd));
-    let running = Report::Running { outbound: outbound.is_some(), dns_udp: dns_udp.is_some(), dns_tcp: dns_tcp.is_some(), metadata: metadata.is_some() };
+    let running = Report::Running { outbound: outbound.is_some(), dns_udp: dns_udp.is_some(), dns_tcp: dns_tcp.is_some(), metadata: metadata.is_some(), clone: None };
     running.send(report, &descriptors).step(|| "report the sandbox")
 }

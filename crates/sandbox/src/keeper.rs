@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     message::{self, Ends, HostWalls, Reply, Request},
     process, service,
-    spec::{Sandbox, Spec, Usage},
+    spec::{Limits, Network, Sandbox, Spec, Usage},
     walls::{self, Walls},
 };
 
@@ -107,6 +107,34 @@ impl Keeper {
     pub fn connect(&self, id: &str, port: u16) -> Result<OwnedFd, Error> {
         let (_, descriptors) = self.call(Request::Connect { id: id.to_owned(), port })?;
         descriptors.into_iter().next().ok_or_else(unexpected)
+    }
+
+    /// What the launcher of a sandbox that will be a template has written to its said pipe so far.
+    pub fn said(&self, id: &str) -> Result<Vec<String>, Error> {
+        match self.call(Request::Said { id: id.to_owned() })?.0 {
+            Reply::Said(lines) => Ok(lines),
+            _ => Err(unexpected()),
+        }
+    }
+
+    /// Stops a sandbox that was started with [`Spec::template`], for good: it is only cloned from now on.
+    ///
+    /// # Errors
+    /// `Refused` says which state of it cannot be cloned, in words for the owner of the function. The sandbox is useless then.
+    pub fn template(&self, id: &str) -> Result<(), Error> {
+        self.call(Request::Template { id: id.to_owned() }).map(drop)
+    }
+
+    /// Makes a clone of a template: a sandbox of its own, armed ([`Sandbox::release`]).
+    ///
+    /// # Errors
+    /// `NoSandbox` when the template is gone; else the step that failed. Nothing is left of the clone then.
+    pub fn clone_of(&self, template: &str, id: &str, limits: &Limits, network: &Network) -> Result<Sandbox, Error> {
+        let request = Request::Clone { template: template.to_owned(), id: id.to_owned(), limits: limits.clone(), network: network.clone() };
+        let (Reply::Started(ends), descriptors) = self.call(request)? else {
+            return Err(unexpected());
+        };
+        sandbox_from(id.to_owned(), &ends, descriptors.into_iter()).ok_or_else(unexpected)
     }
 
     /// How many connections to `port` the command has not accepted; 0 when nothing listens there.
@@ -213,6 +241,7 @@ fn sandbox_from(id: String, ends: &Ends, mut descriptors: impl Iterator<Item = O
         dns_udp: next(ends.dns_udp)?,
         dns_tcp: next(ends.dns_tcp)?,
         metadata: next(ends.metadata)?,
+        release: next(ends.release)?,
     })
 }
 

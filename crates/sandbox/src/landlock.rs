@@ -16,6 +16,16 @@ pub(crate) fn restrict<'a>(writable: impl Iterator<Item = &'a Path>) -> Result<(
     restrict_to(writable).map_err(|error| error.to_string())
 }
 
+/// Closes the part of it that is about signals and abstract unix sockets. A template mounts a /tmp for each clone, which a process that
+/// is bound by rules about files may not; each clone is bound by them before it goes on.
+pub(crate) fn scope() -> Result<(), String> {
+    let scoped = || -> Result<(), Box<dyn std::error::Error>> {
+        Ruleset::default().set_compatibility(CompatLevel::BestEffort).scope(Scope::from_all(CONSIDERED))?.create()?.restrict_self()?;
+        Ok(())
+    };
+    scoped().map_err(|error| error.to_string())
+}
+
 fn restrict_to<'a>(writable: impl Iterator<Item = &'a Path>) -> Result<(), Box<dyn std::error::Error>> {
     let all = AccessFs::from_all(CONSIDERED);
     let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::IoctlDev;

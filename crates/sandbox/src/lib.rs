@@ -7,7 +7,7 @@
 //! (`starter`), which may wait: it makes the cgroup, opens what will be mounted and clones the sandbox's *init* (`init`) into
 //! namespaces of its own. Init builds network and root, locks the walls, forks the command and reports how that ended.
 //!
-//! Read in this order: `spec`, `keeper`, `service`, `starter`, `init`, `root`, `network`, `seccomp`, `cgroup`.
+//! Read in this order: `spec`, `keeper`, `service`, `starter`, `init`, `root`, `network`, `seccomp`, `cgroup`; then `template`, how one is cloned.
 
 mod cgroup;
 mod descriptor;
@@ -29,6 +29,7 @@ mod service;
 mod slot;
 mod spec;
 mod starter;
+mod template;
 mod tree;
 mod walls;
 

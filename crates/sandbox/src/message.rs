@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     descriptor::{self, Received},
     error::{Error, Failure},
-    spec::{Spec, Usage},
+    spec::{Limits, Network, Spec, Usage},
 };
 
 /// What the daemon asks for; each is one method of [`crate::Keeper`].
@@ -55,6 +55,19 @@ pub(crate) enum Request {
     End {
         id: String,
     },
+    /// What its launcher has said.
+    Said {
+        id: String,
+    },
+    Template {
+        id: String,
+    },
+    Clone {
+        template: String,
+        id: String,
+        limits: Limits,
+        network: Network,
+    },
     Discard {
         path: PathBuf,
     },
@@ -70,6 +83,7 @@ pub(crate) enum Reply {
     Connected,
     Usage(Usage),
     Unaccepted(u32),
+    Said(Vec<String>),
     Failed(Failure),
     Refused(String),
     NoSandbox(String),
@@ -82,6 +96,7 @@ pub(crate) struct Ends {
     pub dns_udp: bool,
     pub dns_tcp: bool,
     pub metadata: bool,
+    pub release: bool,
     pub host: HostWalls,
 }
 
@@ -258,6 +273,7 @@ mod tests {
             working_dir: "/".into(),
             limits: crate::Limits { memory_bytes: 0, cpu_millis: 0, pids: 0, files_open: 0, tmp_bytes: 0 },
             network: crate::Network { redirected: false, metadata: false },
+            template: false,
         })
     }
 

@@ -3,6 +3,7 @@
 //! One thread and one epoll; nothing in here waits for a sandbox, a tree or a cgroup. What may wait is forked off (`starter`,
 //! `tree`) or asked again by a timer. Ends when the daemon is gone or has closed its socket, after undoing everything.
 
+mod engine;
 mod held;
 mod setup;
 
@@ -37,7 +38,7 @@ use crate::{
     seccomp::Filter,
     slot::Slots,
     spec::cpu_check,
-    tree,
+    template, tree,
 };
 
 /// Set-up may wait for a disk; longer than this it hangs.
@@ -119,6 +120,8 @@ enum Source {
     Report(u64),
     Starter(u64),
     Init(u64),
+    /// An engine's first word, or its end.
+    Engine(u64),
     /// Over its memory.
     Memory(u64),
     /// By its own token.
@@ -207,6 +210,7 @@ impl Service {
             }
             Source::Report(number) => self.reports_take(number),
             Source::Starter(number) | Source::Init(number) => self.child_ended(number),
+            Source::Engine(number) => self.engine_spoke(number),
             Source::Memory(number) => self.memory_alarmed(number, token),
             Source::Helper => self.helper_ended(token),
             Source::Connection => self.connection_settle(token, None),
@@ -298,6 +302,16 @@ impl Service {
             Request::Connect { id, port } => return self.connect(&id, port, reply),
             Request::Freeze { id, frozen } => return self.freeze(&id, frozen, reply),
             Request::End { id } => return self.end(&id, reply),
+            Request::Template { id } => return self.template_make(&id, reply),
+            Request::Clone { template, id, limits, network } => return self.clone_make(&template, id, limits, network, reply),
+            Request::Said { id } => match self.running(&id) {
+                Ok(Held { command: Some(command), .. }) => match template::said_so_far(command) {
+                    Ok(lines) => Reply::Said(lines),
+                    Err(error) => Reply::failed(format!("read what the launcher of {id} said"), error),
+                },
+                Ok(_) => Reply::NoSandbox(id),
+                Err(reply) => reply,
+            },
             Request::Discard { path } => return self.discard(&path, reply),
             Request::Signal { id, signal } => self.signal(&id, signal),
             Request::CpuLimit { id, cpu_millis } => self.cpu_limit(&id, cpu_millis),

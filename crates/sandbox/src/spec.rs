@@ -29,6 +29,12 @@ pub struct Spec {
     pub limits: Limits,
     /// What it may reach.
     pub network: Network,
+    /// Whether it will be made a template ([`crate::Keeper::template`]) and never be an instance itself.
+    ///
+    /// The rules about files ([`crate::Walls`], Landlock) come with each clone then, since they name a clone's own /tmp; the command
+    /// has the descriptors 3 to 6 (the wake and the said pipe of docs/internals/sandbox.md).
+    #[serde(default)]
+    pub template: bool,
 }
 
 /// One folder or file of the host that is visible inside.
@@ -88,6 +94,9 @@ pub struct Sandbox {
     pub dns_tcp: Option<OwnedFd>,
     /// TCP listener on 169.254.169.254:80.
     pub metadata: Option<OwnedFd>,
+    /// Of a clone: it is armed, and goes on when a byte is written here. A byte comes back when it is ready for connections of its
+    /// own. Closed before, the clone is ended.
+    pub release: Option<OwnedFd>,
 }
 
 /// How a sandbox's command ended.
@@ -171,7 +180,7 @@ impl Spec {
 }
 
 impl Limits {
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.memory_bytes < MEMORY_BYTES_MIN || self.memory_bytes > i64::MAX as u64 {
             return Err(format!("limits.memory_bytes {}: at least {MEMORY_BYTES_MIN}", self.memory_bytes));
         }
@@ -218,6 +227,7 @@ mod tests {
             working_dir: "/".into(),
             limits: Limits { memory_bytes: 64 << 20, cpu_millis: 1000, pids: 64, files_open: 256, tmp_bytes: 1 << 20 },
             network: Network { redirected: false, metadata: false },
+            template: false,
         }
     }
 

@@ -47,11 +47,16 @@ pub(crate) enum Report {
     /// By the starter, with init's pidfd.
     Born,
     /// By init, with stdout, stderr, network namespace, the command's pidfd and the listeners that are.
-    Running { outbound: bool, dns_udp: bool, dns_tcp: bool, metadata: bool },
+    ///
+    /// By an engine for a clone, with the pidfd of the clone and, last, the daemon's end of its release; and what pid it has in the
+    /// template's namespace.
+    Running { outbound: bool, dns_udp: bool, dns_tcp: bool, metadata: bool, clone: Option<i32> },
     /// By either.
     Failed(Failure),
     /// By init.
     Exited { code: Option<i32>, signal: Option<i32> },
+    /// By the init of a template, with its pid there.
+    CloneExited { pid: i32, code: Option<i32>, signal: Option<i32> },
 }
 
 impl Report {

@@ -38,6 +38,7 @@ pub(crate) fn spec(pool: &Pool, image: &Image, config: &Config, id: String, laye
             tmp_bytes: template.memory_bytes(),
         },
         network: Network { redirected: true, metadata: true },
+        template: false,
     })
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::event::epoll;
 
-use super::{Purpose, REMOVE_LIMIT, START_LIMIT, Service, Source, Timer};
+use super::{Purpose, REMOVE_LIMIT, START_LIMIT, Service, Source, Timer, engine::Engine};
 use crate::{
     cgroup::Group,
     descriptor,
@@ -39,7 +39,11 @@ pub(super) struct Held {
     pub namespace: Option<OwnedFd>,
     /// What was last asked for.
     pub frozen: bool,
-    slot: Slot,
+    /// A clone has its template's.
+    slot: Option<Slot>,
+    pub(super) engine: Option<Engine>,
+    /// The template that it is a clone of, and its pid there.
+    pub(super) origin: Option<(u64, Option<i32>)>,
     cpu_millis: u32,
     writable: Vec<PathBuf>,
     /// From starter and init; closed when both have ended.
@@ -83,6 +87,50 @@ impl Held {
         self.report.is_none() && self.starter.is_none() && !matches!(self.init, Init::Alive(..))
     }
 
+    /// How a clone ended its template's init tells, a moment later.
+    fn is_end_known(&self) -> bool {
+        self.exited.is_some() || self.killed || self.origin.is_none_or(|(_, inner)| inner.is_none())
+    }
+
+    /// A clone that an engine is asked for.
+    pub fn clone_of(origin: u64, number: u64, id: String, group: Group, cpu_millis: u32, start_reply: OwnedFd) -> Self {
+        Self {
+            number,
+            id,
+            group,
+            command: None,
+            namespace: None,
+            frozen: false,
+            slot: None,
+            engine: None,
+            origin: Some((origin, None)),
+            cpu_millis,
+            writable: Vec::new(),
+            report: None,
+            starter: None,
+            init: Init::Unborn,
+            start_reply: Some(start_reply),
+            ended: None,
+            end_replies: Vec::new(),
+            exited: None,
+            failure: None,
+            memory_alarm: None,
+            killed: false,
+            undoing: None,
+        }
+    }
+
+    pub fn exit_set(&mut self, code: Option<i32>, signal: Option<i32>) {
+        self.exited = Some((code, signal));
+    }
+
+    /// Tells who asked for its end that it is so.
+    pub fn ends_answer(&mut self) {
+        for reply in self.end_replies.drain(..) {
+            message::answer(&reply, &Reply::Done);
+        }
+    }
+
     fn fail(&mut self, failure: Failure) {
         // The first is the cause; what comes after it is a consequence.
         self.failure.get_or_insert(failure);
@@ -109,7 +157,9 @@ impl Service {
                     command: None,
                     namespace: None,
                     frozen: false,
-                    slot,
+                    slot: Some(slot),
+                    engine: None,
+                    origin: None,
                     cpu_millis: spec.limits.cpu_millis,
                     writable: spec.mounts.into_iter().filter(|mount| mount.writable).map(|mount| mount.source).collect(),
                     report: None,
@@ -177,6 +227,21 @@ impl Service {
         }
     }
 
+    /// The reports of a clone come from its engine.
+    pub(super) fn clone_watch(&mut self, number: u64, report: (u64, OwnedFd)) {
+        self.timer(START_LIMIT, Timer::StartLimit(number));
+        if let Some(held) = self.held.get_mut(&number) {
+            held.report = Some(report);
+        }
+    }
+
+    pub(super) fn clone_failed(&mut self, number: u64, failure: Failure) {
+        if let Some(held) = self.held.get_mut(&number) {
+            held.fail(failure);
+        }
+        self.settle(number);
+    }
+
     /// Reads what starter and init said, to the end if it has come.
     pub(super) fn reports_take(&mut self, number: u64) {
         while let Some(held) = self.held.get_mut(&number)
@@ -225,8 +290,13 @@ impl Service {
                     }
                 }
             }
-            Report::Running { outbound, dns_udp, dns_tcp, metadata } => {
-                let ends = Ends { outbound, dns_udp, dns_tcp, metadata, host: self.host_walls() };
+            Report::Running { outbound, dns_udp, dns_tcp, metadata, clone } => {
+                if let Some(held) = self.held.get_mut(&number)
+                    && let Some((_, inner)) = &mut held.origin
+                {
+                    *inner = clone;
+                }
+                let ends = Ends { outbound, dns_udp, dns_tcp, metadata, release: clone.is_some(), host: self.host_walls() };
                 self.started(number, ends, descriptors);
             }
             Report::Failed(failure) => {
@@ -239,6 +309,7 @@ impl Service {
                     held.exited = Some((code, signal));
                 }
             }
+            Report::CloneExited { pid, code, signal } => self.clone_exited(number, pid, code, signal),
         }
     }
 
@@ -312,6 +383,10 @@ impl Service {
             return;
         };
         held.killed = true;
+        if held.engine.is_some() && self.stopping.is_none() {
+            // Its init stays for its clones, which outlive it.
+            return self.template_end(number);
+        }
         if let Init::Alive(_, init) = &held.init {
             // Frozen ones get their signals before they are thawed, init's comes with them.
             held.group.kill();
@@ -354,13 +429,16 @@ impl Service {
             return;
         };
         let ended = |child: &OwnedFd| !matches!(process::reap(child), Ok(None));
+        // A clone is a child of its template's init, which reaps it.
+        let is_clone = held.origin.is_some();
+        let init_ended = |child: &OwnedFd| if is_clone { descriptor::readable(child, Some(Duration::ZERO)).unwrap_or(true) } else { ended(child) };
         let mut unwatched = Vec::new();
         if held.starter.as_ref().is_some_and(|(_, child)| ended(&child.pidfd))
             && let Some((token, child)) = held.starter.take()
         {
             unwatched.push((token, child.pidfd));
         }
-        if matches!(&held.init, Init::Alive(_, pidfd) if ended(pidfd))
+        if matches!(&held.init, Init::Alive(_, pidfd) if init_ended(pidfd))
             && let Init::Alive(token, pidfd) = std::mem::replace(&mut held.init, Init::Gone)
         {
             unwatched.push((token, pidfd));
@@ -373,8 +451,8 @@ impl Service {
     }
 
     /// Begins to undo when the last process is gone: init's end is the end of all in its pid namespace.
-    fn settle(&mut self, number: u64) {
-        let Some(held) = self.held.get_mut(&number).filter(|held| held.are_processes_gone() && held.undoing.is_none()) else {
+    pub(super) fn settle(&mut self, number: u64) {
+        let Some(held) = self.held.get_mut(&number).filter(|held| held.are_processes_gone() && held.is_end_known() && held.undoing.is_none()) else {
             return;
         };
         let alarm = held.memory_alarm.take();
@@ -395,7 +473,7 @@ impl Service {
             return self.remove(number, Instant::now() + REMOVE_LIMIT);
         }
         let folders = std::mem::take(&mut held.writable);
-        let own = held.slot.uid.is_some();
+        let own = held.slot.as_ref().is_some_and(|slot| slot.uid.is_some());
         let owner = own.then_some((self.daemon.uids[1], self.daemon.gid));
         let under = self.writable_under.clone();
         let started = self.helper_start(Purpose::HandBack { number }, || {
@@ -434,11 +512,14 @@ impl Service {
 
     /// Everything is undone: answers whoever waits for that.
     fn tell(&mut self, number: u64) {
-        let Some(held) = self.held.remove(&number) else {
+        let Some(mut held) = self.held.remove(&number) else {
             return;
         };
         self.by_id.remove(&held.id);
-        self.slots.give_back(&held.slot);
+        self.clones_lost(number);
+        if let Some(slot) = &held.slot {
+            self.slots.give_back(slot);
+        }
         if let Some(reply) = &held.start_reply {
             let failure = match &held.failure {
                 Some(failure) => Reply::Failed(failure.clone()),
@@ -452,9 +533,7 @@ impl Service {
             // A fresh pipe takes it whole. A daemon that closed its end does not want to know.
             let _ = rustix::io::write(pipe, &text);
         }
-        for reply in &held.end_replies {
-            message::answer(reply, &Reply::Done);
-        }
+        held.ends_answer();
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bombs;
 mod building;
+mod clones;
 mod ending;
 mod mutations;
 mod network;
@@ -46,6 +47,7 @@ fn checks(suite: &mut Suite) {
     building::checks(suite);
     network::checks(suite);
     walls::checks(suite);
+    clones::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
 }

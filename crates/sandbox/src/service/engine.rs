@@ -1,0 +1,170 @@
+//! Templates and clones in the keeper's hands: one engine process a template, which the keeper forks, asks and sees end.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll;
+
+use super::{Service, Source, held::Held};
+use crate::{
+    descriptor,
+    error::{Failure, Step},
+    message::{self, Reply},
+    process::{self, Child},
+    spec::{Limits, Network},
+    template::{self, CloneRequest, Order, Outcome},
+};
+
+/// A template's engine.
+pub(super) struct Engine {
+    child: Child,
+    requests: OwnedFd,
+    token: u64,
+    /// Where it is answered whether the template could be made; none once it was.
+    reply: Option<OwnedFd>,
+}
+
+impl Service {
+    /// Makes a template of a running sandbox.
+    pub(super) fn template_make(&mut self, id: &str, reply: OwnedFd) {
+        let number = match self.running(id) {
+            Ok(held) if held.engine.is_some() => return message::answer(&reply, &Reply::Refused(format!("{id} is a template already"))),
+            Ok(held) => held.number,
+            Err(refusal) => return message::answer(&reply, &refusal),
+        };
+        if !self.root {
+            let why = "tanebi runs without root, and the kernel lets nobody else suspend a system call filter";
+            return message::answer(&reply, &Reply::Refused(why.to_owned()));
+        }
+        match self.engine_fork(number) {
+            Ok((child, requests)) => match self.watch(&requests, Source::Engine(number), epoll::EventFlags::IN) {
+                Ok(token) => {
+                    if let Some(held) = self.held.get_mut(&number) {
+                        held.engine = Some(Engine { child, requests, token, reply: Some(reply) });
+                    }
+                }
+                Err(error) => {
+                    process::kill(&child.pidfd);
+                    message::answer(&reply, &Reply::failed("watch an engine", error));
+                }
+            },
+            Err(failure) => message::answer(&reply, &Reply::Failed(failure)),
+        }
+    }
+
+    fn engine_fork(&self, number: u64) -> Result<(Child, OwnedFd), Failure> {
+        let held = self.held.get(&number).and_then(|held| held.command.as_ref());
+        let command = held.ok_or_else(|| Failure::new("look for a command", rustix::io::Errno::SRCH))?;
+        let pid = descriptor::pid_of(command).step(|| "read a command's pid")?;
+        let pidfd = command.try_clone().step(|| "duplicate a pidfd")?;
+        let (own, requests) = descriptor::message_pair().step(|| "make a socket pair")?;
+        let order = Order { pid, pidfd, groups: &self.groups, requests };
+        let child = process::fork(|| template::run(&order)).step(|| "fork an engine")?;
+        Ok((child, own))
+    }
+
+    /// Asks the engine of a template for a clone; what it reports is read like a starter's and an init's.
+    pub(super) fn clone_make(&mut self, template: &str, id: String, limits: Limits, network: Network, reply: OwnedFd) {
+        let refused = limits.check().err().or_else(|| self.by_id.contains_key(&id).then(|| format!("id {id}: runs already")));
+        if let Some(why) = refused {
+            return message::answer(&reply, &Reply::Refused(why));
+        }
+        let origin = match self.running(template) {
+            Ok(Held { number, engine: Some(Engine { reply: None, .. }), .. }) => *number,
+            Ok(_) => return message::answer(&reply, &Reply::NoSandbox(template.to_owned())),
+            Err(refusal) => return message::answer(&reply, &refusal),
+        };
+        let number = self.token();
+        let group = self.groups.group(&number.to_string());
+        let held = Held::clone_of(origin, number, id.clone(), group, limits.cpu_millis, reply);
+        let request = CloneRequest { number, id: id.clone(), limits, network };
+        let asked = self.engine_ask(origin, &request);
+        self.by_id.insert(id, number);
+        self.held.insert(number, held);
+        match asked.and_then(|report| Ok((self.watch(&report, Source::Report(number), epoll::EventFlags::IN).step(|| "watch a clone")?, report))) {
+            Ok(report) => self.clone_watch(number, report),
+            Err(failure) => self.clone_failed(number, failure),
+        }
+    }
+
+    fn engine_ask(&self, origin: u64, request: &CloneRequest) -> Result<OwnedFd, Failure> {
+        let engine = self.held.get(&origin).and_then(|held| held.engine.as_ref()).ok_or_else(|| Failure::new("ask an engine", rustix::io::Errno::SRCH))?;
+        let (own, theirs) = descriptor::message_pair().step(|| "make a socket pair")?;
+        let bytes = serde_json::to_vec(request).expect("a request holds only text and numbers");
+        descriptor::send(&engine.requests, &bytes, &[theirs.as_fd()], false).step(|| "ask an engine")?;
+        Ok(own)
+    }
+
+    /// The engine has said whether its template could be made, or has ended.
+    pub(super) fn engine_spoke(&mut self, number: u64) {
+        let Some(engine) = self.held.get_mut(&number).and_then(|held| held.engine.as_mut()) else {
+            return;
+        };
+        let outcome = match descriptor::receive(&engine.requests, template::REQUEST_MAX, false) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+            Ok(Some(received)) => serde_json::from_slice(&received.bytes).unwrap_or(Outcome::Refused("the engine cannot be understood".to_owned())),
+            _ => return self.engine_ended(number),
+        };
+        let Some(reply) = engine.reply.take() else { return };
+        match outcome {
+            Outcome::Frozen => message::answer(&reply, &Reply::Done),
+            Outcome::Refused(why) => message::answer(&reply, &Reply::Refused(why)),
+        }
+    }
+
+    /// Without its engine a template is of no use; what it traced has ended with it, clones that were let go live on.
+    fn engine_ended(&mut self, number: u64) {
+        let Some(engine) = self.held.get_mut(&number).and_then(|held| held.engine.as_mut()) else {
+            return;
+        };
+        if let Some(reply) = engine.reply.take() {
+            message::answer(&reply, &Reply::failed("make a template", rustix::io::Errno::CHILD));
+        }
+        let token = engine.token;
+        if let Ok(requests) = engine.requests.try_clone() {
+            self.unwatch(token, requests);
+        }
+        let Some(engine) = self.held.get(&number).and_then(|held| held.engine.as_ref()) else {
+            return;
+        };
+        // It has closed its socket by ending, so this does not wait.
+        process::kill(&engine.child.pidfd);
+        let exited = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(engine.child.pidfd.as_fd()), exited);
+        self.kill(number);
+    }
+
+    /// Ends a template; its init ends with the last clone.
+    pub(super) fn template_end(&mut self, number: u64) {
+        let Some(held) = self.held.get_mut(&number) else {
+            return;
+        };
+        if let Some(engine) = &held.engine {
+            process::kill(&engine.child.pidfd);
+        }
+        if let Some(command) = &held.command {
+            process::kill(command);
+        }
+        held.ends_answer();
+    }
+
+    /// How a clone ended, by its template's init.
+    pub(super) fn clone_exited(&mut self, template: u64, pid: i32, code: Option<i32>, signal: Option<i32>) {
+        let clone = self.held.values_mut().find(|held| held.origin == Some((template, Some(pid))));
+        if let Some(held) = clone {
+            held.exit_set(code, signal);
+            let number = held.number;
+            self.settle(number);
+        }
+    }
+
+    /// A template's last process is gone: nobody will tell any more how its clones ended.
+    pub(super) fn clones_lost(&mut self, template: u64) {
+        let clones: Vec<u64> = self.held.values().filter(|held| held.origin.is_some_and(|(origin, _)| origin == template)).map(|held| held.number).collect();
+        for number in clones {
+            if let Some(held) = self.held.get_mut(&number) {
+                held.origin = Some((template, None));
+            }
+            self.settle(number);
+        }
+    }
+}

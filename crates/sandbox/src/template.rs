@@ -1,0 +1,339 @@
+//! Live fork: a process that has loaded everything is stopped for good, and every instance is a clone of it.
+//!
+//! The *engine* is a fork of the keeper for one template, with one thread, because the kernel ties tracing to a thread. It stops the
+//! template (`frozen`), reads what a clone must have anew (`state`) and refuses what it could not have, writes what is to be done for each
+//! clone into the template's memory (`script`, done by `routine`), and then makes clones on request (`clone`). A clone is a child of the
+//! template's init: it outlives engine and template. While it is *armed* it is stopped right before it goes on and dies with the engine;
+//! let go, it is an instance like any other.
+//!
+//! After the template is read the engine enters its user namespace and has no privilege outside of it any more.
+//! User code never runs while the system call filter is off: the template's threads never run again, and a clone's only run the routine
+//! until every capability is gone and the tracer, with which the filter comes back, has let go.
+
+mod clone;
+mod diagnosis;
+mod frozen;
+mod landlock_rules;
+mod refusal;
+#[cfg(target_arch = "x86_64")]
+mod routine;
+mod script;
+mod state;
+mod trace;
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use state::{SAID, WAKE, said_so_far};
+
+use self::{
+    clone::{Armed, Wanted},
+    frozen::Frozen,
+    refusal::{Read, Refusal, refuse},
+    script::{Plan, Script, Wishes},
+    state::State,
+};
+use crate::{
+    cgroup::Groups,
+    descriptor,
+    error::Failure,
+    network::Listeners,
+    spec::{Limits, Network},
+    starter::Report,
+};
+
+/// What an engine is given; it has the keeper's memory.
+pub(crate) struct Order<'a> {
+    /// The process that becomes the template.
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub groups: &'a Groups,
+    /// To the keeper.
+    pub requests: OwnedFd,
+}
+
+/// What the keeper asks of an engine; with the socket for the clone's reports.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CloneRequest {
+    /// Of its control group.
+    pub number: u64,
+    pub id: String,
+    pub limits: Limits,
+    pub network: Network,
+}
+
+/// The engine's first word.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    Frozen,
+    Refused(String),
+}
+
+pub(crate) const REQUEST_MAX: usize = 16 << 10;
+
+/// The engine's whole life; what it returns is its exit code.
+pub(crate) fn run(order: &Order<'_>) -> i32 {
+    if descriptor::close_all_but(&[order.requests.as_fd(), order.pidfd.as_fd()]).is_err() {
+        return 1;
+    }
+    let _ = rustix::thread::set_name(c"tanebi-template");
+    let tell = |outcome: &Outcome| {
+        let bytes = serde_json::to_vec(outcome).expect("an outcome holds only text");
+        descriptor::send(&order.requests, &bytes, &[], true).is_ok()
+    };
+    match Template::of(order.pid) {
+        Ok(template) => {
+            if !tell(&Outcome::Frozen) {
+                return 1;
+            }
+            Engine { order, template, armed: HashMap::new(), next: 0 }.serve();
+            0
+        }
+        Err(refusal) => {
+            tell(&Outcome::Refused(refusal.to_string()));
+            1
+        }
+    }
+}
+
+/// A stopped process and how to clone it.
+struct Template {
+    frozen: Frozen,
+    script: Script,
+    base: u64,
+    acknowledges: bool,
+}
+
+impl Template {
+    fn of(pid: i32) -> Result<Self, Refusal> {
+        let mut frozen = Frozen::stop(pid)?;
+        let mut state = State::read(&frozen)?;
+        let wishes = Wishes::parse(&state.said)?;
+        let size = script::region_bytes(&frozen, &state)?;
+        let base = region_make(&mut frozen, size)?;
+        timers_read(&frozen, &mut state, base)?;
+        memory_fork(&frozen, &state)?;
+        let script = script::write(&Plan { frozen: &frozen, state: &state, wishes: &wishes, writable: &[] }, base);
+        if script.bytes.len() as u64 > size - script::CODE_BYTES {
+            return refuse("it has too much state");
+        }
+        frozen.write(base, routine::code())?;
+        frozen.write(base + script::CODE_BYTES, &script.bytes)?;
+        namespace_enter(pid)?;
+        Ok(Self { frozen, script, base, acknowledges: wishes.acknowledges })
+    }
+}
+
+/// Maps the region: a page that can be executed and not written, then data.
+fn region_make(frozen: &mut Frozen, size: u64) -> Result<u64, Refusal> {
+    let (read_write, flags) = ((libc::PROT_READ | libc::PROT_WRITE) as u64, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64);
+    let base = frozen.call(libc::SYS_mmap, &[0, size, read_write, flags, u64::MAX, 0])?;
+    if base <= 0 {
+        return refuse("it has no room in its memory for the engine's");
+    }
+    let base = base as u64;
+    if frozen.call(libc::SYS_mprotect, &[base, script::CODE_BYTES, (libc::PROT_READ | libc::PROT_EXEC) as u64])? != 0 {
+        return refuse("the engine's code cannot be mapped in it");
+    }
+    frozen.scratch_set(base + script::CODE_BYTES)?;
+    Ok(base)
+}
+
+fn timers_read(frozen: &Frozen, state: &mut State, base: u64) -> Result<(), Refusal> {
+    let scratch = base + script::CODE_BYTES;
+    for which in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        if frozen.call(libc::SYS_getitimer, &[which as u64, scratch])? != 0 {
+            return refuse("its interval timers cannot be read");
+        }
+        let mut value = [0; 32];
+        frozen.read(scratch, &mut value)?;
+        // struct itimerval: interval, then value; a value of 0 is no timer.
+        if value[16..].iter().any(|byte| *byte != 0) {
+            state.timers.push((which as u64, value));
+        }
+    }
+    Ok(())
+}
+
+/// A runtime that forks no children of its own may say that its memory is not to be copied (V8 does); a clone needs it.
+fn memory_fork(frozen: &Frozen, state: &State) -> Result<(), Refusal> {
+    for (from, bytes) in &state.not_forked {
+        if frozen.call(libc::SYS_madvise, &[*from, *bytes, libc::MADV_DOFORK as u64])? != 0 {
+            return refuse("memory of it cannot be copied");
+        }
+    }
+    Ok(())
+}
+
+/// From here on the engine has privileges in the template's user namespace, and in those of its clones, only.
+fn namespace_enter(pid: i32) -> Result<(), Refusal> {
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/user")).read("the user namespace")?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User)).map_err(std::io::Error::from).read("the user namespace, by entering it")
+}
+
+/// A template in use.
+struct Engine<'a> {
+    order: &'a Order<'a>,
+    template: Template,
+    armed: HashMap<u64, Waiting>,
+    next: u64,
+}
+
+/// A clone that is not yet wholly let go.
+struct Waiting {
+    pid: i32,
+    pidfd: OwnedFd,
+    /// The daemon's word that it may go on, and where the daemon is told that it is awake.
+    release: OwnedFd,
+    said: Option<OwnedFd>,
+    released: bool,
+}
+
+enum Event {
+    Request,
+    TemplateEnded,
+    Released(u64),
+    Said(u64),
+    Ended(u64),
+}
+
+impl Engine<'_> {
+    /// Until the keeper has closed its end or the template is gone.
+    fn serve(&mut self) {
+        loop {
+            for event in self.events() {
+                match event {
+                    Event::Request => match descriptor::receive(&self.order.requests, REQUEST_MAX, false) {
+                        Ok(Some(received)) => {
+                            let mut descriptors = received.descriptors.into_iter();
+                            let (Some(report), Ok(request)) = (descriptors.next(), serde_json::from_slice(&received.bytes)) else { return };
+                            if !self.clone_make(&request, &report) {
+                                return;
+                            }
+                        }
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        _ => return,
+                    },
+                    Event::TemplateEnded => return,
+                    Event::Released(number) => self.release(number),
+                    Event::Said(number) => self.awake(number),
+                    Event::Ended(number) => {
+                        if let Some(waiting) = self.armed.remove(&number)
+                            && !waiting.released
+                        {
+                            clone::discard(waiting.pid);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has happened; waits until something has.
+    fn events(&self) -> Vec<Event> {
+        let mut polled = vec![PollFd::new(&self.order.requests, PollFlags::IN), PollFd::new(&self.order.pidfd, PollFlags::IN)];
+        let mut meant = vec![Some(Event::Request), Some(Event::TemplateEnded)];
+        for (number, waiting) in &self.armed {
+            if !waiting.released {
+                polled.push(PollFd::new(&waiting.release, PollFlags::IN));
+                meant.push(Some(Event::Released(*number)));
+            }
+            if let (true, Some(said)) = (waiting.released, &waiting.said) {
+                polled.push(PollFd::new(said, PollFlags::IN));
+                meant.push(Some(Event::Said(*number)));
+            }
+            polled.push(PollFd::new(&waiting.pidfd, PollFlags::IN));
+            meant.push(Some(Event::Ended(*number)));
+        }
+        if poll(&mut polled, None).is_err() {
+            return Vec::new();
+        }
+        // Whoever waits for a clone to go on comes before who wants a new one.
+        let mut happened: Vec<Event> = polled.iter().zip(&mut meant).filter(|(polled, _)| !polled.revents().is_empty()).filter_map(|(_, event)| event.take()).collect();
+        happened.sort_by_key(|event| matches!(event, Event::Request));
+        happened
+    }
+
+    /// Makes one clone and tells the keeper. False: the template is unusable.
+    fn clone_make(&mut self, request: &CloneRequest, report: &OwnedFd) -> bool {
+        let group = self.order.groups.group(&request.number.to_string());
+        let Template { frozen, script, base, acknowledges } = &self.template;
+        let wanted = Wanted { id: &request.id, limits: &request.limits, network: &request.network, group: &group };
+        let made = group.make(&request.limits).map_err(|failure| (failure, false)).and_then(|()| clone::arm(frozen, script, *base, &wanted, *acknowledges));
+        match made {
+            Ok(armed) => {
+                let pid = armed.pid;
+                match reported(armed, report) {
+                    Ok(waiting) => {
+                        self.next += 1;
+                        self.armed.insert(self.next, waiting);
+                    }
+                    // The keeper has lost interest.
+                    Err(_) => clone::discard(pid),
+                }
+                true
+            }
+            Err((failure, is_broken)) => {
+                let _ = Report::Failed(failure).send(report, &[]);
+                !is_broken
+            }
+        }
+    }
+
+    fn release(&mut self, number: u64) {
+        let Some(waiting) = self.armed.get_mut(&number) else { return };
+        let go = matches!(rustix::io::read(&waiting.release, &mut [0u8; 1]), Ok(1));
+        if !go {
+            // The daemon has closed its end: nobody will ever want it.
+            clone::discard(waiting.pid);
+            self.armed.remove(&number);
+            return;
+        }
+        if trace::detach(waiting.pid).is_err() {
+            clone::discard(waiting.pid);
+            self.armed.remove(&number);
+            return;
+        }
+        waiting.released = true;
+        if waiting.said.is_none() {
+            let _ = send(&waiting.release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            self.armed.remove(&number);
+        }
+    }
+
+    /// The clone's launcher has made its generators differ.
+    fn awake(&mut self, number: u64) {
+        if let Some(waiting) = self.armed.remove(&number) {
+            let _ = send(&waiting.release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+    }
+}
+
+fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
+    use crate::error::Step;
+    let Armed { pid, pidfd, stdout, stderr, namespace, listeners, said, inner } = armed;
+    let (own, daemons) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).step(|| "make a socket pair")?;
+    Report::Born.send(report, &[pidfd.as_fd()]).step(|| "report a clone")?;
+    let Listeners { outbound, dns_udp, dns_tcp, metadata } = &listeners;
+    let mut passed = vec![stdout.as_fd(), stderr.as_fd(), namespace.as_fd(), pidfd.as_fd()];
+    passed.extend([outbound, dns_udp, dns_tcp, metadata].into_iter().flatten().map(AsFd::as_fd));
+    passed.push(daemons.as_fd());
+    let running = Report::Running {
+        outbound: outbound.is_some(),
+        dns_udp: dns_udp.is_some(),
+        dns_tcp: dns_tcp.is_some(),
+        metadata: metadata.is_some(),
+        clone: Some(inner),
+    };
+    running.send(report, &passed).step(|| "report a clone")?;
+    Ok(Waiting { pid, pidfd, release: own, said, released: false })
+}

@@ -1,0 +1,231 @@
+//! A process with every thread stopped, and what its threads are.
+//!
+//! It is never let go on again: the only code that still runs in it is the injected routine, in its main thread.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
+
+use super::{
+    refusal::{Read, Refusal, refuse},
+    trace::{self, Registers, RestartableSequence, Status},
+};
+
+/// A template has at most this many threads.
+const THREADS_MAX: usize = 256;
+const PR_GET_TID_ADDRESS: u64 = 40;
+
+pub(super) struct Frozen {
+    pub pid: i32,
+    memory: File,
+    /// The first is the main thread.
+    pub threads: Vec<Thread>,
+    /// Of a `syscall` instruction in it.
+    syscall_at: u64,
+    /// A page that injected system calls read and write; 0 until [`Frozen::scratch_set`].
+    scratch: u64,
+}
+
+/// What a thread is, beside its memory.
+pub(super) struct Thread {
+    /// On the host.
+    pub tid: i32,
+    /// In its own pid namespace.
+    pub inner: i32,
+    pub registers: Registers,
+    pub extended: Vec<u8>,
+    pub mask: u64,
+    pub sequence: RestartableSequence,
+    pub robust: (u64, u64),
+    /// What the kernel clears when it ends; 0: nothing.
+    pub clear_tid: u64,
+    pub alternate_stack: [u64; 3],
+    pub name: String,
+}
+
+impl Frozen {
+    /// Attaches to every thread and stops it.
+    pub fn stop(pid: i32) -> Result<Self, Refusal> {
+        let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).read("the memory")?;
+        let mut tids = Vec::new();
+        loop {
+            let before = tids.len();
+            for tid in numbers(&PathBuf::from(format!("/proc/{pid}/task"))).read("the threads")? {
+                if tids.contains(&tid) {
+                    continue;
+                }
+                if tids.len() == THREADS_MAX {
+                    return refuse(format!("it has more than {THREADS_MAX} threads"));
+                }
+                match trace::seize(tid).and_then(|()| trace::interrupt(tid)) {
+                    Ok(()) => {
+                        stopped(tid)?;
+                        tids.push(tid);
+                    }
+                    // It ended meanwhile.
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                    Err(error) => return Err(error).read("a thread (PTRACE_SEIZE)"),
+                }
+            }
+            // What a thread made before it stopped.
+            if tids.len() == before {
+                break;
+            }
+        }
+        tids.sort_by_key(|tid| (*tid != pid, *tid));
+        if tids.first() != Some(&pid) {
+            return refuse("its main thread has ended");
+        }
+        let mut frozen = Self { pid, memory, threads: Vec::new(), syscall_at: 0, scratch: 0 };
+        for tid in tids {
+            frozen.threads.push(thread(pid, tid)?);
+        }
+        frozen.syscall_at = frozen.syscall_find()?;
+        Ok(frozen)
+    }
+
+    /// Reads what only a thread itself can be asked for, with `scratch` as the place for answers.
+    pub fn scratch_set(&mut self, scratch: u64) -> Result<(), Refusal> {
+        self.scratch = scratch;
+        for index in 0..self.threads.len() {
+            let found = self.call_of(index, libc::SYS_prctl, &[PR_GET_TID_ADDRESS, scratch])?;
+            self.threads[index].clear_tid = if found == 0 { self.number(scratch)? } else { 0 };
+            if self.call_of(index, libc::SYS_sigaltstack, &[0, scratch])? != 0 {
+                return refuse("its alternate signal stack cannot be read");
+            }
+            let mut stack = [0u8; 24];
+            self.read(scratch, &mut stack)?;
+            for (word, bytes) in self.threads[index].alternate_stack.iter_mut().zip(stack.chunks_exact(8)) {
+                *word = u64::from_ne_bytes(bytes.try_into().expect("8 bytes"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a system call in the main thread.
+    pub fn call(&self, number: i64, arguments: &[u64]) -> Result<i64, Refusal> {
+        self.call_of(0, number, arguments)
+    }
+
+    fn call_of(&self, thread: usize, number: i64, arguments: &[u64]) -> Result<i64, Refusal> {
+        let thread = &self.threads[thread];
+        let argument = |index: usize| arguments.get(index).copied().unwrap_or(0);
+        let registers = Registers {
+            rip: self.syscall_at,
+            rax: number as u64,
+            // Else the kernel would restart what the thread was stopped in.
+            orig_rax: u64::MAX,
+            rdi: argument(0),
+            rsi: argument(1),
+            rdx: argument(2),
+            r10: argument(3),
+            r8: argument(4),
+            r9: argument(5),
+            ..thread.registers
+        };
+        let call = || {
+            trace::registers_set(thread.tid, &registers)?;
+            loop {
+                trace::step(thread.tid)?;
+                match trace::wait(thread.tid, true)? {
+                    Some((_, Status::Stopped { signal: libc::SIGTRAP, event: 0 })) => break,
+                    Some((_, Status::Stopped { .. })) => {}
+                    _ => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+                }
+            }
+            let answered = trace::registers(thread.tid)?;
+            // As it was, so that whoever looks sees where the thread stands.
+            trace::registers_set(thread.tid, &thread.registers)?;
+            Ok(answered.rax as i64)
+        };
+        call().read("a thread, by a system call in it")
+    }
+
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Refusal> {
+        self.memory.read_exact_at(bytes, address).read("the memory")
+    }
+
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        self.memory.write_all_at(bytes, address).read("the memory, by writing to it")
+    }
+
+    pub fn number(&self, address: u64) -> Result<u64, Refusal> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    /// Every process has one in its vDSO, for what cannot be answered without the kernel.
+    fn syscall_find(&self) -> Result<u64, Refusal> {
+        const SYSCALL: [u8; 2] = [0x0f, 0x05];
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).read("the memory map")?;
+        let vdso = maps.lines().find(|line| line.ends_with("[vdso]")).and_then(|line| range(line.split_ascii_whitespace().next()?));
+        let Some((from, to)) = vdso else { return refuse("it has no vDSO") };
+        let mut code = vec![0; ((to - from) as usize).min(64 << 10)];
+        self.read(from, &mut code)?;
+        match code.windows(2).position(|bytes| bytes == SYSCALL) {
+            Some(at) => Ok(from + at as u64),
+            None => refuse("its vDSO makes no system call"),
+        }
+    }
+}
+
+/// `7f00-7f10`, hexadecimal.
+pub(super) fn range(text: &str) -> Option<(u64, u64)> {
+    let (from, to) = text.split_once('-')?;
+    Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
+}
+
+/// The entries of a folder of /proc that are numbers.
+pub(super) fn numbers(folder: &PathBuf) -> io::Result<Vec<i32>> {
+    let entries = fs::read_dir(folder)?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Waits until the thread has stopped; a signal that arrives first is delivered first.
+fn stopped(tid: i32) -> Result<(), Refusal> {
+    loop {
+        match trace::wait(tid, true).read("a thread that stops")? {
+            Some((_, Status::Stopped { event: trace::EVENT_STOP, .. })) => return Ok(()),
+            Some((_, Status::Stopped { signal, .. })) => trace::resume(tid, signal).read("a thread that got a signal")?,
+            _ => return refuse("a thread ended while it was stopped"),
+        }
+    }
+}
+
+fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).read("a thread's status")?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default();
+    for pending in ["SigPnd:", "ShdPnd:"] {
+        if field(pending).chars().any(|digit| digit != '0') {
+            return refuse("a signal waits for it");
+        }
+    }
+    if field("x86_Thread_features:").contains("shstk") {
+        return refuse("it has a shadow stack");
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).read("the children")?;
+    if !children.trim().is_empty() {
+        return refuse("it has a child process");
+    }
+    let inner = field("NSpid:").split_ascii_whitespace().next_back().and_then(|number| number.parse().ok()).unwrap_or(0);
+    let registers = trace::registers(tid).read("the registers")?;
+    if registers.gs_base != 0 {
+        return refuse("a thread uses the gs segment");
+    }
+    Ok(Thread {
+        tid,
+        inner,
+        registers,
+        extended: trace::extended_state(tid).read("the vector registers")?,
+        mask: trace::signal_mask(tid).read("the signal mask")?,
+        sequence: trace::restartable_sequence(tid).read("the restartable sequence")?,
+        robust: trace::robust_list(tid).read("the robust futexes")?,
+        clear_tid: 0,
+        alternate_stack: [0; 3],
+        name: fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).read("a thread's name")?.trim_end_matches('\n').to_owned(),
+    })
+}
