@@ -236,8 +236,8 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
     }
 }
 
-/// Above every number that has a meaning.
-const ASIDE: i32 = 100;
+/// Above every number that has a meaning, and below the lowest limit of descriptors that a sandbox can have.
+const ASIDE: i32 = 8;
 
 /// The wake and the said pipe, at the numbers that launchers know. Whatever was there is init's, and this is its fork.
 fn launcher_pipes() -> io::Result<()> {

@@ -7,7 +7,7 @@
 use std::{
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     InstanceIdentity, Shared, StartFailure,
+    clones::{self, Armed, Rung},
     connection::Connections,
     environment,
     output::{self, Tail},
@@ -54,10 +55,14 @@ pub(crate) struct Instance {
     /// Cancelled when its processes are gone.
     pub(crate) gone: CancellationToken,
     pub(crate) tail: Mutex<Tail>,
+    /// A clone that waits to become this instance.
+    pub(crate) armed: Mutex<Option<Armed>>,
     /// Freezing and thawing, one at a time.
     freezer: Mutex<()>,
     /// It is being looked at whether it still accepts.
     suspected: AtomicBool,
+    /// How it came to be, once it has.
+    pub(crate) rung: OnceLock<Rung>,
     stop: watch::Sender<Option<StopOrder>>,
     outcome: watch::Sender<Option<Result<(), StartFailure>>>,
 }
@@ -122,10 +127,11 @@ impl StopOrder {
 
 impl Instance {
     pub(crate) fn new(pool: Arc<Pool>) -> Arc<Self> {
-        let id = hex::encode(rand::random::<[u8; 32]>()) + &hex::encode(rand::random::<[u8; 32]>());
+        let armed = pool.clones.take();
+        let id = armed.as_ref().map_or_else(Self::id_make, |armed| armed.id.clone());
         let source = Arc::new(Source { instance: id.clone(), ..(*pool.source).clone() });
         Arc::new(Self {
-            sandbox: format!("i-{}", &id[..24]),
+            sandbox: Self::sandbox_name(&id),
             id,
             source,
             started: pool.shared.clock.now(),
@@ -133,12 +139,22 @@ impl Instance {
             drained: Notify::new(),
             gone: CancellationToken::new(),
             tail: Mutex::default(),
+            armed: Mutex::new(armed),
             freezer: Mutex::new(()),
             suspected: AtomicBool::new(false),
+            rung: OnceLock::new(),
             stop: watch::Sender::new(None),
             outcome: watch::Sender::new(None),
             pool,
         })
+    }
+
+    pub(crate) fn id_make() -> String {
+        hex::encode(rand::random::<[u8; 32]>()) + &hex::encode(rand::random::<[u8; 32]>())
+    }
+
+    pub(crate) fn sandbox_name(id: &str) -> String {
+        format!("i-{}", &id[..24])
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -236,6 +252,8 @@ pub(crate) fn launch(instance: Arc<Instance>, reason: Reason) {
                         Tail::close(&instance.tail);
                         // When it was told to end in this moment it is not ready, but the start was good.
                         instance.pool.ready(&instance, born.elapsed());
+                        tracing::debug!(instance = %instance.sandbox, rung = ?instance.rung.get(), took = ?born.elapsed(), "an instance is ready");
+                        clones::prepare(&instance.pool);
                         instance.outcome.send_replace(Some(Ok(())));
                         serve(&instance, running).await;
                     }
@@ -253,21 +271,17 @@ struct Running {
 }
 
 async fn start(instance: &Arc<Instance>) -> Result<Running, StartFailure> {
-    let shared = instance.shared().clone();
-    let permit = shared.starts.clone().acquire_owned().await.map_err(|_| StartFailure::Platform("shutting down".to_owned()))?;
-    let made = {
-        let instance = instance.clone();
-        blocking(move || -> Result<Sandbox, String> {
-            let shared = instance.shared();
-            let image = instance.pool.image()?;
-            let layer = |digest: &str| shared.store.layers().path(digest);
-            let spec = environment::spec(&instance.pool, &image, &shared.config, instance.sandbox.clone(), layer)?;
-            shared.keeper.start(&spec).map_err(|error| error.to_string())
-        })
-        .await
+    let sandbox = match clones::start(instance).await {
+        Some((sandbox, rung)) => {
+            let _ = instance.rung.set(rung);
+            sandbox
+        }
+        None => {
+            let _ = instance.rung.set(Rung::Ordinary);
+            start_ordinarily(instance).await?
+        }
     };
-    drop(permit);
-    let sandbox = made.map_err(StartFailure::Platform)?;
+    let shared = instance.shared();
     let pump = |fd, log| shared.supervisor.spawn("output", output::pump(instance.clone(), fd, log));
     let pumps = [pump(sandbox.stdout, LogName::Stdout), pump(sandbox.stderr, LogName::Stderr)];
     if let (Some(outbound), Some(dns_udp), Some(dns_tcp), Some(metadata)) = (sandbox.outbound, sandbox.dns_udp, sandbox.dns_tcp, sandbox.metadata) {
@@ -282,6 +296,24 @@ async fn start(instance: &Arc<Instance>) -> Result<Running, StartFailure> {
         shared.network.serve(identity, outbound, dns_udp, dns_tcp, metadata, instance.gone.clone());
     }
     Ok(Running { ended: Box::pin(ended(sandbox.ended)), pumps })
+}
+
+async fn start_ordinarily(instance: &Arc<Instance>) -> Result<Sandbox, StartFailure> {
+    let shared = instance.shared().clone();
+    let permit = shared.starts.clone().acquire_owned().await.map_err(|_| StartFailure::Platform("shutting down".to_owned()))?;
+    let made = {
+        let instance = instance.clone();
+        blocking(move || -> Result<Sandbox, String> {
+            let shared = instance.shared();
+            let image = instance.pool.image()?;
+            let layer = |digest: &str| shared.store.layers().path(digest);
+            let spec = environment::spec(&instance.pool, &image, &shared.config, instance.sandbox.clone(), layer)?;
+            shared.keeper.start(&spec).map_err(|error| error.to_string())
+        })
+        .await
+    };
+    drop(permit);
+    made.map_err(StartFailure::Platform)
 }
 
 /// Waits for the report of the sandbox's init.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 mod activator;
 mod autoscaler;
+mod clones;
 mod connection;
 pub mod egress;
 mod environment;
@@ -32,6 +33,7 @@ pub mod host;
 mod ingress;
 mod instances;
 mod invoker;
+mod launch;
 pub mod listener;
 mod output;
 pub mod pages;
@@ -84,6 +86,8 @@ pub struct Config {
     /// How long to hold a request when no slot comes free: Google's rule is max(3.5 x average startup, 10 s).
     pub hold_min: Duration,
     pub instance_idle_max: Duration,
+    /// How much memory the templates of all revisions may hold.
+    pub templates_bytes: u64,
 }
 
 /// The data plane. Clones share it.
@@ -150,6 +154,7 @@ pub(crate) struct Shared {
     supervisor: Supervisor,
     /// Starts of sandboxes at a time, on the whole host.
     starts: Arc<Semaphore>,
+    templates: clones::Templates,
     /// No new requests.
     closing: CancellationToken,
     /// Tunnels end.
@@ -175,6 +180,7 @@ impl Serving {
     ) -> Result<Self, BoxError> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let domains = config.domains.clone();
+        let templates = clones::Templates::new(config.templates_bytes);
         let shared = Arc::new(Shared {
             config,
             clock,
@@ -185,6 +191,7 @@ impl Serving {
             network,
             supervisor: Supervisor::new(),
             starts: Arc::new(Semaphore::new(2 * cores)),
+            templates,
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
         });

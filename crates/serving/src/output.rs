@@ -91,7 +91,7 @@ fn drain(pipe: &Receiver, buffer: &mut [u8], budget: &mut Budget, lines: &mut Li
     true
 }
 
-fn entry(instance: &Instance, log: LogName, line: &[u8]) {
+pub(crate) fn entry(instance: &Instance, log: LogName, line: &[u8]) {
     let shared = &instance.pool.shared;
     let parsed = line_parse(&instance.source.project, line, shared.clock.now(), Severity::Default);
     shared.telemetry.log(Entry {
@@ -145,14 +145,14 @@ impl Budget {
 
 /// Lines out of pieces.
 #[derive(Default)]
-struct Lines {
+pub(crate) struct Lines {
     begun: Vec<u8>,
     /// The line that was begun is too long, or part of it was dropped: nothing more of it is wanted.
     skipping: bool,
 }
 
 impl Lines {
-    fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
         while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
             let (piece, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.skipping {
@@ -189,7 +189,7 @@ impl Lines {
         u64::try_from(ends).unwrap_or(u64::MAX) + u64::from(self.skipping && ends == 0)
     }
 
-    fn finish(&mut self, mut line: impl FnMut(&[u8])) {
+    pub(crate) fn finish(&mut self, mut line: impl FnMut(&[u8])) {
         if !self.skipping {
             emit(&self.begun, &mut line);
         }

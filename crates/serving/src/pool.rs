@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     Shared, StartFailure, autoscaler,
+    clones::Clones,
     instances::{self, Instance, Reason, StopOrder},
     refusal::Refusal,
     slots::{Phase, Slots},
@@ -51,6 +52,7 @@ pub(crate) struct Pool {
     digest: Option<ImageDigest>,
     image: OnceLock<Arc<Image>>,
     meter: OnceLock<Arc<Meter>>,
+    pub(crate) clones: Clones,
     state: Mutex<State>,
     /// Wakes the autoscaler of this revision.
     pub(crate) wake: Notify,
@@ -178,6 +180,7 @@ impl Pool {
             digest: revision.image.clone(),
             image: OnceLock::new(),
             meter: OnceLock::new(),
+            clones: Clones::default(),
             state: Mutex::new(State {
                 slots: Slots::new(template.concurrency()),
                 queue: VecDeque::new(),
@@ -195,6 +198,10 @@ impl Pool {
             template,
             shared,
         })
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.state.lock().retired
     }
 
     pub(crate) fn meter(&self) -> &Arc<Meter> {
@@ -646,6 +653,7 @@ impl Pool {
             state.load.change(Instant::now(), -i64::try_from(n).unwrap_or(0));
             state.queue.drain(..).collect()
         };
+        self.clones.end(&self.shared, true);
         let refusal = if self.shared.closing.is_cancelled() { Refusal::Closing } else { Refusal::NoRevision };
         for waiter in refused {
             drop(waiter.slot.send(Err(refusal)));

@@ -36,6 +36,8 @@ const BUILD_TIMEOUT: Duration = Duration::from_secs(600);
 const BUILD_MEMORY_BYTES: u64 = 2 << 30;
 /// How long an instance without requests is kept.
 const IDLE_MAX: Duration = Duration::from_secs(model::limits::IDLE_MAX_S as u64);
+/// What stopped templates of functions may hold together.
+const TEMPLATES_BYTES: u64 = 1536 << 20;
 const HOLD_MIN: Duration = Duration::from_secs(10);
 const KEYS_TICK: Duration = Duration::from_secs(3600);
 
@@ -72,7 +74,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let inward = Arc::new(Within { hosts: hosts.clone(), door: OnceLock::new() });
     let egress = Egress::new(inward.clone(), upstream.clone(), own_addresses);
     let serving = Serving::start(
-        serving::Config { domains, java_trust_store: java_trust_store.clone(), ca_bundle: ca_bundle.clone(), hold_min: HOLD_MIN, instance_idle_max: IDLE_MAX },
+        serving::Config {
+            domains,
+            java_trust_store: java_trust_store.clone(),
+            ca_bundle: ca_bundle.clone(),
+            hold_min: HOLD_MIN,
+            instance_idle_max: IDLE_MAX,
+            templates_bytes: TEMPLATES_BYTES,
+        },
         clock.clone(),
         store.clone(),
         iam.clone(),

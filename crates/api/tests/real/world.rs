@@ -81,6 +81,7 @@ impl World {
                 java_trust_store: Vec::new(),
                 hold_min: Duration::from_secs(1),
                 instance_idle_max: Duration::from_secs(1),
+                templates_bytes: 1 << 30,
             },
             clock.clone(),
             store.clone(),

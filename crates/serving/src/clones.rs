@@ -1,0 +1,452 @@
+//! A revision's template, and the clones of it that wait armed: how an instance is there within milliseconds.
+//!
+//! The rungs, tried in this order for each start: an *armed* clone is let go; the revision's *template* is cloned; the command is
+//! started *ordinarily*, as the first instance always is. What cannot be cloned says so in the revision's log, once, and is started
+//! ordinarily from then on. Templates are made behind the requests, one at a time, and the ones not used for longest are ended when all
+//! of them together hold more memory than they may.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{Read, Write},
+    net::TcpStream,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use model::log::{Entry, LogName, Payload, Severity};
+use parking_lot::Mutex;
+use sandbox::{Sandbox, Spec};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+};
+
+use crate::{
+    Shared, environment,
+    instances::{Instance, blocking},
+    launch,
+    output::Lines,
+    pool::Pool,
+};
+
+/// How an instance came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rung {
+    Armed,
+    Template,
+    Ordinary,
+}
+
+/// What a revision has of them.
+#[derive(Default)]
+pub(crate) struct Clones {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    template: Stage,
+    armed: VecDeque<Armed>,
+    /// Being made.
+    arming: usize,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    None,
+    Making,
+    Ready(Arc<Template>),
+    /// It cannot be cloned, or the revision is gone.
+    Never,
+}
+
+/// A stopped process that has loaded everything.
+pub(crate) struct Template {
+    /// Its sandbox.
+    id: String,
+    spec: Spec,
+    /// What it wrote while it loaded: each of its instances' log begins with it, as if the instance itself had loaded.
+    output: Vec<(LogName, Vec<u8>)>,
+    bytes: u64,
+    used: Mutex<Instant>,
+}
+
+/// A clone that has only to be let go.
+pub(crate) struct Armed {
+    /// The instance's.
+    pub(crate) id: String,
+    pub(crate) sandbox: Sandbox,
+    template: Arc<Template>,
+}
+
+/// All templates of the host.
+pub(crate) struct Templates {
+    /// What they may hold together.
+    budget_bytes: u64,
+    /// One is made at a time.
+    maker: tokio::sync::Semaphore,
+    pools: Mutex<Vec<std::sync::Weak<Pool>>>,
+}
+
+impl Templates {
+    pub(crate) fn new(budget_bytes: u64) -> Self {
+        Self { budget_bytes, maker: tokio::sync::Semaphore::new(1), pools: Mutex::default() }
+    }
+
+    /// Ends templates, the one not used for longest first, until the rest are within the budget. The one of `newest` stays.
+    fn trim(&self, newest: &Arc<Pool>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|pool| pool.upgrade().is_some_and(|pool| pool.clones.template().is_some()));
+        if !pools.iter().any(|pool| std::ptr::eq(pool.as_ptr(), Arc::as_ptr(newest))) {
+            pools.push(Arc::downgrade(newest));
+        }
+        let mut all: Vec<(Arc<Pool>, Arc<Template>)> = pools.iter().filter_map(|pool| pool.upgrade().and_then(|pool| Some((pool.clone(), pool.clones.template()?)))).collect();
+        drop(pools);
+        all.sort_by_key(|(_, template)| *template.used.lock());
+        let mut total: u64 = all.iter().map(|(_, template)| template.bytes).sum();
+        for (pool, template) in all {
+            if total <= self.budget_bytes {
+                break;
+            }
+            if !Arc::ptr_eq(&pool, newest) {
+                total -= template.bytes;
+                pool.clones.end(&pool.shared, false);
+            }
+        }
+    }
+}
+
+impl Clones {
+    /// An armed clone for a new instance.
+    pub(crate) fn take(&self) -> Option<Armed> {
+        self.state.lock().armed.pop_front()
+    }
+
+    fn template(&self) -> Option<Arc<Template>> {
+        match &self.state.lock().template {
+            Stage::Ready(template) => Some(template.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes the template that was being made. False: it is not wanted any more.
+    fn put(&self, template: &Arc<Template>) -> bool {
+        let mut state = self.state.lock();
+        let wanted = matches!(state.template, Stage::Making);
+        if wanted {
+            state.template = Stage::Ready(template.clone());
+        }
+        wanted
+    }
+
+    /// Takes a clone that was being armed; gives it back when its template is not the current one any more.
+    fn put_armed(&self, armed: Armed) -> Option<Armed> {
+        let mut state = self.state.lock();
+        state.arming -= 1;
+        if matches!(&state.template, Stage::Ready(current) if Arc::ptr_eq(current, &armed.template)) {
+            state.armed.push_back(armed);
+            return None;
+        }
+        Some(armed)
+    }
+
+    /// Ends the template and what is armed; `for_good` when there will be no other.
+    pub(crate) fn end(&self, shared: &Arc<Shared>, for_good: bool) {
+        let (stage, armed) = {
+            let mut state = self.state.lock();
+            let next = if for_good { Stage::Never } else { Stage::None };
+            (std::mem::replace(&mut state.template, next), std::mem::take(&mut state.armed))
+        };
+        let template = if let Stage::Ready(template) = stage { Some(template) } else { None };
+        let (supervisor, shared) = (shared.supervisor.clone(), shared.clone());
+        supervisor.spawn("template", async move {
+            blocking(move || {
+                for armed in armed {
+                    end(&shared, &armed.sandbox.id);
+                }
+                if let Some(template) = template {
+                    end(&shared, &template.id);
+                }
+            })
+            .await;
+        });
+    }
+
+    /// The template is of no use any more: another is made after the next start.
+    fn lost(&self, template: &Arc<Template>) {
+        let mut state = self.state.lock();
+        if matches!(&state.template, Stage::Ready(current) if Arc::ptr_eq(current, template)) {
+            state.template = Stage::None;
+            state.armed.clear();
+        }
+    }
+}
+
+fn end(shared: &Shared, id: &str) {
+    if let Err(error) = shared.keeper.end(id) {
+        tracing::warn!(%error, id, "a template or an armed clone could not be ended cleanly");
+    }
+}
+
+// --- a start ----------------------------------------------------------------------------------------------------
+
+/// The sandbox of `instance` by the first rung that has one; `None`: it must be started ordinarily. It runs when this returns.
+pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
+    let pool = &instance.pool;
+    let armed = instance.armed.lock().take();
+    let (sandbox, template, rung) = match armed {
+        Some(armed) => (armed.sandbox, armed.template, Rung::Armed),
+        None => {
+            let template = pool.clones.template()?;
+            let (shared, of, id) = (pool.shared.clone(), template.clone(), instance.sandbox.clone());
+            match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network)).await {
+                Ok(sandbox) => (sandbox, template, Rung::Template),
+                Err(error) => {
+                    tracing::warn!(%error, revision = %pool.revision, "a template could not be cloned");
+                    pool.clones.lost(&template);
+                    return None;
+                }
+            }
+        }
+    };
+    *template.used.lock() = Instant::now();
+    let mut sandbox = sandbox;
+    let release = sandbox.release.take();
+    if !released(release).await {
+        tracing::warn!(revision = %pool.revision, "a clone did not go on");
+        pool.clones.lost(&template);
+        let (shared, id) = (pool.shared.clone(), sandbox.id.clone());
+        blocking(move || end(&shared, &id)).await;
+        return None;
+    }
+    for (log, text) in &template.output {
+        let mut lines = Lines::default();
+        lines.push(text, |line| crate::output::entry(instance, *log, line));
+        lines.finish(|line| crate::output::entry(instance, *log, line));
+    }
+    refill(pool);
+    Some((sandbox, rung))
+}
+
+/// How long a clone may take until its launcher has made its generators differ.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+
+/// Lets a clone go on and waits until it may be spoken to.
+async fn released(release: Option<OwnedFd>) -> bool {
+    let go = async {
+        let stream = std::os::unix::net::UnixStream::from(release.ok_or(std::io::ErrorKind::NotFound)?);
+        let mut stream = UnixStream::from_std(stream)?;
+        stream.write_all(b"g").await?;
+        stream.read_u8().await
+    };
+    matches!(tokio::time::timeout(RELEASE_MAX, go).await, Ok(Ok(_)))
+}
+
+// --- behind the requests ----------------------------------------------------------------------------------------
+
+/// How long after a start its revision's template is made: the requests that the start was for come first.
+const BEHIND: Duration = Duration::from_millis(500);
+/// How long after a clone was used the next is armed.
+const REFILL_AFTER: Duration = Duration::from_millis(10);
+/// Armed for each revision.
+const ARMED: usize = 1;
+
+/// Makes the template of a revision whose instance has started ordinarily, unless there is one or can be none.
+pub(crate) fn prepare(pool: &Arc<Pool>) {
+    {
+        let mut state = pool.clones.state.lock();
+        if !matches!(state.template, Stage::None) {
+            return;
+        }
+        state.template = Stage::Making;
+    }
+    let pool = pool.clone();
+    let supervisor = pool.shared.supervisor.clone();
+    supervisor.spawn("template", async move {
+        tokio::time::sleep(BEHIND).await;
+        let shared = pool.shared.clone();
+        let Ok(_one_at_a_time) = shared.templates.maker.acquire().await else { return };
+        if pool.is_retired() {
+            return;
+        }
+        let made = {
+            let pool = pool.clone();
+            blocking(move || make(&pool)).await
+        };
+        match made {
+            Ok(template) => {
+                let template = Arc::new(template);
+                if !pool.clones.put(&template) {
+                    // The revision went meanwhile.
+                    let shared = shared.clone();
+                    blocking(move || end(&shared, &template.id)).await;
+                    return;
+                }
+                shared.templates.trim(&pool);
+                refill(&pool);
+            }
+            Err(why) => {
+                pool.clones.state.lock().template = Stage::Never;
+                told(&pool, &why);
+            }
+        }
+    });
+}
+
+/// Says in the revision's log why its instances are started ordinarily.
+fn told(pool: &Pool, why: &str) {
+    tracing::info!(revision = %pool.revision, why, "no template");
+    pool.shared.telemetry.log(Entry {
+        source: pool.source.clone(),
+        log: LogName::System,
+        time: pool.shared.clock.now(),
+        severity: Severity::Info,
+        payload: Payload::Text(format!("Instances of this revision start ordinarily and not as clones: {why}.")),
+        http: None,
+        trace: String::new(),
+        span: String::new(),
+        trace_sampled: false,
+        labels: std::collections::BTreeMap::new(),
+    });
+}
+
+/// Arms clones until there are as many as are kept.
+fn refill(pool: &Arc<Pool>) {
+    let Some(template) = ({
+        let mut state = pool.clones.state.lock();
+        let wanted = state.armed.len() + state.arming < ARMED;
+        match &state.template {
+            Stage::Ready(template) if wanted => {
+                let template = template.clone();
+                state.arming += 1;
+                Some(template)
+            }
+            _ => None,
+        }
+    }) else {
+        return;
+    };
+    let pool = pool.clone();
+    let supervisor = pool.shared.supervisor.clone();
+    supervisor.spawn("arm", async move {
+        tokio::time::sleep(REFILL_AFTER).await;
+        let id = Instance::id_make();
+        let (shared, of, name) = (pool.shared.clone(), template.clone(), Instance::sandbox_name(&id));
+        let made = blocking(move || shared.keeper.clone_of(&of.id, &name, &of.spec.limits, &of.spec.network)).await;
+        let unused = match made {
+            Ok(sandbox) => pool.clones.put_armed(Armed { id, sandbox, template }),
+            Err(error) => {
+                tracing::warn!(%error, revision = %pool.revision, "no clone could be armed");
+                pool.clones.state.lock().arming -= 1;
+                pool.clones.lost(&template);
+                None
+            }
+        };
+        if let Some(armed) = unused {
+            let shared = pool.shared.clone();
+            blocking(move || end(&shared, &armed.sandbox.id)).await;
+        }
+    });
+}
+
+// --- making a template ------------------------------------------------------------------------------------------
+
+/// After the last warming request: its connection is closed on both sides by then.
+const SETTLE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(1000)];
+const WARM_ROUNDS: usize = 8;
+const WARM_MAX: Duration = Duration::from_secs(5);
+/// What is kept of the output of a template.
+const OUTPUT_MAX_BYTES: usize = 64 << 10;
+
+/// Starts a template, warms it and stops it.
+///
+/// # Errors
+/// Why it cannot be, in words for the owner.
+fn make(pool: &Arc<Pool>) -> Result<Template, String> {
+    let mut why = String::new();
+    for settle in SETTLE {
+        match made(pool, settle) {
+            Ok(template) => return Ok(template),
+            Err(refused) => why = refused,
+        }
+        // Only what may be a matter of time is tried again.
+        if !why.contains("connection") && !why.contains("signal") {
+            break;
+        }
+    }
+    Err(why)
+}
+
+fn made(pool: &Arc<Pool>, settle: Duration) -> Result<Template, String> {
+    let shared = &pool.shared;
+    let internal = |error: String| {
+        tracing::warn!(%error, revision = %pool.revision, "a template could not be made");
+        "its template could not be made: internal error".to_owned()
+    };
+    let image = pool.image().map_err(internal)?;
+    let id = format!("t-{}", &Instance::id_make()[..24]);
+    let layer = |digest: &str| shared.store.layers().path(digest);
+    let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer).map_err(internal)?;
+    spec.template = true;
+    launch::prepare(&image, &mut spec);
+    let sandbox = shared.keeper.start(&spec).map_err(|error| internal(error.to_string()))?;
+    let made = warmed(shared, &id, pool.template.port(), settle).and_then(|()| shared.keeper.template(&id).map_err(|error| error.to_string()));
+    let output = [(LogName::Stdout, sandbox.stdout), (LogName::Stderr, sandbox.stderr)].map(|(log, pipe)| (log, written(pipe)));
+    if let Err(why) = made {
+        end(shared, &id);
+        return Err(why);
+    }
+    let bytes = shared.keeper.usage(&id).map_or(0, |usage| usage.memory_bytes);
+    Ok(Template { id, spec, output: output.to_vec(), bytes, used: Mutex::new(Instant::now()) })
+}
+
+/// Waits until it listens and sends it what never reaches user code.
+fn warmed(shared: &Shared, id: &str, port: u16, settle: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(u64::from(model::limits::STARTUP_MAX_S));
+    loop {
+        match shared.keeper.connect(id, port) {
+            Ok(connection) => {
+                drop(connection);
+                break;
+            }
+            Err(sandbox::Error::NoSandbox(_)) => return Err("its template ended while it loaded".to_owned()),
+            Err(_) if Instant::now() > deadline => return Err("its template did not come to listen".to_owned()),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    let said = shared.keeper.said(id).map_err(|error| error.to_string())?;
+    if let Some(why) = said.iter().find_map(|line| line.strip_prefix("refused ")) {
+        return Err(why.to_owned());
+    }
+    for path in said.iter().filter_map(|line| line.strip_prefix("warm ")) {
+        for _ in 0..WARM_ROUNDS {
+            if let Err(error) = visit(shared, id, port, path) {
+                tracing::debug!(%error, id, path, "a template was not warmed");
+            }
+        }
+    }
+    std::thread::sleep(settle);
+    Ok(())
+}
+
+fn visit(shared: &Shared, id: &str, port: u16, path: &str) -> std::io::Result<()> {
+    let connection = shared.keeper.connect(id, port).map_err(std::io::Error::other)?;
+    let mut stream = TcpStream::from(connection);
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(WARM_MAX))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(OUTPUT_MAX_BYTES as u64).read_to_end(&mut answer)?;
+    Ok(())
+}
+
+/// What is in a pipe, up to a limit.
+fn written(pipe: OwnedFd) -> Vec<u8> {
+    let mut all = Vec::new();
+    // It does not block: what there is ends with an error, which is no loss.
+    let _ = File::from(pipe).take(OUTPUT_MAX_BYTES as u64).read_to_end(&mut all);
+    all
+}

@@ -1,0 +1,37 @@
+//! How the command of a template differs from an instance's: a launcher around the same framework, which makes what a process seeds
+//! while it loads differ in each clone, and which serves from one process.
+//!
+//! The launchers are `runtimes/<language>/launch.*`; what they and the engine say to each other is in docs/internals/sandbox.md.
+
+use std::path::PathBuf;
+
+use model::image::Image;
+use sandbox::Spec;
+
+const FOLDER: &str = "/run/tanebi";
+const PYTHON: &str = include_str!("../../../runtimes/python/launch.py");
+const NODEJS: &str = include_str!("../../../runtimes/nodejs/launch.js");
+
+/// Puts the launcher of the image's runtime into the command. What has none is started as it is.
+pub(crate) fn prepare(image: &Image, spec: &mut Spec) {
+    let is_framework = |word: &String| word.ends_with("/functions-framework");
+    match spec.command.as_slice() {
+        [python, framework, ..] if image.runtime.starts_with("python") && is_framework(framework) => {
+            let launcher = format!("{FOLDER}/launch.py");
+            let rest = spec.command[2..].to_vec();
+            spec.command = [vec![python.clone(), launcher.clone()], rest].concat();
+            file(spec, launcher, PYTHON);
+        }
+        [node, _, ..] if image.runtime.starts_with("nodejs") && node.ends_with("/node") => {
+            let launcher = format!("{FOLDER}/launch.js");
+            spec.command.splice(1..1, ["--require".to_owned(), launcher.clone()]);
+            file(spec, launcher, NODEJS);
+        }
+        _ => return,
+    }
+    spec.env.push(("TANEBI_TEMPLATE".to_owned(), "1".to_owned()));
+}
+
+fn file(spec: &mut Spec, path: String, text: &str) {
+    spec.files.push((PathBuf::from(path), text.as_bytes().to_vec()));
+}
