@@ -120,6 +120,7 @@ impl Template {
         let wishes = Wishes::parse(&state.said)?;
         let size = script::region_bytes(&frozen, &state)?;
         let base = region_make(&mut frozen, size)?;
+        addresses_check(&frozen, &wishes, base..base + size)?;
         timers_read(&frozen, &mut state, base)?;
         memory_fork(&frozen, &state)?;
         let script = script::write(&Plan { frozen: &frozen, state: &state, wishes: &wishes, writable: &[] }, base);
@@ -146,6 +147,20 @@ fn region_make(frozen: &mut Frozen, size: u64) -> Result<u64, Refusal> {
     }
     frozen.scratch_set(base + script::CODE_BYTES)?;
     Ok(base)
+}
+
+/// What the kernel or the routine will write to, at addresses of the process's own choice, must not be what the routine is told to do. The
+/// region was mapped after all of them were set, so no honest one can lie there.
+fn addresses_check(frozen: &Frozen, wishes: &Wishes, region: std::ops::Range<u64>) -> Result<(), Refusal> {
+    let threads = frozen
+        .threads
+        .iter()
+        .flat_map(|thread| [(thread.clear_tid, 4), (thread.sequence.address, u64::from(thread.sequence.size)), (thread.robust.0, thread.robust.1)]);
+    let mut all = threads.chain(wishes.flags.iter().map(|flag| (*flag, 4)));
+    if all.any(|(from, bytes)| from < region.end && from.saturating_add(bytes) > region.start) {
+        return refuse("it has given the kernel an address that is not its own");
+    }
+    Ok(())
 }
 
 fn timers_read(frozen: &Frozen, state: &mut State, base: u64) -> Result<(), Refusal> {
@@ -258,7 +273,8 @@ impl Engine<'_> {
             return Vec::new();
         }
         // Whoever waits for a clone to go on comes before who wants a new one.
-        let mut happened: Vec<Event> = polled.iter().zip(&mut meant).filter(|(polled, _)| !polled.revents().is_empty()).filter_map(|(_, event)| event.take()).collect();
+        let mut happened: Vec<Event> =
+            polled.iter().zip(&mut meant).filter(|(polled, _)| !polled.revents().is_empty()).filter_map(|(_, event)| event.take()).collect();
         happened.sort_by_key(|event| matches!(event, Event::Request));
         happened
     }
@@ -321,7 +337,8 @@ impl Engine<'_> {
 fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
     use crate::error::Step;
     let Armed { pid, pidfd, stdout, stderr, namespace, listeners, said, inner } = armed;
-    let (own, daemons) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).step(|| "make a socket pair")?;
+    let (own, daemons) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).step(|| "make a socket pair")?;
     Report::Born.send(report, &[pidfd.as_fd()]).step(|| "report a clone")?;
     let Listeners { outbound, dns_udp, dns_tcp, metadata } = &listeners;
     let mut passed = vec![stdout.as_fd(), stderr.as_fd(), namespace.as_fd(), pidfd.as_fd()];

@@ -60,7 +60,8 @@ pub(super) fn arm(frozen: &Frozen, script: &Script, base: u64, wanted: &Wanted<'
     let template = |failure| (failure, true);
     name_write(frozen, script, wanted).map_err(template)?;
     let main = &frozen.threads[0];
-    let registers = Registers { rip: base, rdi: script.program, rsi: script.error, orig_rax: u64::MAX, eflags: main.registers.eflags & !DIRECTION, ..main.registers };
+    let registers =
+        Registers { rip: base, rdi: script.program, rsi: script.error, orig_rax: u64::MAX, eflags: main.registers.eflags & !DIRECTION, ..main.registers };
     trace::registers_set(main.tid, &registers).and_then(|()| trace::resume(main.tid, 0)).step(|| "let the template go on").map_err(template)?;
     let mut clone = None;
     match born_and_repaired(frozen, script, wanted, &mut clone) {
@@ -119,7 +120,10 @@ fn born_and_repaired(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>, clon
                     }
                 }
             }
-            Status::Stopped { signal, event: 0 } if is_template => trace::resume(pid, signal).step(|| "pass a signal on").map_err(|failure| (failure, true))?,
+            // All others are blocked in it.
+            Status::Stopped { signal, event: 0 } if is_template => {
+                return Err((Failure::new(format!("clone a template, which got signal {signal}"), rustix::io::Errno::IO), true));
+            }
             Status::Stopped { .. } if is_template => trace::resume(pid, 0).step(|| "let the template go on").map_err(|failure| (failure, true))?,
             Status::Stopped { event: trace::EVENT_STOP, .. } => {
                 if clone.is_none() {

@@ -27,6 +27,8 @@ use super::{
 
 const DESCRIPTORS_MAX: usize = 1024;
 const TEXT_MAX_BYTES: u64 = 16 << 20;
+/// In its pid namespace.
+const INIT: i32 = 1;
 const MEMORY_DEVICES: u32 = 1;
 
 /// The pipes every template is started with: read and write end of the wake pipe, then of the said pipe.
@@ -61,20 +63,47 @@ pub(super) enum Kind {
     /// Shared with the template and all clones: no state, or none that matters.
     Shared,
     /// Opened again, at this offset.
-    File { offset: u64 },
-    Events { count: u64, semaphore: bool },
-    Timer { clock: i32, flags: i32, value: [i64; 4] },
-    Signals { mask: u64 },
+    File {
+        offset: u64,
+    },
+    Events {
+        count: u64,
+        semaphore: bool,
+    },
+    Timer {
+        clock: i32,
+        flags: i32,
+        value: [i64; 4],
+    },
+    Signals {
+        mask: u64,
+    },
     Poll(Vec<Polled>),
     /// The reading end of a pipe whose writing end is that descriptor, and what is in it.
-    PipeReader { writer: i32, content: Vec<u8> },
+    PipeReader {
+        writer: i32,
+        content: Vec<u8>,
+    },
     /// Made with its reader.
     PipeWriter,
-    Listener { domain: i32, kind: i32, address: Vec<u8>, reuse_port: bool, v6_only: bool },
+    Listener {
+        domain: i32,
+        kind: i32,
+        address: Vec<u8>,
+        reuse_port: bool,
+        v6_only: bool,
+    },
     /// Not bound and not connected.
-    Socket { domain: i32, kind: i32, protocol: i32 },
+    Socket {
+        domain: i32,
+        kind: i32,
+        protocol: i32,
+    },
     /// A socket pair made with that descriptor, or with one that is closed.
-    Pair { other: Option<i32>, kind: i32 },
+    Pair {
+        other: Option<i32>,
+        kind: i32,
+    },
     /// Made with its other end.
     PairOther,
 }
@@ -90,6 +119,14 @@ impl State {
         let pid = frozen.pid;
         if !text(&format!("/proc/{pid}/timers"))?.trim().is_empty() {
             return refuse("it has a POSIX timer (timer_create)");
+        }
+        // Its own children are refused by now; an orphan of one, or one made with CLONE_PARENT, is a child of its init. Such a one would
+        // go on running, and may even have the template's memory.
+        let own = frozen.threads[0].inner;
+        for other in numbers(&format!("/proc/{pid}/root/proc").into()).read("its /proc")? {
+            if other != INIT && other != own {
+                return refuse(format!("another process than its own runs in it (pid {other})"));
+            }
         }
         for folder in ["tmp", "dev/shm"] {
             let path = format!("/proc/{pid}/root/{folder}");
@@ -282,7 +319,8 @@ impl Descriptors {
                 words[at].strip_prefix(name).filter(|rest| !rest.is_empty()).or_else(|| words.get(at + 1).copied())
             };
             let hexadecimal = |name: &str| after(name).and_then(|number| u64::from_str_radix(number, 16).ok());
-            let (Some(descriptor), Some(events), Some(data)) = (after("tfd:").and_then(|number| number.parse::<i32>().ok()), hexadecimal("events:"), hexadecimal("data:"))
+            let (Some(descriptor), Some(events), Some(data)) =
+                (after("tfd:").and_then(|number| number.parse::<i32>().ok()), hexadecimal("events:"), hexadecimal("data:"))
             else {
                 return refuse("an epoll of it cannot be read");
             };
