@@ -21,6 +21,21 @@ pub(super) struct Engine {
     token: u64,
     /// Where it is answered whether the template could be made; none once it was.
     reply: Option<OwnedFd>,
+    /// Whether it could: clones may live from now on.
+    made: bool,
+}
+
+impl Engine {
+    pub(super) fn is_made(&self) -> bool {
+        self.made
+    }
+
+    /// Ended by this, if it has not ended by itself, so that waiting is short. Done twice is done once.
+    fn reap(&self) {
+        process::kill(&self.child.pidfd);
+        let exited = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(self.child.pidfd.as_fd()), exited);
+    }
 }
 
 impl Service {
@@ -39,7 +54,7 @@ impl Service {
             Ok((child, requests)) => match self.watch(&requests, Source::Engine(number), epoll::EventFlags::IN) {
                 Ok(token) => {
                     if let Some(held) = self.held.get_mut(&number) {
-                        held.engine = Some(Engine { child, requests, token, reply: Some(reply) });
+                        held.engine = Some(Engine { child, requests, token, reply: Some(reply), made: false });
                     }
                 }
                 Err(error) => {
@@ -69,7 +84,7 @@ impl Service {
             return message::answer(&reply, &Reply::Refused(why));
         }
         let origin = match self.running(template) {
-            Ok(Held { number, engine: Some(Engine { reply: None, .. }), .. }) => *number,
+            Ok(Held { number, engine: Some(Engine { made: true, .. }), .. }) => *number,
             Ok(_) => return message::answer(&reply, &Reply::NoSandbox(template.to_owned())),
             Err(refusal) => return message::answer(&reply, &refusal),
         };
@@ -105,6 +120,7 @@ impl Service {
             _ => return self.engine_ended(number),
         };
         let Some(reply) = engine.reply.take() else { return };
+        engine.made = matches!(outcome, Outcome::Frozen);
         match outcome {
             Outcome::Frozen => message::answer(&reply, &Reply::Done),
             Outcome::Refused(why) => message::answer(&reply, &Reply::Refused(why)),
@@ -116,21 +132,32 @@ impl Service {
         let Some(engine) = self.held.get_mut(&number).and_then(|held| held.engine.as_mut()) else {
             return;
         };
-        if let Some(reply) = engine.reply.take() {
-            message::answer(&reply, &Reply::failed("make a template", rustix::io::Errno::CHILD));
+        if engine.made {
+            self.engine_reap(number);
+        } else if let Some(engine) = self.held.get_mut(&number).and_then(|held| held.engine.take()) {
+            // It has no clones: what else it has made is ended with it.
+            self.engine_gone(engine);
         }
-        let token = engine.token;
-        if let Ok(requests) = engine.requests.try_clone() {
-            self.unwatch(token, requests);
-        }
+        self.kill(number);
+    }
+
+    fn engine_reap(&mut self, number: u64) {
         let Some(engine) = self.held.get(&number).and_then(|held| held.engine.as_ref()) else {
             return;
         };
-        // It has closed its socket by ending, so this does not wait.
-        process::kill(&engine.child.pidfd);
-        let exited = rustix::process::WaitIdOptions::EXITED;
-        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(engine.child.pidfd.as_fd()), exited);
-        self.kill(number);
+        engine.reap();
+        // By the descriptor itself: epoll knows no other of the same open file, and would tell of its end for ever.
+        let _ = epoll::delete(&self.epoll, &engine.requests);
+        self.sources.remove(&engine.token);
+    }
+
+    /// Sees the end of an engine that nobody needs any more.
+    pub(super) fn engine_gone(&mut self, mut engine: Engine) {
+        engine.reap();
+        if let Some(reply) = engine.reply.take() {
+            message::answer(&reply, &Reply::failed("make a template", rustix::io::Errno::CHILD));
+        }
+        self.unwatch(engine.token, engine.requests);
     }
 
     /// Ends a template; its init ends with the last clone.
