@@ -5,6 +5,7 @@
 
 mod bombs;
 mod building;
+mod clone_hostile;
 mod clones;
 mod ending;
 mod mutations;
@@ -48,6 +49,7 @@ fn checks(suite: &mut Suite) {
     network::checks(suite);
     walls::checks(suite);
     clones::checks(suite);
+    clone_hostile::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
 }
