@@ -11,7 +11,10 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -72,6 +75,8 @@ pub(crate) struct Template {
     output: Vec<(LogName, Vec<u8>)>,
     bytes: u64,
     used: Mutex<Instant>,
+    /// From how many clones it has learnt what memory a request touches.
+    lessons: AtomicU32,
 }
 
 /// A clone that has only to be let go.
@@ -202,7 +207,7 @@ pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
         None => {
             let template = pool.clones.template()?;
             let (shared, of, id) = (pool.shared.clone(), template.clone(), instance.sandbox.clone());
-            match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network)).await {
+            match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network, false)).await {
                 Ok(sandbox) => (sandbox, template, Rung::Template),
                 Err(error) => {
                     tracing::warn!(%error, revision = %pool.revision, "a template could not be cloned");
@@ -243,6 +248,21 @@ async fn released(release: Option<OwnedFd>) -> bool {
         stream.read_u8().await
     };
     matches!(tokio::time::timeout(RELEASE_MAX, go).await, Ok(Ok(_)))
+}
+
+/// From this many clones it is learnt: the first ones run code that later ones find compiled.
+const LESSONS: u32 = 3;
+
+/// `instance` has answered its first requests and is idle: what memory that took is given to the clones that wait.
+pub(crate) fn learn(instance: &Instance) {
+    let is_clone = instance.rung.get().is_some_and(|rung| *rung != Rung::Ordinary);
+    let Some(template) = instance.pool.clones.template().filter(|_| is_clone) else { return };
+    if instance.has_taught.swap(true, Ordering::AcqRel) || template.lessons.fetch_add(1, Ordering::AcqRel) >= LESSONS {
+        return;
+    }
+    if let Err(error) = instance.shared().keeper.learn(&instance.sandbox) {
+        tracing::debug!(%error, instance = %instance.sandbox, "nothing is learnt from a clone");
+    }
 }
 
 // --- behind the requests ----------------------------------------------------------------------------------------
@@ -335,7 +355,7 @@ fn refill(pool: &Arc<Pool>) {
         tokio::time::sleep(REFILL_AFTER).await;
         let id = Instance::id_make();
         let (shared, of, name) = (pool.shared.clone(), template.clone(), Instance::sandbox_name(&id));
-        let made = blocking(move || shared.keeper.clone_of(&of.id, &name, &of.spec.limits, &of.spec.network)).await;
+        let made = blocking(move || shared.keeper.clone_of(&of.id, &name, &of.spec.limits, &of.spec.network, true)).await;
         let unused = match made {
             Ok(sandbox) => pool.clones.put_armed(Armed { id, sandbox, template }),
             Err(error) => {
@@ -400,7 +420,7 @@ fn made(pool: &Arc<Pool>, settle: Duration) -> Result<Template, String> {
         return Err(why);
     }
     let bytes = shared.keeper.usage(&id).map_or(0, |usage| usage.memory_bytes);
-    Ok(Template { id, spec, output: output.to_vec(), bytes, used: Mutex::new(Instant::now()) })
+    Ok(Template { id, spec, output: output.to_vec(), bytes, used: Mutex::new(Instant::now()), lessons: AtomicU32::new(0) })
 }
 
 /// Waits until it listens and sends it what never reaches user code.
