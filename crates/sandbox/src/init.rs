@@ -300,6 +300,7 @@ fn running_report(report: BorrowedFd<'_>, output: &Output, namespace: &OwnedFd, 
     let Listeners { outbound, dns_udp, dns_tcp, metadata } = listeners;
     let mut descriptors = vec![output.stdout.0.as_fd(), output.stderr.0.as_fd(), namespace.as_fd(), command.pidfd.as_fd()];
     descriptors.extend([outbound, dns_udp, dns_tcp, metadata].into_iter().flatten().map(AsFd::as_fd));
-    let running = Report::Running { outbound: outbound.is_some(), dns_udp: dns_udp.is_some(), dns_tcp: dns_tcp.is_some(), metadata: metadata.is_some(), clone: None };
+    let running =
+        Report::Running { outbound: outbound.is_some(), dns_udp: dns_udp.is_some(), dns_tcp: dns_tcp.is_some(), metadata: metadata.is_some(), clone: None };
     running.send(report, &descriptors).step(|| "report the sandbox")
 }

@@ -288,7 +288,8 @@ impl Engine<'_> {
             return Vec::new();
         }
         // Whoever waits for a clone to go on comes before who wants a new one.
-        let mut happened: Vec<Event> = polled.iter().zip(&mut meant).filter(|(polled, _)| !polled.revents().is_empty()).filter_map(|(_, event)| event.take()).collect();
+        let mut happened: Vec<Event> =
+            polled.iter().zip(&mut meant).filter(|(polled, _)| !polled.revents().is_empty()).filter_map(|(_, event)| event.take()).collect();
         happened.sort_by_key(|event| matches!(event, Event::Request));
         happened
     }
@@ -352,7 +353,8 @@ impl Engine<'_> {
 fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
     use crate::error::Step;
     let Armed { pid, pidfd, stdout, stderr, namespace, listeners, said, inner } = armed;
-    let (own, daemons) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).step(|| "make a socket pair")?;
+    let (own, daemons) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None).step(|| "make a socket pair")?;
     Report::Born.send(report, &[pidfd.as_fd()]).step(|| "report a clone")?;
     let Listeners { outbound, dns_udp, dns_tcp, metadata } = &listeners;
     let mut passed = vec![stdout.as_fd(), stderr.as_fd(), namespace.as_fd(), pidfd.as_fd()];

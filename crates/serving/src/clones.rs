@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::log::{Entry, LogName, Payload, Severity};
+use model::{
+    log::{Entry, LogName, Payload, Severity},
+    revision::Start,
+};
 use parking_lot::Mutex;
 use sandbox::{Sandbox, Spec};
 use tokio::{
@@ -108,7 +111,8 @@ impl Templates {
         if !pools.iter().any(|pool| std::ptr::eq(pool.as_ptr(), Arc::as_ptr(newest))) {
             pools.push(Arc::downgrade(newest));
         }
-        let mut all: Vec<(Arc<Pool>, Arc<Template>)> = pools.iter().filter_map(|pool| pool.upgrade().and_then(|pool| Some((pool.clone(), pool.clones.template()?)))).collect();
+        let mut all: Vec<(Arc<Pool>, Arc<Template>)> =
+            pools.iter().filter_map(|pool| pool.upgrade().and_then(|pool| Some((pool.clone(), pool.clones.template()?)))).collect();
         drop(pools);
         all.sort_by_key(|(_, template)| *template.used.lock());
         let mut total: u64 = all.iter().map(|(_, template)| template.bytes).sum();
@@ -276,6 +280,9 @@ const ARMED: usize = 1;
 
 /// Makes the template of a revision whose instance has started ordinarily, unless there is one or can be none.
 pub(crate) fn prepare(pool: &Arc<Pool>) {
+    if pool.template.start() == Start::Off {
+        return;
+    }
     {
         let mut state = pool.clones.state.lock();
         if !matches!(state.template, Stage::None) {

@@ -62,7 +62,8 @@ pub(super) fn arm(frozen: &Frozen, script: &Script, base: u64, wanted: &Wanted<'
     let template = |failure| (failure, true);
     name_write(frozen, script, wanted).map_err(template)?;
     let main = &frozen.threads[0];
-    let registers = Registers { rip: base, rdi: script.program, rsi: script.error, orig_rax: u64::MAX, eflags: main.registers.eflags & !DIRECTION, ..main.registers };
+    let registers =
+        Registers { rip: base, rdi: script.program, rsi: script.error, orig_rax: u64::MAX, eflags: main.registers.eflags & !DIRECTION, ..main.registers };
     trace::registers_set(main.tid, &registers).and_then(|()| trace::resume(main.tid, 0)).step(|| "let the template go on").map_err(template)?;
     let mut clone = None;
     match born_and_repaired(frozen, script, wanted, &mut clone) {

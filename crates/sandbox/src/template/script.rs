@@ -105,7 +105,8 @@ pub(super) const SIZES_BYTES: usize = 96;
 /// How large a region a template with this many threads and descriptors needs.
 pub(super) fn region_bytes(frozen: &Frozen, state: &State) -> Result<u64, Refusal> {
     let per_thread: u64 = frozen.threads.iter().map(|thread| thread.extended.len() as u64 + 3072).sum();
-    let content: u64 = state.descriptors.iter().map(|descriptor| if let Kind::PipeReader { content, .. } = &descriptor.kind { content.len() as u64 } else { 0 }).sum();
+    let content: u64 =
+        state.descriptors.iter().map(|descriptor| if let Kind::PipeReader { content, .. } = &descriptor.kind { content.len() as u64 } else { 0 }).sum();
     let polled: u64 = state.descriptors.iter().map(|descriptor| if let Kind::Poll(polled) = &descriptor.kind { polled.len() as u64 * 128 } else { 0 }).sum();
     let spare = (SPARE_OPERATIONS * size_of::<Operation>()) as u64;
     let bytes = (64 << 10) + spare + per_thread + content + polled + state.descriptors.len() as u64 * 1024 + state.shared.len() as u64 * 512;

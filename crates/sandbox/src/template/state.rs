@@ -61,20 +61,47 @@ pub(super) enum Kind {
     /// Shared with the template and all clones: no state, or none that matters.
     Shared,
     /// Opened again, at this offset.
-    File { offset: u64 },
-    Events { count: u64, semaphore: bool },
-    Timer { clock: i32, flags: i32, value: [i64; 4] },
-    Signals { mask: u64 },
+    File {
+        offset: u64,
+    },
+    Events {
+        count: u64,
+        semaphore: bool,
+    },
+    Timer {
+        clock: i32,
+        flags: i32,
+        value: [i64; 4],
+    },
+    Signals {
+        mask: u64,
+    },
     Poll(Vec<Polled>),
     /// The reading end of a pipe whose writing end is that descriptor, and what is in it.
-    PipeReader { writer: i32, content: Vec<u8> },
+    PipeReader {
+        writer: i32,
+        content: Vec<u8>,
+    },
     /// Made with its reader.
     PipeWriter,
-    Listener { domain: i32, kind: i32, address: Vec<u8>, reuse_port: bool, v6_only: bool },
+    Listener {
+        domain: i32,
+        kind: i32,
+        address: Vec<u8>,
+        reuse_port: bool,
+        v6_only: bool,
+    },
     /// Not bound and not connected.
-    Socket { domain: i32, kind: i32, protocol: i32 },
+    Socket {
+        domain: i32,
+        kind: i32,
+        protocol: i32,
+    },
     /// A socket pair made with that descriptor, or with one that is closed.
-    Pair { other: Option<i32>, kind: i32 },
+    Pair {
+        other: Option<i32>,
+        kind: i32,
+    },
     /// Made with its other end.
     PairOther,
 }
@@ -282,7 +309,8 @@ impl Descriptors {
                 words[at].strip_prefix(name).filter(|rest| !rest.is_empty()).or_else(|| words.get(at + 1).copied())
             };
             let hexadecimal = |name: &str| after(name).and_then(|number| u64::from_str_radix(number, 16).ok());
-            let (Some(descriptor), Some(events), Some(data)) = (after("tfd:").and_then(|number| number.parse::<i32>().ok()), hexadecimal("events:"), hexadecimal("data:"))
+            let (Some(descriptor), Some(events), Some(data)) =
+                (after("tfd:").and_then(|number| number.parse::<i32>().ok()), hexadecimal("events:"), hexadecimal("data:"))
             else {
                 return refuse("an epoll of it cannot be read");
             };
