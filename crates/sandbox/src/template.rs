@@ -337,7 +337,6 @@ impl Engine<'_> {
         }
         waiting.released = true;
         if waiting.said.is_none() {
-            let _ = send(&waiting.release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
             self.armed.remove(&number);
         }
     }
@@ -345,9 +344,14 @@ impl Engine<'_> {
     /// The clone's launcher has made its generators differ.
     fn awake(&mut self, number: u64) {
         if let Some(waiting) = self.armed.remove(&number) {
-            let _ = send(&waiting.release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            awake_tell(&waiting.release);
         }
     }
+}
+
+/// The daemon may speak to the clone from now on. Its end has room for a byte.
+fn awake_tell(release: &OwnedFd) {
+    let _ = send(release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
 fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
@@ -368,5 +372,9 @@ fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
         clone: Some(inner),
     };
     running.send(report, &passed).step(|| "report a clone")?;
+    if said.is_none() {
+        // Nothing has to happen in it first: the daemon need not wait for an answer when it lets it go.
+        awake_tell(&own);
+    }
     Ok(Waiting { pid, pidfd, release: own, said, released: false })
 }
