@@ -51,6 +51,7 @@ pub(super) fn pages_from_elsewhere_get_nothing() -> Result<()> {
         ("POST", "/_tanebi/v1/sessions"),
         ("POST", "/_tanebi/v1/idTokens"),
         ("GET", "/_tanebi/v1/instances"),
+        ("GET", "/_tanebi/v1/templates"),
         ("POST", "/_tanebi/v1/instances:stop"),
         ("GET", "/_tanebi/v1/nothing"),
         ("GET", "/metrics"),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use model::{
     ServiceName, Status,
     limits::{CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, STARTUP_MAX_S, TIMEOUT_MAX_S},
-    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate},
+    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, START, Start},
 };
 
 /// Instances of one revision, or of a service, at most.
@@ -47,6 +47,14 @@ pub(crate) fn template_check(template: &RevisionTemplate, service: &ServiceName)
     }
     labels_check("spec.template.metadata.labels", &template.labels)?;
     annotations_check("spec.template.metadata.annotations", &template.annotations)?;
+    if let Some(word) = template.annotations.get(START)
+        && Start::parse(word).is_none()
+    {
+        return Err(Status::invalid_field(
+            format!("spec.template.metadata.annotations[{START}]"),
+            format!("Invalid value {word:?}: must be \"revision\" (instances are clones of one that has loaded) or \"off\" (each loads by itself)"),
+        ));
+    }
     container_check(&template.container)?;
     resources_check(template)?;
     at_most("spec.template.spec.containerConcurrency", template.concurrency.unwrap_or(0), CONCURRENCY_MAX)?;
@@ -389,6 +397,7 @@ mod tests {
                 t.concurrency = Some(1);
             }),
             ("an hour", |t| t.timeout_s = Some(3600)),
+            ("a start of its own", |t| t.annotations = [("tanebi.dev/start".to_owned(), "off".to_owned())].into()),
             ("min = max", |t| {
                 t.min_instances = 7;
                 t.max_instances = Some(7);
@@ -417,6 +426,7 @@ mod tests {
             (|t| t.container.env = vec![("A".into(), "1".into()), ("A".into(), "2".into())], "spec.template.spec.containers[0].env[1]", "more than once"),
             (|t| t.container.env = vec![(String::new(), "1".into())], "spec.template.spec.containers[0].env[0].name", "empty"),
             (|t| t.container.env = vec![("A=B".into(), "1".into())], "spec.template.spec.containers[0].env[0]", "'='"),
+            (|t| t.annotations = [(START.to_owned(), "warm".to_owned())].into(), "spec.template.metadata.annotations[tanebi.dev/start]", "\"warm\""),
             (|t| t.container.cpu_millis = Some(79), CPU, "0.079"),
             (|t| t.container.cpu_millis = Some(1500), CPU, "1.5"),
             (|t| t.container.cpu_millis = Some(3000), CPU, "3"),

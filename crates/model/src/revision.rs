@@ -101,6 +101,30 @@ pub enum Check {
     Grpc { port: u16, service: String },
 }
 
+/// The annotation of a template that chooses a [`Start`].
+pub const START: &str = "tanebi.dev/start";
+
+/// How instances after the first come to be: not Google's, so an annotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// As clones of a process that has loaded the revision's code, where that can be: what the code makes while it loads is shared.
+    #[default]
+    Revision,
+    /// As the first one: the command is run for each.
+    Off,
+}
+
+impl Start {
+    /// `revision` or `off`.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "revision" => Some(Self::Revision),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecutionEnvironment {
     #[default]
@@ -142,6 +166,11 @@ impl RevisionTemplate {
 
     pub fn memory_bytes(&self) -> u64 {
         self.container.memory_bytes.unwrap_or(crate::limits::MEMORY_DEFAULT_BYTES)
+    }
+
+    /// How instances after the first come to be. What is not understood is refused when the template is checked.
+    pub fn start(&self) -> Start {
+        self.annotations.get(START).and_then(|word| Start::parse(word)).unwrap_or_default()
     }
 
     pub fn concurrency(&self) -> u32 {

@@ -127,14 +127,21 @@ impl Keeper {
 
     /// Makes a clone of a template: a sandbox of its own, armed ([`Sandbox::release`]).
     ///
+    /// `ahead`: it will wait for a request; then it touches, while it is made, the memory that requests touch ([`Keeper::learn`]).
+    ///
     /// # Errors
     /// `NoSandbox` when the template is gone; else the step that failed. Nothing is left of the clone then.
-    pub fn clone_of(&self, template: &str, id: &str, limits: &Limits, network: &Network) -> Result<Sandbox, Error> {
-        let request = Request::Clone { template: template.to_owned(), id: id.to_owned(), limits: limits.clone(), network: network.clone() };
+    pub fn clone_of(&self, template: &str, id: &str, limits: &Limits, network: &Network, ahead: bool) -> Result<Sandbox, Error> {
+        let request = Request::Clone { template: template.to_owned(), id: id.to_owned(), limits: limits.clone(), network: network.clone(), ahead };
         let (Reply::Started(ends), descriptors) = self.call(request)? else {
             return Err(unexpected());
         };
         sandbox_from(id.to_owned(), &ends, descriptors.into_iter()).ok_or_else(unexpected)
+    }
+
+    /// Looks at what memory a clone has touched, when it has answered a request: clones that are made ahead begin with it.
+    pub fn learn(&self, id: &str) -> Result<(), Error> {
+        self.call(Request::Learn { id: id.to_owned() }).map(drop)
     }
 
     /// How many connections to `port` the command has not accepted; 0 when nothing listens there.

@@ -67,6 +67,11 @@ pub(crate) enum Request {
         id: String,
         limits: Limits,
         network: Network,
+        ahead: bool,
+    },
+    /// A clone has answered a request.
+    Learn {
+        id: String,
     },
     Discard {
         path: PathBuf,

@@ -38,7 +38,8 @@ use crate::{
     seccomp::Filter,
     slot::Slots,
     spec::cpu_check,
-    template, tree,
+    template::{self, CloneRequest},
+    tree,
 };
 
 /// Set-up may wait for a disk; longer than this it hangs.
@@ -303,7 +304,11 @@ impl Service {
             Request::Freeze { id, frozen } => return self.freeze(&id, frozen, reply),
             Request::End { id } => return self.end(&id, reply),
             Request::Template { id } => return self.template_make(&id, reply),
-            Request::Clone { template, id, limits, network } => return self.clone_make(&template, id, limits, network, reply),
+            Request::Clone { template, id, limits, network, ahead } => {
+                let request = CloneRequest { number: self.token(), id, limits, network, ahead };
+                return self.clone_make(&template, request, reply);
+            }
+            Request::Learn { id } => self.learn(&id),
             Request::Said { id } => match self.running(&id) {
                 Ok(Held { command: Some(command), .. }) => match template::said_so_far(command) {
                     Ok(lines) => Reply::Said(lines),

@@ -94,8 +94,8 @@ pub struct Sandbox {
     pub dns_tcp: Option<OwnedFd>,
     /// TCP listener on 169.254.169.254:80.
     pub metadata: Option<OwnedFd>,
-    /// Of a clone: it is armed, and goes on when a byte is written here. A byte comes back when it is ready for connections of its
-    /// own. Closed before, the clone is ended.
+    /// Of a clone: it is armed, and goes on when a byte is written here. It may be spoken to when a byte has come back, which may be
+    /// there from the start. Closed before it was let go, the clone is ended.
     pub release: Option<OwnedFd>,
 }
 

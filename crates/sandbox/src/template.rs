@@ -19,6 +19,7 @@ mod refusal;
 mod routine;
 mod script;
 mod state;
+mod touched;
 mod trace;
 
 use std::{
@@ -41,6 +42,7 @@ use self::{
     refusal::{Read, Refusal, refuse},
     script::{Plan, Script, Wishes},
     state::State,
+    touched::Touched,
 };
 use crate::{
     cgroup::Groups,
@@ -61,7 +63,15 @@ pub(crate) struct Order<'a> {
     pub requests: OwnedFd,
 }
 
-/// What the keeper asks of an engine; with the socket for the clone's reports.
+/// What the keeper asks of an engine.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum EngineRequest {
+    /// With the socket for the clone's reports.
+    Clone(CloneRequest),
+    /// The clone of that pid has answered a request: those that are made ahead shall have touched what it has.
+    Learn { pid: i32 },
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CloneRequest {
     /// Of its control group.
@@ -69,6 +79,8 @@ pub(crate) struct CloneRequest {
     pub id: String,
     pub limits: Limits,
     pub network: Network,
+    /// It will wait: there is time to touch memory.
+    pub ahead: bool,
 }
 
 /// The engine's first word.
@@ -111,6 +123,9 @@ struct Template {
     script: Script,
     base: u64,
     acknowledges: bool,
+    /// Where its region ends.
+    end: u64,
+    has_learnt: bool,
 }
 
 impl Template {
@@ -130,7 +145,17 @@ impl Template {
         frozen.write(base, routine::code())?;
         frozen.write(base + script::CODE_BYTES, &script.bytes)?;
         namespace_enter(pid)?;
-        Ok(Self { frozen, script, base, acknowledges: wishes.acknowledges })
+        Ok(Self { frozen, script, base, acknowledges: wishes.acknowledges, end: base + size, has_learnt: false })
+    }
+}
+
+impl Template {
+    /// What cannot be learnt is no loss but time.
+    fn learn(&mut self, pid: i32) {
+        let Ok(touched) = Touched::read(pid, (self.base, self.end)) else { return };
+        let operations = touched.operations(script::SPARE_OPERATIONS, self.script.after_turn());
+        let bytes: Vec<u8> = operations.iter().flat_map(routine::Operation::bytes).collect();
+        self.has_learnt = self.frozen.write(self.script.spare, &bytes).is_ok();
     }
 }
 
@@ -230,9 +255,14 @@ impl Engine<'_> {
                     Event::Request => match descriptor::receive(&self.order.requests, REQUEST_MAX, false) {
                         Ok(Some(received)) => {
                             let mut descriptors = received.descriptors.into_iter();
-                            let (Some(report), Ok(request)) = (descriptors.next(), serde_json::from_slice(&received.bytes)) else { return };
-                            if !self.clone_make(&request, &report) {
-                                return;
+                            match (serde_json::from_slice(&received.bytes), descriptors.next()) {
+                                (Ok(EngineRequest::Clone(request)), Some(report)) => {
+                                    if !self.clone_make(&request, &report) {
+                                        return;
+                                    }
+                                }
+                                (Ok(EngineRequest::Learn { pid }), _) => self.template.learn(pid),
+                                _ => return,
                             }
                         }
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -282,8 +312,9 @@ impl Engine<'_> {
     /// Makes one clone and tells the keeper. False: the template is unusable.
     fn clone_make(&mut self, request: &CloneRequest, report: &OwnedFd) -> bool {
         let group = self.order.groups.group(&request.number.to_string());
-        let Template { frozen, script, base, acknowledges } = &self.template;
-        let wanted = Wanted { id: &request.id, limits: &request.limits, network: &request.network, group: &group };
+        let Template { frozen, script, base, acknowledges, has_learnt, .. } = &self.template;
+        let turn_to = if request.ahead && *has_learnt { script.spare } else { script.after_turn() };
+        let wanted = Wanted { id: &request.id, limits: &request.limits, network: &request.network, group: &group, turn_to };
         let made = group.make(&request.limits).map_err(|failure| (failure, false)).and_then(|()| clone::arm(frozen, script, *base, &wanted, *acknowledges));
         match made {
             Ok(armed) => {
@@ -321,7 +352,6 @@ impl Engine<'_> {
         }
         waiting.released = true;
         if waiting.said.is_none() {
-            let _ = send(&waiting.release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
             self.armed.remove(&number);
         }
     }
@@ -329,9 +359,14 @@ impl Engine<'_> {
     /// The clone's launcher has made its generators differ.
     fn awake(&mut self, number: u64) {
         if let Some(waiting) = self.armed.remove(&number) {
-            let _ = send(&waiting.release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            awake_tell(&waiting.release);
         }
     }
+}
+
+/// The daemon may speak to the clone from now on. Its end has room for a byte.
+fn awake_tell(release: &OwnedFd) {
+    let _ = send(release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }
 
 fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
@@ -352,5 +387,9 @@ fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
         clone: Some(inner),
     };
     running.send(report, &passed).step(|| "report a clone")?;
+    if said.is_none() {
+        // Nothing has to happen in it first: the daemon need not wait for an answer when it lets it go.
+        awake_tell(&own);
+    }
     Ok(Waiting { pid, pidfd, release: own, said, released: false })
 }

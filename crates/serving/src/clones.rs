@@ -11,11 +11,17 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use model::log::{Entry, LogName, Payload, Severity};
+use model::{
+    log::{Entry, LogName, Payload, Severity},
+    revision::Start,
+};
 use parking_lot::Mutex;
 use sandbox::{Sandbox, Spec};
 use tokio::{
@@ -39,6 +45,16 @@ pub(crate) enum Rung {
     Ordinary,
 }
 
+impl Rung {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Armed => "armed",
+            Self::Template => "template",
+            Self::Ordinary => "ordinary",
+        }
+    }
+}
+
 /// What a revision has of them.
 #[derive(Default)]
 pub(crate) struct Clones {
@@ -59,8 +75,8 @@ enum Stage {
     None,
     Making,
     Ready(Arc<Template>),
-    /// It cannot be cloned, or the revision is gone.
-    Never,
+    /// It cannot be cloned, in words, or the revision is gone.
+    Never(String),
 }
 
 /// A stopped process that has loaded everything.
@@ -72,6 +88,8 @@ pub(crate) struct Template {
     output: Vec<(LogName, Vec<u8>)>,
     bytes: u64,
     used: Mutex<Instant>,
+    /// From how many clones it has learnt what memory a request touches.
+    lessons: AtomicU32,
 }
 
 /// A clone that has only to be let go.
@@ -80,6 +98,8 @@ pub(crate) struct Armed {
     pub(crate) id: String,
     pub(crate) sandbox: Sandbox,
     template: Arc<Template>,
+    /// Made while there was time; the clone finds it when it goes on.
+    connection: Option<TcpStream>,
 }
 
 /// All templates of the host.
@@ -103,7 +123,8 @@ impl Templates {
         if !pools.iter().any(|pool| std::ptr::eq(pool.as_ptr(), Arc::as_ptr(newest))) {
             pools.push(Arc::downgrade(newest));
         }
-        let mut all: Vec<(Arc<Pool>, Arc<Template>)> = pools.iter().filter_map(|pool| pool.upgrade().and_then(|pool| Some((pool.clone(), pool.clones.template()?)))).collect();
+        let mut all: Vec<(Arc<Pool>, Arc<Template>)> =
+            pools.iter().filter_map(|pool| pool.upgrade().and_then(|pool| Some((pool.clone(), pool.clones.template()?)))).collect();
         drop(pools);
         all.sort_by_key(|(_, template)| *template.used.lock());
         let mut total: u64 = all.iter().map(|(_, template)| template.bytes).sum();
@@ -157,7 +178,7 @@ impl Clones {
     pub(crate) fn end(&self, shared: &Arc<Shared>, for_good: bool) {
         let (stage, armed) = {
             let mut state = self.state.lock();
-            let next = if for_good { Stage::Never } else { Stage::None };
+            let next = if for_good { Stage::Never("the revision is gone".to_owned()) } else { Stage::None };
             (std::mem::replace(&mut state.template, next), std::mem::take(&mut state.armed))
         };
         let template = if let Stage::Ready(template) = stage { Some(template) } else { None };
@@ -197,13 +218,13 @@ fn end(shared: &Shared, id: &str) {
 pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
     let pool = &instance.pool;
     let armed = instance.armed.lock().take();
-    let (sandbox, template, rung) = match armed {
-        Some(armed) => (armed.sandbox, armed.template, Rung::Armed),
+    let (sandbox, template, connection, rung) = match armed {
+        Some(armed) => (armed.sandbox, armed.template, armed.connection, Rung::Armed),
         None => {
             let template = pool.clones.template()?;
             let (shared, of, id) = (pool.shared.clone(), template.clone(), instance.sandbox.clone());
-            match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network)).await {
-                Ok(sandbox) => (sandbox, template, Rung::Template),
+            match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network, false)).await {
+                Ok(sandbox) => (sandbox, template, None, Rung::Template),
                 Err(error) => {
                     tracing::warn!(%error, revision = %pool.revision, "a template could not be cloned");
                     pool.clones.lost(&template);
@@ -221,6 +242,9 @@ pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
         let (shared, id) = (pool.shared.clone(), sandbox.id.clone());
         blocking(move || end(&shared, &id)).await;
         return None;
+    }
+    if let Some(connection) = connection.filter(|_| pool.is_waited_for()) {
+        instance.connections.offer(instance, connection);
     }
     for (log, text) in &template.output {
         let mut lines = Lines::default();
@@ -245,6 +269,21 @@ async fn released(release: Option<OwnedFd>) -> bool {
     matches!(tokio::time::timeout(RELEASE_MAX, go).await, Ok(Ok(_)))
 }
 
+/// From this many clones it is learnt: the first ones run code that later ones find compiled.
+const LESSONS: u32 = 3;
+
+/// `instance` has answered its first requests and is idle: what memory that took is given to the clones that wait.
+pub(crate) fn learn(instance: &Instance) {
+    let is_clone = instance.rung.get().is_some_and(|rung| *rung != Rung::Ordinary);
+    let Some(template) = instance.pool.clones.template().filter(|_| is_clone) else { return };
+    if instance.has_taught.swap(true, Ordering::AcqRel) || template.lessons.fetch_add(1, Ordering::AcqRel) >= LESSONS {
+        return;
+    }
+    if let Err(error) = instance.shared().keeper.learn(&instance.sandbox) {
+        tracing::debug!(%error, instance = %instance.sandbox, "nothing is learnt from a clone");
+    }
+}
+
 // --- behind the requests ----------------------------------------------------------------------------------------
 
 /// How long after a start its revision's template is made: the requests that the start was for come first.
@@ -256,6 +295,9 @@ const ARMED: usize = 1;
 
 /// Makes the template of a revision whose instance has started ordinarily, unless there is one or can be none.
 pub(crate) fn prepare(pool: &Arc<Pool>) {
+    if pool.template.start() == Start::Off {
+        return;
+    }
     {
         let mut state = pool.clones.state.lock();
         if !matches!(state.template, Stage::None) {
@@ -289,11 +331,23 @@ pub(crate) fn prepare(pool: &Arc<Pool>) {
                 refill(&pool);
             }
             Err(why) => {
-                pool.clones.state.lock().template = Stage::Never;
                 told(&pool, &why);
+                pool.clones.state.lock().template = Stage::Never(why);
             }
         }
     });
+}
+
+/// What there is of a revision's template.
+pub(crate) fn info(pool: &Pool) -> crate::TemplateInfo {
+    let state = pool.clones.state.lock();
+    let (stage, bytes, why) = match &state.template {
+        Stage::None => ("none", 0, String::new()),
+        Stage::Making => ("making", 0, String::new()),
+        Stage::Ready(template) => ("ready", template.bytes, String::new()),
+        Stage::Never(why) => ("refused", 0, why.clone()),
+    };
+    crate::TemplateInfo { service: pool.service.clone(), revision: pool.revision.clone(), state: stage, armed: state.armed.len(), bytes, why }
 }
 
 /// Says in the revision's log why its instances are started ordinarily.
@@ -335,9 +389,16 @@ fn refill(pool: &Arc<Pool>) {
         tokio::time::sleep(REFILL_AFTER).await;
         let id = Instance::id_make();
         let (shared, of, name) = (pool.shared.clone(), template.clone(), Instance::sandbox_name(&id));
-        let made = blocking(move || shared.keeper.clone_of(&of.id, &name, &of.spec.limits, &of.spec.network)).await;
+        let port = pool.template.port();
+        let made = blocking(move || {
+            let sandbox = shared.keeper.clone_of(&of.id, &name, &of.spec.limits, &of.spec.network, true)?;
+            // It listens already, as far as the kernel is concerned.
+            let connection = shared.keeper.connect(&name, port).ok().map(TcpStream::from);
+            Ok::<_, sandbox::Error>((sandbox, connection))
+        })
+        .await;
         let unused = match made {
-            Ok(sandbox) => pool.clones.put_armed(Armed { id, sandbox, template }),
+            Ok((sandbox, connection)) => pool.clones.put_armed(Armed { id, sandbox, template, connection }),
             Err(error) => {
                 tracing::warn!(%error, revision = %pool.revision, "no clone could be armed");
                 pool.clones.state.lock().arming -= 1;
@@ -400,7 +461,7 @@ fn made(pool: &Arc<Pool>, settle: Duration) -> Result<Template, String> {
         return Err(why);
     }
     let bytes = shared.keeper.usage(&id).map_or(0, |usage| usage.memory_bytes);
-    Ok(Template { id, spec, output: output.to_vec(), bytes, used: Mutex::new(Instant::now()) })
+    Ok(Template { id, spec, output: output.to_vec(), bytes, used: Mutex::new(Instant::now()), lessons: AtomicU32::new(0) })
 }
 
 /// Waits until it listens and sends it what never reaches user code.

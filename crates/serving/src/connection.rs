@@ -243,13 +243,16 @@ impl Connections {
         }
     }
 
-    /// Keeps a new connection for a request that waits.
-    pub(crate) fn offer(&self, instance: &Instance, stream: TcpStream) {
-        if !instance.pool.template.container.h2c
-            && let Ok(stream) = stream.into_std()
-        {
+    /// Keeps a new connection, in no event queue and not blocking, for a request that waits.
+    pub(crate) fn offer(&self, instance: &Instance, stream: std::net::TcpStream) {
+        if !instance.pool.template.container.h2c {
             *self.offered.lock() = Some((Instant::now(), stream));
         }
+    }
+
+    /// Whether a connection waits for a request.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.offered.lock().is_some()
     }
 
     /// The connection for HTTP/2, made when there is none.

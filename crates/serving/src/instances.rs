@@ -61,6 +61,7 @@ pub(crate) struct Instance {
     freezer: Mutex<()>,
     /// It is being looked at whether it still accepts.
     suspected: AtomicBool,
+    pub(crate) has_taught: AtomicBool,
     /// How it came to be, once it has.
     pub(crate) rung: OnceLock<Rung>,
     stop: watch::Sender<Option<StopOrder>>,
@@ -142,6 +143,7 @@ impl Instance {
             armed: Mutex::new(armed),
             freezer: Mutex::new(()),
             suspected: AtomicBool::new(false),
+            has_taught: AtomicBool::new(false),
             rung: OnceLock::new(),
             stop: watch::Sender::new(None),
             outcome: watch::Sender::new(None),
@@ -538,6 +540,7 @@ fn freeze_now(instance: &Arc<Instance>) -> Freeze {
     let _one_at_a_time = instance.freezer.lock();
     let freeze = instance.pool.freeze_begin(instance, LINGER);
     if freeze == Freeze::Now {
+        clones::learn(instance);
         // Its keep-alive timers run out while it is frozen: a connection kept would break under the next request.
         instance.connections.clear();
         if let Err(error) = instance.shared().keeper.freeze(&instance.sandbox, true) {

@@ -140,6 +140,23 @@ pub struct InstanceInfo {
     pub state: &'static str,
     pub in_flight: u32,
     pub started: model::Timestamp,
+    /// How it came to be: armed, template, ordinary; empty while it does.
+    pub start: &'static str,
+}
+
+/// A revision's template: what its instances are clones of.
+#[derive(Clone, Debug)]
+pub struct TemplateInfo {
+    pub service: ServiceKey,
+    pub revision: RevisionName,
+    /// none, making, ready, refused.
+    pub state: &'static str,
+    /// Clones that wait.
+    pub armed: usize,
+    /// What it holds.
+    pub bytes: u64,
+    /// Why there is none, when it was refused.
+    pub why: String,
 }
 
 /// What all parts need.
@@ -332,6 +349,11 @@ impl Serving {
     /// The instances there are, in no order.
     pub fn instances(&self) -> Vec<InstanceInfo> {
         self.pools.all().iter().flat_map(|pool| pool.infos()).collect()
+    }
+
+    /// The templates of revisions that have run, in no order.
+    pub fn templates(&self) -> Vec<TemplateInfo> {
+        self.pools.all().iter().map(|pool| clones::info(pool)).collect()
     }
 
     /// Drains and ends the instances of a service (all services when `None`): scale to zero now. Returns how many; waits at most `grace`.

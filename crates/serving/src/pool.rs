@@ -674,6 +674,7 @@ impl Pool {
             },
             in_flight: member.in_flight,
             started: member.instance.started,
+            start: member.instance.rung.get().map_or("", |rung| rung.name()),
         };
         state.slots.iter().map(info).collect()
     }

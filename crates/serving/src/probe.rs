@@ -32,7 +32,8 @@ pub(crate) async fn listens(instance: &Arc<Instance>, born: Instant) -> Result<(
     let (container, port) = (instance.container(), template.port());
     let Some(probe) = template.container.startup_probe.as_ref() else {
         let deadline = born + Duration::from_secs(u64::from(limits::STARTUP_MAX_S));
-        return match connected(instance, port, deadline).await {
+        // An armed clone was connected to while it waited.
+        return match instance.connections.is_offered() || connected(instance, port, deadline).await {
             true => {
                 succeeded(instance, format!("Default STARTUP TCP probe succeeded after 1 attempt for container \"{container}\" on port {port}."));
                 Ok(())
@@ -119,7 +120,9 @@ async fn connected(instance: &Arc<Instance>, port: u16, deadline: Instant) -> bo
     loop {
         if let Ok(Ok(stream)) = timeout_at(deadline, instance.dial(port)).await {
             if port == port_of(instance) && instance.pool.is_waited_for() {
-                instance.connections.offer(instance, stream);
+                if let Ok(stream) = stream.into_std() {
+                    instance.connections.offer(instance, stream);
+                }
             }
             return true;
         }

@@ -1,4 +1,4 @@
-//! `tanebi instances list|stop`: what runs now, and ending it.
+//! `tanebi instances list|templates|stop`: what runs now, what it is made from, and ending it.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -21,6 +21,8 @@ pub struct InstancesArgs {
 enum InstancesCommand {
     /// List them
     List,
+    /// What revisions' instances are clones of, or why they are none
+    Templates,
     /// End those of a service, or all: scale to zero now
     Stop {
         service: Option<String>,
@@ -42,14 +44,23 @@ pub async fn instances(args: &InstancesArgs) -> Result<ExitCode> {
                 let text = |name: &str| instance[name].as_str().map_or_else(|| instance[name].to_string(), str::to_owned);
                 let id = text("id");
                 println!(
-                    "{}\t{}\t{}\t{} in flight\tsince {}\t{}",
+                    "{}\t{}\t{}\t{} in flight\tsince {}\t{}\t{}",
                     text("service"),
                     text("revision"),
                     text("state"),
                     text("inFlight"),
                     text("started"),
+                    text("start"),
                     &id[..id.len().min(16)]
                 );
+            }
+        }
+        InstancesCommand::Templates => {
+            let answer = client.own(Method::GET, "/_tanebi/v1/templates", None).await?;
+            for template in answer["templates"].as_array().into_iter().flatten() {
+                let text = |name: &str| template[name].as_str().map_or_else(|| template[name].to_string(), str::to_owned);
+                let mib = template["bytes"].as_u64().unwrap_or(0) >> 20;
+                println!("{}\t{}\t{}\t{} armed\t{mib} MiB\t{}", text("service"), text("revision"), text("state"), text("armed"), text("why"));
             }
         }
         InstancesCommand::Stop { service, region } => {

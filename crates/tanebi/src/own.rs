@@ -70,6 +70,7 @@ impl Own {
             }
             (&Method::GET, "/_tanebi/v1/runtimes") => Ok(json!({ "runtimes": self.builder.runtimes().iter().map(runtime_json).collect::<Vec<_>>() })),
             (&Method::GET, "/_tanebi/v1/instances") => Ok(self.instances()),
+            (&Method::GET, "/_tanebi/v1/templates") => Ok(self.templates()),
             (&Method::POST, "/_tanebi/v1/instances:stop") => self.instances_stop(&body).await,
             (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
         }
@@ -165,11 +166,27 @@ impl Own {
             .map(|i| {
                 json!({
                     "id": i.id, "service": i.service.service, "region": i.service.region, "revision": i.revision, "state": i.state,
-                    "inFlight": i.in_flight, "started": i.started.to_string(),
+                    "inFlight": i.in_flight, "started": i.started.to_string(), "start": i.start,
                 })
             })
             .collect();
         json!({ "instances": instances })
+    }
+
+    fn templates(&self) -> Value {
+        let templates: Vec<_> = self
+            .control
+            .serving()
+            .templates()
+            .into_iter()
+            .map(|t| {
+                json!({
+                    "service": t.service.service, "region": t.service.region, "revision": t.revision, "state": t.state, "armed": t.armed,
+                    "bytes": t.bytes, "why": t.why,
+                })
+            })
+            .collect();
+        json!({ "templates": templates })
     }
 
     async fn instances_stop(&self, body: &Value) -> Result<Value, Status> {

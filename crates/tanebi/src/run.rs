@@ -106,6 +106,9 @@ struct DeployArgs {
     /// Requests of one instance at a time
     #[arg(long)]
     concurrency: Option<u32>,
+    /// How instances come to be: revision (clones of one that has loaded the code) or off (each loads it)
+    #[arg(long)]
+    start: Option<String>,
     /// Seconds
     #[arg(long)]
     timeout: Option<u32>,
@@ -246,6 +249,9 @@ impl Caller {
         }
         if before.is_none() || args.cpu_throttling || args.no_cpu_throttling {
             container["resources"]["cpuIdle"] = json!(!args.no_cpu_throttling);
+        }
+        if let Some(start) = &args.start {
+            template["annotations"]["tanebi.dev/start"] = json!(start);
         }
         if let Some(concurrency) = args.concurrency {
             template["maxInstanceRequestConcurrency"] = json!(concurrency);

@@ -1,6 +1,6 @@
 //! Templates and clones in the keeper's hands: one engine process a template, which the keeper forks, asks and sees end.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
 
@@ -10,8 +10,7 @@ use crate::{
     error::{Failure, Step},
     message::{self, Reply},
     process::{self, Child},
-    spec::{Limits, Network},
-    template::{self, CloneRequest, Order, Outcome},
+    template::{self, CloneRequest, EngineRequest, Order, Outcome},
 };
 
 /// A template's engine.
@@ -78,7 +77,9 @@ impl Service {
     }
 
     /// Asks the engine of a template for a clone; what it reports is read like a starter's and an init's.
-    pub(super) fn clone_make(&mut self, template: &str, id: String, limits: Limits, network: Network, reply: OwnedFd) {
+    pub(super) fn clone_make(&mut self, template: &str, request: CloneRequest, reply: OwnedFd) {
+        let CloneRequest { number, id, limits, .. } = &request;
+        let (number, id) = (*number, id.clone());
         let refused = limits.check().err().or_else(|| self.by_id.contains_key(&id).then(|| format!("id {id}: runs already")));
         if let Some(why) = refused {
             return message::answer(&reply, &Reply::Refused(why));
@@ -88,11 +89,9 @@ impl Service {
             Ok(_) => return message::answer(&reply, &Reply::NoSandbox(template.to_owned())),
             Err(refusal) => return message::answer(&reply, &refusal),
         };
-        let number = self.token();
         let group = self.groups.group(&number.to_string());
         let held = Held::clone_of(origin, number, id.clone(), group, limits.cpu_millis, reply);
-        let request = CloneRequest { number, id: id.clone(), limits, network };
-        let asked = self.engine_ask(origin, &request);
+        let asked = self.clone_ask(origin, request);
         self.by_id.insert(id, number);
         self.held.insert(number, held);
         match asked.and_then(|report| Ok((self.watch(&report, Source::Report(number), epoll::EventFlags::IN).step(|| "watch a clone")?, report))) {
@@ -101,12 +100,27 @@ impl Service {
         }
     }
 
-    fn engine_ask(&self, origin: u64, request: &CloneRequest) -> Result<OwnedFd, Failure> {
-        let engine = self.held.get(&origin).and_then(|held| held.engine.as_ref()).ok_or_else(|| Failure::new("ask an engine", rustix::io::Errno::SRCH))?;
+    fn clone_ask(&self, origin: u64, request: CloneRequest) -> Result<OwnedFd, Failure> {
         let (own, theirs) = descriptor::message_pair().step(|| "make a socket pair")?;
-        let bytes = serde_json::to_vec(request).expect("a request holds only text and numbers");
-        descriptor::send(&engine.requests, &bytes, &[theirs.as_fd()], false).step(|| "ask an engine")?;
+        self.engine_ask(origin, &EngineRequest::Clone(request), &[theirs.as_fd()])?;
         Ok(own)
+    }
+
+    fn engine_ask(&self, origin: u64, request: &EngineRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), Failure> {
+        let engine = self.held.get(&origin).and_then(|held| held.engine.as_ref()).ok_or_else(|| Failure::new("ask an engine", rustix::io::Errno::SRCH))?;
+        let bytes = serde_json::to_vec(request).expect("a request holds only text and numbers");
+        descriptor::send(&engine.requests, &bytes, descriptors, false).step(|| "ask an engine")
+    }
+
+    /// A clone has answered a request: its engine looks at what memory that took.
+    pub(super) fn learn(&self, id: &str) -> Reply {
+        let (origin, pid) = match self.running(id) {
+            Ok(Held { origin: Some((origin, _)), command: Some(command), .. }) => (*origin, descriptor::pid_of(command)),
+            Ok(_) => return Reply::Refused(format!("{id} is no clone")),
+            Err(refusal) => return refusal,
+        };
+        let asked = pid.step(|| "read a clone's pid").and_then(|pid| self.engine_ask(origin, &EngineRequest::Learn { pid }, &[]));
+        asked.map_or_else(Reply::Failed, |()| Reply::Done)
     }
 
     /// The engine has said whether its template could be made, or has ended.

@@ -16,7 +16,7 @@ use rustix::{
 
 use super::{
     frozen::Frozen,
-    routine::ERROR_BYTES,
+    routine::{ERROR_BYTES, Operation},
     script::{SIZES_BYTES, Script},
     state::{self, SAID},
     trace::{self, Registers, Status},
@@ -37,6 +37,8 @@ pub(super) struct Wanted<'a> {
     pub network: &'a Network,
     /// Made already.
     pub group: &'a Group,
+    /// Where the list goes on at its turn.
+    pub turn_to: u64,
 }
 
 /// A clone that is stopped right before it goes on.
@@ -90,7 +92,8 @@ fn name_write(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>) -> Result<(
     let written = frozen
         .write(script.name, &name)
         .and_then(|()| frozen.write(script.name_length, &(wanted.id.len() as u32).to_ne_bytes()))
-        .and_then(|()| frozen.write(script.sizes, &sizes));
+        .and_then(|()| frozen.write(script.sizes, &sizes))
+        .and_then(|()| frozen.write(script.turn + std::mem::offset_of!(Operation, arguments) as u64, &wanted.turn_to.to_ne_bytes()));
     written.map_err(|refusal| Failure::new(refusal.to_string(), rustix::io::Errno::IO))
 }
 

@@ -45,6 +45,15 @@ pub(super) const COUNT: u32 = 10;
 /// Waits until the number at the first argument is at least the second.
 pub(super) const WAIT_COUNT: u32 = 11;
 
+impl Operation {
+    /// As it lies in memory.
+    pub fn bytes(&self) -> Vec<u8> {
+        let head = [self.kind, self.references];
+        let words = [[self.number, self.save].as_slice(), self.arguments.as_slice()].concat();
+        head.iter().flat_map(|half| half.to_ne_bytes()).chain(words.iter().flat_map(|word| word.to_ne_bytes())).collect()
+    }
+}
+
 /// Where a failed operation is told, in the clone's or the template's memory: the operation's address, then the result.
 pub(super) const ERROR_BYTES: usize = 16;
 

@@ -81,9 +81,23 @@ pub(super) struct Script {
     pub child: u64,
     /// In a clone: the reading ends of its output.
     pub outputs: [u64; 2],
+    /// The operation that leads around what touches memory, or to it.
+    pub turn: u64,
+    /// Room for the operations that touch memory.
+    pub spare: u64,
     /// What each operation is for, by its address.
     pub steps: BTreeMap<u64, &'static str>,
 }
+
+impl Script {
+    /// Where the clone's list goes on after the turn.
+    pub fn after_turn(&self) -> u64 {
+        self.turn + size_of::<Operation>() as u64
+    }
+}
+
+/// How many operations may touch memory.
+pub(super) const SPARE_OPERATIONS: usize = 4096;
 
 /// The options of the tmpfs mounts, room for any number.
 pub(super) const SIZES_BYTES: usize = 96;
@@ -94,7 +108,8 @@ pub(super) fn region_bytes(frozen: &Frozen, state: &State) -> Result<u64, Refusa
     let content: u64 =
         state.descriptors.iter().map(|descriptor| if let Kind::PipeReader { content, .. } = &descriptor.kind { content.len() as u64 } else { 0 }).sum();
     let polled: u64 = state.descriptors.iter().map(|descriptor| if let Kind::Poll(polled) = &descriptor.kind { polled.len() as u64 * 128 } else { 0 }).sum();
-    let bytes = (64 << 10) + per_thread + content + polled + state.descriptors.len() as u64 * 1024 + state.shared.len() as u64 * 512;
+    let spare = (SPARE_OPERATIONS * size_of::<Operation>()) as u64;
+    let bytes = (64 << 10) + spare + per_thread + content + polled + state.descriptors.len() as u64 * 1024 + state.shared.len() as u64 * 512;
     let bytes = bytes.next_multiple_of(4096);
     if bytes > REGION_MAX_BYTES { refuse("it has too many threads and descriptors") } else { Ok(bytes) }
 }
@@ -143,10 +158,7 @@ impl Region {
         let at = self.room(size * list.0.len(), 64);
         for (index, (operation, step)) in list.0.into_iter().enumerate() {
             let address = at + (index * size) as u64;
-            let head = [operation.kind, operation.references];
-            let words = [[operation.number, operation.save].as_slice(), operation.arguments.as_slice()].concat();
-            let bytes: Vec<u8> = head.iter().flat_map(|half| half.to_ne_bytes()).chain(words.iter().flat_map(|word| word.to_ne_bytes())).collect();
-            self.at(address, size).copy_from_slice(&bytes);
+            self.at(address, size).copy_from_slice(&operation.bytes());
             self.steps.insert(address, step);
         }
         at
@@ -259,6 +271,8 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
         list.plain("wait for the threads", routine::WAIT_COUNT, &[ready, others.len() as u64]);
     }
     wake(&mut region, &mut list, plan.wishes);
+    let turn = list.0.len();
+    list.plain("touch memory", routine::GOTO, &[]);
     list.plain("be armed", routine::TRAP, &[]);
     for output in outputs {
         list.on("close the reading end of an output", libc::SYS_close, &[output]);
@@ -271,6 +285,8 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     let frame = frame(&mut region, &plan.frozen.threads[0], !plan.wishes.signals.is_empty());
     list.plain("go on", routine::RETURN, &[frame]);
     let clone_list = region.list(list);
+    let turn = clone_list + (turn * size_of::<Operation>()) as u64;
+    let spare = region.room(SPARE_OPERATIONS * size_of::<Operation>(), 64);
 
     let mut list = List::default();
     let arguments = clone_arguments(&mut region, &plan.frozen.threads[0]);
@@ -278,7 +294,7 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     list.plain("have cloned", routine::TRAP, &[]);
     list.plain("have cloned", routine::TRAP, &[]);
     let program = region.list(list);
-    Script { bytes: region.bytes, program, error, name, name_length, sizes, child, outputs, steps: region.steps }
+    Script { bytes: region.bytes, program, error, name, name_length, sizes, child, outputs, turn, spare, steps: region.steps }
 }
 
 struct NoCapabilities {

@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-fn text(path: &str) -> Result<String, Refusal> {
+pub(super) fn text(path: &str) -> Result<String, Refusal> {
     let mut content = String::new();
     let file = fs::File::open(path).read(path)?;
     let length = file.take(TEXT_MAX_BYTES).read_to_string(&mut content).read(path)?;

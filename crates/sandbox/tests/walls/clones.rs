@@ -52,7 +52,7 @@ pub fn checks(suite: &mut Suite) {
         for number in 0..50 {
             let id = format!("c-cost-{number}");
             let begun = Instant::now();
-            let clone = suite.keeper().clone_of("t-cost", &id, &suite.spec("", &["/x"]).limits, &suite.spec("", &["/x"]).network).unwrap();
+            let clone = suite.keeper().clone_of("t-cost", &id, &suite.spec("", &["/x"]).limits, &suite.spec("", &["/x"]).network, true).unwrap();
             let armed = begun.elapsed();
             release(&clone);
             get(suite, &id, "/");
@@ -84,7 +84,7 @@ pub fn rest(stream: &OwnedFd) -> String {
 /// A clone that has been let go.
 pub fn cloned(suite: &Suite, template: &str, id: &str) -> Sandbox {
     let spec = suite.spec("", &["/x"]);
-    let clone = suite.keeper().clone_of(template, id, &spec.limits, &spec.network).unwrap();
+    let clone = suite.keeper().clone_of(template, id, &spec.limits, &spec.network, false).unwrap();
     release(&clone);
     clone
 }
