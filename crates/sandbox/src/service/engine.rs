@@ -174,8 +174,9 @@ impl Service {
         self.unwatch(engine.token, engine.requests);
     }
 
-    /// Ends a template; its init ends with the last clone.
+    /// Ends a template; its init ends with the last clone. Who asked for it need not wait for that.
     pub(super) fn template_end(&mut self, number: u64) {
+        let has_clones = self.held.values().any(|held| held.origin.is_some_and(|(origin, _)| origin == number));
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
@@ -185,7 +186,9 @@ impl Service {
         if let Some(command) = &held.command {
             process::kill(command);
         }
-        held.ends_answer();
+        if has_clones {
+            held.ends_answer();
+        }
     }
 
     /// How a clone ended, by its template's init.

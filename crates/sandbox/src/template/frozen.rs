@@ -45,7 +45,8 @@ pub(super) struct Thread {
     /// What the kernel clears when it ends; 0: nothing.
     pub clear_tid: u64,
     pub alternate_stack: [u64; 3],
-    pub name: String,
+    /// Any bytes.
+    pub name: Vec<u8>,
 }
 
 impl Frozen {
@@ -203,8 +204,8 @@ fn round(pid: i32, tids: &mut Vec<i32>) -> Result<bool, Refusal> {
 }
 
 fn is_ending(pid: i32, tid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
+    let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    String::from_utf8_lossy(&stat).rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
 }
 
 /// Waits until the thread has stopped; a signal that arrives first is delivered first. False: it has ended.
@@ -222,7 +223,9 @@ fn stopped(tid: i32) -> Result<bool, Refusal> {
 }
 
 fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
-    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).read("a thread's status")?;
+    // Its name is in there, which may be no text.
+    let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).read("a thread's status")?;
+    let status = String::from_utf8_lossy(&status);
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default();
     for pending in ["SigPnd:", "ShdPnd:"] {
         if field(pending).chars().any(|digit| digit != '0') {
@@ -251,6 +254,12 @@ fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
         robust: trace::robust_list(tid).read("the robust futexes")?,
         clear_tid: 0,
         alternate_stack: [0; 3],
-        name: fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).read("a thread's name")?.trim_end_matches('\n').to_owned(),
+        name: fs::read(format!("/proc/{pid}/task/{tid}/comm"))
+            .map(|mut name| {
+                // The kernel's own line end.
+                name.pop();
+                name
+            })
+            .read("a thread's name")?,
     })
 }

@@ -6,6 +6,7 @@
 mod bombs;
 mod building;
 mod clone_hostile;
+mod clone_state;
 mod clones;
 mod ending;
 mod mutations;
@@ -49,6 +50,7 @@ fn checks(suite: &mut Suite) {
     network::checks(suite);
     walls::checks(suite);
     clones::checks(suite);
+    clone_state::checks(suite);
     clone_hostile::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
