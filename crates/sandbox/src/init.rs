@@ -33,7 +33,7 @@ use crate::{
     process::{self, Child},
     root::{Trees, USER},
     seccomp::Filter,
-    spec::{Limits, Spec},
+    spec::Spec,
     starter::Report,
     template, walls,
 };
@@ -114,7 +114,7 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
     }
     let output = Output::open()?;
     if !without(Layer::Limits) {
-        limits_set(&plan.spec.limits, plan.memory_counted)?;
+        limits_set(plan.spec, plan.memory_counted)?;
     }
     if !without(Layer::Capabilities) {
         privilege::bounding_set_limit(CapabilitySet::empty())?;
@@ -156,7 +156,13 @@ impl Output {
     }
 }
 
-fn limits_set(limits: &Limits, memory_counted: bool) -> Result<(), Failure> {
+/// As many processes as may be: what the keeper was started with, or more than a host can have.
+fn processes_max() -> u64 {
+    getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX).min(1 << 22)
+}
+
+fn limits_set(spec: &Spec, memory_counted: bool) -> Result<(), Failure> {
+    let limits = &spec.limits;
     let set = |name: &str, resource, value: u64| {
         let exact = Rlimit { current: Some(value), maximum: Some(value) };
         setrlimit(resource, exact).step(|| format!("set the limit {name} to {value}"))
@@ -164,8 +170,9 @@ fn limits_set(limits: &Limits, memory_counted: bool) -> Result<(), Failure> {
     set("core", Resource::Core, 0)?;
     set("nofile", Resource::Nofile, limits.files_open.into())
         .map_err(|failure| failure.hint_on(&[libc::EPERM], "raise the hard limit of open files (ulimit -Hn) that tanebi is started with"))?;
-    // Counted in the sandbox's own user namespace; holds where no cgroup does. Init is one more.
-    set("nproc", Resource::Nproc, u64::from(limits.pids) + 1)?;
+    // Counted in the sandbox's own user namespace; holds where no cgroup does. Init is one more. A template's clones have namespaces below
+    // its own, and are counted in it all together: its limit is the cgroup's alone, and each clone gets one of its own.
+    set("nproc", Resource::Nproc, if spec.template { processes_max() } else { u64::from(limits.pids) + 1 })?;
     set("nice", Resource::Nice, 0)?;
     set("rtprio", Resource::Rtprio, 0)?;
     let locked = getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX).min(8 << 20);

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
@@ -25,6 +25,7 @@ use crate::{
     cgroup::Group,
     descriptor,
     error::{Failure, Step},
+    mutation::{Layer, without},
     network::{self, Listeners},
     root::USER,
     spec::{Limits, Network},
@@ -145,14 +146,26 @@ fn born_and_repaired(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>, clon
     Ok(())
 }
 
-/// Into its control group, and the same user again in its own user namespace.
+/// Into its control group, with limits of its own, and the same user again in its own user namespace.
 fn placed(pid: i32, wanted: &Wanted<'_>) -> Result<(), Failure> {
     wanted.group.put(pid)?;
+    if !without(Layer::Limits) {
+        limit(pid, Resource::Nproc, u64::from(wanted.limits.pids) + 1)?;
+        limit(pid, Resource::Nofile, wanted.limits.files_open.into())?;
+    }
     for map in ["uid_map", "gid_map"] {
         let file = format!("/proc/{pid}/{map}");
         fs::write(&file, format!("{USER} {USER} 1")).step(|| format!("write {file}"))?;
     }
     Ok(())
+}
+
+/// Never above what its template has, since raising is for who is privileged on the host.
+fn limit(pid: i32, resource: Resource, value: u64) -> Result<(), Failure> {
+    match prlimit(Pid::from_raw(pid), resource, Rlimit { current: Some(value), maximum: Some(value) }) {
+        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(error) => Err(Failure::new("limit a clone", error)),
+    }
 }
 
 /// The clone tells in its own memory what failed.

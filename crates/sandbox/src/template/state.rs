@@ -417,6 +417,9 @@ impl Descriptors {
         if self.own.0.contains(&stat.st_dev) {
             return refuse(format!("it has {} open", seen.link));
         }
+        if is_message_queue(self.pid, seen.number).read("an open file")? {
+            return refuse(format!("it has a message queue open: {}", seen.link));
+        }
         let path = seen.flags & libc::O_PATH != 0;
         match FileType::from_raw_mode(stat.st_mode) {
             _ if path => Ok(Kind::Shared),
@@ -489,6 +492,12 @@ impl Descriptors {
             },
         }
     }
+}
+
+/// One of the IPC namespace: looks like a file, and each clone would have the template's.
+fn is_message_queue(pid: i32, number: i32) -> io::Result<bool> {
+    const MQUEUE_MAGIC: u64 = 0x1980_0202;
+    Ok(rustix::fs::statfs(format!("/proc/{pid}/fd/{number}"))?.f_type as u64 == MQUEUE_MAGIC)
 }
 
 /// Takes a descriptor of another process.

@@ -8,6 +8,7 @@ mod building;
 mod clone_hostile;
 mod clone_refusals;
 mod clone_state;
+mod clone_walls;
 mod clones;
 mod ending;
 mod mutations;
@@ -53,6 +54,7 @@ fn checks(suite: &mut Suite) {
     clones::checks(suite);
     clone_state::checks(suite);
     clone_refusals::checks(suite);
+    clone_walls::checks(suite);
     clone_hostile::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
