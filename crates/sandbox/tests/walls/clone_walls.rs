@@ -224,7 +224,7 @@ pub fn say(suite: &Suite, id: &str, expression: &str) -> String {
 }
 
 /// Has an expression evaluated; its answer is not waited for.
-fn send(suite: &Suite, id: &str, expression: &str) {
+pub fn send(suite: &Suite, id: &str, expression: &str) {
     use std::io::Write;
     let mut stream = std::net::TcpStream::from(suite.keeper().connect(id, crate::clones::PORT).unwrap());
     stream.set_nonblocking(false).unwrap();

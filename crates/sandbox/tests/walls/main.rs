@@ -5,6 +5,7 @@
 
 mod bombs;
 mod building;
+mod clone_ends;
 mod clone_hostile;
 mod clone_refusals;
 mod clone_state;
@@ -56,6 +57,7 @@ fn checks(suite: &mut Suite) {
     clone_refusals::checks(suite);
     clone_walls::checks(suite);
     clone_hostile::checks(suite);
+    clone_ends::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
 }
