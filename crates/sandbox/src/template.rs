@@ -27,6 +27,10 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair},
@@ -107,7 +111,8 @@ pub(crate) fn run(order: &Order<'_>) -> i32 {
             if !tell(&Outcome::Frozen) {
                 return 1;
             }
-            Engine { order, template, armed: HashMap::new(), next: 0 }.serve();
+            let Ok(children) = children() else { return 1 };
+            Engine { order, template, armed: HashMap::new(), next: 0, children }.serve();
             0
         }
         Err(refusal) => {
@@ -229,6 +234,16 @@ struct Engine<'a> {
     template: Template,
     armed: HashMap<u64, Waiting>,
     next: u64,
+    /// Readable when something that it traces has ended.
+    children: SignalFd,
+}
+
+/// What is traced has ended only when the tracer has seen it, each thread of it: without looking, the template's end would never be told.
+fn children() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGCHLD);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
 /// A clone that is not yet wholly let go.
@@ -243,6 +258,7 @@ struct Waiting {
 
 enum Event {
     Request,
+    Children,
     TemplateEnded,
     Released(u64),
     Said(u64),
@@ -271,15 +287,16 @@ impl Engine<'_> {
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                         _ => return,
                     },
+                    Event::Children => {
+                        while let Ok(Some(_)) = self.children.read_signal() {}
+                        while let Ok(Some(_)) = trace::wait(-1, false) {}
+                    }
                     Event::TemplateEnded => return,
                     Event::Released(number) => self.release(number),
                     Event::Said(number) => self.awake(number),
+                    // Its pid may be another's by now.
                     Event::Ended(number) => {
-                        if let Some(waiting) = self.armed.remove(&number)
-                            && !waiting.released
-                        {
-                            clone::discard(waiting.pid);
-                        }
+                        self.armed.remove(&number);
                     }
                 }
             }
@@ -288,8 +305,9 @@ impl Engine<'_> {
 
     /// What has happened; waits until something has.
     fn events(&self) -> Vec<Event> {
-        let mut polled = vec![PollFd::new(&self.order.requests, PollFlags::IN), PollFd::new(&self.order.pidfd, PollFlags::IN)];
-        let mut meant = vec![Some(Event::Request), Some(Event::TemplateEnded)];
+        let mut polled =
+            vec![PollFd::new(&self.order.requests, PollFlags::IN), PollFd::new(&self.order.pidfd, PollFlags::IN), PollFd::new(&self.children, PollFlags::IN)];
+        let mut meant = vec![Some(Event::Request), Some(Event::TemplateEnded), Some(Event::Children)];
         for (number, waiting) in &self.armed {
             if !waiting.released {
                 polled.push(PollFd::new(&waiting.release, PollFlags::IN));
@@ -344,12 +362,12 @@ impl Engine<'_> {
         let go = matches!(rustix::io::read(&waiting.release, &mut [0u8; 1]), Ok(1));
         if !go {
             // The daemon has closed its end: nobody will ever want it.
-            clone::discard(waiting.pid);
+            clone::discard_by(waiting.pid, &waiting.pidfd);
             self.armed.remove(&number);
             return;
         }
         if trace::detach(waiting.pid).is_err() {
-            clone::discard(waiting.pid);
+            clone::discard_by(waiting.pid, &waiting.pidfd);
             self.armed.remove(&number);
             return;
         }

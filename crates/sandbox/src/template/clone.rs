@@ -217,10 +217,20 @@ fn memory_number(pid: i32, address: u64) -> Result<i32, Failure> {
     Ok(i32::from_ne_bytes(bytes))
 }
 
-/// Ends a clone that is still attached, and sees it gone.
+/// Ends a clone that is attached and of whose end nothing has been seen, so that its pid is its own; and sees it gone.
 pub(super) fn discard(pid: i32) {
     let Some(known) = Pid::from_raw(pid) else { return };
     let _ = rustix::process::kill_process(known, rustix::process::Signal::KILL);
+    gone_see(pid);
+}
+
+/// The same for one that may have ended.
+pub(super) fn discard_by(pid: i32, pidfd: &OwnedFd) {
+    crate::process::kill(pidfd);
+    gone_see(pid);
+}
+
+fn gone_see(pid: i32) {
     while let Ok(Some((_, status))) = trace::wait(pid, true) {
         if status == Status::Gone {
             return;

@@ -34,12 +34,15 @@ pub fn checks(suite: &mut Suite) {
             drop(clone);
         };
         (2..12).for_each(one);
+        // What is undone a moment later is.
+        std::thread::sleep(Duration::from_millis(300));
         let before = Left::now(engine);
         (12..212).for_each(one);
-        until("all is as before", || Left::now(engine) == before || {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Left::now(engine) != before && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(100));
-            false
-        });
+        }
+        assert_eq!(Left::now(engine), before);
         assert_eq!(say(suite, "many-clones-1", "6 * 7"), "42");
         end(suite, &["many-clones-1", "many-clones"]);
         until("the engine is gone", || !Path::new(&format!("/proc/{engine}")).exists());
@@ -133,6 +136,24 @@ pub fn checks(suite: &mut Suite) {
         let _next = cloned(suite, "hit", "hit-3");
         assert_eq!(say(suite, "hit-3", "6 * 7"), "42");
         end(suite, &["hit-2", "hit-3", "hit"]);
+    });
+    suite.check("when a template is killed its engine ends and its clones serve on", |suite| {
+        let (template, mut clones) = family(suite, "shot", 1);
+        let armed = clone_of(suite, "shot", "shot-armed").unwrap();
+        let clone = first_of(suite, "shot-1");
+        let status = fs::read_to_string(format!("/proc/{clone}/status")).unwrap();
+        let init: &str = status.lines().find_map(|line| line.strip_prefix("PPid:\t")).unwrap();
+        let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
+        let first = children.split_whitespace().next().unwrap().parse().unwrap();
+        let engine = engine_pid();
+        kill(first);
+        until("the engine is gone", || !Path::new(&format!("/proc/{engine}")).exists());
+        assert_eq!(collect(&armed).ended.signal, Some(9));
+        assert!(matches!(clone_of(suite, "shot", "shot-2"), Err(Error::NoSandbox(_))));
+        assert_eq!(say(suite, "shot-1", "threads(5)"), "5");
+        ask(suite, "shot-1", "os._exit(3)");
+        collect(&clones.remove(0)).expect_code(3);
+        assert_eq!(collect(&template).ended.signal, Some(9));
     });
     suite.check("when the init of a template is killed all its clones end and are told", |suite| {
         let (template, clones) = family(suite, "init", 2);
@@ -257,8 +278,6 @@ impl Left {
                 namespaces.extend(fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok());
             }
         }
-        let groups = fs::read_to_string(format!("/proc/{keeper}/cgroup")).unwrap_or_default();
-        let _ = groups;
         Self {
             keeper_descriptors: count(format!("/proc/{keeper}/fd")),
             engine_descriptors: count(format!("/proc/{engine}/fd")),
@@ -272,7 +291,6 @@ impl Left {
 
 /// The groups below the keeper's own, which the engine's place shows.
 fn cgroups(keeper: i32) -> usize {
-    let _ = keeper;
     let mut count = 0;
     let mut folders = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
     while let Some(folder) = folders.pop() {
