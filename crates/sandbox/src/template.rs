@@ -158,6 +158,16 @@ impl Template {
 }
 
 impl Template {
+    /// A signal that came to a clone while it was armed ends what its main thread waits in, as it would have.
+    fn interrupt(&self, pid: i32) -> std::io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        if !trace::signal_waits(pid, self.frozen.threads[0].mask)? {
+            return Ok(());
+        }
+        let memory = std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/mem"))?;
+        self.script.interrupted.iter().try_for_each(|(at, value)| memory.write_all_at(&value.to_ne_bytes(), *at))
+    }
+
     /// What cannot be learnt is no loss but time.
     fn learn(&mut self, pid: i32) {
         let Ok(touched) = Touched::read(pid, (self.base, self.end)) else { return };
@@ -366,7 +376,7 @@ impl Engine<'_> {
             self.armed.remove(&number);
             return;
         }
-        if trace::detach(waiting.pid).is_err() {
+        if self.template.interrupt(waiting.pid).is_err() || trace::detach(waiting.pid).is_err() {
             clone::discard_by(waiting.pid, &waiting.pidfd);
             self.armed.remove(&number);
             return;

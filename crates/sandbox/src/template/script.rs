@@ -85,6 +85,8 @@ pub(super) struct Script {
     pub turn: u64,
     /// Room for the operations that touch memory.
     pub spare: u64,
+    /// What to write where in a clone for its main thread to go on as one that a signal has interrupted.
+    pub interrupted: Vec<(u64, u64)>,
     /// What each operation is for, by its address.
     pub steps: BTreeMap<u64, &'static str>,
 }
@@ -280,6 +282,9 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     for output in outputs {
         list.on("close the reading end of an output", libc::SYS_close, &[output]);
     }
+    if !others.is_empty() {
+        signals_to_main(&mut region, &mut list);
+    }
     list.plain("let the threads go", routine::STORE, &[go, 1]);
     if !others.is_empty() {
         const FUTEX_WAKE_PRIVATE: u64 = 129;
@@ -287,6 +292,7 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     }
     let frame = frame(&mut region, &plan.frozen.threads[0], !plan.wishes.signals.is_empty());
     list.plain("go on", routine::RETURN, &[frame]);
+    let interrupted = layout::interrupted(frame, &resumed(&plan.frozen.threads[0], true));
     let clone_list = region.list(list);
     let turn = clone_list + (turn * size_of::<Operation>()) as u64;
     let spare = region.room(SPARE_OPERATIONS * size_of::<Operation>(), 64);
@@ -297,7 +303,7 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     list.plain("have cloned", routine::TRAP, &[]);
     list.plain("have cloned", routine::TRAP, &[]);
     let program = region.list(list);
-    Script { bytes: region.bytes, program, error, name, name_length, sizes, child, outputs, turn, spare, steps: region.steps }
+    Script { bytes: region.bytes, program, error, name, name_length, sizes, child, outputs, turn, spare, interrupted, steps: region.steps }
 }
 
 struct NoCapabilities {
@@ -591,6 +597,24 @@ fn bounding_set(list: &mut List) {
     }
 }
 
+/// A signal of the process that came while the clone was armed, when every thread had it blocked, would be taken by the first thread that does
+/// not have it blocked any more. It is the main thread's, as it is wherever that thread has it not blocked.
+fn signals_to_main(region: &mut Region, list: &mut List) {
+    // Timers and the daemon make no more kinds.
+    const MOST: usize = 4;
+    const INFO_BYTES: usize = 128;
+    let step = "take a signal";
+    let (all, no_time) = (region.words(&[u64::MAX]), region.words(&[0, 0]));
+    let taken: Vec<(u64, u64)> = (0..MOST).map(|_| (region.slot(), region.room(INFO_BYTES, 16))).collect();
+    for (number, info) in &taken {
+        list.call_as(routine::CALL, step, libc::SYS_rt_sigtimedwait, &[all, *info, no_time, 8], 0, *number);
+    }
+    for (number, info) in &taken {
+        // Where there was none the number is an error, and this is one too. The main thread is the first of its namespace.
+        list.call_as(routine::CALL, step, libc::SYS_rt_tgsigqueueinfo, &[1, 1, *number, *info], 1 << 2, 0);
+    }
+}
+
 fn wake(region: &mut Region, list: &mut List, wishes: &Wishes) {
     for flag in &wishes.flags {
         list.plain("set a launcher's flag", routine::STORE, &[*flag, 1]);
@@ -615,6 +639,13 @@ mod layout {
     pub const FLAGS: u64 = 7;
     pub const REGISTERS_AT: usize = 5;
     pub const MASK_AT: usize = REGISTERS_AT + 32;
+    const RAX_AT: usize = REGISTERS_AT + 13;
+    const RIP_AT: usize = REGISTERS_AT + 16;
+
+    /// The two registers of a frame in which going on and having been interrupted differ.
+    pub fn interrupted(frame: u64, registers: &crate::template::trace::Registers) -> Vec<(u64, u64)> {
+        [(RAX_AT, registers.rax), (RIP_AT, registers.rip)].map(|(at, value)| (frame + at as u64 * 8, value)).to_vec()
+    }
 }
 
 /// A signal frame that returns to where the thread was: registers, vector registers, blocked signals, alternate stack.

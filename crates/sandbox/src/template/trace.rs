@@ -86,6 +86,34 @@ pub(super) fn signal_mask(thread: i32) -> io::Result<u64> {
     Ok(mask)
 }
 
+/// Whether a signal waits for a stopped thread, of its own or of its process, that is none of these.
+pub(super) fn signal_waits(thread: i32, except: u64) -> io::Result<bool> {
+    /// struct ptrace_peeksiginfo_args.
+    #[repr(C)]
+    struct Which {
+        from: u64,
+        flags: u32,
+        count: i32,
+    }
+    const PEEKSIGINFO: u32 = 0x4209;
+    const OF_THE_PROCESS: u32 = 1;
+    const MOST: usize = 8;
+    const INFO_BYTES: usize = 128;
+    for flags in [0, OF_THE_PROCESS] {
+        let which = Which { from: 0, flags, count: MOST as i32 };
+        let mut waiting = [[0u32; INFO_BYTES / 4]; MOST];
+        // SAFETY: this request reads `which` and writes at most `count` times 128 bytes to `waiting`, both of which outlive the call.
+        let count = unsafe { libc::ptrace(PEEKSIGINFO as _, thread, &raw const which, waiting.as_mut_ptr()) };
+        if count < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if waiting[..count as usize].iter().any(|info| (1..=64).contains(&info[0]) && except >> (info[0] - 1) & 1 == 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A registered restartable sequence, as rseq(2) takes it again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

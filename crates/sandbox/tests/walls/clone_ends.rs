@@ -192,16 +192,25 @@ pub fn checks(suite: &mut Suite) {
         let mut spec = evaluator(suite, "term");
         let program = String::from_utf8(spec.files[0].1.clone()).unwrap();
         spec.files[0].1 = program.replace("kept = []", "kept = []\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(33))").into_bytes();
-        let _template = stopped(suite, "term", &spec);
+        let _template = stopped(suite, "term", &{
+            // Well into its accept.
+            spec.env.push(("READY_LATE".to_owned(), "1".to_owned()));
+            spec
+        });
         let clone = cloned(suite, "term", "term-1");
         suite.keeper().signal("term-1", libc::SIGTERM).unwrap();
         collect(&clone).expect_code(33);
-        let armed = clone_of(suite, "term", "term-2").unwrap();
-        suite.keeper().signal("term-2", libc::SIGTERM).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(!readable(&armed.ended, Duration::ZERO));
-        release(&armed);
-        collect(&armed).expect_code(33);
+        // Which thread would take it is chance.
+        for number in 2..12 {
+            let id = format!("term-{number}");
+            let armed = clone_of(suite, "term", &id).unwrap();
+            suite.keeper().signal(&id, libc::SIGTERM).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(!readable(&armed.ended, Duration::ZERO));
+            release(&armed);
+            assert!(readable(&armed.ended, Duration::from_secs(5)), "{id} does not end");
+            collect(&armed).expect_code(33);
+        }
         end(suite, &["term"]);
     });
     // A clone is the first process of its pid namespace, for which the kernel drops signals that have no handler, SIGKILL from within too.

@@ -302,7 +302,10 @@ def threads(most):
     return most
 
 server = socket.create_server(("", 8080), backlog=64)
-print("ready", flush=True)
+if "READY_LATE" in os.environ:
+    in_thread(lambda: time.sleep(0.1) or print("ready", flush=True), False)
+else:
+    print("ready", flush=True)
 while True:
     client, _ = server.accept()
     with client, client.makefile("r") as lines:
