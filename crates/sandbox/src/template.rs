@@ -135,6 +135,7 @@ impl Template {
         let wishes = Wishes::parse(&state.said)?;
         let size = script::region_bytes(&frozen, &state)?;
         let base = region_make(&mut frozen, size)?;
+        addresses_check(&frozen, &wishes, base..base + size)?;
         timers_read(&frozen, &mut state, base)?;
         memory_fork(&frozen, &state)?;
         let script = script::write(&Plan { frozen: &frozen, state: &state, wishes: &wishes, writable: &[] }, base);
@@ -171,6 +172,20 @@ fn region_make(frozen: &mut Frozen, size: u64) -> Result<u64, Refusal> {
     }
     frozen.scratch_set(base + script::CODE_BYTES)?;
     Ok(base)
+}
+
+/// What the kernel or the routine will write to, at addresses of the process's own choice, must not be what the routine is told to do. The
+/// region was mapped after all of them were set, so no honest one can lie there.
+fn addresses_check(frozen: &Frozen, wishes: &Wishes, region: std::ops::Range<u64>) -> Result<(), Refusal> {
+    let threads = frozen
+        .threads
+        .iter()
+        .flat_map(|thread| [(thread.clear_tid, 4), (thread.sequence.address, u64::from(thread.sequence.size)), (thread.robust.0, thread.robust.1)]);
+    let mut all = threads.chain(wishes.flags.iter().map(|flag| (*flag, 4)));
+    if all.any(|(from, bytes)| from < region.end && from.saturating_add(bytes) > region.start) {
+        return refuse("it has given the kernel an address that is not its own");
+    }
+    Ok(())
 }
 
 fn timers_read(frozen: &Frozen, state: &mut State, base: u64) -> Result<(), Refusal> {

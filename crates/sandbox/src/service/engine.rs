@@ -20,6 +20,21 @@ pub(super) struct Engine {
     token: u64,
     /// Where it is answered whether the template could be made; none once it was.
     reply: Option<OwnedFd>,
+    /// Whether it could: clones may live from now on.
+    made: bool,
+}
+
+impl Engine {
+    pub(super) fn is_made(&self) -> bool {
+        self.made
+    }
+
+    /// Ended by this, if it has not ended by itself, so that waiting is short. Done twice is done once.
+    fn reap(&self) {
+        process::kill(&self.child.pidfd);
+        let exited = rustix::process::WaitIdOptions::EXITED;
+        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(self.child.pidfd.as_fd()), exited);
+    }
 }
 
 impl Service {
@@ -38,7 +53,7 @@ impl Service {
             Ok((child, requests)) => match self.watch(&requests, Source::Engine(number), epoll::EventFlags::IN) {
                 Ok(token) => {
                     if let Some(held) = self.held.get_mut(&number) {
-                        held.engine = Some(Engine { child, requests, token, reply: Some(reply) });
+                        held.engine = Some(Engine { child, requests, token, reply: Some(reply), made: false });
                     }
                 }
                 Err(error) => {
@@ -70,7 +85,7 @@ impl Service {
             return message::answer(&reply, &Reply::Refused(why));
         }
         let origin = match self.running(template) {
-            Ok(Held { number, engine: Some(Engine { reply: None, .. }), .. }) => *number,
+            Ok(Held { number, engine: Some(Engine { made: true, .. }), .. }) => *number,
             Ok(_) => return message::answer(&reply, &Reply::NoSandbox(template.to_owned())),
             Err(refusal) => return message::answer(&reply, &refusal),
         };
@@ -119,6 +134,7 @@ impl Service {
             _ => return self.engine_ended(number),
         };
         let Some(reply) = engine.reply.take() else { return };
+        engine.made = matches!(outcome, Outcome::Frozen);
         match outcome {
             Outcome::Frozen => message::answer(&reply, &Reply::Done),
             Outcome::Refused(why) => message::answer(&reply, &Reply::Refused(why)),
@@ -130,25 +146,37 @@ impl Service {
         let Some(engine) = self.held.get_mut(&number).and_then(|held| held.engine.as_mut()) else {
             return;
         };
-        if let Some(reply) = engine.reply.take() {
-            message::answer(&reply, &Reply::failed("make a template", rustix::io::Errno::CHILD));
+        if engine.made {
+            self.engine_reap(number);
+        } else if let Some(engine) = self.held.get_mut(&number).and_then(|held| held.engine.take()) {
+            // It has no clones: what else it has made is ended with it.
+            self.engine_gone(engine);
         }
-        let token = engine.token;
-        if let Ok(requests) = engine.requests.try_clone() {
-            self.unwatch(token, requests);
-        }
-        let Some(engine) = self.held.get(&number).and_then(|held| held.engine.as_ref()) else {
-            return;
-        };
-        // It has closed its socket by ending, so this does not wait.
-        process::kill(&engine.child.pidfd);
-        let exited = rustix::process::WaitIdOptions::EXITED;
-        let _ = rustix::process::waitid(rustix::process::WaitId::PidFd(engine.child.pidfd.as_fd()), exited);
         self.kill(number);
     }
 
-    /// Ends a template; its init ends with the last clone.
+    fn engine_reap(&mut self, number: u64) {
+        let Some(engine) = self.held.get(&number).and_then(|held| held.engine.as_ref()) else {
+            return;
+        };
+        engine.reap();
+        // By the descriptor itself: epoll knows no other of the same open file, and would tell of its end for ever.
+        let _ = epoll::delete(&self.epoll, &engine.requests);
+        self.sources.remove(&engine.token);
+    }
+
+    /// Sees the end of an engine that nobody needs any more.
+    pub(super) fn engine_gone(&mut self, mut engine: Engine) {
+        engine.reap();
+        if let Some(reply) = engine.reply.take() {
+            message::answer(&reply, &Reply::failed("make a template", rustix::io::Errno::CHILD));
+        }
+        self.unwatch(engine.token, engine.requests);
+    }
+
+    /// Ends a template; its init ends with the last clone. Who asked for it need not wait for that.
     pub(super) fn template_end(&mut self, number: u64) {
+        let has_clones = self.held.values().any(|held| held.origin.is_some_and(|(origin, _)| origin == number));
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
@@ -158,7 +186,9 @@ impl Service {
         if let Some(command) = &held.command {
             process::kill(command);
         }
-        held.ends_answer();
+        if has_clones {
+            held.ends_answer();
+        }
     }
 
     /// How a clone ended, by its template's init.

@@ -383,7 +383,7 @@ impl Service {
             return;
         };
         held.killed = true;
-        if held.engine.is_some() && self.stopping.is_none() {
+        if held.engine.as_ref().is_some_and(Engine::is_made) && self.stopping.is_none() {
             // Its init stays for its clones, which outlive it.
             return self.template_end(number);
         }
@@ -517,6 +517,9 @@ impl Service {
         };
         self.by_id.remove(&held.id);
         self.clones_lost(number);
+        if let Some(engine) = held.engine.take() {
+            self.engine_gone(engine);
+        }
         if let Some(slot) = &held.slot {
             self.slots.give_back(slot);
         }

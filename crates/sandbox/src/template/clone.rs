@@ -123,7 +123,10 @@ fn born_and_repaired(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>, clon
                     }
                 }
             }
-            Status::Stopped { signal, event: 0 } if is_template => trace::resume(pid, signal).step(|| "pass a signal on").map_err(|failure| (failure, true))?,
+            // All others are blocked in it.
+            Status::Stopped { signal, event: 0 } if is_template => {
+                return Err((Failure::new(format!("clone a template, which got signal {signal}"), rustix::io::Errno::IO), true));
+            }
             Status::Stopped { .. } if is_template => trace::resume(pid, 0).step(|| "let the template go on").map_err(|failure| (failure, true))?,
             Status::Stopped { event: trace::EVENT_STOP, .. } => {
                 if clone.is_none() {

@@ -16,6 +16,8 @@ use super::{
 
 /// A template has at most this many threads.
 const THREADS_MAX: usize = 256;
+/// A round is a look at all of them; one is enough for a process that does not make any at that moment.
+const ROUNDS_MAX: u32 = 10_000;
 const PR_GET_TID_ADDRESS: u64 = 40;
 
 pub(super) struct Frozen {
@@ -43,7 +45,8 @@ pub(super) struct Thread {
     /// What the kernel clears when it ends; 0: nothing.
     pub clear_tid: u64,
     pub alternate_stack: [u64; 3],
-    pub name: String,
+    /// Any bytes.
+    pub name: Vec<u8>,
 }
 
 impl Frozen {
@@ -51,28 +54,12 @@ impl Frozen {
     pub fn stop(pid: i32) -> Result<Self, Refusal> {
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).read("the memory")?;
         let mut tids = Vec::new();
-        loop {
-            let before = tids.len();
-            for tid in numbers(&PathBuf::from(format!("/proc/{pid}/task"))).read("the threads")? {
-                if tids.contains(&tid) {
-                    continue;
-                }
-                if tids.len() == THREADS_MAX {
-                    return refuse(format!("it has more than {THREADS_MAX} threads"));
-                }
-                match trace::seize(tid).and_then(|()| trace::interrupt(tid)) {
-                    Ok(()) => {
-                        stopped(tid)?;
-                        tids.push(tid);
-                    }
-                    // It ended meanwhile.
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-                    Err(error) => return Err(error).read("a thread (PTRACE_SEIZE)"),
-                }
-            }
-            // What a thread made before it stopped.
-            if tids.len() == before {
-                break;
+        let mut rounds = 0;
+        // Until a look at the threads shows none that is not stopped: one that runs may have made the next and ended.
+        while round(pid, &mut tids)? {
+            rounds += 1;
+            if rounds == ROUNDS_MAX {
+                return refuse("it makes threads faster than they can be stopped");
             }
         }
         tids.sort_by_key(|tid| (*tid != pid, *tid));
@@ -84,6 +71,8 @@ impl Frozen {
             frozen.threads.push(thread(pid, tid)?);
         }
         frozen.syscall_at = frozen.syscall_find()?;
+        // Only now: none of its own code runs any more.
+        trace::filter_suspend(pid).read("the main thread (PTRACE_O_SUSPEND_SECCOMP)")?;
         Ok(frozen)
     }
 
@@ -185,19 +174,58 @@ pub(super) fn numbers(folder: &PathBuf) -> io::Result<Vec<i32>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Waits until the thread has stopped; a signal that arrives first is delivered first.
-fn stopped(tid: i32) -> Result<(), Refusal> {
+/// Looks at all threads and stops those that are not yet. Whether there was one.
+fn round(pid: i32, tids: &mut Vec<i32>) -> Result<bool, Refusal> {
+    let mut was_one = false;
+    for tid in numbers(&PathBuf::from(format!("/proc/{pid}/task"))).read("the threads")? {
+        if tids.contains(&tid) {
+            continue;
+        }
+        was_one = true;
+        if tids.len() == THREADS_MAX {
+            return refuse(format!("it has more than {THREADS_MAX} threads"));
+        }
+        match trace::seize(tid).and_then(|()| trace::interrupt(tid)) {
+            Ok(()) => {
+                if stopped(tid)? {
+                    tids.push(tid);
+                }
+            }
+            // It ended meanwhile, or is about to.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) || (error.raw_os_error() == Some(libc::EPERM) && is_ending(pid, tid)) => {
+                if tid == pid {
+                    return refuse("its main thread has ended");
+                }
+            }
+            Err(error) => return Err(error).read("a thread (PTRACE_SEIZE)"),
+        }
+    }
+    Ok(was_one)
+}
+
+fn is_ending(pid: i32, tid: i32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    String::from_utf8_lossy(&stat).rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
+}
+
+/// Waits until the thread has stopped; a signal that arrives first is delivered first. False: it has ended.
+fn stopped(tid: i32) -> Result<bool, Refusal> {
     loop {
         match trace::wait(tid, true).read("a thread that stops")? {
-            Some((_, Status::Stopped { event: trace::EVENT_STOP, .. })) => return Ok(()),
-            Some((_, Status::Stopped { signal, .. })) => trace::resume(tid, signal).read("a thread that got a signal")?,
-            _ => return refuse("a thread ended while it was stopped"),
+            Some((_, Status::Stopped { event: trace::EVENT_STOP, .. })) => return Ok(true),
+            Some((_, Status::Stopped { signal, .. })) => match trace::resume(tid, signal) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error).read("a thread that got a signal"),
+                _ => {}
+            },
+            _ => return Ok(false),
         }
     }
 }
 
 fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
-    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).read("a thread's status")?;
+    // Its name is in there, which may be no text.
+    let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).read("a thread's status")?;
+    let status = String::from_utf8_lossy(&status);
     let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default();
     for pending in ["SigPnd:", "ShdPnd:"] {
         if field(pending).chars().any(|digit| digit != '0') {
@@ -226,6 +254,12 @@ fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
         robust: trace::robust_list(tid).read("the robust futexes")?,
         clear_tid: 0,
         alternate_stack: [0; 3],
-        name: fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).read("a thread's name")?.trim_end_matches('\n').to_owned(),
+        name: fs::read(format!("/proc/{pid}/task/{tid}/comm"))
+            .map(|mut name| {
+                // The kernel's own line end.
+                name.pop();
+                name
+            })
+            .read("a thread's name")?,
     })
 }

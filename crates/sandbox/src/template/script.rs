@@ -12,7 +12,7 @@ use super::{
     landlock_rules::{self, Rule},
     refusal::{Refusal, refuse},
     routine::{self, Operation},
-    state::{Descriptor, Kind, State, WAKE},
+    state::{Descriptor, Kind, Shared, State, WAKE},
 };
 use crate::mutation::{Layer, without};
 
@@ -251,9 +251,12 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
         list.must("set an interval timer", libc::SYS_setitimer, &[*which, value, 0]);
     }
     output(&mut region, &mut list, outputs, &plan.state.descriptors);
+    if plan.state.descriptors.iter().any(|descriptor| matches!(&descriptor.kind, Kind::Listener { address, .. } if !is_any(address))) {
+        loopback(&mut region, &mut list);
+    }
     descriptors(&mut region, &mut list, &plan.state.descriptors);
-    for (index, (from, bytes)) in plan.state.shared.iter().enumerate() {
-        shared_memory(&mut list, index, *from, *bytes);
+    for (index, area) in plan.state.shared.iter().enumerate() {
+        shared_memory(&mut list, index, area);
     }
     if !without(Layer::Landlock) {
         file_rules(&mut region, &mut list, plan.writable);
@@ -345,7 +348,7 @@ fn thread_list(region: &mut Region, thread: &Thread, none: &NoCapabilities, go: 
     }
     let mut name = [0u8; 16];
     let length = thread.name.len().min(15);
-    name[..length].copy_from_slice(&thread.name.as_bytes()[..length]);
+    name[..length].copy_from_slice(&thread.name[..length]);
     let name = region.put(&name);
     list.must("name a thread", libc::SYS_prctl, &[libc::PR_SET_NAME as u64, name]);
     if !without(Layer::Capabilities) {
@@ -399,9 +402,33 @@ fn output(region: &mut Region, list: &mut List, readers: [u64; 2], all: &[Descri
     }
 }
 
+/// Whether a socket address is 0.0.0.0 or ::, with whatever port.
+fn is_any(address: &[u8]) -> bool {
+    // struct sockaddr_in: family, port, address; struct sockaddr_in6: family, port, flow, address, scope.
+    let at = if address.len() == size_of::<libc::sockaddr_in6>() { 8..24 } else { 4..8 };
+    address.get(at).is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0))
+}
+
+/// Up before anything is bound to its addresses. The rest of the network is the engine's to make.
+fn loopback(region: &mut Region, list: &mut List) {
+    const SIOCSIFFLAGS: u64 = 0x8914;
+    let step = "bring the loopback up";
+    let slot = region.slot();
+    // struct ifreq: name, flags, padding.
+    let mut request = [0u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[libc::IFNAMSIZ..][..2].copy_from_slice(&(libc::IFF_UP as u16).to_ne_bytes());
+    let request = region.put(&request);
+    list.answered(step, libc::SYS_socket, &[libc::AF_INET as u64, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64, 0], slot);
+    list.on(step, libc::SYS_ioctl, &[slot, SIOCSIFFLAGS, request]);
+    list.on(step, libc::SYS_close, &[slot]);
+}
+
 fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
     let mut polls = Vec::new();
-    for descriptor in all {
+    // A pipe is made with its reader, whatever its number: what is the same open file as another comes after all of them.
+    let (twins, own): (Vec<_>, Vec<_>) = all.iter().partition(|descriptor| matches!(descriptor.kind, Kind::Twin(_)));
+    for descriptor in own.into_iter().chain(twins) {
         let (number, flags) = (descriptor.number as u64, descriptor.flags);
         let close_on_exec = (flags & libc::O_CLOEXEC) as u64;
         let nonblock = flags & libc::O_NONBLOCK;
@@ -450,15 +477,17 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
             Kind::PipeReader { writer, content } => {
                 let writer_flags = all.iter().find(|other| other.number == *writer).map_or(0, |other| other.flags);
                 let pair = region.room(8, 8);
-                list.must("make a pipe", libc::SYS_pipe2, &[pair, libc::O_CLOEXEC as u64]);
-                for (end, flags) in [(pair, flags), (pair + 4, writer_flags)] {
-                    if flags & libc::O_NONBLOCK != 0 {
-                        list.on("make a pipe non-blocking", libc::SYS_fcntl, &[end, libc::F_SETFL as u64, libc::O_NONBLOCK as u64]);
-                    }
-                }
+                // Where there is less room than the template's had (the kernel gives less to who has many pipes), filling fails; it
+                // must not wait for a reader that never comes.
+                list.must("make a pipe", libc::SYS_pipe2, &[pair, (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64]);
                 if !content.is_empty() {
                     let bytes = region.put(content);
                     list.on("fill a pipe", libc::SYS_write, &[pair + 4, bytes, content.len() as u64]);
+                }
+                for (end, flags) in [(pair, flags), (pair + 4, writer_flags)] {
+                    if flags & libc::O_NONBLOCK == 0 {
+                        list.on("make a pipe block", libc::SYS_fcntl, &[end, libc::F_SETFL as u64, 0]);
+                    }
                 }
                 put(list, pair, descriptor.number, flags);
                 put(list, pair + 4, *writer, writer_flags);
@@ -516,14 +545,21 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
 }
 
 /// Shared by nobody but the clone itself: its own copy, at the same place.
-fn shared_memory(list: &mut List, index: usize, at: u64, bytes: u64) {
+fn shared_memory(list: &mut List, index: usize, area: &Shared) {
+    let Shared { from: at, bytes, protection } = *area;
     // Far from where programs are loaded and stacks and libraries are mapped.
     let copy = 0x1000_0000_0000 + index as u64 * 0x10_0000_0000;
-    let (protection, flags) = ((libc::PROT_READ | libc::PROT_WRITE) as u64, (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64);
-    list.must("map shared memory", libc::SYS_mmap, &[copy, bytes, protection, flags, u64::MAX, 0]);
+    let (open, flags) = ((libc::PROT_READ | libc::PROT_WRITE) as u64, (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE) as u64);
+    list.must("map shared memory", libc::SYS_mmap, &[copy, bytes, open, flags, u64::MAX, 0]);
+    if protection & libc::PROT_READ as u64 == 0 {
+        list.must("read shared memory", libc::SYS_mprotect, &[at, bytes, libc::PROT_READ as u64]);
+    }
     list.plain("copy shared memory", routine::COPY, &[copy, at, bytes]);
     let moved = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
     list.must("put shared memory in its place", libc::SYS_mremap, &[copy, bytes, bytes, moved, at]);
+    if protection != open {
+        list.must("protect shared memory", libc::SYS_mprotect, &[at, bytes, protection]);
+    }
 }
 
 /// The same as an ordinary instance's, made here because it names the clone's own /tmp.

@@ -27,6 +27,8 @@ use super::{
 
 const DESCRIPTORS_MAX: usize = 1024;
 const TEXT_MAX_BYTES: u64 = 16 << 20;
+/// In its pid namespace.
+const INIT: i32 = 1;
 const MEMORY_DEVICES: u32 = 1;
 
 /// The pipes every template is started with: read and write end of the wake pipe, then of the said pipe.
@@ -36,14 +38,21 @@ pub(crate) const SAID: (i32, i32) = (5, 6);
 pub(super) struct State {
     /// In the order of their numbers.
     pub descriptors: Vec<Descriptor>,
-    /// Anonymous memory that is shared, to be copied: from and bytes.
-    pub shared: Vec<(u64, u64)>,
+    /// Anonymous memory that is shared, to be copied.
+    pub shared: Vec<Shared>,
     /// Memory that says of itself that a fork has none of it.
     pub not_forked: Vec<(u64, u64)>,
     /// By which, value and interval as setitimer(2) takes them.
     pub timers: Vec<(u64, [u8; 32])>,
     /// The disposition of SIGCHLD and the like is copied by clone3; nothing else is left.
     pub said: Vec<String>,
+}
+
+pub(super) struct Shared {
+    pub from: u64,
+    pub bytes: u64,
+    /// PROT_*.
+    pub protection: u64,
 }
 
 pub(super) struct Descriptor {
@@ -118,6 +127,14 @@ impl State {
         if !text(&format!("/proc/{pid}/timers"))?.trim().is_empty() {
             return refuse("it has a POSIX timer (timer_create)");
         }
+        // Its own children are refused by now; an orphan of one, or one made with CLONE_PARENT, is a child of its init. Such a one would
+        // go on running, and may even have the template's memory.
+        let own = frozen.threads[0].inner;
+        for other in numbers(&format!("/proc/{pid}/root/proc").into()).read("its /proc")? {
+            if other != INIT && other != own {
+                return refuse(format!("another process than its own runs in it (pid {other})"));
+            }
+        }
         for folder in ["tmp", "dev/shm"] {
             let path = format!("/proc/{pid}/root/{folder}");
             if let Some(entry) = fs::read_dir(&path).read("its /tmp")?.next() {
@@ -145,13 +162,13 @@ pub(super) fn text(path: &str) -> Result<String, Refusal> {
 type Ranges = Vec<(u64, u64)>;
 
 /// Shared anonymous memory, and memory that is not copied by a fork.
-fn memory(pid: i32) -> Result<(Ranges, Ranges), Refusal> {
+fn memory(pid: i32) -> Result<(Vec<Shared>, Ranges), Refusal> {
     let (mut shared, mut not_forked) = (Vec::new(), Vec::new());
     let text = text(&format!("/proc/{pid}/smaps"))?;
-    let mut area: Option<(u64, u64, bool, &str)> = None;
+    let mut area: Option<(u64, u64, &[u8], &str)> = None;
     for line in text.lines() {
         if let Some(flags) = line.strip_prefix("VmFlags:") {
-            let Some((from, to, is_shared, name)) = area.take() else { return refuse("its memory map cannot be read") };
+            let Some((from, to, rights, name)) = area.take() else { return refuse("its memory map cannot be read") };
             let has = |flag: &str| flags.split_ascii_whitespace().any(|other| other == flag);
             if has("um") || has("uw") || has("ui") {
                 return refuse("it handles its own page faults (userfaultfd)");
@@ -159,23 +176,27 @@ fn memory(pid: i32) -> Result<(Ranges, Ranges), Refusal> {
             if has("dc") && !has("io") && !has("pf") {
                 not_forked.push((from, to - from));
             }
-            if !is_shared {
+            if rights.get(3) != Some(&b's') {
                 continue;
             }
             match name {
-                "/dev/zero (deleted)" => shared.push((from, to - from)),
+                _ if name == "/dev/zero (deleted)" || name.starts_with("[anon_shmem:") => {
+                    let all = [(b'r', libc::PROT_READ), (b'w', libc::PROT_WRITE), (b'x', libc::PROT_EXEC)];
+                    let protection = all.iter().zip(rights).filter(|((letter, _), right)| letter == *right).map(|((_, flag), _)| *flag as u64).sum();
+                    shared.push(Shared { from, bytes: to - from, protection });
+                }
                 _ if name.starts_with("/memfd:") || name.starts_with("/SYSV") || name.starts_with("anon_inode:") => {
                     return refuse(format!("it shares memory: {name}"));
                 }
-                _ if has("wr") => return refuse(format!("it has a file mapped that it can write to: {name}")),
+                // Also what it may make writable again: then clones would share it.
+                _ if has("wr") || has("mw") => return refuse(format!("it has a file mapped that it can write to: {name}")),
                 _ => {}
             }
         } else if let Some((first, rest)) = line.split_once(' ')
             && let Some((from, to)) = range(first)
         {
-            let is_shared = rest.as_bytes().get(3) == Some(&b's');
             let name = rest.splitn(5, ' ').nth(4).unwrap_or_default().trim_start();
-            area = Some((from, to, is_shared, name));
+            area = Some((from, to, rest.as_bytes(), name));
         }
     }
     Ok((shared, not_forked))
@@ -418,6 +439,10 @@ impl Descriptors {
         }
         if readable_bytes(socket).read("a socket")? > 0 {
             return refuse("something waits in a socket pair of it");
+        }
+        // A closed half still counts as connected.
+        if getpeername(socket).is_err() {
+            return Ok(Kind::Socket { domain: libc::AF_UNIX, kind, protocol: 0 });
         }
         let peer = super::diagnosis::unix_peer(self.pid, own).read("the peer of a socket")?;
         match peer {

@@ -13,6 +13,8 @@ const GET_RSEQ_CONFIGURATION: u32 = 0x420f;
 const GETSIGMASK: u32 = 0x420a;
 const SUSPEND_SECCOMP: usize = 1 << 21;
 const EXITKILL: usize = 1 << 20;
+const SETOPTIONS: u32 = 0x4200;
+const SETSIGMASK: u32 = 0x420b;
 const SEIZE: u32 = 0x4206;
 const INTERRUPT: u32 = 0x4207;
 
@@ -25,9 +27,16 @@ pub(super) enum Status {
     Gone,
 }
 
-/// Attaches without stopping. While attached, its system calls are not filtered, and it dies with this process.
+/// Attaches without stopping: the thread goes on for a moment, behind its filter. It dies with this process.
 pub(super) fn seize(thread: i32) -> io::Result<()> {
-    request(SEIZE, thread, 0, SUSPEND_SECCOMP | EXITKILL)
+    request(SEIZE, thread, 0, EXITKILL)
+}
+
+/// From now on the system calls of a stopped thread are not filtered, until it is let go, and no signal but SIGKILL is delivered to it.
+pub(super) fn filter_suspend(thread: i32) -> io::Result<()> {
+    let all = u64::MAX;
+    request(SETSIGMASK, thread, size_of::<u64>(), (&raw const all).addr())?;
+    request(SETOPTIONS, thread, 0, SUSPEND_SECCOMP | EXITKILL)
 }
 
 /// Asks it to stop; [`wait`] tells when.

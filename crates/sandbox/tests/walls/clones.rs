@@ -12,7 +12,7 @@ use sandbox::{Error, Sandbox, Spec};
 
 use crate::suite::{LIMIT, Suite, collect, readable, until, wait_for};
 
-const PORT: u16 = 8080;
+pub const PORT: u16 = 8080;
 
 pub fn checks(suite: &mut Suite) {
     if !suite.root {
@@ -66,7 +66,7 @@ pub fn checks(suite: &mut Suite) {
 }
 
 /// A program that is started as a template, is ready, and is stopped.
-fn template(suite: &Suite, id: &str, spec: &Spec) -> Sandbox {
+pub fn template(suite: &Suite, id: &str, spec: &Spec) -> Sandbox {
     let sandbox = suite.keeper().start(spec).unwrap();
     wait_for(&sandbox.stdout, "ready");
     until("it listens", || suite.keeper().connect(id, PORT).is_ok());
@@ -76,20 +76,20 @@ fn template(suite: &Suite, id: &str, spec: &Spec) -> Sandbox {
     sandbox
 }
 
-fn rest(stream: &OwnedFd) -> String {
+pub fn rest(stream: &OwnedFd) -> String {
     let mut part = [0; 4096];
     rustix::io::read(stream, &mut part).map_or(String::new(), |length| String::from_utf8_lossy(&part[..length]).into_owned())
 }
 
 /// A clone that has been let go.
-fn cloned(suite: &Suite, template: &str, id: &str) -> Sandbox {
+pub fn cloned(suite: &Suite, template: &str, id: &str) -> Sandbox {
     let spec = suite.spec("", &["/x"]);
     let clone = suite.keeper().clone_of(template, id, &spec.limits, &spec.network, false).unwrap();
     release(&clone);
     clone
 }
 
-fn release(clone: &Sandbox) {
+pub fn release(clone: &Sandbox) {
     let release = clone.release.as_ref().expect("a clone is armed");
     rustix::io::write(release, b"g").unwrap();
     assert!(readable(release, LIMIT));
@@ -97,7 +97,7 @@ fn release(clone: &Sandbox) {
 }
 
 /// The body of the answer to a GET.
-fn get(suite: &Suite, id: &str, path: &str) -> String {
+pub fn get(suite: &Suite, id: &str, path: &str) -> String {
     let mut stream = TcpStream::from(suite.keeper().connect(id, PORT).unwrap());
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
@@ -107,7 +107,7 @@ fn get(suite: &Suite, id: &str, path: &str) -> String {
     answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}")).1.to_owned()
 }
 
-fn python(suite: &Suite, id: &str) -> Spec {
+pub fn python(suite: &Suite, id: &str) -> Spec {
     let mut spec = suite.python(id, SERVER);
     spec.template = true;
     spec.working_dir = "/app".into();

@@ -5,6 +5,8 @@
 
 mod bombs;
 mod building;
+mod clone_hostile;
+mod clone_state;
 mod clones;
 mod ending;
 mod mutations;
@@ -48,6 +50,8 @@ fn checks(suite: &mut Suite) {
     network::checks(suite);
     walls::checks(suite);
     clones::checks(suite);
+    clone_state::checks(suite);
+    clone_hostile::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
 }
