@@ -13,10 +13,19 @@ mod serving;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests: Vec<_> =
-        [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), clients::tests(), clones::tests(), languages::tests(), hostile::tests(), faults::tests()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let tests: Vec<_> = [
+        seed::tests(),
+        gcloud::tests(),
+        serving::tests(),
+        cli::tests(),
+        clients::tests(),
+        clones::tests(),
+        languages::tests(),
+        hostile::tests(),
+        faults::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     e2e::runner::run(&tests)
 }

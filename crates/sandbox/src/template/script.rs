@@ -75,6 +75,8 @@ pub(super) struct Script {
     /// The clone's host name, `NAME_BYTES` long with its end mark; and its length.
     pub name: u64,
     pub name_length: u64,
+    /// How many processes and threads it may have, as prlimit(2) takes it.
+    pub processes: u64,
     /// Where the size of /tmp is, as mount(2) takes it.
     pub sizes: u64,
     /// In the template: what clone3 answered.
@@ -226,6 +228,7 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     let name = region.room(NAME_BYTES, 64);
     let name_length = region.slot();
     let sizes = region.room(SIZES_BYTES, 64);
+    let processes = region.room(16, 16);
     let child = region.slot();
     let outputs = [region.slot(), region.slot()];
     let no_capabilities = NoCapabilities { header: region.put(&[0x2008_0522u32.to_ne_bytes(), [0; 4]].concat()), data: region.put(&[0; 24]) };
@@ -242,6 +245,9 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
 
     let mut list = List::default();
     identity(&mut region, &mut list);
+    if !without(Layer::Limits) {
+        list.must("limit its processes", libc::SYS_prlimit64, &[0, libc::RLIMIT_NPROC as u64, processes, 0]);
+    }
     mounts(&mut region, &mut list, sizes);
     if !without(Layer::Uts) {
         list.call_as(routine::MUST, "set the host name", libc::SYS_sethostname, &[name, name_length], 2, 0);
@@ -297,7 +303,7 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     list.plain("have cloned", routine::TRAP, &[]);
     list.plain("have cloned", routine::TRAP, &[]);
     let program = region.list(list);
-    Script { bytes: region.bytes, program, error, name, name_length, sizes, child, outputs, turn, spare, steps: region.steps }
+    Script { bytes: region.bytes, program, error, name, name_length, processes, sizes, child, outputs, turn, spare, steps: region.steps }
 }
 
 struct NoCapabilities {
@@ -370,6 +376,8 @@ fn main_thread(list: &mut List, main: &Thread) {
 /// The engine has written the maps of the clone's user namespace: it is the same user in there.
 fn identity(region: &mut Region, list: &mut List) {
     let all = region.words(&[u64::MAX]);
+    // `kill 0` in one clone would else be a signal to all others, and to the template.
+    list.must("make a session", libc::SYS_setsid, &[]);
     list.must("block all signals", libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, all, 0, 8]);
     // What /proc/self/cgroup shows begins at the group the engine has put it into by now.
     list.call("make a cgroup namespace", libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as u64]);
@@ -492,7 +500,7 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
                 put(list, pair, descriptor.number, flags);
                 put(list, pair + 4, *writer, writer_flags);
             }
-            Kind::Listener { domain, kind, address, reuse_port, v6_only } => {
+            Kind::Listener { domain, kind, address, reuse_port, v6_only, no_delay, keep_alive } => {
                 let one = region.put(&1u32.to_ne_bytes());
                 list.answered("make a socket", libc::SYS_socket, &[*domain as u64, *kind as u64 | made, 0], slot);
                 let option = |list: &mut List, level: i32, name: i32, value: u64| {
@@ -501,6 +509,12 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
                 option(list, libc::SOL_SOCKET, libc::SO_REUSEADDR, one);
                 if *reuse_port {
                     option(list, libc::SOL_SOCKET, libc::SO_REUSEPORT, one);
+                }
+                if *no_delay {
+                    option(list, libc::IPPROTO_TCP, libc::TCP_NODELAY, one);
+                }
+                if *keep_alive {
+                    option(list, libc::SOL_SOCKET, libc::SO_KEEPALIVE, one);
                 }
                 if *domain == libc::AF_INET6 {
                     let value = region.put(&u32::from(*v6_only).to_ne_bytes());
