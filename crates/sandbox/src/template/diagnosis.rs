@@ -7,8 +7,17 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-/// The inode of the socket that `inode` is connected to; `None` when that is closed.
-pub(super) fn unix_peer(pid: i32, inode: u32) -> io::Result<Option<u32>> {
+/// What a unix socket is connected to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// `None` when that is closed.
+    pub inode: Option<u32>,
+    /// Which ways are shut down, from the socket's own side: 1 to it, 2 from it.
+    pub shut: u8,
+}
+
+/// The peer of the socket with that inode.
+pub(super) fn unix_peer(pid: i32, inode: u32) -> io::Result<Peer> {
     let (own, theirs) = (File::open("/proc/thread-self/ns/net")?, File::open(format!("/proc/{pid}/ns/net"))?);
     move_into_link_name_space(theirs.as_fd(), Some(LinkNameSpaceType::Network))?;
     let answer = asked(inode);
@@ -40,9 +49,11 @@ fn asked(inode: u32) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn peer_read(answer: &[u8]) -> io::Result<Option<u32>> {
+fn peer_read(answer: &[u8]) -> io::Result<Peer> {
     const NLMSG_ERROR: u16 = 2;
     const UNIX_DIAG_PEER: u16 = 2;
+    const UNIX_DIAG_SHUTDOWN: u16 = 6;
+    let mut read = Peer::default();
     let word = |at: usize| answer.get(at..at + 4).map(|bytes| u32::from_ne_bytes(bytes.try_into().expect("4 bytes")));
     let half = |at: usize| answer.get(at..at + 2).map(|bytes| u16::from_ne_bytes(bytes.try_into().expect("2 bytes")));
     let length = word(0).unwrap_or(0) as usize;
@@ -56,10 +67,12 @@ fn peer_read(answer: &[u8]) -> io::Result<Option<u32>> {
         if size < 4 {
             break;
         }
-        if kind == UNIX_DIAG_PEER {
-            return Ok(word(at + 4).filter(|peer| *peer != 0));
+        match kind {
+            UNIX_DIAG_PEER => read.inode = word(at + 4).filter(|peer| *peer != 0),
+            UNIX_DIAG_SHUTDOWN => read.shut = answer.get(at + 4).copied().unwrap_or(0),
+            _ => {}
         }
         at += size.next_multiple_of(4);
     }
-    Ok(None)
+    Ok(read)
 }

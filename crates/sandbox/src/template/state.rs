@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{self, Read as _},
     mem::MaybeUninit,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use rustix::{
@@ -18,12 +18,14 @@ use rustix::{
         sockopt::{ipv6_v6only, socket_acceptconn, socket_domain, socket_keepalive, socket_protocol, socket_reuseport, socket_type, tcp_nodelay},
     },
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
 use super::{
     frozen::{Frozen, numbers, range},
     refusal::{Read, Refusal, refuse},
 };
+use crate::mutation::{Layer, without};
 
 const DESCRIPTORS_MAX: usize = 1024;
 const TEXT_MAX_BYTES: u64 = 16 << 20;
@@ -144,6 +146,7 @@ impl State {
                 return refuse(format!("it has made /{folder}/{}", name.to_string_lossy()));
             }
         }
+        system_v(pid)?;
         let own = OwnFolders::of(pid)?;
         if own.is_in(&format!("/proc/{pid}/cwd"))? {
             return refuse("its working folder is in /tmp or /proc");
@@ -152,6 +155,27 @@ impl State {
         let (descriptors, said) = Descriptors::open(pid, own)?.read()?;
         Ok(Self { descriptors, shared, not_forked, timers: Vec::new(), said })
     }
+}
+
+/// System V memory, semaphores and messages live in the IPC namespace, of which each clone has its own. Enters that of the process.
+fn system_v(pid: i32) -> Result<(), Refusal> {
+    if without(Layer::Ipc) {
+        return Ok(());
+    }
+    let what = "the IPC namespace";
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/ipc")).read(what)?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::InterProcessCommunication)).map_err(io::Error::from).read(what)?;
+    for (kind, words) in [("shm", "memory"), ("sem", "semaphores"), ("msg", "message queues")] {
+        match text(&format!("/proc/sysvipc/{kind}")) {
+            // A line of names, then one for each.
+            Ok(table) if table.lines().count() > 1 => return refuse(format!("it has System V {words}")),
+            Ok(_) => {}
+            // A kernel without any.
+            Err(Refusal::Failed(failure)) if failure.errno == libc::ENOENT => {}
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn text(path: &str) -> Result<String, Refusal> {
@@ -308,6 +332,15 @@ impl Descriptors {
         unsafe { libc::syscall(libc::SYS_kcmp, self.pid, self.pid, KCMP_FILE, i64::from(one), i64::from(other)) == 0 }
     }
 
+    /// Whether what an epoll has under a number (the nth such) is what is open there.
+    fn is_polled(&self, epoll: i32, number: i32, nth: usize) -> bool {
+        const KCMP_EPOLL_TFD: i32 = 7;
+        // struct kcmp_epoll_slot: epoll, number, which of them.
+        let slot = [epoll as u32, number as u32, nth as u32];
+        // SAFETY: kcmp(2) with KCMP_EPOLL_TFD reads the 12 bytes of `slot`, which lives across the call.
+        unsafe { libc::syscall(libc::SYS_kcmp, self.pid, self.pid, KCMP_EPOLL_TFD, i64::from(number), slot.as_ptr()) == 0 }
+    }
+
     fn kind(&self, seen: &Seen, said: &mut Vec<String>) -> Result<Kind, Refusal> {
         let link = seen.link.as_str();
         if seen.number == 1 || seen.number == 2 {
@@ -329,7 +362,7 @@ impl Descriptors {
     }
 
     fn polled(&self, seen: &Seen) -> Result<Vec<Polled>, Refusal> {
-        let mut all = Vec::new();
+        let mut all: Vec<Polled> = Vec::new();
         for line in seen.info.lines().filter(|line| line.starts_with("tfd:")) {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let after = |name: &str| {
@@ -344,9 +377,8 @@ impl Descriptors {
                 return refuse("an epoll of it cannot be read");
             };
             // What was polled may be closed by now, and its number another file's.
-            let inode = hexadecimal("ino:");
-            let now = self.stat(descriptor).ok().map(|stat| stat.st_ino);
-            if inode.is_none() || inode != now {
+            let before = all.iter().filter(|other| other.descriptor == descriptor).count();
+            if !self.is_polled(seen.number, descriptor, before) {
                 return refuse("it polls something that it has closed");
             }
             all.push(Polled { descriptor, events: events as u32, data });
@@ -459,7 +491,10 @@ impl Descriptors {
             return Ok(Kind::Socket { domain: libc::AF_UNIX, kind, protocol: 0 });
         }
         let peer = super::diagnosis::unix_peer(self.pid, own).read("the peer of a socket")?;
-        match peer {
+        if peer.inode.is_some() && peer.shut != 0 {
+            return refuse("a socket pair of it is shut down one way");
+        }
+        match peer.inode {
             None => Ok(Kind::Pair { other: None, kind }),
             Some(peer) => match self.all.iter().find(|other| inode(other) == Some(peer) && other.link.starts_with("socket:")) {
                 Some(other) if other.number > seen.number => Ok(Kind::Pair { other: Some(other.number), kind }),

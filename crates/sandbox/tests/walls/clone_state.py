@@ -306,21 +306,6 @@ def epoll_in_epoll():
     assert third.poll(0) == []
 
 
-@case
-def epoll_of_a_number_that_was_used_again():
-    poll, event = select.epoll(), os.eventfd(0)
-    poll.register(event, select.EPOLLIN)
-    # The epoll still knows the first by its number, which is another's now.
-    first = os.dup(event)
-    os.close(event)
-    again = os.eventfd(1)
-    assert again == event and poll.poll(0) == []
-    yield
-    assert poll.poll(0) == []
-    os.eventfd_write(first, 1)
-    assert poll.poll(0) == [(event, select.EPOLLIN)]
-
-
 # Pipes and pairs.
 
 
@@ -625,25 +610,22 @@ def threads_that_wait():
         "poll_limit": lambda: polls(polled, 100000),
         "accept": lambda: server.accept()[0].close(),
         "epoll": lambda: epoll.poll(),
-        "select": lambda: select.select([event], [], [], 1000),
+        "select": lambda: select.select([polled], [], [], 1000)[0],
         "eventfd": lambda: os.read(event, 8),
-        "sleep": lambda: time.sleep(3) or time.monotonic() - begun,
-        "lock_limit": lambda: threading.Lock().acquire(timeout=0) or threading.Event().wait(3) or time.monotonic() - begun,
+        "sleep": lambda: time.sleep(2) or time.monotonic() - begun,
+        "lock_limit": lambda: threading.Event().wait(2) or time.monotonic() - begun,
     }
     for name, wait in waits.items():
         threading.Thread(target=lambda name=name, wait=wait: told.put((name, wait())), daemon=True).start()
     time.sleep(0.1)
     yield
-    assert told.empty()
+    # The two that wait for a time may be over in a clone that is looked at late.
+    assert {name for name, _ in told.queue} <= {"sleep", "lock_limit"}, told.queue
     os.write(writer, b"bytes"), os.write(wakes, b"x"), right.send(b"x"), os.eventfd_write(event, 4)
     reached("127.0.0.1", 7020).close()
-    seen = dict(told.get(timeout=20) for _ in range(len(waits) - 1))
-    with contextlib.suppress(queue.Empty):
-        seen |= dict([told.get(timeout=5)])
-    # Of the two that waited for the eventfd, select may have come too late.
-    assert set(seen) >= set(waits) - {"select"}, set(waits) - set(seen)
+    seen = dict(told.get(timeout=20) for _ in waits)
     assert seen["read"] == b"bytes" and seen["eventfd"] == struct.pack("Q", 4) and seen["epoll"] == [(left.fileno(), 1)]
-    assert 2.9 < seen["sleep"] < 60 and 2.9 < seen["lock_limit"] < 60, seen
+    assert 1.9 < seen["sleep"] < 60 and 1.9 < seen["lock_limit"] < 60, seen
 
 
 # The process.

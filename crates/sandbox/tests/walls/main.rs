@@ -6,6 +6,7 @@
 mod bombs;
 mod building;
 mod clone_hostile;
+mod clone_refusals;
 mod clone_state;
 mod clones;
 mod ending;
@@ -51,6 +52,7 @@ fn checks(suite: &mut Suite) {
     walls::checks(suite);
     clones::checks(suite);
     clone_state::checks(suite);
+    clone_refusals::checks(suite);
     clone_hostile::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
