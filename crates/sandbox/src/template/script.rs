@@ -449,11 +449,17 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
         match &descriptor.kind {
             Kind::Output | Kind::Shared | Kind::PipeWriter | Kind::PairOther => {}
             Kind::Twin(first) => list.must("duplicate a descriptor", libc::SYS_dup3, &[*first as u64, number, close_on_exec]),
-            Kind::File { offset } => {
-                let path = region.text(&format!("/proc/self/fd/{number}"));
+            Kind::File { .. } | Kind::Folder { .. } => {
+                let (path, offset) = match &descriptor.kind {
+                    Kind::Folder { path, offset } => (region.text(path), *offset),
+                    Kind::File { offset } => (region.text(&format!("/proc/self/fd/{number}")), *offset),
+                    _ => continue,
+                };
                 let reopened = flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_NOCTTY) | libc::O_CLOEXEC;
                 list.answered("open a file again", libc::SYS_openat, &[libc::AT_FDCWD as u64, path, reopened as u64, 0], slot);
-                list.on("go to its place in a file", libc::SYS_lseek, &[slot, *offset, libc::SEEK_SET as u64]);
+                if offset > 0 {
+                    list.on("go to its place in a file", libc::SYS_lseek, &[slot, offset, libc::SEEK_SET as u64]);
+                }
                 put(list, slot, descriptor.number, flags);
             }
             Kind::Events { count, semaphore } => {

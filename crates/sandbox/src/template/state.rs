@@ -71,6 +71,11 @@ pub(super) enum Kind {
     Output,
     /// Shared with the template and all clones: no state, or none that matters.
     Shared,
+    /// Opened by its name.
+    Folder {
+        path: String,
+        offset: u64,
+    },
     /// Opened again, at this offset.
     File {
         offset: u64,
@@ -428,11 +433,13 @@ impl Descriptors {
         let path = format!("/proc/{}/fd/{}", self.pid, seen.number);
         let is_read_only = || rustix::fs::statvfs(&path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
         match FileType::from_raw_mode(stat.st_mode) {
-            // By it the folders above, and with them the template's own, could be walked to.
-            _ if seen.flags & libc::O_PATH != 0 => refuse(format!("it has {} open as a path", seen.link)),
             FileType::Directory if self.own.root == stat.st_dev => refuse(format!("it has the folder {} open", seen.link)),
+            // From a folder the ones above, and with them the template's own, can be walked to: a clone opens it by its name, in its own mounts.
+            FileType::Directory if is_read_only() => Ok(Kind::Folder { path: seen.link.clone(), offset: seen.decimal("pos:") }),
+            FileType::RegularFile if seen.flags & libc::O_PATH != 0 && is_read_only() => Ok(Kind::File { offset: 0 }),
+            _ if seen.flags & libc::O_PATH != 0 => refuse(format!("it has {} open as a path", seen.link)),
             FileType::CharacterDevice if rustix::fs::major(stat.st_rdev) == MEMORY_DEVICES => Ok(Kind::Shared),
-            FileType::RegularFile | FileType::Directory if seen.access() == libc::O_RDONLY && is_read_only() => Ok(Kind::File { offset: seen.decimal("pos:") }),
+            FileType::RegularFile if seen.access() == libc::O_RDONLY && is_read_only() => Ok(Kind::File { offset: seen.decimal("pos:") }),
             FileType::RegularFile => refuse(format!("it has {} open for writing", seen.link)),
             _ => refuse(format!("it has {} open", seen.link)),
         }

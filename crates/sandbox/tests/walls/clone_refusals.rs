@@ -11,8 +11,16 @@ use crate::{
 
 /// What it is, how a program comes to have it, and what the refusal says.
 const REFUSED: &[(&str, &str, &str)] = &[
-    ("a TCP connection", "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname()); c = a.accept()", "has a connection open (descriptor "),
-    ("a TCP connection whose other end is gone", "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname()); c = a.accept()[0]; c.close(); a.close()", "has a connection open (descriptor "),
+    (
+        "a TCP connection",
+        "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname()); c = a.accept()",
+        "has a connection open (descriptor ",
+    ),
+    (
+        "a TCP connection whose other end is gone",
+        "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname()); c = a.accept()[0]; c.close(); a.close()",
+        "has a connection open (descriptor ",
+    ),
     ("a connected UDP socket", "a = socket.socket(type=socket.SOCK_DGRAM); a.connect(('127.0.0.1', 9))", "has a connection open (descriptor "),
     ("a bound UDP socket", "a = socket.socket(type=socket.SOCK_DGRAM); a.bind(('', 5353))", "bound to port 5353"),
     ("a bound TCP socket that does not listen", "a = socket.socket(); a.bind(('', 5354))", "bound to port 5354"),
@@ -52,7 +60,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("a namespace, open", "a = open('/proc/self/ns/net')", "net:["),
     ("a working folder in /tmp", "os.chdir('/tmp')", "working folder is in /tmp or /proc"),
     ("a working folder in /proc", "os.chdir('/proc/self')", "working folder is in /tmp or /proc"),
-    ("a file mapped and written to", "a = open('/tmp/m', 'w+b'); a.truncate(4096); b = mmap.mmap(a.fileno(), 4096); a.close(); os.unlink('/tmp/m')", "/tmp/m (deleted)"),
+    (
+        "a file mapped and written to",
+        "a = open('/tmp/m', 'w+b'); a.truncate(4096); b = mmap.mmap(a.fileno(), 4096); a.close(); os.unlink('/tmp/m')",
+        "/tmp/m (deleted)",
+    ),
     (
         "a file mapped that may be written to later",
         "a = open('/tmp/m', 'w+b'); a.truncate(4096); b = libc.mmap(None, 4096, 1, 1, a.fileno(), 0); a.close(); os.unlink('/tmp/m')",
@@ -147,7 +159,10 @@ pub fn checks(suite: &mut Suite) {
         let first = clone("once-1").unwrap();
         assert!(matches!(clone("once-1"), Err(Error::Refused(why)) if why.contains("runs already")));
         assert!(matches!(clone("once"), Err(Error::Refused(why)) if why.contains("runs already")));
-        assert!(matches!(suite.keeper().clone_of("once", "once-2", &sandbox::Limits { memory_bytes: 1, ..limits.clone() }, &network, false), Err(Error::Refused(_))));
+        assert!(matches!(
+            suite.keeper().clone_of("once", "once-2", &sandbox::Limits { memory_bytes: 1, ..limits.clone() }, &network, false),
+            Err(Error::Refused(_))
+        ));
         assert!(matches!(suite.keeper().template("once-1"), Err(Error::Refused(_))), "a clone is no template");
         drop(first);
         end(suite, &["once-1", "once"]);
