@@ -328,4 +328,36 @@ mod tests {
         check("*.pythonhosted.org", "evilpythonhosted.org", false);
         check("*.pythonhosted.org", ".pythonhosted.org", false);
     }
+
+    #[tokio::test]
+    async fn an_answer_in_two_pieces_is_not_held_back() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let [sandbox_listener, world_listener] = [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
+        let mut asker = TcpStream::connect(sandbox_listener.local_addr().unwrap()).await.unwrap();
+        let (inside, _) = sandbox_listener.accept().await.unwrap();
+        let outside = TcpStream::connect(world_listener.local_addr().unwrap()).await.unwrap();
+        let (mut answerer, _) = world_listener.accept().await.unwrap();
+        answerer.set_nodelay(true).unwrap();
+        pieces_pass(&inside);
+        tokio::spawn(relay(inside, outside));
+        tokio::spawn(async move {
+            while answerer.read_u8().await.is_ok() {
+                answerer.write_all(b"head").await.unwrap();
+                // So that the relay sees two pieces.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                answerer.write_all(b"body").await.unwrap();
+            }
+        });
+        let mut fastest = Duration::MAX;
+        for round in 0..100 {
+            let began = std::time::Instant::now();
+            asker.write_all(b"?").await.unwrap();
+            asker.read_exact(&mut [0; 8]).await.unwrap();
+            // A young connection acknowledges at once.
+            if round >= 50 {
+                fastest = fastest.min(began.elapsed());
+            }
+        }
+        assert!(fastest < Duration::from_millis(30), "{fastest:?}");
+    }
 }
