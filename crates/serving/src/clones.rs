@@ -550,6 +550,9 @@ impl Loading<'_> {
         if let Some(why) = said.iter().find_map(|line| line.strip_prefix("refused ")) {
             return Err(Unmade::Refused(why.to_owned()));
         }
+        if said.is_empty() {
+            return Err(Unmade::Refused("nothing in it makes random numbers differ in each instance".to_owned()));
+        }
         let deadline = Instant::now() + WARM_MAX;
         for path in said.iter().filter_map(|line| line.strip_prefix("warm ")).take(WARM_PATHS) {
             for _ in 0..WARM_ROUNDS {

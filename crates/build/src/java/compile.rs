@@ -28,6 +28,13 @@ use crate::{
 /// Changes when the same wishes would be met in another way.
 const FORMAT: u32 = 1;
 const FETCH: &str = include_str!("../../../../runtimes/java/Fetch.java");
+const PACK: &str = include_str!("../../../../runtimes/java/Pack.java");
+const LAUNCHER: [(&str, &str); 2] = [
+    ("Launch.java", include_str!("../../../../runtimes/java/launch/tanebi/Launch.java")),
+    ("Renewal.java", include_str!("../../../../runtimes/java/launch/tanebi/Renewal.java")),
+];
+/// Where it lies in instances; `serving` knows it.
+const LAUNCHER_FOLDER: &str = "/layers/launcher";
 const TASKS: &str = include_str!("../../../../runtimes/java/tasks.gradle");
 const CENTRAL: &str = "https://repo.maven.apache.org/maven2";
 /// Where the host's choice of a registry stands in a step's environment.
@@ -63,9 +70,9 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
             let (made, others) = match recipe.target {
                 // Nearly every function needs it, and it is fetched while the tool works.
                 Some(_) => {
-                    let (ran, invoker) = tokio::join!(build.run(), build.invoker());
+                    let (ran, invoker, launcher) = tokio::join!(build.run(), build.invoker(), build.launcher());
                     let ran = ran?;
-                    drop(invoker?);
+                    drop((invoker?, launcher?));
                     ran
                 }
                 None => build.run().await?,
@@ -117,6 +124,7 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
             format!("{INVOKER_FOLDER}/{INVOKER}")
         }
     };
+    layers.push(layer(build.launcher().await?, LAUNCHER_FOLDER));
     let classpath = dependencies.map_or_else(|| jar.clone(), |folder| format!("{jar}:{folder}/*"));
     // Whatever options its owner gives the machine, it believes in our roots.
     let command = [java.as_str(), crate::java::TRUST, "-jar", &invoker, "--classpath", &classpath].map(str::to_owned).to_vec();
@@ -444,6 +452,30 @@ impl Build<'_> {
         let wanted = self.invoker_wanted();
         let fetch = async || self.fetch(&[&wanted]).await?.pop().ok_or_else(|| Error::Internal("nothing was fetched".to_owned()));
         self.job.tool(&wanted.wishes(), fetch).await
+    }
+
+    /// What templates of functions are started with beside the invoker.
+    async fn launcher(&self) -> Result<String, Error> {
+        let job = self.job;
+        let wishes = json!({ "format": FORMAT, "what": "launcher of Java", "sources": LAUNCHER.map(|(_, text)| text), "pack": PACK });
+        job.tool(&wishes, async || {
+            job.runner.log.say("Compiling the launcher for Java, once for this host.");
+            let folder = job.work.folder("launcher")?;
+            let mut spec = job.spec(self.compiler, Reach::Nothing, &[])?;
+            spec.files.push(("/build/Pack.java".into(), PACK.as_bytes().to_vec()));
+            spec.files.extend(LAUNCHER.map(|(name, text)| (format!("/build/launch/tanebi/{name}").into(), text.as_bytes().to_vec())));
+            self.environment_own(&mut spec);
+            spec.mounts.push(shown(&folder, "/tool", Access::Write));
+            let words = [&self.compiler.path.display().to_string(), "/build/Pack.java", "/build/launch", "/tool/launch.jar"];
+            spec.command = words.map(str::to_owned).to_vec();
+            let outcome = job.runner.run(spec, job.dir).await?;
+            if outcome.is_success() {
+                return Ok(folder);
+            }
+            let fault = fault::explain(&outcome.tail, &["Exception in thread \"main\"", "error:"], &[]);
+            Err(Error::Internal(fault.text("the launcher for Java does not compile", "")))
+        })
+        .await
     }
 
     fn invoker_wanted(&self) -> Wanted {
