@@ -89,6 +89,8 @@ pub(crate) struct Template {
     spec: Spec,
     /// What it wrote while it loaded: each of its instances' log begins with it, as if the instance itself had loaded.
     output: Vec<(LogName, Vec<u8>)>,
+    /// Whose code drew random numbers while it loaded, as far as its launcher can tell.
+    drew: Vec<String>,
     bytes: u64,
     used: Mutex<Instant>,
     /// From how many clones it has learnt what memory a request touches.
@@ -346,6 +348,10 @@ pub(crate) fn prepare(pool: &Arc<Pool>) {
         match made {
             Ok(template) => {
                 let template = Arc::new(template);
+                for who in &template.drew {
+                    let text = format!("While it loaded, this revision drew random numbers ({who}): all of its instances share what it made of them.");
+                    told(&pool, text);
+                }
                 if !pool.clones.put(&template) {
                     // The revision went meanwhile.
                     let shared = shared.clone();
@@ -365,7 +371,8 @@ pub(crate) fn prepare(pool: &Arc<Pool>) {
                 pool.clones.give_up();
             }
             Err(Unmade::Refused(why)) => {
-                told(&pool, &why);
+                tracing::info!(revision = %pool.revision, why, "no template");
+                told(&pool, format!("Instances of this revision start ordinarily and not as clones: {why}."));
                 pool.clones.state.lock().template = Stage::Never(why);
             }
         }
@@ -384,15 +391,14 @@ pub(crate) fn info(pool: &Pool) -> crate::TemplateInfo {
     crate::TemplateInfo { service: pool.service.clone(), revision: pool.revision.clone(), state: stage, armed: state.armed.len(), bytes, why }
 }
 
-/// Says in the revision's log why its instances are started ordinarily.
-fn told(pool: &Pool, why: &str) {
-    tracing::info!(revision = %pool.revision, why, "no template");
+/// Says something in the revision's log.
+fn told(pool: &Pool, text: String) {
     pool.shared.telemetry.log(Entry {
         source: pool.source.clone(),
         log: LogName::System,
         time: pool.shared.clock.now(),
         severity: Severity::Info,
-        payload: Payload::Text(format!("Instances of this revision start ordinarily and not as clones: {why}.")),
+        payload: Payload::Text(text),
         http: None,
         trace: String::new(),
         span: String::new(),
@@ -454,6 +460,8 @@ const SETTLE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis
 /// Requests to each path, and how many paths are listened to.
 const WARM_ROUNDS: usize = 8;
 const WARM_PATHS: usize = 4;
+/// How many are told in the log.
+const DREW_MAX: usize = 4;
 /// For all of them together.
 const WARM_MAX: Duration = Duration::from_secs(10);
 /// What is kept of the output of a template.
@@ -509,9 +517,11 @@ fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) ->
         id: &id,
         port: pool.template.port(),
         outputs: [File::from(sandbox.stdout), File::from(sandbox.stderr)].map(|pipe| (pipe, Vec::new())),
+        drew: Vec::new(),
     };
     let made = loading.warmed(settle).and_then(|()| Ok(shared.keeper.template(&id)?));
     loading.drain();
+    let drew = std::mem::take(&mut loading.drew);
     let [(_, stdout), (_, stderr)] = loading.outputs;
     if let Err(why) = made {
         end(shared, &id);
@@ -519,7 +529,7 @@ fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) ->
     }
     let bytes = shared.keeper.usage(&id).map_or(0, |usage| usage.memory_bytes);
     let output = vec![(LogName::Stdout, stdout), (LogName::Stderr, stderr)];
-    Ok(Template { id, spec, output, bytes, used: Mutex::new(Instant::now()), lessons: AtomicU32::new(0) })
+    Ok(Template { id, spec, output, drew, bytes, used: Mutex::new(Instant::now()), lessons: AtomicU32::new(0) })
 }
 
 /// A template until it is stopped.
@@ -528,6 +538,7 @@ struct Loading<'a> {
     id: &'a str,
     port: u16,
     outputs: [(File, Vec<u8>); 2],
+    drew: Vec<String>,
 }
 
 impl Loading<'_> {
@@ -553,6 +564,7 @@ impl Loading<'_> {
         if said.is_empty() {
             return Err(Unmade::Refused("nothing in it makes random numbers differ in each instance".to_owned()));
         }
+        self.drew = said.iter().filter_map(|line| line.strip_prefix("drew ")).take(DREW_MAX).map(str::to_owned).collect();
         let deadline = Instant::now() + WARM_MAX;
         for path in said.iter().filter_map(|line| line.strip_prefix("warm ")).take(WARM_PATHS) {
             for _ in 0..WARM_ROUNDS {

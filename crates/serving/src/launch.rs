@@ -38,6 +38,8 @@ pub(crate) fn prepare(image: &Image, spec: &mut Spec) {
             // The option is the mode: a variable would be seen by the owner's children.
             return;
         }
+        // Compiled into the program by its build.
+        _ if image.runtime.starts_with("go") => {}
         _ => return,
     }
     spec.env.push(("TANEBI_TEMPLATE".to_owned(), "1".to_owned()));

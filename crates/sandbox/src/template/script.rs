@@ -34,8 +34,6 @@ pub(crate) struct Wishes {
     pub wake: bool,
     /// Nothing may reach the clone before it has said that it is awake.
     pub acknowledges: bool,
-    /// Paths of requests that never reach user code.
-    pub warm: Vec<String>,
 }
 
 impl Wishes {
@@ -55,7 +53,8 @@ impl Wishes {
                 },
                 "wake" => wishes.wake = true,
                 "ack" => wishes.acknowledges = true,
-                "warm" => wishes.warm.push(rest.to_owned()),
+                // For the daemon, which has read them by now.
+                "warm" | "drew" => {}
                 "refused" => return refuse(rest.to_owned()),
                 _ => return refuse(format!("its launcher says {line:?}")),
             }
@@ -706,7 +705,7 @@ mod tests {
             assert_eq!(Wishes::parse(&lines).ok(), expect);
         }
         check(&[], Some(Wishes::default()));
-        check(&["signal 39", "warm /favicon.ico"], Some(Wishes { signals: vec![39], warm: vec!["/favicon.ico".to_owned()], ..Wishes::default() }));
+        check(&["signal 39", "warm /favicon.ico"], Some(Wishes { signals: vec![39], ..Wishes::default() }));
         check(&["wake", "ack", "flag 0x7f00"], Some(Wishes { wake: true, acknowledges: true, flags: vec![0x7f00], ..Wishes::default() }));
         check(&["refused it is old"], None);
         check(&["signal 65"], None);
