@@ -310,12 +310,9 @@ impl Engine<'_> {
                     }
                     Event::Released(number) => self.release(number),
                     Event::Said(number) => self.awake(number),
+                    // Its pid may be another's by now.
                     Event::Ended(number) => {
-                        if let Some(waiting) = self.armed.remove(&number)
-                            && !waiting.released
-                        {
-                            clone::discard(waiting.pid);
-                        }
+                        self.armed.remove(&number);
                     }
                 }
             }
@@ -396,12 +393,12 @@ impl Engine<'_> {
         let go = matches!(rustix::io::read(&waiting.release, &mut [0u8; 1]), Ok(1));
         if !go {
             // The daemon has closed its end: nobody will ever want it.
-            clone::discard(waiting.pid);
+            clone::discard_by(waiting.pid, &waiting.pidfd);
             self.armed.remove(&number);
             return;
         }
         if trace::detach(waiting.pid).is_err() {
-            clone::discard(waiting.pid);
+            clone::discard_by(waiting.pid, &waiting.pidfd);
             self.armed.remove(&number);
             return;
         }

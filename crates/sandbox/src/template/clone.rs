@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     fs::{CWD, Mode, OFlags, openat},
-    process::{Pid, PidfdFlags, pidfd_open},
+    process::{Pid, PidfdFlags, Resource, Rlimit, pidfd_open, prlimit},
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
@@ -25,6 +25,7 @@ use crate::{
     cgroup::Group,
     descriptor,
     error::{Failure, Step},
+    mutation::{Layer, without},
     network::{self, Listeners},
     root::USER,
     spec::{Limits, Network},
@@ -89,13 +90,10 @@ fn name_write(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>) -> Result<(
     name.push(0);
     let mut sizes = format!("size={},nr_inodes={},mode=1777", wanted.limits.tmp_bytes, wanted.limits.tmp_bytes / 4096 + 1024).into_bytes();
     sizes.resize(SIZES_BYTES, 0);
-    // Its init is not one of them.
-    let processes = u64::from(wanted.limits.pids);
     let written = frozen
         .write(script.name, &name)
         .and_then(|()| frozen.write(script.name_length, &(wanted.id.len() as u32).to_ne_bytes()))
         .and_then(|()| frozen.write(script.sizes, &sizes))
-        .and_then(|()| frozen.write(script.processes, &[processes, processes].map(u64::to_ne_bytes).concat()))
         // What failed for an earlier clone is not this one's failure.
         .and_then(|()| frozen.write(script.error, &[0; ERROR_BYTES]))
         .and_then(|()| frozen.write(script.turn + std::mem::offset_of!(Operation, arguments) as u64, &wanted.turn_to.to_ne_bytes()));
@@ -190,14 +188,26 @@ fn stands_at(pid: i32, base: u64, operation: u64) -> Result<bool, Failure> {
     }
 }
 
-/// Into its control group, and the same user again in its own user namespace.
+/// Into its control group, with limits of its own, and the same user again in its own user namespace.
 fn placed(pid: i32, wanted: &Wanted<'_>) -> Result<(), Failure> {
     wanted.group.put(pid)?;
+    if !without(Layer::Limits) {
+        limit(pid, Resource::Nproc, u64::from(wanted.limits.pids) + 1)?;
+        limit(pid, Resource::Nofile, wanted.limits.files_open.into())?;
+    }
     for map in ["uid_map", "gid_map"] {
         let file = format!("/proc/{pid}/{map}");
         fs::write(&file, format!("{USER} {USER} 1")).step(|| format!("write {file}"))?;
     }
     Ok(())
+}
+
+/// Never above what its template has, since raising is for who is privileged on the host.
+fn limit(pid: i32, resource: Resource, value: u64) -> Result<(), Failure> {
+    match prlimit(Pid::from_raw(pid), resource, Rlimit { current: Some(value), maximum: Some(value) }) {
+        Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(error) => Err(Failure::new("limit a clone", error)),
+    }
 }
 
 /// The clone tells in its own memory what failed.
@@ -249,10 +259,20 @@ fn memory_number(pid: i32, address: u64) -> Result<i32, Failure> {
     Ok(i32::from_ne_bytes(bytes))
 }
 
-/// Ends a clone that is still attached, and sees it gone.
+/// Ends a clone that is attached and of whose end nothing has been seen, so that its pid is its own; and sees it gone.
 pub(super) fn discard(pid: i32) {
     let Some(known) = Pid::from_raw(pid) else { return };
     let _ = rustix::process::kill_process(known, rustix::process::Signal::KILL);
+    gone_see(pid);
+}
+
+/// The same for one that may have ended.
+pub(super) fn discard_by(pid: i32, pidfd: &OwnedFd) {
+    crate::process::kill(pidfd);
+    gone_see(pid);
+}
+
+fn gone_see(pid: i32) {
     while let Ok(Some((_, status))) = trace::wait(pid, true) {
         if status == Status::Gone {
             return;

@@ -48,6 +48,8 @@ pub(super) struct Thread {
     /// What the kernel clears when it ends; 0: nothing.
     pub clear_tid: u64,
     pub alternate_stack: [u64; 3],
+    /// Whether its process has a handler for any signal.
+    pub has_handlers: bool,
     /// Any bytes.
     pub name: Vec<u8>,
 }
@@ -318,6 +320,7 @@ fn thread(pid: i32, tid: i32, filters: Option<&str>) -> Result<Thread, Refusal> 
         robust: trace::robust_list(tid).read("the robust futexes")?,
         clear_tid: 0,
         alternate_stack: [0; 3],
+        has_handlers: field("SigCgt:").chars().any(|digit| digit != '0'),
         name: fs::read(format!("/proc/{pid}/task/{tid}/comm"))
             .map(|mut name| {
                 // The kernel's own line end.

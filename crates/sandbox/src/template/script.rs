@@ -74,8 +74,6 @@ pub(super) struct Script {
     /// The clone's host name, `NAME_BYTES` long with its end mark; and its length.
     pub name: u64,
     pub name_length: u64,
-    /// How many processes and threads it may have, as prlimit(2) takes it.
-    pub processes: u64,
     /// Where the size of /tmp is, as mount(2) takes it.
     pub sizes: u64,
     /// In the template: what clone3 answered.
@@ -227,7 +225,6 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     let name = region.room(NAME_BYTES, 64);
     let name_length = region.slot();
     let sizes = region.room(SIZES_BYTES, 64);
-    let processes = region.room(16, 16);
     let child = region.slot();
     let outputs = [region.slot(), region.slot()];
     let no_capabilities = NoCapabilities { header: region.put(&[0x2008_0522u32.to_ne_bytes(), [0; 4]].concat()), data: region.put(&[0; 24]) };
@@ -244,9 +241,6 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
 
     let mut list = List::default();
     identity(&mut region, &mut list);
-    if !without(Layer::Limits) {
-        list.must("limit its processes", libc::SYS_prlimit64, &[0, libc::RLIMIT_NPROC as u64, processes, 0]);
-    }
     mounts(&mut region, &mut list, sizes);
     if !without(Layer::Uts) {
         list.call_as(routine::MUST, "set the host name", libc::SYS_sethostname, &[name, name_length], 2, 0);
@@ -290,7 +284,9 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
         const FUTEX_WAKE_PRIVATE: u64 = 129;
         list.must("let the threads go", libc::SYS_futex, &[go, FUTEX_WAKE_PRIVATE, i32::MAX as u64]);
     }
-    let frame = frame(&mut region, &plan.frozen.threads[0], !plan.wishes.signals.is_empty());
+    // A signal may come while it is armed, and a handler that ran expects that what it interrupted has ended.
+    let interrupted = plan.frozen.threads[0].has_handlers;
+    let frame = frame(&mut region, &plan.frozen.threads[0], interrupted);
     list.plain("go on", routine::RETURN, &[frame]);
     let clone_list = region.list(list);
     let turn = clone_list + (turn * size_of::<Operation>()) as u64;
@@ -302,7 +298,7 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
     list.plain("have cloned", routine::TRAP, &[]);
     list.plain("have cloned", routine::TRAP, &[]);
     let program = region.list(list);
-    Script { bytes: region.bytes, program, error, name, name_length, processes, sizes, child, outputs, turn, spare, steps: region.steps }
+    Script { bytes: region.bytes, program, error, name, name_length, sizes, child, outputs, turn, spare, steps: region.steps }
 }
 
 struct NoCapabilities {

@@ -430,6 +430,9 @@ impl Descriptors {
         if self.own.own.contains(&stat.st_dev) {
             return refuse(format!("it has {} open", seen.link));
         }
+        if is_message_queue(self.pid, seen.number).read("an open file")? {
+            return refuse(format!("it has a message queue open: {}", seen.link));
+        }
         let path = format!("/proc/{}/fd/{}", self.pid, seen.number);
         let is_read_only = || rustix::fs::statvfs(&path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
         match FileType::from_raw_mode(stat.st_mode) {
@@ -510,6 +513,12 @@ impl Descriptors {
             },
         }
     }
+}
+
+/// One of the IPC namespace: looks like a file, and each clone would have the template's.
+fn is_message_queue(pid: i32, number: i32) -> io::Result<bool> {
+    const MQUEUE_MAGIC: u64 = 0x1980_0202;
+    Ok(rustix::fs::statfs(format!("/proc/{pid}/fd/{number}"))?.f_type as u64 == MQUEUE_MAGIC)
 }
 
 /// Takes a descriptor of another process.

@@ -5,9 +5,12 @@
 
 mod bombs;
 mod building;
+mod clone_ends;
 mod clone_hostile;
 mod clone_refusals;
+mod clone_runtimes;
 mod clone_state;
+mod clone_walls;
 mod clones;
 mod ending;
 mod mutations;
@@ -32,6 +35,7 @@ fn main() {
     }
     if root {
         add(as_fork("root", || Suite::new("root", filter.clone()).run(checks)));
+        add(as_fork("left", || Suite::new("left", filter.clone()).run(clone_ends::left_running)));
         add(as_fork("mutations", || mutations::run(filter.as_deref())));
     }
     add(as_fork("rootless", || {
@@ -53,7 +57,10 @@ fn checks(suite: &mut Suite) {
     clones::checks(suite);
     clone_state::checks(suite);
     clone_refusals::checks(suite);
+    clone_walls::checks(suite);
     clone_hostile::checks(suite);
+    clone_ends::checks(suite);
+    clone_runtimes::checks(suite);
     bombs::checks(suite);
     ending::checks(suite);
 }

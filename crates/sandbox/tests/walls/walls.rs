@@ -7,7 +7,9 @@ use std::{
     os::{linux::net::SocketAddrExt, unix::net::UnixListener},
 };
 
-use crate::suite::{Suite, mount};
+use sandbox::Spec;
+
+use crate::suite::{Outcome, Suite, mount};
 
 pub fn checks(suite: &mut Suite) {
     suite.check("every probe is denied", |suite| {
@@ -62,8 +64,13 @@ pub struct Probed {
     pub allowed: Vec<String>,
 }
 
-/// Runs the probes with everything on the host that they look for.
+/// Runs the probes in an ordinary sandbox.
 pub fn probe(suite: &Suite) -> Probed {
+    probe_by(suite, |spec| suite.run_to_end(&spec))
+}
+
+/// Runs the probes with everything on the host that they look for.
+pub fn probe_by(suite: &Suite, run: impl FnOnce(Spec) -> Outcome) -> Probed {
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let answering = listener.try_clone().unwrap();
@@ -101,7 +108,7 @@ pub fn probe(suite: &Suite) -> Probed {
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
-    let outcome = suite.run_to_end(&spec);
+    let outcome = run(spec);
     // SAFETY: as above.
     unsafe { libc::shmctl(segment, libc::IPC_RMID, std::ptr::null_mut()) };
     drop(abstract_socket);
