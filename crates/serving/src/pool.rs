@@ -564,6 +564,10 @@ impl Pool {
             if state.retired || state.scale == scale {
                 return;
             }
+            if state.scale.routed && !scale.routed {
+                // Nobody can call it: what it would start from is not worth its memory.
+                self.clones.end(&self.shared, false);
+            }
             state.scale = scale;
             if scale.min > 0 {
                 self.awaken(&mut state);
