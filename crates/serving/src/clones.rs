@@ -518,6 +518,7 @@ fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) ->
         port: pool.template.port(),
         outputs: [File::from(sandbox.stdout), File::from(sandbox.stderr)].map(|pipe| (pipe, Vec::new())),
         drew: Vec::new(),
+        is_chosen: pool.template.start_is_chosen(),
     };
     let made = loading.warmed(settle).and_then(|()| Ok(shared.keeper.template(&id)?));
     loading.drain();
@@ -539,6 +540,8 @@ struct Loading<'a> {
     port: u16,
     outputs: [(File, Vec<u8>); 2],
     drew: Vec<String>,
+    /// Its owner has chosen that instances share what it makes while it loads.
+    is_chosen: bool,
 }
 
 impl Loading<'_> {
@@ -565,6 +568,10 @@ impl Loading<'_> {
             return Err(Unmade::Refused("nothing in it makes random numbers differ in each instance".to_owned()));
         }
         self.drew = said.iter().filter_map(|line| line.strip_prefix("drew ")).take(DREW_MAX).map(str::to_owned).collect();
+        if let (Some(who), false) = (self.drew.first(), self.is_chosen) {
+            let advice = "which all instances would share; where that is no harm, deploy with --start revision";
+            return Err(Unmade::Refused(format!("while it loaded it drew random numbers ({who}), {advice}")));
+        }
         let deadline = Instant::now() + WARM_MAX;
         for path in said.iter().filter_map(|line| line.strip_prefix("warm ")).take(WARM_PATHS) {
             for _ in 0..WARM_ROUNDS {
