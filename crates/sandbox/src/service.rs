@@ -138,6 +138,7 @@ enum Timer {
     ConnectLimit(u64),
     Memory(u64),
     EngineLimit(u64),
+    EngineEnd(u64),
 }
 
 /// A freeze or thaw that is asked for and not yet so.
@@ -255,6 +256,7 @@ impl Service {
                 Timer::Frozen(freezing) => self.frozen_settle(freezing),
                 Timer::Memory(number) => self.memory_settle(number),
                 Timer::EngineLimit(number) => self.engine_overdue(number),
+                Timer::EngineEnd(number) => self.engine_kill(number),
                 Timer::ConnectLimit(token) => self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into())),
             }
         }

@@ -25,6 +25,7 @@ mod trace;
 use std::{
     collections::HashMap,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::sys::{
@@ -282,6 +283,14 @@ enum Event {
 impl Engine<'_> {
     /// Until the keeper has closed its end or the template is gone.
     fn serve(&mut self) {
+        self.work();
+        // Whoever was told to go on by now is no clone that waits any more, and lives on.
+        let told = |waiting: &Waiting| !waiting.released && descriptor::readable(&waiting.release, Some(Duration::ZERO)).unwrap_or(false);
+        let told: Vec<u64> = self.armed.iter().filter(|(_, waiting)| told(waiting)).map(|(number, _)| *number).collect();
+        told.into_iter().for_each(|number| self.release(number));
+    }
+
+    fn work(&mut self) {
         loop {
             for event in self.events() {
                 match event {

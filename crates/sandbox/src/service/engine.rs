@@ -17,6 +17,9 @@ use crate::{
 /// To stop a process and read all of its state takes a fraction of a second.
 const MAKE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// An engine that hangs does not see its template end.
+const END_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A template's engine.
 pub(super) struct Engine {
     child: Child,
@@ -205,15 +208,14 @@ impl Service {
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
-        if let Some(engine) = &held.engine {
-            process::kill(&engine.child.pidfd);
-        }
+        // Its end is the engine's, which first lets go of what has been told to go on.
         if let Some(command) = &held.command {
             process::kill(command);
         }
         if has_clones {
             held.ends_answer();
         }
+        self.timer(END_LIMIT, Timer::EngineEnd(number));
     }
 
     /// How a clone ended, by its template's init.
