@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 from common import LANGUAGES, ROOT, Tanebi, median, say
@@ -24,12 +25,19 @@ parser.add_argument("--language", choices=LANGUAGES)
 parser.add_argument("--profile", default="release")
 arguments = parser.parse_args()
 
-MAVEN = "3.9.11"
+
+
+def tool(language, name):
+    """The version that tanebi fetches."""
+    return tomllib.loads((ROOT / "runtimes" / language / "catalogue.toml").read_text())["tools"][name]["version"]
+
+
+MAVEN, INVOKER, UV = tool("java", "maven"), tool("java", "invoker"), tool("python", "uv")
 CENTRAL = "https://repo.maven.apache.org/maven2"
 PYTHON = next(Path(os.environ.get("HOME", "/root")).glob(".pyenv/versions/3.12.*/bin/python3.12"), Path("python3.12"))
 ALONE = {
     "python": f"""
-        {PYTHON} -m pip install --quiet --no-cache-dir --disable-pip-version-check --target tools uv
+        {PYTHON} -m pip install --quiet --no-cache-dir --disable-pip-version-check --target tools uv=={UV}
         tools/bin/uv --cache-dir cache venv --quiet --python {PYTHON} environment
         tools/bin/uv --cache-dir cache pip install --quiet --python environment/bin/python -r source/requirements.txt
         environment/bin/python -m compileall -q --invalidation-mode unchecked-hash environment/lib source""",
@@ -48,11 +56,14 @@ ALONE = {
     "java": f"""
         curl -sSfo maven.zip {CENTRAL}/org/apache/maven/apache-maven/{MAVEN}/apache-maven-{MAVEN}-bin.zip
         python3 -m zipfile -e maven.zip .
-        curl -sSfo invoker.jar {CENTRAL}/com/google/cloud/functions/invoker/java-function-invoker/1.4.1/java-function-invoker-1.4.1.jar
+        curl -sSfo invoker.jar {CENTRAL}/com/google/cloud/functions/invoker/java-function-invoker/{INVOKER}/java-function-invoker-{INVOKER}.jar
         cd source
         sh ../apache-maven-{MAVEN}/bin/mvn -B -q -Dmaven.repo.local=$PWD/../m2 -DskipTests clean package \
             dependency:copy-dependencies -Dmdep.prependGroupId=true -DincludeScope=runtime""",
 }
+
+#: What would give the package manager alone other work than a build has: a folder of wheels is no download.
+FOREIGN = {"GOFLAGS", "PYTHONDONTWRITEBYTECODE", "PIP_FIND_LINKS"}
 
 
 def alone(language):
@@ -60,7 +71,7 @@ def alone(language):
     try:
         shutil.copytree(ROOT / "examples" / language / "hello_http", folder / "source")
         started = time.perf_counter()
-        environment = {name: value for name, value in os.environ.items() if name not in ("GOFLAGS", "PYTHONDONTWRITEBYTECODE")}
+        environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
         subprocess.run(["sh", "-ec", ALONE[language]], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - started
     finally:

@@ -2,6 +2,7 @@
 
 mod cli;
 mod clients;
+mod clones;
 mod faults;
 mod gcloud;
 mod hostile;
@@ -12,10 +13,19 @@ mod serving;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let tests: Vec<_> =
-        [seed::tests(), gcloud::tests(), serving::tests(), cli::tests(), clients::tests(), languages::tests(), hostile::tests(), faults::tests()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let tests: Vec<_> = [
+        seed::tests(),
+        gcloud::tests(),
+        serving::tests(),
+        cli::tests(),
+        clients::tests(),
+        clones::tests(),
+        languages::tests(),
+        hostile::tests(),
+        faults::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     e2e::runner::run(&tests)
 }

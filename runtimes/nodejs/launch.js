@@ -1,99 +1,92 @@
 'use strict';
-// Preloaded into a template, `node --require /run/tanebi/launch.js ...`, before the functions framework's own main,
-// which then starts as ever. Makes what a clone draws differ from what its template and the other clones draw, and
-// says which requests warm the server without reaching the function. Loads, starts and serves nothing itself.
+// Preloaded into a template, `node --require /run/tanebi/launch.js ...`, before the functions framework, which then
+// starts as ever. Makes what a clone draws differ from what its template and the other clones draw, warms the
+// framework, and says which requests may warm it further. Loads and serves no function.
 //
-// One word of memory says whether this is a clone: the engine stores 1 there before anything runs in one. Every
-// generator here looks at it on every draw, so no order of events can show a clone the numbers of its template.
-// OpenSSL needs no help: each of its generators reseeds when the pid is another one, and it goes from 2 to 1.
-
+// One word of memory tells a clone: the engine stores 1 there before anything runs in it. Every generator here looks at
+// the word on every draw, so no order of events can show a clone its template's numbers. OpenSSL needs no help: each of
+// its generators reseeds itself when the pid is another one, and in a clone it is 1.
 const crypto = require('crypto');
 const { channel } = require('diagnostics_channel');
 const { EventEmitter } = require('events');
 const fs = require('fs');
-const http = require('http');
+const { Server } = require('http');
 const { syncBuiltinESMExports } = require('module');
+const path = require('path');
+const { Duplex } = require('stream');
 const threads = require('worker_threads');
 
-const WORD = 'tanebi.word'; // the key under which worker threads find the word
-const SAID = 6;             // the pipe the engine reads at the freeze
+const WORD = 'tanebi.word'; // under which worker threads find the word
+const PAGE = 4096;
+const [early] = Object.keys(require.cache).filter((name) => name !== __filename);
 
-const before = Object.keys(require.cache).filter((name) => name !== __filename);
 const flag = process.execArgv.indexOf(__filename);
-if (flag > 0) process.execArgv.splice(flag - 1, 2); // child_process.fork passes these on
+if (flag > 0) process.execArgv.splice(flag - 1, 2); // or child_process.fork passes these on
 delete require.cache[__filename];
-
 if (!threads.isMainThread) {
-  // Worker threads inherit the --require; each has generators and caches of its own.
   const word = threads.getEnvironmentData(WORD);
-  if (word) makeUnique(word);
+  if (word) makeUnique(word); // each thread has generators and caches of its own
 } else if (process.env.TANEBI_TEMPLATE) {
   delete process.env.TANEBI_TEMPLATE;
-  makeTemplate();
+  makeTemplate(new Int32Array(new SharedArrayBuffer(PAGE)));
 }
 
-function makeTemplate() {
-  const word = new Int32Array(new SharedArrayBuffer(4096));
-  let address = 0;
-  let why = '';
-  if (before.length > 0) why = `${before[0]} was loaded first and may keep the plain generators`;
-  else if (process.pid === 1) why = 'pid 1 would stay the same in a clone, and OpenSSL not reseed';
-  else {
-    try {
-      address = addressOf(word);
-      why = address ? '' : 'the word was not found in the heap';
-    } catch (error) {
-      why = error.message;
-    }
-  }
-  if (why) return say(`refused ${why}`);
-  threads.setEnvironmentData(WORD, word);
-  const renew = makeUnique(word);
-  say(`flag 0x${address.toString(16)}`);
-  atListen((server) => {
-    for (const path of ['/favicon.ico', '/robots.txt']) if (endsInFramework(server, path)) say(`warm ${path}`);
-    server.prependListener('connection', function first() {
-      if (word[0] === 0) return;
-      server.removeListener('connection', first);
-      renew();
+function makeTemplate(word) {
+  try {
+    if (early) throw new Error(`${early} was loaded first and may keep the plain generators`);
+    if (process.pid === 1) throw new Error('a clone would have the same pid, and OpenSSL not reseed');
+    const address = addressOf(word);
+    if (!address) throw new Error('the word was not found in memory');
+    const renewPools = makeUnique(word);
+    threads.setEnvironmentData(WORD, word);
+    const known = framework();
+    if (known) process.nextTick(warm, known); // main.js has loaded the framework by then, and not yet the function
+    beforeListen((server) => {
+      for (const url of ['/favicon.ico', '/robots.txt']) if (known && endsInFramework(server, url)) say(`warm ${url}`);
+      server.prependListener('connection', function first() {
+        if (word[0] === 0) return;
+        server.removeListener('connection', first);
+        renewPools();
+      });
     });
-  });
+    say(`flag 0x${address.toString(16)}`);
+  } catch (error) {
+    say(`refused ${error.message}`);
+  }
 }
 
 function say(line) {
-  fs.writeSync(SAID, `${line}\n`);
+  fs.writeSync(6, `${line}\n`);
 }
 
 /**
- * The address of `word` in this process, 0 if it is not found. A random mark in it is looked for in the pages that are
- * there, the heap's first; that a second change shows at the same place proves it the word and not a copy of the mark.
+ * The address of `word`, undefined if it is not found. The random bytes behind it are looked for in the pages that are
+ * in memory, the heap's first; a copy of them is told from the word by its not following when the word is changed.
  */
 function addressOf(word) {
-  const bytes = Buffer.from(word.buffer, 0, 16); // the word is 16-byte aligned: no end of a page cuts the mark
-  const mark = crypto.randomBytes(bytes.length);
-  const maps = fs.readFileSync('/proc/self/maps', 'latin1').matchAll(/^(\w+)-(\w+) rw-p 0+ 00:00 0 *(.*)$/gm);
-  const regions = [...maps].sort(([, , , a], [, , , b]) => (b === '[heap]') - (a === '[heap]'));
+  const mark = Buffer.from(crypto.randomFillSync(Buffer.from(word.buffer, 4, 12))); // 16-byte aligned: in one page
   const memory = fs.openSync('/proc/self/mem');
   const pagemap = fs.openSync('/proc/self/pagemap');
-  const page = Buffer.alloc(4096);
-  bytes.set(mark);
+  const read = (fd, size, at) => {
+    const part = Buffer.alloc(size);
+    fs.readSync(fd, part, 0, size, at);
+    return part;
+  };
   try {
-    for (const [start, end] of regions.map(([, from, to]) => [parseInt(from, 16), parseInt(to, 16)])) {
-      const entries = Buffer.alloc((end - start) / page.length * 8);
-      fs.readSync(pagemap, entries, 0, entries.length, start / page.length * 8);
-      for (let at = start; at < end; at += page.length) {
-        if ((entries[(at - start) / page.length * 8 + 7] & 0x80) === 0) continue; // not in memory
-        fs.readSync(memory, page, 0, page.length, at);
-        for (let i = page.indexOf(mark); i >= 0; i = page.indexOf(mark, i + 1)) {
-          bytes[0] ^= 255;
-          fs.readSync(memory, page, 0, bytes.length, at + i);
-          if (page.subarray(0, bytes.length).equals(bytes)) return at + i;
-          bytes[0] ^= 255;
-          fs.readSync(memory, page, 0, page.length, at);
+    const maps = fs.readFileSync('/proc/self/maps', 'latin1').matchAll(/^(\w+)-(\w+) rw-p 0+ 00:00 0 *(.*)$/gm);
+    for (const [, from, to] of [...maps].sort((a, b) => (b[3] === '[heap]') - (a[3] === '[heap]'))) {
+      const start = parseInt(from, 16);
+      const pages = read(pagemap, (parseInt(to, 16) - start) / PAGE * 8, start / PAGE * 8);
+      for (let entry = 0; entry < pages.length; entry += 8) {
+        if (pages[entry + 7] < 128) continue; // not in memory, and reading would bring it there
+        const at = start + entry / 8 * PAGE;
+        const page = read(memory, PAGE, at);
+        for (let i = page.indexOf(mark, 4); i >= 0; i = page.indexOf(mark, i + 1)) {
+          word[0]++;
+          if (read(memory, 4, at + i - 4).readInt32LE() === word[0]) return at + i - 4;
         }
       }
     }
-    return 0;
   } finally {
     fs.closeSync(memory);
     fs.closeSync(pagemap);
@@ -101,19 +94,18 @@ function addressOf(word) {
   }
 }
 
-/** Gives this thread generators that look at `word`. Returns what refills, in a clone, pools that packages filled. */
+/** Gives this thread generators that look at `word`. Returns what a clone calls to refill pools of random bytes. */
 function makeUnique(word) {
+  const { randomFillSync, randomInt: drawInteger, randomUUID } = crypto;
   const web = Object.getPrototypeOf(crypto.webcrypto);
-  const { randomFillSync, randomInt, randomUUID } = crypto;
 
-  // Math.random, from blocks of OpenSSL's bytes; about as fast as V8's own.
   const block = new Uint32Array(2048);
   let drawn = block.length;
   let filledIn = 0;
   Math.random = {
     random() {
       if (drawn === block.length || filledIn !== word[0]) {
-        filledIn = word[0]; // before the bytes are drawn: a freeze between the two must not make old bytes look new
+        filledIn = word[0]; // first: a freeze in between must not make a template's bytes pass for a clone's
         randomFillSync(block);
         drawn = 0;
       }
@@ -121,105 +113,122 @@ function makeUnique(word) {
     },
   }.random;
 
-  // Node draws UUIDs and integers from caches of random bytes: a clone first uses up what its template left there.
-  const firstInClone = (draw, times) => {
-    let done = false;
-    return () => {
-      if (done || word[0] === 0) return;
-      done = true;
-      for (let i = 0; i < times; i++) draw(256);
-    };
+  // Node draws UUIDs and integers from caches of random bytes: a clone first uses up what the template left there.
+  const useUp = (draw, times) => () => {
+    for (; word[0] && times > 0; times--) draw(256);
   };
-  const useUpUuids = firstInClone(() => randomUUID(), 128);
-  const useUpIntegers = firstInClone(randomInt, 1024);
-  const replace = (owner, name, make) => {
-    if (typeof owner[name] === 'function') owner[name] = make(owner[name]);
-  };
+  const useUpUuids = useUp(() => randomUUID(), 128);
+  const useUpIntegers = useUp(drawInteger, 1024);
   for (const [owner, name] of [[crypto, 'randomUUID'], [crypto, 'randomUUIDv7'], [web, 'randomUUID']]) {
-    replace(owner, name, (draw) => ({
-      [name](...args) { useUpUuids(); return Reflect.apply(draw, this, args); },
-    })[name]);
+    const draw = owner[name];
+    if (draw) owner[name] = { [name](...args) { useUpUuids(); return Reflect.apply(draw, this, args); } }[name];
   }
-  replace(crypto, 'randomInt', (draw) => ({
-    randomInt(min, max, callback) {
-      useUpIntegers();
-      const done = typeof max === 'function' ? max : callback;
-      if (typeof done !== 'function') return draw(min, max, callback);
-      // Drawn at once: a fill of the cache under way at the freeze would end in the clone, with the template's bytes.
-      process.nextTick(done, undefined, done === max ? draw(min) : draw(min, max));
-    },
-  }).randomInt);
+  crypto.randomInt = function randomInt(min, max, callback) {
+    useUpIntegers();
+    const done = typeof max === 'function' ? max : callback;
+    if (typeof done !== 'function') return drawInteger(min, max, callback);
+    // Drawn at once: Node's own fill of the cache could begin in the template and end in a clone.
+    process.nextTick(done, undefined, done === max ? drawInteger(min) : drawInteger(min, max));
+  };
 
-  // nanoid, uuid and ws keep pools of random bytes; see renew below.
+  // nanoid, uuid and ws keep pools of random bytes, which the function filled if it drew from them while loading. A
+  // pool is told from a key by its size, and from a buffer used again by still holding what it was filled with.
   const pools = [];
+  const bytesOf = (view) => Buffer.from(view.buffer, view.byteOffset, view.byteLength);
   for (const [owner, name] of [[crypto, 'randomFillSync'], [web, 'getRandomValues']]) {
-    replace(owner, name, (fill) => ({
-      [name](view, ...range) {
-        const filled = Reflect.apply(fill, this, [view, ...range]);
-        const [offset = 0, size = view.length] = range;
-        const whole = ArrayBuffer.isView(view) && offset === 0 && size === view.length;
-        if (word[0] === 0 && whole && view.byteLength >= 256 && view.byteLength <= 8192 && pools.length < 64) {
-          pools.push({ view: new WeakRef(view), was: Buffer.from(bytesOf(view)) });
-        }
-        return filled;
-      },
-    })[name]);
+    const fill = owner[name];
+    owner[name] = { [name](view, ...range) {
+      const filled = Reflect.apply(fill, this, [view, ...range]);
+      const [from = 0, size = view.length] = range;
+      const whole = ArrayBuffer.isView(view) && from === 0 && size === view.length;
+      if (word[0] === 0 && whole && view.byteLength >= 256 && view.byteLength <= 8192 && pools.length < 100) {
+        pools.push({ view: new WeakRef(view), was: Buffer.from(bytesOf(view)) });
+      }
+      return filled;
+    } }[name];
   }
 
-  const { pid } = process;
+  const { pid } = process; // a value that Node read at its start
   Object.defineProperty(process, 'pid', { get: () => (word[0] ? 1 : pid), enumerable: true, configurable: true });
 
-  // A worker thread with options of its own would not inherit the --require.
+  // A worker thread with an env or execArgv of its own would not inherit the --require.
   threads.Worker = new Proxy(threads.Worker, {
-    construct(target, [file, options], self) {
-      if (typeof options?.env !== 'object' && !Array.isArray(options?.execArgv)) return Reflect.construct(target, [file, options], self);
-      const execArgv = [...options.execArgv ?? [], '--require', __filename];
-      return Reflect.construct(target, [file, { ...options, execArgv }], self);
+    construct(target, [file, options, ...rest], self) {
+      const { env, execArgv = env && typeof env === 'object' ? [] : undefined } = options ?? {};
+      const loaded = Array.isArray(execArgv) ? { ...options, execArgv: [...execArgv, '--require', __filename] } : options;
+      return Reflect.construct(target, [file, loaded, ...rest], self);
     },
   });
   syncBuiltinESMExports();
 
-  // A pool is told from a key or from a buffer used again by its size and by still holding just what it was filled with.
-  return function renew() {
+  return () => {
     for (const { view, was } of pools.splice(0)) {
-      const bytes = view.deref() && bytesOf(view.deref());
-      if (bytes?.equals(was)) randomFillSync(bytes);
+      const bytes = bytesOf(view.deref() ?? was);
+      if (bytes.equals(was)) randomFillSync(bytes);
     }
   };
 }
 
-function bytesOf(view) {
-  return Buffer.from(view.buffer, view.byteOffset, view.byteLength);
+/** The folder and version of the framework that this process starts; undefined for another program or a newer framework. */
+function framework() {
+  try {
+    const build = path.dirname(fs.realpathSync(process.argv[1]));
+    const { name, version } = JSON.parse(fs.readFileSync(path.join(build, '../../package.json')));
+    if (name === '@google-cloud/functions-framework' && /^[345]\./.test(version)) return { build, version };
+  } catch {
+    // No package, or none that is the framework.
+  }
 }
 
-/** Calls `then` with the framework's server just before it listens. */
-function atListen(then) {
-  const { prototype } = http.Server;
-  const { listen } = prototype; // inherited from net.Server
-  const { PORT } = process.env;
-  const watched = {
-    listen(...args) {
-      if (String(args[0]) === PORT) {
-        if (prototype.listen === watched) delete prototype.listen;
-        then(this);
+/** Serves requests made up here with servers of the framework's that have functions made up here, and no socket. */
+function warm({ build, version }) {
+  let source = 'function.js'; // what the framework falls back on
+  try { source = require.resolve(path.resolve(process.env.FUNCTION_SOURCE ?? '')); } catch {}
+  if (!source.endsWith('.js')) return; // a .mjs or .cjs is loaded in this turn of the loop, and could see the requests
+  try {
+    const { getServer } = require.cache[path.join(build, 'server.js')].exports;
+    const event = 'Ce-Id: 1\r\nCe-Type: warm\r\nCe-Source: warm\r\nCe-Specversion: 1.0\r\n';
+    for (const [signatureType, made, head] of [['http', (req, res) => res.json({}), ''], ['cloudevent', () => {}, event]]) {
+      const options = { signatureType, ignoredRoutes: null, timeoutMilliseconds: 0, enableExecutionId: false };
+      const server = getServer(made, /^3\.[0-3]\./.test(version) ? signatureType : options);
+      for (let i = 0; i < 5; i++) {
+        const client = new Duplex({ read() {}, write(part, encoding, done) { done(); } });
+        server.emit('connection', client);
+        client.push(`POST / HTTP/1.1\r\nHost: warm\r\n${head}Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}`);
       }
-      return Reflect.apply(listen, this, args);
-    },
-  }.listen;
+    }
+  } catch {
+    // It starts cold.
+  }
+}
+
+/** Calls `then` with the server of $PORT just before it listens. */
+function beforeListen(then) {
+  const { PORT } = process.env;
+  const { prototype } = Server;
+  const { listen } = prototype; // net.Server's
+  const watched = { listen(...args) {
+    if (String(args[0]?.port ?? args[0]) === PORT) {
+      if (prototype.listen === watched) delete prototype.listen;
+      then(this);
+    }
+    return Reflect.apply(listen, this, args);
+  } }.listen;
   prototype.listen = watched;
 }
 
 /**
- * Whether a GET of `path` ends in the framework: a layer for just this path stands before the function's route, or that
- * route takes no GET (event, cloudevent and typed functions). No, if instruments of the user's would see the request.
+ * Whether a GET of `url` ends in the framework: a layer for it alone stands before the function's route, or that route
+ * takes no GET, as with events and types. No, if instruments that the function brought would see the request.
  */
-function endsInFramework(server, path) {
+function endsInFramework(server, url) {
+  if (Server.prototype.emit !== EventEmitter.prototype.emit || channel('http.server.request.start').hasSubscribers) return false;
   const [app] = server.listeners('request');
-  const { hasSubscribers } = channel('http.server.request.start');
-  if (hasSubscribers || http.Server.prototype.emit !== EventEmitter.prototype.emit) return false;
-  for (const layer of (app._router ?? app.router)?.stack ?? []) {
+  for (const layer of (app?._router ?? app?.router)?.stack ?? []) {
+    // Express 5 gives a GET no body; this middleware of frameworks 4 and 5 throws at that, and the error is logged.
+    if (layer.name === 'backgroundEventToCloudEventMiddleware' && !app._router) return false;
     if (layer.route) return !layer.route.methods.get && !layer.route.methods._all;
-    if (layer.match(path) && !layer.match('/')) return true;
+    if (layer.match(url) && !layer.match('/')) return true;
   }
   return false;
 }

@@ -26,6 +26,7 @@ use crate::{
     java,
     job::{Job, Output},
     known::{self, KNOWN_FOLDER},
+    later::{Chores, Later},
     log::BuildLog,
     nodejs,
     plan::{self, Plan, Recipe, WORKSPACE},
@@ -57,7 +58,9 @@ struct Shared {
     cores: Semaphore,
     in_queue: AtomicUsize,
     /// One build fetches a tool, the others wait for it.
-    tools: tokio::sync::Mutex<()>,
+    tools: Arc<tokio::sync::Mutex<()>>,
+    /// What builds that have answered still put away.
+    chores: Chores,
 }
 
 impl Builder {
@@ -101,7 +104,8 @@ impl Builder {
                 catalogue: parking_lot::RwLock::new(catalogue),
                 cores: Semaphore::new(cores),
                 in_queue: AtomicUsize::new(0),
-                tools: tokio::sync::Mutex::new(()),
+                tools: Arc::default(),
+                chores: Chores::new(),
             }),
         })
     }
@@ -158,7 +162,8 @@ impl Builder {
         let runner = Runner { also: runtime::HOSTS, ..self.runner(&log) };
         let work = Work::new(&shared.config.dir, "runtime", shared.keeper.clone())?;
         let catalogue = shared.catalogue.read().clone();
-        let job = shared.job(&catalogue, &runner, &work, std::path::Path::new(""), "", "", &[]);
+        let later = Later::default();
+        let job = shared.job(&catalogue, &runner, &work, &later, std::path::Path::new(""), "", "", &[]);
         let installed = match tokio::time::timeout_at(runner.deadline, runtime::install(&job, id)).await {
             Ok(installed) => installed?,
             Err(_) => return Err(Error::Timeout(shared.config.timeout)),
@@ -190,6 +195,11 @@ impl Builder {
         Ok(layers)
     }
 
+    /// Waits until what earlier builds left for later ones is put away; a build does so itself.
+    pub async fn settled(&self) {
+        self.shared.chores.settled().await;
+    }
+
     async fn queued(&self, request: Request, log: &BuildLog) -> Result<Built, Error> {
         let shared = &self.shared;
         let place = Place::take(&shared.in_queue)?;
@@ -197,6 +207,7 @@ impl Builder {
             log.say(format!("Waiting: {} builds run or wait before this one.", place.before));
         }
         let _core = shared.cores.acquire().await.map_err(|e| Error::Internal(format!("the queue of builds: {e}")))?;
+        shared.chores.settled().await;
         let runner = self.runner(log);
         // Steps end themselves at the deadline; this is for what lies between them.
         match tokio::time::timeout_at(runner.deadline, shared.build(request, &runner)).await {
@@ -227,6 +238,7 @@ impl Shared {
         let mut times = String::new();
         let variables = Variables::parse(&request.function_target, &request.env)?;
         let work = Work::new(&self.config.dir, &request.id, self.keeper.clone())?;
+        let later = Later::default();
 
         let catalogue = self.catalogue.read().clone();
         let (staging, unpacked, plan) = self.source(&request, variables.clone(), catalogue.clone()).await?;
@@ -237,12 +249,20 @@ impl Shared {
 
         let step = Instant::now();
         let source = staging.path().to_owned();
-        let job = self.job(&catalogue, runner, &work, &source, &request.archive, &request.project, &variables.own);
+        let job = self.job(&catalogue, runner, &work, &later, &source, &request.archive, &request.project, &variables.own);
         let output = match &plan.recipe {
-            Recipe::Python(dependencies) => python::build(&job, &plan, dependencies, staging).await?,
-            Recipe::Nodejs(recipe) => nodejs::build(&job, &plan, recipe, staging).await?,
-            Recipe::Go(recipe) => go::build(&job, &plan, recipe, staging).await?,
-            Recipe::Java(recipe) => java::build(&job, &plan, recipe, staging).await?,
+            Recipe::Python(dependencies) => python::build(&job, &plan, dependencies, staging).await,
+            Recipe::Nodejs(recipe) => nodejs::build(&job, &plan, recipe, staging).await,
+            Recipe::Go(recipe) => go::build(&job, &plan, recipe, staging).await,
+            Recipe::Java(recipe) => java::build(&job, &plan, recipe, staging).await,
+        };
+        let output = match output {
+            Ok(output) => output,
+            Err(error) => {
+                // What was downloaded is good for the next try.
+                self.chores.begin(later, work);
+                return Err(error);
+            }
         };
         let _ = write!(times, ", building {:.2} s", step.elapsed().as_secs_f64());
 
@@ -250,7 +270,7 @@ impl Shared {
         let image = image_of(plan, output);
         let digest = image_put(&self.store, &image).await?;
         let _ = write!(times, ", keeping {:.2} s", step.elapsed().as_secs_f64());
-        drop(work);
+        self.chores.begin(later, work);
         log.say(format!("Done in {:.2} s: {times}.", began.elapsed().as_secs_f64()));
         Ok(Built { digest, image })
     }
@@ -261,6 +281,7 @@ impl Shared {
         catalogue: &'a Catalogue,
         runner: &'a Runner,
         work: &'a Work,
+        later: &'a Later,
         source: &'a std::path::Path,
         archive: &'a str,
         project: &'a str,
@@ -274,6 +295,7 @@ impl Shared {
             base: &self.base,
             runner,
             work,
+            later,
             clock: self.config.clock.as_ref(),
             tools: &self.tools,
             source,

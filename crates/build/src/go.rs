@@ -11,6 +11,7 @@ use crate::{
 };
 
 mod compile;
+mod livefork;
 mod syntax;
 
 pub(crate) use compile::build;

@@ -9,13 +9,15 @@ use std::{
 use model::{Clock, image::Layer};
 use sandbox::Spec;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     Error, Interpreter,
-    cache::Caches,
+    cache::{Cache, Caches},
     catalogue::Catalogue,
     environment::{Access, Base, Reach, shown},
     known::{Entry, KNOWN_FOLDER},
+    later::Later,
     record,
     step::{Runner, blocking},
     tree::{self, CopyError, CopyRules, TreePath, TreeWriter},
@@ -37,9 +39,11 @@ pub(crate) struct Job<'a> {
     pub(crate) base: &'a Base,
     pub(crate) runner: &'a Runner,
     pub(crate) work: &'a Work,
+    /// What is done when the build has answered.
+    pub(crate) later: &'a Later,
     pub(crate) clock: &'a dyn Clock,
     /// One build fetches a tool, the others wait for it.
-    pub(crate) tools: &'a tokio::sync::Mutex<()>,
+    pub(crate) tools: &'a Arc<Mutex<()>>,
     /// The unpacked source.
     pub(crate) source: &'a Path,
     /// Names the source's content.
@@ -141,12 +145,16 @@ impl Job<'_> {
 
     /// Remembers what wishes gave, for everybody only where that is allowed.
     pub(crate) fn remember(&self, wishes: &Wishes, kept: &Kept, is_locked: bool, whose: Whose) -> Result<(), Error> {
+        self.memory(wishes, is_locked, whose).keep(kept)
+    }
+
+    /// What remembers the layer of some wishes, as of now.
+    fn memory(&self, wishes: &Wishes, is_locked: bool, whose: Whose) -> Memory {
         let key = match (&wishes.shared, whose) {
             (Some(shared), Whose::Everybodys) => shared,
             _ => &wishes.own,
         };
-        let entry = Entry { layer: kept.layer.clone(), made: self.clock.now(), is_locked, bytes: kept.bytes };
-        record::write(&self.entry_path(key), &entry)
+        Memory { path: self.entry_path(key), made: self.clock.now(), is_locked }
     }
 
     /// The layer of a tool of ours, which `make` fetches into a folder when it is not known. Its wishes are everybody's, so nothing of the
@@ -166,6 +174,48 @@ impl Job<'_> {
         Ok(kept.layer)
     }
 
+    /// As [`Job::tool`], for several that only this build's sandboxes see: where they lie. `make` gets the places of those that are not
+    /// known, and gives a folder for each, which is used at once and becomes a layer beside that.
+    pub(crate) async fn tools(
+        &self,
+        wishes: &[serde_json::Value],
+        make: impl AsyncFnOnce(&[usize]) -> Result<Vec<PathBuf>, Error>,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let wishes: Vec<Wishes> = wishes.iter().map(|wishes| self.wishes(wishes, Whose::Everybodys)).collect();
+        let known =
+            || wishes.iter().map(|wishes| self.known(wishes)?.map(|known| self.layer_path(&known.layer)).transpose()).collect::<Result<Vec<_>, Error>>();
+        let places = known()?;
+        if places.iter().all(Option::is_some) {
+            return Ok(places.into_iter().flatten().collect());
+        }
+        let one = self.tools.clone().lock_owned().await;
+        let mut places = known()?;
+        let missing: Vec<usize> = (0..places.len()).filter(|at| places[*at].is_none()).collect();
+        if !missing.is_empty() {
+            let mut made = Vec::new();
+            for (at, folder) in missing.iter().zip(make(&missing).await?) {
+                places[*at] = Some(folder.clone());
+                made.push((folder, self.memory(&wishes[*at], true, Whose::Everybodys)));
+            }
+            let store = self.store.clone();
+            self.beside(one, move || {
+                made.iter().try_for_each(|(folder, memory)| memory.keep(&folder_keep(&store, folder, &rules(vec![], vec![]), &[], "a tool")?))
+            });
+        }
+        Ok(places.into_iter().flatten().collect())
+    }
+
+    /// Keeps a tool while the build uses it; other builds wait for that. The folder stays until it is kept, whatever becomes of the build.
+    pub(crate) fn beside(&self, one: OwnedMutexGuard<()>, keep: impl FnOnce() -> Result<(), Error> + Send + 'static) {
+        let work = self.work.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = keep() {
+                tracing::warn!("a tool will be fetched again: {e}");
+            }
+            drop((one, work));
+        });
+    }
+
     /// Takes a folder that a sandbox wrote as data, and makes it a layer. `links_below`: where absolute links may lead.
     /// # Errors
     /// `User` for what cannot be kept; `what` names it.
@@ -182,29 +232,36 @@ impl Job<'_> {
         places: &[&'static str],
         what: &'static str,
     ) -> Result<Kept, Error> {
-        let rules = CopyRules { bytes_max: LAYER_MAX_BYTES, entries_max: LAYER_ENTRIES_MAX, links_below, without };
+        let rules = rules(links_below, without);
         let (store, folder, places) = (self.store.clone(), folder.to_owned(), places.to_vec());
-        blocking(move || {
-            let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping {what}: {e}"));
-            let staging = store.layers().staging().map_err(|e| internal(&e))?;
-            let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal(&e))?;
-            let copied = match tree::copy(&folder, &mut writer, &rules) {
-                Ok(copied) => copied,
-                Err(e @ CopyError::Io { .. }) => return Err(internal(&e)),
-                Err(e) => return Err(Error::User(format!("What was built cannot be kept ({what}): {e}. Mend what makes it, then deploy again."))),
-            };
-            places_make(&mut writer, &places, what)?;
-            Ok(Kept { layer: staging.commit().map_err(|e| internal(&e))?, bytes: copied.bytes })
-        })
-        .await?
+        blocking(move || folder_keep(&store, &folder, &rules, &places, what)).await?
+    }
+
+    /// As [`Job::keep`], when the build has answered: for what is of no image. Each wish remembers it up to so many bytes.
+    pub(crate) fn keep_later(&self, folder: &Path, wishes: &[(&Wishes, bool, u64)], what: &'static str) -> Result<(), Error> {
+        let folder = self.work.put_aside(folder)?;
+        let memories: Vec<_> = wishes.iter().map(|(wishes, is_locked, max)| (self.memory(wishes, *is_locked, Whose::Projects), *max)).collect();
+        let (store, rules) = (self.store.clone(), rules(vec![], vec![]));
+        self.later.add(move || {
+            let kept = folder_keep(&store, &folder, &rules, &[], what)
+                .and_then(|kept| memories.iter().filter(|(_, max)| kept.bytes <= *max).try_for_each(|(memory, _)| memory.keep(&kept)));
+            if let Err(e) = kept {
+                tracing::warn!("it will be downloaded again: {e}");
+            }
+        });
+        Ok(())
     }
 
     /// Keeps what only package managers wrote to a copy of a shared folder. Lost downloads are no reason to fail a build.
-    pub(crate) async fn promote(&self, cache: &Arc<crate::cache::Cache>, copy: &Path) -> Result<(), Error> {
+    pub(crate) async fn promote(&self, cache: &Arc<Cache>, copy: &Path) -> Result<(), Error> {
         let (cache, copy) = (cache.clone(), copy.to_owned());
-        if let Err(e) = blocking(move || cache.promote(&copy)).await? {
-            tracing::warn!("{e}");
-        }
+        blocking(move || cache.promote(&copy).unwrap_or_else(|e| tracing::warn!("{e}"))).await
+    }
+
+    /// As [`Job::promote`], when the build has answered.
+    pub(crate) fn promote_later(&self, cache: &Arc<Cache>, copy: &Path) -> Result<(), Error> {
+        let (cache, copy) = (cache.clone(), self.work.put_aside(copy)?);
+        self.later.add(move || cache.promote(&copy).unwrap_or_else(|e| tracing::warn!("{e}")));
         Ok(())
     }
 
@@ -233,6 +290,37 @@ impl Job<'_> {
     fn entry_path(&self, key: &str) -> PathBuf {
         self.dir.join(KNOWN_FOLDER).join(format!("{key}.json"))
     }
+}
+
+/// Where the layer of some wishes is remembered.
+struct Memory {
+    path: PathBuf,
+    /// When it was asked for.
+    made: model::Timestamp,
+    is_locked: bool,
+}
+
+impl Memory {
+    fn keep(&self, kept: &Kept) -> Result<(), Error> {
+        record::write(&self.path, &Entry { layer: kept.layer.clone(), made: self.made, is_locked: self.is_locked, bytes: kept.bytes })
+    }
+}
+
+fn rules(links_below: Vec<String>, without: Vec<&'static str>) -> CopyRules {
+    CopyRules { bytes_max: LAYER_MAX_BYTES, entries_max: LAYER_ENTRIES_MAX, links_below, without }
+}
+
+fn folder_keep(store: &store::Store, folder: &Path, rules: &CopyRules, places: &[&str], what: &str) -> Result<Kept, Error> {
+    let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping {what}: {e}"));
+    let staging = store.layers().staging().map_err(|e| internal(&e))?;
+    let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal(&e))?;
+    let copied = match tree::copy(folder, &mut writer, rules) {
+        Ok(copied) => copied,
+        Err(e @ CopyError::Io { .. }) => return Err(internal(&e)),
+        Err(e) => return Err(Error::User(format!("What was built cannot be kept ({what}): {e}. Mend what makes it, then deploy again."))),
+    };
+    places_make(&mut writer, places, what)?;
+    Ok(Kept { layer: staging.commit().map_err(|e| internal(&e))?, bytes: copied.bytes })
 }
 
 fn places_make(writer: &mut TreeWriter, places: &[&str], what: &str) -> Result<(), Error> {

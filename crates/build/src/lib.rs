@@ -22,6 +22,7 @@ mod java;
 mod job;
 mod known;
 mod language;
+mod later;
 mod log;
 mod nodejs;
 mod plan;

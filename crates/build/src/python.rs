@@ -116,9 +116,13 @@ pub(crate) fn version_wanted(source: &TreeReader) -> Result<Option<(&'static str
 
 /// Compiles the code, installs the dependencies or knows them, and keeps both.
 pub(crate) async fn build(job: &Job<'_>, plan: &Plan, dependencies: &Dependencies, staging: store::Staging) -> Result<Output, Error> {
-    let (bytecode, compiled) = code::compile(job, plan, plan.is_function()).await?;
-    job.runner.log.say(format!("Compiled ({:.2} s, at most {} MiB of memory).", compiled.took.as_secs_f64(), compiled.memory_peak_bytes >> 20));
-    let environment = dependencies::Installer { job, interpreter: &plan.interpreter, dependencies }.layer().await?;
+    let compiling = async {
+        let (bytecode, compiled) = code::compile(job, plan, plan.is_function()).await?;
+        job.runner.log.say(format!("Compiled ({:.2} s, at most {} MiB of memory).", compiled.took.as_secs_f64(), compiled.memory_peak_bytes >> 20));
+        Ok(bytecode)
+    };
+    let installer = dependencies::Installer { job, interpreter: &plan.interpreter, dependencies };
+    let (bytecode, environment) = tokio::try_join!(compiling, installer.layer())?;
     let code = crate::step::blocking(move || {
         code::bytecode_take(&bytecode, staging.path())?;
         staging.commit().map_err(|e| Error::Internal(format!("keeping the code: {e}")))

@@ -19,8 +19,11 @@ pub(crate) const WORK: &str = "work";
 /// Distinguishes builds of this process, and sandboxes of a build.
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// Discarded on drop, whoever owns what is in it.
-pub(crate) struct Work {
+/// Discarded when the last clone is dropped, whoever owns what is in it.
+#[derive(Clone)]
+pub(crate) struct Work(Arc<Folder>);
+
+struct Folder {
     path: PathBuf,
     name: String,
     keeper: Arc<Keeper>,
@@ -32,31 +35,38 @@ impl Work {
         let name = format!("build-{plain}-{}", COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000);
         let path = dir.join(WORK).join(&name);
         folder_make(&path)?;
-        Ok(Self { path, name, keeper })
+        Ok(Self(Arc::new(Folder { path, name, keeper })))
     }
 
     /// A new empty folder, for a sandbox to write to. Made again when it is there.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
-        let path = self.path.join(name);
+        let path = self.0.path.join(name);
         if path.symlink_metadata().is_ok() {
-            self.keeper.discard(&path).map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
+            self.0.keeper.discard(&path).map_err(|e| Error::Internal(format!("emptying {}: {e}", path.display())))?;
         }
         folder_make(&path)?;
         Ok(path)
     }
 
+    /// Gives one of its folders a name of its own: no later step empties it.
+    pub(crate) fn put_aside(&self, folder: &Path) -> Result<PathBuf, Error> {
+        let path = self.0.path.join(format!("aside-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::rename(folder, &path).map_err(|e| Error::Internal(format!("putting {} aside: {e}", folder.display())))?;
+        Ok(path)
+    }
+
     /// Where a folder of that name is, or would be.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.0.path.join(name)
     }
 
     /// At most 63 characters: `build-`, 36, a hyphen and up to 6 digits, `-` and more.
     pub(crate) fn sandbox_id(&self) -> String {
-        format!("{}-{}", self.name, COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000)
+        format!("{}-{}", self.0.name, COUNT.fetch_add(1, Ordering::Relaxed) % 1_000_000)
     }
 }
 
-impl Drop for Work {
+impl Drop for Folder {
     fn drop(&mut self) {
         discard_beside(self.path.clone(), self.keeper.clone());
     }

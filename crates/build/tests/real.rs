@@ -297,11 +297,13 @@ async fn a_package_without_a_wheel_is_built_inside_and_its_downloads_are_not_kep
     }
     assert_ne!(found["uid"], "0");
     assert_eq!(world.host.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
-    no_poison(world);
+    no_poison(world).await;
 }
 
 /// What build steps downloaded is shared: nothing of a package's making may be in it.
-fn no_poison(world: &World) {
+async fn no_poison(world: &World) {
+    // Downloads are put away after the answer.
+    world.builder.settled().await;
     let mut folders = vec![world.dir.join("build/downloads")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -334,7 +336,7 @@ async fn a_wheel_that_runs_when_python_starts_does_not_run_beside_the_downloads(
     // Its downloads were kept, and it is installed: it could have.
     assert!(!log.contains("must be built"), "{log}");
     assert!(world.layer_file(&made, "/layers/python", "lib/python3.12/site-packages/evil.pth").is_some());
-    no_poison(world);
+    no_poison(world).await;
 }
 
 /// A package of the source whose build script does one thing.

@@ -173,6 +173,11 @@ impl RevisionTemplate {
         self.annotations.get(START).and_then(|word| Start::parse(word)).unwrap_or_default()
     }
 
+    /// Whether its owner has chosen how instances start, and so knows what they share.
+    pub fn start_is_chosen(&self) -> bool {
+        self.annotations.contains_key(START)
+    }
+
     pub fn concurrency(&self) -> u32 {
         self.concurrency.filter(|n| *n > 0).unwrap_or(if self.cpu_millis() < 1000 { 1 } else { crate::limits::CONCURRENCY_DEFAULT })
     }

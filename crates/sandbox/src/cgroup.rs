@@ -169,6 +169,22 @@ impl Group {
         }
     }
 
+    /// Nobody's memory is limited by it any more. Where that cannot be, the limit stays.
+    pub fn memory_unlimit(&self) {
+        let files: &[&str] = match self {
+            Self::None => return,
+            // Memory and swap together first: it must not be less than memory alone.
+            Self::V1(_) => &["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"],
+            Self::V2(_) => &["memory.max"],
+        };
+        let value = if matches!(self, Self::V1(_)) { "-1" } else { "max" };
+        for folder in self.folders() {
+            for file in files.iter().map(|file| folder.join(file)).filter(|file| file.exists()) {
+                let _ = write(&file, value);
+            }
+        }
+    }
+
     /// Readable when it has gone over its memory; `None` where the kernel then ends the whole group by itself, or nobody counts.
     pub fn memory_alarm(&self) -> Result<Option<OwnedFd>, Failure> {
         match self {

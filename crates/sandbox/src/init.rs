@@ -33,7 +33,7 @@ use crate::{
     process::{self, Child},
     root::{Trees, USER},
     seccomp::Filter,
-    spec::Spec,
+    spec::{Limits, Spec},
     starter::Report,
     template, walls,
 };
@@ -112,9 +112,9 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
     if !without(Layer::Uts) {
         sethostname(plan.spec.id.as_bytes()).step(|| "set the host name")?;
     }
-    let output = Output::open()?;
+    let output = Output::open(plan.spec.template)?;
     if !without(Layer::Limits) {
-        limits_set(plan.spec, plan.memory_counted)?;
+        limits_set(&plan.spec.limits, plan.memory_counted, plan.spec.template)?;
     }
     if !without(Layer::Capabilities) {
         privilege::bounding_set_limit(CapabilitySet::empty())?;
@@ -140,11 +140,13 @@ fn identity_take(own_uid: bool) -> Result<(), Failure> {
 struct Output {
     stdout: (OwnedFd, OwnedFd),
     stderr: (OwnedFd, OwnedFd),
+    /// Where a template's launcher writes. The keeper reads it at this reader, which is surely a pipe's.
+    said: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Output {
     /// Also lets go of what the keeper had as 0, 1 and 2.
-    fn open() -> Result<Self, Failure> {
+    fn open(is_template: bool) -> Result<Self, Failure> {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
         dup2_stdin(&null).and_then(|()| dup2_stdout(&null)).and_then(|()| dup2_stderr(&null)).step(|| "set standard input and output")?;
         let pipe = || -> io::Result<_> {
@@ -152,17 +154,15 @@ impl Output {
             descriptor::nonblocking(&reader)?;
             Ok((reader, writer))
         };
-        Ok(Self { stdout: pipe().step(|| "make the stdout pipe")?, stderr: pipe().step(|| "make the stderr pipe")? })
+        let said = if is_template { Some(descriptor::pipe().step(|| "make a launcher's pipe")?) } else { None };
+        Ok(Self { stdout: pipe().step(|| "make the stdout pipe")?, stderr: pipe().step(|| "make the stderr pipe")?, said })
     }
 }
 
-/// As many processes as may be: what the keeper was started with, or more than a host can have.
-fn processes_max() -> u64 {
-    getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX).min(1 << 22)
-}
+/// As many clones of a template as there can be sandboxes.
+const CLONES: u64 = 4096;
 
-fn limits_set(spec: &Spec, memory_counted: bool) -> Result<(), Failure> {
-    let limits = &spec.limits;
+fn limits_set(limits: &Limits, memory_counted: bool, is_template: bool) -> Result<(), Failure> {
     let set = |name: &str, resource, value: u64| {
         let exact = Rlimit { current: Some(value), maximum: Some(value) };
         setrlimit(resource, exact).step(|| format!("set the limit {name} to {value}"))
@@ -170,9 +170,11 @@ fn limits_set(spec: &Spec, memory_counted: bool) -> Result<(), Failure> {
     set("core", Resource::Core, 0)?;
     set("nofile", Resource::Nofile, limits.files_open.into())
         .map_err(|failure| failure.hint_on(&[libc::EPERM], "raise the hard limit of open files (ulimit -Hn) that tanebi is started with"))?;
-    // Counted in the sandbox's own user namespace; holds where no cgroup does. Init is one more. A template's clones have namespaces below
-    // its own, and are counted in it all together: its limit is the cgroup's alone, and each clone gets one of its own.
-    set("nproc", Resource::Nproc, if spec.template { processes_max() } else { u64::from(limits.pids) + 1 })?;
+    // Counted in the sandbox's own user namespace; holds where no cgroup does. Init is one more.
+    let own = u64::from(limits.pids) + 1;
+    // All clones of a template count in its namespace too: as many as there may be, each then has a limit of its own.
+    let all = if is_template { getrlimit(Resource::Nproc).maximum.unwrap_or(u64::MAX).min(own * CLONES) } else { own };
+    set("nproc", Resource::Nproc, all)?;
     set("nice", Resource::Nice, 0)?;
     set("rtprio", Resource::Rtprio, 0)?;
     let locked = getrlimit(Resource::Memlock).maximum.unwrap_or(u64::MAX).min(8 << 20);
@@ -221,7 +223,7 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
         }
         dup2_stdout(&output.stdout.1).and_then(|()| dup2_stderr(&output.stderr.1)).step(|| "set standard output")?;
         if spec.template {
-            launcher_pipes().step(|| "make a launcher's pipes")?;
+            launcher_pipes(output).step(|| "make a launcher's pipes")?;
         }
         if without(Layer::Descriptors) {
             let _ = rustix::io::fcntl_setfd(plan.report, rustix::io::FdFlags::empty());
@@ -247,12 +249,13 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
 const ASIDE: i32 = 8;
 
 /// The wake and the said pipe, at the numbers that launchers know. Whatever was there is init's, and this is its fork.
-fn launcher_pipes() -> io::Result<()> {
-    // Made elsewhere first, so that making one does not overwrite another.
+fn launcher_pipes(output: &Output) -> io::Result<()> {
+    // Made elsewhere first, so that putting one in its place does not overwrite another.
     let aside = |end: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(end, ASIDE);
-    for (reader, writer) in [template::WAKE, template::SAID] {
-        let (from, to) = descriptor::pipe()?;
-        let (from, to) = (aside(&from)?, aside(&to)?);
+    let wake = descriptor::pipe()?;
+    let said = output.said.as_ref().ok_or(io::ErrorKind::NotFound)?;
+    let ends = [(aside(&wake.0)?, aside(&wake.1)?), (aside(&said.0)?, aside(&said.1)?)];
+    for ((reader, writer), (from, to)) in [template::WAKE, template::SAID].into_iter().zip(ends) {
         for (end, number) in [(&from, reader), (&to, writer)] {
             descriptor::put(end, number)?;
         }
@@ -307,7 +310,14 @@ fn running_report(report: BorrowedFd<'_>, output: &Output, namespace: &OwnedFd, 
     let Listeners { outbound, dns_udp, dns_tcp, metadata } = listeners;
     let mut descriptors = vec![output.stdout.0.as_fd(), output.stderr.0.as_fd(), namespace.as_fd(), command.pidfd.as_fd()];
     descriptors.extend([outbound, dns_udp, dns_tcp, metadata].into_iter().flatten().map(AsFd::as_fd));
-    let running =
-        Report::Running { outbound: outbound.is_some(), dns_udp: dns_udp.is_some(), dns_tcp: dns_tcp.is_some(), metadata: metadata.is_some(), clone: None };
+    descriptors.extend(output.said.iter().map(|(reader, _)| reader.as_fd()));
+    let running = Report::Running {
+        outbound: outbound.is_some(),
+        dns_udp: dns_udp.is_some(),
+        dns_tcp: dns_tcp.is_some(),
+        metadata: metadata.is_some(),
+        said: output.said.is_some(),
+        clone: None,
+    };
     running.send(report, &descriptors).step(|| "report the sandbox")
 }

@@ -137,6 +137,8 @@ enum Timer {
     Frozen(Freezing),
     ConnectLimit(u64),
     Memory(u64),
+    EngineLimit(u64),
+    EngineEnd(u64),
 }
 
 /// A freeze or thaw that is asked for and not yet so.
@@ -253,6 +255,8 @@ impl Service {
                 Timer::Remove { number, deadline } => self.remove(number, deadline),
                 Timer::Frozen(freezing) => self.frozen_settle(freezing),
                 Timer::Memory(number) => self.memory_settle(number),
+                Timer::EngineLimit(number) => self.engine_overdue(number),
+                Timer::EngineEnd(number) => self.engine_kill(number),
                 Timer::ConnectLimit(token) => self.connection_settle(token, Some(rustix::io::Errno::TIMEDOUT.into())),
             }
         }
@@ -310,7 +314,7 @@ impl Service {
             }
             Request::Learn { id } => self.learn(&id),
             Request::Said { id } => match self.running(&id) {
-                Ok(Held { command: Some(command), .. }) => match template::said_so_far(command) {
+                Ok(Held { said: Some(said), .. }) => match template::said_so_far(said) {
                     Ok(lines) => Reply::Said(lines),
                     Err(error) => Reply::failed(format!("read what the launcher of {id} said"), error),
                 },
@@ -339,7 +343,7 @@ impl Service {
             return Reply::Refused(format!("signal {signal}: 1 to 31"));
         };
         match self.running(id) {
-            Ok(Held { command: Some(command), .. }) => match pidfd_send_signal(command, named) {
+            Ok(held @ Held { command: Some(command), .. }) => match pidfd_send_signal(command, held.effective(named)) {
                 // It ended, and that is about to be told.
                 Ok(()) | Err(rustix::io::Errno::SRCH) => Reply::Done,
                 Err(error) => Reply::failed(format!("send signal {signal} to the command of {id}"), error),

@@ -133,10 +133,7 @@ const ENTRIES_MAX: usize = 200;
 impl Spec {
     /// Why this spec cannot be started, if so; names the field.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let id_ok = self.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if self.id.is_empty() || self.id.len() > 63 || !id_ok {
-            return Err(format!("id {:?}: 1 to 63 letters, digits and hyphens", self.id));
-        }
+        id_check(&self.id)?;
         // The sources are open descriptors between starter and init.
         if self.mounts.len() > ENTRIES_MAX || self.files.len() > ENTRIES_MAX {
             return Err(format!("mounts, files: at most {ENTRIES_MAX} each"));
@@ -197,6 +194,14 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+pub(crate) fn id_check(id: &str) -> Result<(), String> {
+    let id_ok = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if id.is_empty() || id.len() > 63 || !id_ok {
+        return Err(format!("id {id:?}: 1 to 63 letters, digits and hyphens"));
+    }
+    Ok(())
 }
 
 pub(crate) fn cpu_check(cpu_millis: u32) -> Result<(), String> {

@@ -25,6 +25,7 @@ mod trace;
 use std::{
     collections::HashMap,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::sys::{
@@ -102,6 +103,7 @@ pub(crate) fn run(order: &Order<'_>) -> i32 {
         return 1;
     }
     let _ = rustix::thread::set_name(c"tanebi-template");
+    let Ok(children) = children_watch() else { return 1 };
     let tell = |outcome: &Outcome| {
         let bytes = serde_json::to_vec(outcome).expect("an outcome holds only text");
         descriptor::send(&order.requests, &bytes, &[], true).is_ok()
@@ -111,8 +113,7 @@ pub(crate) fn run(order: &Order<'_>) -> i32 {
             if !tell(&Outcome::Frozen) {
                 return 1;
             }
-            let Ok(children) = children() else { return 1 };
-            Engine { order, template, armed: HashMap::new(), next: 0, children }.serve();
+            Engine { order, template, children, armed: HashMap::new(), next: 0 }.serve();
             0
         }
         Err(refusal) => {
@@ -180,16 +181,33 @@ impl Template {
 /// Maps the region: a page that can be executed and not written, then data.
 fn region_make(frozen: &mut Frozen, size: u64) -> Result<u64, Refusal> {
     let (read_write, flags) = ((libc::PROT_READ | libc::PROT_WRITE) as u64, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64);
-    let base = frozen.call(libc::SYS_mmap, &[0, size, read_write, flags, u64::MAX, 0])?;
-    if base <= 0 {
-        return refuse("it has no room in its memory for the engine's");
-    }
-    let base = base as u64;
+    let flags = flags | libc::MAP_FIXED_NOREPLACE as u64;
+    let mut tries = PLACES;
+    // Where nobody could know beforehand: a process may have had addresses of its choice written to by then.
+    let base = loop {
+        let wanted = random_place()?;
+        match frozen.call(libc::SYS_mmap, &[wanted, size, read_write, flags, u64::MAX, 0])? {
+            base if base == wanted as i64 => break wanted,
+            _ if tries > 0 => tries -= 1,
+            _ => return refuse("it has no room in its memory for the engine's"),
+        }
+    };
     if frozen.call(libc::SYS_mprotect, &[base, script::CODE_BYTES, (libc::PROT_READ | libc::PROT_EXEC) as u64])? != 0 {
         return refuse("the engine's code cannot be mapped in it");
     }
     frozen.scratch_set(base + script::CODE_BYTES)?;
     Ok(base)
+}
+
+const PLACES: u32 = 16;
+
+/// A page between where programs are loaded and where libraries and stacks are.
+fn random_place() -> Result<u64, Refusal> {
+    const FROM: u64 = 0x2000_0000_0000;
+    const TO: u64 = 0x5000_0000_0000;
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom").and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes)).read("random bytes for the engine")?;
+    Ok(FROM + u64::from_ne_bytes(bytes) % (TO - FROM) / 4096 * 4096)
 }
 
 /// What the kernel or the routine will write to, at addresses of the process's own choice, must not be what the routine is told to do. The
@@ -217,6 +235,11 @@ fn timers_read(frozen: &Frozen, state: &mut State, base: u64) -> Result<(), Refu
         // struct itimerval: interval, then value; a value of 0 is no timer.
         if value[16..].iter().any(|byte| *byte != 0) {
             state.timers.push((which as u64, value));
+            // The template's own would go on counting.
+            frozen.write(scratch, &[0; 32])?;
+            if frozen.call(libc::SYS_setitimer, &[which as u64, scratch, 0])? != 0 {
+                return refuse("its interval timers cannot be stopped");
+            }
         }
     }
     Ok(())
@@ -242,18 +265,10 @@ fn namespace_enter(pid: i32) -> Result<(), Refusal> {
 struct Engine<'a> {
     order: &'a Order<'a>,
     template: Template,
+    /// Readable when something that is traced has stopped or ended.
+    children: SignalFd,
     armed: HashMap<u64, Waiting>,
     next: u64,
-    /// Readable when something that it traces has ended.
-    children: SignalFd,
-}
-
-/// What is traced has ended only when the tracer has seen it, each thread of it: without looking, the template's end would never be told.
-fn children() -> nix::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGCHLD);
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
 }
 
 /// A clone that is not yet wholly let go.
@@ -268,8 +283,8 @@ struct Waiting {
 
 enum Event {
     Request,
-    Children,
     TemplateEnded,
+    Children,
     Released(u64),
     Said(u64),
     Ended(u64),
@@ -278,6 +293,14 @@ enum Event {
 impl Engine<'_> {
     /// Until the keeper has closed its end or the template is gone.
     fn serve(&mut self) {
+        self.work();
+        // Whoever was told to go on by now is no clone that waits any more, and lives on.
+        let told = |waiting: &Waiting| !waiting.released && descriptor::readable(&waiting.release, Some(Duration::ZERO)).unwrap_or(false);
+        let told: Vec<u64> = self.armed.iter().filter(|(_, waiting)| told(waiting)).map(|(number, _)| *number).collect();
+        told.into_iter().for_each(|number| self.release(number));
+    }
+
+    fn work(&mut self) {
         loop {
             for event in self.events() {
                 match event {
@@ -297,11 +320,13 @@ impl Engine<'_> {
                         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                         _ => return,
                     },
+                    Event::TemplateEnded => return,
                     Event::Children => {
                         while let Ok(Some(_)) = self.children.read_signal() {}
-                        while let Ok(Some(_)) = trace::wait(-1, false) {}
+                        if !self.children_reap() {
+                            return;
+                        }
                     }
-                    Event::TemplateEnded => return,
                     Event::Released(number) => self.release(number),
                     Event::Said(number) => self.awake(number),
                     // Its pid may be another's by now.
@@ -338,6 +363,21 @@ impl Engine<'_> {
             polled.iter().zip(&mut meant).filter(|(polled, _)| !polled.revents().is_empty()).filter_map(|(_, event)| event.take()).collect();
         happened.sort_by_key(|event| matches!(event, Event::Request));
         happened
+    }
+
+    /// Takes note of what has ended. False: one of the template's threads has. A process is seen to end only when its tracer has taken note of
+    /// all its threads.
+    fn children_reap(&mut self) -> bool {
+        while let Ok(Some((pid, status))) = trace::wait(-1, false) {
+            if status != trace::Status::Gone {
+                continue;
+            }
+            if self.template.frozen.threads.iter().any(|thread| thread.tid == pid) {
+                return false;
+            }
+            self.armed.retain(|_, waiting| waiting.pid != pid || waiting.released);
+        }
+        true
     }
 
     /// Makes one clone and tells the keeper. False: the template is unusable.
@@ -395,6 +435,13 @@ impl Engine<'_> {
     }
 }
 
+fn children_watch() -> Result<SignalFd, nix::Error> {
+    let mut ended = SigSet::empty();
+    ended.add(Signal::SIGCHLD);
+    ended.thread_block()?;
+    SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
 /// The daemon may speak to the clone from now on. Its end has room for a byte.
 fn awake_tell(release: &OwnedFd) {
     let _ = send(release, b"a", SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
@@ -415,6 +462,7 @@ fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
         dns_udp: dns_udp.is_some(),
         dns_tcp: dns_tcp.is_some(),
         metadata: metadata.is_some(),
+        said: false,
         clone: Some(inner),
     };
     running.send(report, &passed).step(|| "report a clone")?;

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    InstanceIdentity, Shared, StartFailure,
+    Shared, StartFailure,
     clones::{self, Armed, Rung},
     connection::Connections,
     environment,
@@ -287,15 +287,7 @@ async fn start(instance: &Arc<Instance>) -> Result<Running, StartFailure> {
     let pump = |fd, log| shared.supervisor.spawn("output", output::pump(instance.clone(), fd, log));
     let pumps = [pump(sandbox.stdout, LogName::Stdout), pump(sandbox.stderr, LogName::Stderr)];
     if let (Some(outbound), Some(dns_udp), Some(dns_tcp), Some(metadata)) = (sandbox.outbound, sandbox.dns_udp, sandbox.dns_tcp, sandbox.metadata) {
-        let identity = InstanceIdentity {
-            project: instance.source.project.clone(),
-            region: instance.source.region.clone(),
-            service: instance.source.service.clone(),
-            revision: instance.source.revision.clone(),
-            instance: instance.id.clone(),
-            service_account: instance.pool.template.service_account.clone(),
-        };
-        shared.network.serve(identity, outbound, dns_udp, dns_tcp, metadata, instance.gone.clone());
+        shared.network.serve(instance.pool.identity(instance.id.clone()), outbound, dns_udp, dns_tcp, metadata, instance.gone.clone());
     }
     Ok(Running { ended: Box::pin(ended(sandbox.ended)), pumps })
 }

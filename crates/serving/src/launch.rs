@@ -3,12 +3,14 @@
 //!
 //! The launchers are `runtimes/<language>/launch.*`; what they and the engine say to each other is in docs/internals/sandbox.md.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::image::Image;
 use sandbox::Spec;
 
 const FOLDER: &str = "/run/tanebi";
+/// Where a Java function's image has the launcher that its build compiled.
+const JAVA_FOLDER: &str = "/layers/launcher";
 const PYTHON: &str = include_str!("../../../runtimes/python/launch.py");
 const NODEJS: &str = include_str!("../../../runtimes/nodejs/launch.js");
 
@@ -27,6 +29,17 @@ pub(crate) fn prepare(image: &Image, spec: &mut Spec) {
             spec.command.splice(1..1, ["--require".to_owned(), launcher.clone()]);
             file(spec, launcher, NODEJS);
         }
+        [java, ..] if image.runtime.starts_with("java") && image.layers.iter().any(|layer| layer.target == Path::new(JAVA_FOLDER)) => {
+            let java = java.clone();
+            let options = format!("{FOLDER}/java.options");
+            // Of lower rank than any option of the owner's. The performance data is a file that is mapped and written to.
+            file(spec, options.clone(), "-UsePerfData\n");
+            spec.command.splice(..1, [java, format!("-XX:Flags={options}"), format!("-javaagent:{JAVA_FOLDER}/launch.jar")]);
+            // The option is the mode: a variable would be seen by the owner's children.
+            return;
+        }
+        // Compiled into the program by its build.
+        _ if image.runtime.starts_with("go") => {}
         _ => return,
     }
     spec.env.push(("TANEBI_TEMPLATE".to_owned(), "1".to_owned()));

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    Shared, StartFailure, autoscaler,
+    InstanceIdentity, Shared, StartFailure, autoscaler,
     clones::Clones,
     instances::{self, Instance, Reason, StopOrder},
     refusal::Refusal,
@@ -198,6 +198,18 @@ impl Pool {
             template,
             shared,
         })
+    }
+
+    /// Who an instance of that id is to its network.
+    pub(crate) fn identity(&self, instance: String) -> InstanceIdentity {
+        InstanceIdentity {
+            project: self.source.project.clone(),
+            region: self.source.region.clone(),
+            service: self.source.service.clone(),
+            revision: self.source.revision.clone(),
+            instance,
+            service_account: self.template.service_account.clone(),
+        }
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -551,6 +563,10 @@ impl Pool {
             let mut state = self.state.lock();
             if state.retired || state.scale == scale {
                 return;
+            }
+            if state.scale.routed && !scale.routed {
+                // Nobody can call it: what it would start from is not worth its memory.
+                self.clones.end(&self.shared, false);
             }
             state.scale = scale;
             if scale.min > 0 {

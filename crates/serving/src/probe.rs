@@ -119,10 +119,11 @@ async fn connected(instance: &Arc<Instance>, port: u16, deadline: Instant) -> bo
     let begun = Instant::now();
     loop {
         if let Ok(Ok(stream)) = timeout_at(deadline, instance.dial(port)).await {
-            if port == port_of(instance) && instance.pool.is_waited_for() {
-                if let Ok(stream) = stream.into_std() {
-                    instance.connections.offer(instance, stream);
-                }
+            if port == port_of(instance)
+                && instance.pool.is_waited_for()
+                && let Ok(stream) = stream.into_std()
+            {
+                instance.connections.offer(instance, stream);
             }
             return true;
         }

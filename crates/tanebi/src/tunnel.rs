@@ -74,7 +74,11 @@ impl Tunnel {
             }
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => {
+                // Pieces must not wait for acknowledgements of those before them.
+                let _ = stream.set_nodelay(true);
+                Ok(stream)
+            }
             Ok(Err(error)) => Err(said(StatusCode::BAD_GATEWAY, &format!("{host}:{port} cannot be reached: {error}"))),
             Err(_) => Err(said(StatusCode::GATEWAY_TIMEOUT, &format!("{host}:{port} did not answer in {CONNECT_TIMEOUT:?}"))),
         }

@@ -36,8 +36,9 @@ const BUILD_TIMEOUT: Duration = Duration::from_secs(600);
 const BUILD_MEMORY_BYTES: u64 = 2 << 30;
 /// How long an instance without requests is kept.
 const IDLE_MAX: Duration = Duration::from_secs(model::limits::IDLE_MAX_S as u64);
-/// What stopped templates of functions may hold together.
+/// What stopped templates of functions may hold together, and which part of the host's memory at most.
 const TEMPLATES_BYTES: u64 = 1536 << 20;
+const TEMPLATES_PART: u64 = 4;
 const HOLD_MIN: Duration = Duration::from_secs(10);
 const KEYS_TICK: Duration = Duration::from_secs(3600);
 
@@ -80,7 +81,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             ca_bundle: ca_bundle.clone(),
             hold_min: HOLD_MIN,
             instance_idle_max: IDLE_MAX,
-            templates_bytes: TEMPLATES_BYTES,
+            templates_bytes: templates_bytes(),
         },
         clock.clone(),
         store.clone(),
@@ -333,4 +334,10 @@ impl build::BuildEgress for BuildWay {
         }
         Box::new(ended.drop_guard())
     }
+}
+
+fn templates_bytes() -> u64 {
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    total.map_or(TEMPLATES_BYTES, |kib| (kib << 10) / TEMPLATES_PART).min(TEMPLATES_BYTES)
 }

@@ -3,11 +3,13 @@
 //! Modules are downloaded and compiled in a sandbox that sees the source to know what it imports, and compiles nothing of it; so
 //! what it leaves can be shared (see `cache`). The source is compiled in another one without a network, which sees both read-only.
 
+use std::path::Path;
+
 use sandbox::Spec;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{BINARY_FOLDER, Kind, Modules, Recipe, SOURCE_FOLDER};
+use super::{BINARY_FOLDER, Kind, Modules, Recipe, SOURCE_FOLDER, livefork::Overlay};
 use crate::{
     Error, Interpreter,
     catalogue::KNOWN,
@@ -33,7 +35,8 @@ const STANDARD: &str = "{{if .Standard}}{{.ImportPath}}{{end}}";
 
 /// Builds it.
 pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: store::Staging) -> Result<Output, Error> {
-    let build = Build { job, interpreter: &plan.interpreter, recipe };
+    let overlay = overlay(job, &plan.interpreter)?;
+    let build = Build { job, interpreter: &plan.interpreter, recipe, overlay };
     let modules = build.modules().await?;
     let binary = build.compile(modules.as_deref()).await?;
     let code = match recipe.kind {
@@ -66,10 +69,27 @@ fn source_move(staging: store::Staging) -> Result<store::Staging, Error> {
     Ok(staging)
 }
 
+/// What is changed in the toolchain's library, unless it is one that is not known.
+fn overlay(job: &Job<'_>, interpreter: &Interpreter) -> Result<Option<Overlay>, Error> {
+    let Some(root) = interpreter.path.parent().and_then(Path::parent) else { return Ok(None) };
+    let on_host = match &interpreter.layer {
+        Some(layer) => job.layer_path(&layer.digest)?.join(root.strip_prefix(&layer.target).unwrap_or(Path::new(""))),
+        None => root.to_owned(),
+    };
+    match Overlay::of(root, &on_host, interpreter.version.minor) {
+        Ok(overlay) => Ok(Some(overlay)),
+        Err(why) => {
+            job.runner.log.say(format!("Instances will not be clones: Go {}: {why}.", interpreter.version));
+            Ok(None)
+        }
+    }
+}
+
 struct Build<'a> {
     job: &'a Job<'a>,
     interpreter: &'a Interpreter,
     recipe: &'a Recipe,
+    overlay: Option<Overlay>,
 }
 
 impl Build<'_> {
@@ -89,6 +109,7 @@ impl Build<'_> {
             "imports": self.recipe.imports,
             "program": self.recipe.kind.program(),
             "variables": self.job.variables,
+            "overlay": self.overlay.as_ref().map(Overlay::hash),
             // A variable may lead to any file of the source.
             "archive": (!self.is_shared()).then_some(self.job.archive),
             "package_environment": self.job.base.package.variables,
@@ -326,7 +347,13 @@ impl Build<'_> {
         // Older ones do not know them.
         let minor = self.interpreter.version.minor;
         let known = [(18, "-buildvcs=false "), (14, "-modcacherw")].map(|(since, flag)| if minor >= since { flag } else { "" });
-        let flags = format!("{}{vendored} {flags}", known.concat());
+        let overlay = if let Some(overlay) = &self.overlay {
+            spec.files.extend(overlay.laid());
+            Overlay::flag()
+        } else {
+            String::new()
+        };
+        let flags = format!("{}{vendored} {overlay} {flags}", known.concat());
         let bin = self.interpreter.path.parent().map(|bin| bin.display().to_string()).unwrap_or_default();
         let mut values = vec![
             ("PATH", format!("{bin}:/usr/local/bin:/usr/bin:/bin")),

@@ -3,7 +3,10 @@
 //! Maven and Gradle run any code that a build file names. So what they downloaded is kept for later builds of the same project
 //! with the same build files only, read-only; a change of code then needs no network.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use sandbox::Spec;
 use serde_json::json;
@@ -25,6 +28,13 @@ use crate::{
 /// Changes when the same wishes would be met in another way.
 const FORMAT: u32 = 1;
 const FETCH: &str = include_str!("../../../../runtimes/java/Fetch.java");
+const PACK: &str = include_str!("../../../../runtimes/java/Pack.java");
+const LAUNCHER: [(&str, &str); 2] = [
+    ("Launch.java", include_str!("../../../../runtimes/java/launch/tanebi/Launch.java")),
+    ("Renewal.java", include_str!("../../../../runtimes/java/launch/tanebi/Renewal.java")),
+];
+/// Where it lies in instances; `serving` knows it.
+const LAUNCHER_FOLDER: &str = "/layers/launcher";
 const TASKS: &str = include_str!("../../../../runtimes/java/tasks.gradle");
 const CENTRAL: &str = "https://repo.maven.apache.org/maven2";
 /// Where the host's choice of a registry stands in a step's environment.
@@ -60,9 +70,9 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
             let (made, others) = match recipe.target {
                 // Nearly every function needs it, and it is fetched while the tool works.
                 Some(_) => {
-                    let (ran, invoker) = tokio::join!(build.run(), build.invoker());
+                    let (ran, invoker, launcher) = tokio::join!(build.run(), build.invoker(), build.launcher());
                     let ran = ran?;
-                    drop(invoker?);
+                    drop((invoker?, launcher?));
                     ran
                 }
                 None => build.run().await?,
@@ -114,6 +124,7 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
             format!("{INVOKER_FOLDER}/{INVOKER}")
         }
     };
+    layers.push(layer(build.launcher().await?, LAUNCHER_FOLDER));
     let classpath = dependencies.map_or_else(|| jar.clone(), |folder| format!("{jar}:{folder}/*"));
     // Whatever options its owner gives the machine, it believes in our roots.
     let command = [java.as_str(), crate::java::TRUST, "-jar", &invoker, "--classpath", &classpath].map(str::to_owned).to_vec();
@@ -140,6 +151,22 @@ struct Build<'a> {
     compiler: &'a Interpreter,
 }
 
+/// A file of known content.
+struct Wanted {
+    what: String,
+    url: String,
+    /// Algorithm, and value in hex.
+    hash: (&'static str, &'static str),
+    /// Without one it is a zip, and unpacked.
+    name: Option<&'static str>,
+}
+
+impl Wanted {
+    fn wishes(&self) -> serde_json::Value {
+        json!({ "format": FORMAT, "what": "tool of Java", "hash": self.hash.1 })
+    }
+}
+
 /// How a run of the tool ended.
 enum Run {
     Made,
@@ -149,7 +176,7 @@ enum Run {
 
 impl Build<'_> {
     /// Runs the tool; the folder of the source with what was made, and below it where the other jars lie.
-    async fn run(&self) -> Result<(std::path::PathBuf, Option<String>), Error> {
+    async fn run(&self) -> Result<(PathBuf, Option<String>), Error> {
         let job = self.job;
         let made = job.work.folder("built")?;
         let others = self.recipe.target.as_ref().map(|_| match self.recipe.tool {
@@ -173,16 +200,8 @@ impl Build<'_> {
         let made = job.work.folder("built")?;
         self.run_with(&made, seed.as_ref().map(|seed| seed.layer.as_str()), false).await?;
         // What cannot be kept is downloaded again: no reason to fail a build that succeeded.
-        match job.keep(&job.work.path("repository"), vec![], vec![], "what was downloaded").await {
-            Ok(kept) => {
-                job.remember(&wishes, &kept, self.recipe.is_locked, Whose::Projects)?;
-                if kept.bytes <= SEED_MAX_BYTES {
-                    job.remember(&seed_wishes, &kept, true, Whose::Projects)?;
-                }
-            }
-            Err(Error::User(why)) => job.runner.log.say(format!("WARNING: {why}")),
-            Err(other) => return Err(other),
-        }
+        let wishes = [(&wishes, self.recipe.is_locked, u64::MAX), (&seed_wishes, true, SEED_MAX_BYTES)];
+        job.keep_later(&job.work.path("repository"), &wishes, "what was downloaded")?;
         Ok((made, others))
     }
 
@@ -261,11 +280,13 @@ impl Build<'_> {
             script.line("sed -i 's/\\r$//' mvnw");
             ["/usr/bin/sh", "./mvnw"].map(str::to_owned).to_vec()
         } else {
-            let tool = &KNOWN.java.maven;
-            let url = format!("{}/org/apache/maven/apache-maven/{v}/apache-maven-{v}-bin.zip", self.repository(), v = tool.version);
-            let layer = self.fetched("Maven", &tool.version, &url, ("SHA-512", &tool.sha512), None).await?;
-            spec.mounts.push(shown(&self.job.layer_path(&layer)?, "/tools/maven", Access::Read));
-            vec!["/usr/bin/sh".to_owned(), format!("/tools/maven/apache-maven-{}/bin/mvn", tool.version)]
+            // Nearly every function needs the framework too: one machine fetches both.
+            let wanted = [Some(self.maven_wanted()), self.recipe.target.as_ref().map(|_| self.invoker_wanted())];
+            let wanted: Vec<Wanted> = wanted.into_iter().flatten().collect();
+            let wishes: Vec<_> = wanted.iter().map(Wanted::wishes).collect();
+            let places = self.job.tools(&wishes, async |missing| self.fetch(&missing.iter().map(|at| &wanted[*at]).collect::<Vec<_>>()).await).await?;
+            spec.mounts.push(shown(&places[0], "/tools/maven", Access::Read));
+            vec!["/usr/bin/sh".to_owned(), format!("/tools/maven/apache-maven-{}/bin/mvn", KNOWN.java.maven.version)]
         };
         let mut common = ["--batch-mode", "--quiet", "-Dstyle.color=never", "-Dmaven.repo.local=/repository/maven"].map(str::to_owned).to_vec();
         if is_offline {
@@ -428,35 +449,80 @@ impl Build<'_> {
     // === Tools ===
 
     async fn invoker(&self) -> Result<String, Error> {
-        let tool = &KNOWN.java.invoker;
-        let (group, artifact) = tool.artifact.split_once(':').unwrap_or(("", &tool.artifact));
-        let url = format!("{}/{}/{artifact}/{v}/{artifact}-{v}.jar", self.repository(), group.replace('.', "/"), v = tool.version);
-        self.fetched("the functions framework for Java", &tool.version, &url, ("SHA-256", &tool.sha256), Some(INVOKER)).await
+        let wanted = self.invoker_wanted();
+        let fetch = async || self.fetch(&[&wanted]).await?.pop().ok_or_else(|| Error::Internal("nothing was fetched".to_owned()));
+        self.job.tool(&wanted.wishes(), fetch).await
     }
 
-    /// The layer of a file of known content; without a name it is a zip, and unpacked.
-    async fn fetched(&self, what: &str, version: &str, url: &str, hash: (&str, &str), name: Option<&str>) -> Result<String, Error> {
+    /// What templates of functions are started with beside the invoker.
+    async fn launcher(&self) -> Result<String, Error> {
         let job = self.job;
-        job.tool(&json!({ "format": FORMAT, "what": "tool of Java", "hash": hash.1 }), async || {
-            job.runner.log.say(format!("Fetching {what} {version}, once for this host."));
-            let folder = job.work.folder(if name.is_some() { "invoker" } else { "maven" })?;
-            let mut spec = job.spec(self.compiler, Reach::Registries, &[])?;
-            spec.mounts.push(shown(&folder, "/tool", Access::Write));
-            spec.files.push(("/build/Fetch.java".into(), FETCH.as_bytes().to_vec()));
+        let wishes = json!({ "format": FORMAT, "what": "launcher of Java", "sources": LAUNCHER.map(|(_, text)| text), "pack": PACK });
+        job.tool(&wishes, async || {
+            job.runner.log.say("Compiling the launcher for Java, once for this host.");
+            let folder = job.work.folder("launcher")?;
+            let mut spec = job.spec(self.compiler, Reach::Nothing, &[])?;
+            spec.files.push(("/build/Pack.java".into(), PACK.as_bytes().to_vec()));
+            spec.files.extend(LAUNCHER.map(|(name, text)| (format!("/build/launch/tanebi/{name}").into(), text.as_bytes().to_vec())));
             self.environment_own(&mut spec);
-            let target = name.map_or_else(|| "/tool".to_owned(), |name| format!("/tool/{name}"));
-            let mut words = vec![self.compiler.path.display().to_string(), "/build/Fetch.java".to_owned()];
-            words.extend([url, hash.0, hash.1, &target].map(str::to_owned));
-            words.extend(name.is_none().then(|| "unpack".to_owned()));
-            spec.command = words;
-            let outcome = job.runner.run(spec, &folder).await?;
-            if !outcome.is_success() {
-                let fault = fault::explain(&outcome.tail, &["Exception in thread \"main\"", "Caused by:"], &[]);
-                return Err(user(fault.text(&format!("{what} {version} could not be fetched"), "Connect this host to Maven Central, then deploy again.")));
+            spec.mounts.push(shown(&folder, "/tool", Access::Write));
+            let words = [&self.compiler.path.display().to_string(), "/build/Pack.java", "/build/launch", "/tool/launch.jar"];
+            spec.command = words.map(str::to_owned).to_vec();
+            let outcome = job.runner.run(spec, job.dir).await?;
+            if outcome.is_success() {
+                return Ok(folder);
             }
-            Ok(folder)
+            let fault = fault::explain(&outcome.tail, &["Exception in thread \"main\"", "error:"], &[]);
+            Err(Error::Internal(fault.text("the launcher for Java does not compile", "")))
         })
         .await
+    }
+
+    fn invoker_wanted(&self) -> Wanted {
+        let tool = &KNOWN.java.invoker;
+        let (group, artifact) = tool.artifact.split_once(':').unwrap_or(("", &tool.artifact));
+        Wanted {
+            what: format!("the functions framework for Java {}", tool.version),
+            url: format!("{}/{}/{artifact}/{v}/{artifact}-{v}.jar", self.repository(), group.replace('.', "/"), v = tool.version),
+            hash: ("SHA-256", &tool.sha256),
+            name: Some(INVOKER),
+        }
+    }
+
+    fn maven_wanted(&self) -> Wanted {
+        let tool = &KNOWN.java.maven;
+        Wanted {
+            what: format!("Maven {}", tool.version),
+            url: format!("{}/org/apache/maven/apache-maven/{v}/apache-maven-{v}-bin.zip", self.repository(), v = tool.version),
+            hash: ("SHA-512", &tool.sha512),
+            name: None,
+        }
+    }
+
+    /// Fetches files of known content in one sandbox; a folder for each.
+    async fn fetch(&self, wanted: &[&Wanted]) -> Result<Vec<PathBuf>, Error> {
+        let job = self.job;
+        let names = wanted.iter().map(|wanted| wanted.what.as_str()).collect::<Vec<_>>().join(" and ");
+        job.runner.log.say(format!("Fetching {names}, once for this host."));
+        let mut spec = job.spec(self.compiler, Reach::Registries, &[])?;
+        spec.files.push(("/build/Fetch.java".into(), FETCH.as_bytes().to_vec()));
+        self.environment_own(&mut spec);
+        spec.command = vec![self.compiler.path.display().to_string(), "/build/Fetch.java".to_owned()];
+        let mut folders = Vec::new();
+        for (at, Wanted { url, hash, name, .. }) in wanted.iter().enumerate() {
+            let folder = job.work.folder(&format!("tool-{}", hash.1))?;
+            let place = format!("/tool/{at}");
+            let (target, how) = name.map_or((place.clone(), "unpack"), |name| (format!("{place}/{name}"), "file"));
+            spec.mounts.push(shown(&folder, &place, Access::Write));
+            spec.command.extend([url, hash.0, hash.1, &target, how].map(str::to_owned));
+            folders.push(folder);
+        }
+        let outcome = job.runner.run(spec, job.dir).await?;
+        if !outcome.is_success() {
+            let fault = fault::explain(&outcome.tail, &["Exception in thread \"main\"", "Caused by:"], &[]);
+            return Err(user(fault.text(&format!("{names} could not be fetched"), "Connect this host to Maven Central, then deploy again.")));
+        }
+        Ok(folders)
     }
 
     fn repository(&self) -> &str {

@@ -66,8 +66,8 @@ pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: 
         layers.push(layer(code, WORKSPACE));
         layers.push(layer(kept, &format!("{WORKSPACE}/{MODULES}")));
     } else {
-        let kept = if recipe.has_package { Some(build.modules(false).await?) } else { None };
-        build.check().await?;
+        let installing = async { if recipe.has_package { build.modules(false).await.map(Some) } else { Ok(None) } };
+        let (kept, ()) = tokio::try_join!(installing, build.check())?;
         let places: &[&str] = if kept.is_some() { &[MODULES] } else { &[] };
         layers.push(layer(job.keep_source(staging, &[MODULES], places).await?, WORKSPACE));
         modules = kept.as_deref().map(|kept| job.layer_path(kept)).transpose()?;
@@ -212,7 +212,7 @@ impl Build<'_> {
         let mut whose = Whose::Projects;
         if self.is_plain() {
             whose = Whose::Everybodys;
-            job.promote(&job.caches.npm, &downloads).await?;
+            job.promote_later(&job.caches.npm, &downloads)?;
         }
         let mut modules = folder.join(MODULES);
         let looked_at = modules.clone();

@@ -149,7 +149,7 @@ impl Installer<'_> {
         let installed = Instant::now();
         let kept = self.keep(&environment).await?;
         if trust == Trust::RegistryOnly {
-            self.job.promote(&self.job.caches.uv, &downloads).await?;
+            self.job.promote_later(&self.job.caches.uv, &downloads)?;
         }
         self.told(&outcome, installed.elapsed());
         Ok(kept)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sandbox::Mount;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
 use super::failure::{self, Failure};
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     environment::{Access, Reach, shown},
     job::Job,
     record,
-    step::blocking,
     tree::{CopyRules, TreeReader, TreeWriter},
 };
 
@@ -69,11 +69,11 @@ impl Finder<'_> {
         if let Some(path) = self.remembered(interpreter)? {
             return Ok(of_layer(&path));
         }
-        let _one = self.job.tools.lock().await;
+        let one = self.job.tools.clone().lock_owned().await;
         if let Some(path) = self.remembered(interpreter)? {
             return Ok(of_layer(&path));
         }
-        match (self.fetch(interpreter).await, of_host) {
+        match (self.fetch(interpreter, one).await, of_host) {
             (Ok(path), _) => Ok(of_layer(&path)),
             (Err(Error::User(text)), Some(uv)) => {
                 self.job.runner.log.say(format!("{text} Using uv {} of this host instead.", uv.version));
@@ -91,7 +91,8 @@ impl Finder<'_> {
         Ok(if touched { self.job.store.layers().path(&known.layer) } else { None })
     }
 
-    async fn fetch(&self, wanted: &Interpreter) -> Result<PathBuf, Error> {
+    /// The folder with the program, which becomes a layer beside its use.
+    async fn fetch(&self, wanted: &Interpreter, one: OwnedMutexGuard<()>) -> Result<PathBuf, Error> {
         let with_pip =
             std::iter::once(wanted).chain(self.job.catalogue.of(Language::Python)).find(|found| found.packager.is_some() && found.platform == wanted.platform);
         let interpreter = with_pip.ok_or_else(|| {
@@ -142,25 +143,24 @@ impl Finder<'_> {
         }
         let (store, dir) = (self.job.store.clone(), self.job.dir.to_owned());
         let platform = interpreter.platform.clone();
-        let path = blocking(move || keep(&store, &dir, &out, platform)).await??;
+        let bin = out.join("bin");
+        TreeReader::open(&bin).map_err(|e| Error::Internal(format!("pip made no bin folder: {e}")))?;
+        let kept = bin.clone();
+        self.job.beside(one, move || keep(&store, &dir, &kept, platform));
         self.job.runner.log.say(format!("uv {version} is here ({:.1} s).", outcome.took.as_secs_f64()));
-        Ok(path)
+        Ok(bin)
     }
 }
 
 /// Takes the binary out of what pip made, and nothing else.
-fn keep(store: &store::Store, dir: &Path, out: &Path, platform: String) -> Result<PathBuf, Error> {
+fn keep(store: &store::Store, dir: &Path, bin: &Path, platform: String) -> Result<(), Error> {
     let internal = |step: &str, e: &dyn std::fmt::Display| Error::Internal(format!("keeping uv: {step}: {e}"));
     let staging = store.layers().staging().map_err(|e| internal("staging", &e))?;
     let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal("opening", &e))?;
-    let bin = out.join("bin");
-    TreeReader::open(&bin).map_err(|e| internal("pip made no bin folder", &e))?;
     let rules = CopyRules { bytes_max: MAX_BYTES, entries_max: 10, links_below: vec![], without: vec!["uvx", "uvw"] };
-    crate::tree::copy(&bin, &mut writer, &rules).map_err(|e| internal("copying", &e))?;
+    crate::tree::copy(bin, &mut writer, &rules).map_err(|e| internal("copying", &e))?;
     let layer = staging.commit().map_err(|e| internal("committing", &e))?;
-    let path = store.layers().path(&layer).ok_or_else(|| internal("committing", &"the layer is not there"))?;
-    record::write(&dir.join(RECORD), &Remembered { version: KNOWN.python.uv.version.clone(), platform, layer })?;
-    Ok(path)
+    record::write(&dir.join(RECORD), &Remembered { version: KNOWN.python.uv.version.clone(), platform, layer })
 }
 
 fn of_host(path: &Path) -> Mount {

@@ -149,6 +149,7 @@ pub async fn build_with(builder: &Builder, request: Request) -> (Result<Built, E
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = lines.clone();
     let built = builder.build(request, Arc::new(move |line| sink.lock().unwrap().push(line))).await;
+    builder.settled().await;
     let lines = lines.lock().unwrap().clone();
     (built, lines)
 }

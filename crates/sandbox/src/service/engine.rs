@@ -4,14 +4,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
 
-use super::{Service, Source, held::Held};
+use super::{Service, Source, Timer, held::Held};
 use crate::{
     descriptor,
     error::{Failure, Step},
     message::{self, Reply},
     process::{self, Child},
+    spec::id_check,
     template::{self, CloneRequest, EngineRequest, Order, Outcome},
 };
+
+/// To stop a process and read all of its state takes a fraction of a second.
+const MAKE_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// An engine that hangs does not see its template end.
+const END_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A template's engine.
 pub(super) struct Engine {
@@ -52,6 +59,7 @@ impl Service {
         match self.engine_fork(number) {
             Ok((child, requests)) => match self.watch(&requests, Source::Engine(number), epoll::EventFlags::IN) {
                 Ok(token) => {
+                    self.timer(MAKE_LIMIT, Timer::EngineLimit(number));
                     if let Some(held) = self.held.get_mut(&number) {
                         held.engine = Some(Engine { child, requests, token, reply: Some(reply), made: false });
                     }
@@ -62,6 +70,20 @@ impl Service {
                 }
             },
             Err(failure) => message::answer(&reply, &Reply::Failed(failure)),
+        }
+    }
+
+    /// A template that takes so long to stop is one that does not want to.
+    pub(super) fn engine_overdue(&mut self, number: u64) {
+        if self.held.get(&number).and_then(|held| held.engine.as_ref()).is_some_and(|engine| engine.reply.is_some()) {
+            self.engine_kill(number);
+        }
+    }
+
+    /// Its end is seen by its socket, and everything that follows from it is done then.
+    pub(super) fn engine_kill(&self, number: u64) {
+        if let Some(engine) = self.held.get(&number).and_then(|held| held.engine.as_ref()) {
+            process::kill(&engine.child.pidfd);
         }
     }
 
@@ -80,7 +102,7 @@ impl Service {
     pub(super) fn clone_make(&mut self, template: &str, request: CloneRequest, reply: OwnedFd) {
         let CloneRequest { number, id, limits, .. } = &request;
         let (number, id) = (*number, id.clone());
-        let refused = limits.check().err().or_else(|| self.by_id.contains_key(&id).then(|| format!("id {id}: runs already")));
+        let refused = id_check(&id).and_then(|()| limits.check()).err().or_else(|| self.by_id.contains_key(&id).then(|| format!("id {id}: runs already")));
         if let Some(why) = refused {
             return message::answer(&reply, &Reply::Refused(why));
         }
@@ -135,6 +157,12 @@ impl Service {
         };
         let Some(reply) = engine.reply.take() else { return };
         engine.made = matches!(outcome, Outcome::Frozen);
+        if engine.made
+            && let Some(held) = self.held.get(&number)
+        {
+            // What the kernel needs for each clone is counted here, and must not be the end of all of them.
+            held.group.memory_unlimit();
+        }
         match outcome {
             Outcome::Frozen => message::answer(&reply, &Reply::Done),
             Outcome::Refused(why) => message::answer(&reply, &Reply::Refused(why)),
@@ -180,20 +208,22 @@ impl Service {
         let Some(held) = self.held.get_mut(&number) else {
             return;
         };
-        if let Some(engine) = &held.engine {
-            process::kill(&engine.child.pidfd);
-        }
+        // Its end is the engine's, which first lets go of what has been told to go on.
         if let Some(command) = &held.command {
             process::kill(command);
         }
         if has_clones {
             held.ends_answer();
         }
+        self.timer(END_LIMIT, Timer::EngineEnd(number));
     }
 
     /// How a clone ended, by its template's init.
     pub(super) fn clone_exited(&mut self, template: u64, pid: i32, code: Option<i32>, signal: Option<i32>) {
-        let clone = self.held.values_mut().find(|held| held.origin == Some((template, Some(pid))));
+        // One that ended at once may not have been reported yet.
+        let unreported: Vec<u64> = self.held.values().filter(|held| held.origin == Some((template, None))).map(|held| held.number).collect();
+        unreported.into_iter().for_each(|number| self.reports_take(number));
+        let clone = self.held.values_mut().find(|held| held.origin == Some((template, Some(pid))) && !held.is_exit_known());
         if let Some(held) = clone {
             held.exit_set(code, signal);
             let number = held.number;

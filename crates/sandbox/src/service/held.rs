@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::epoll;
+use rustix::{event::epoll, process::Signal};
 
 use super::{Purpose, REMOVE_LIMIT, START_LIMIT, Service, Source, Timer, engine::Engine};
 use crate::{
@@ -27,12 +27,16 @@ use crate::{
 
 /// From the kernel's out-of-memory handling to its count of what it killed.
 const MEMORY_SETTLE: Duration = Duration::from_millis(5);
+/// A clone takes milliseconds, and waits for a few others.
+const CLONE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A sandbox as the keeper sees it.
 pub(super) struct Held {
     pub number: u64,
     pub id: String,
     pub group: Group,
+    /// Of a template: the reader of its said pipe.
+    pub said: Option<OwnedFd>,
     /// The command's.
     pub command: Option<OwnedFd>,
     /// Its network namespace.
@@ -98,6 +102,7 @@ impl Held {
             number,
             id,
             group,
+            said: None,
             command: None,
             namespace: None,
             frozen: false,
@@ -118,6 +123,23 @@ impl Held {
             killed: false,
             undoing: None,
         }
+    }
+
+    /// What to send so that the command gets a signal. The first process of a pid namespace, which a clone is, gets none that it has no
+    /// handler for, but for SIGKILL: one that would end any other process ends it so.
+    pub fn effective(&self, signal: Signal) -> Signal {
+        let is_handled = |command: &OwnedFd| {
+            let pid = descriptor::pid_of(command).ok()?;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let bits = |name: &str| u64::from_str_radix(status.lines().find_map(|line| line.strip_prefix(name))?.trim(), 16).ok();
+            Some((bits("SigCgt:")? | bits("SigIgn:")?) >> (signal.as_raw() - 1) & 1 == 1)
+        };
+        let ends = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP].contains(&signal);
+        if self.origin.is_some() && ends && self.command.as_ref().and_then(is_handled) == Some(false) { Signal::KILL } else { signal }
+    }
+
+    pub fn is_exit_known(&self) -> bool {
+        self.exited.is_some()
     }
 
     pub fn exit_set(&mut self, code: Option<i32>, signal: Option<i32>) {
@@ -154,6 +176,7 @@ impl Service {
                     number,
                     id: spec.id.clone(),
                     group,
+                    said: None,
                     command: None,
                     namespace: None,
                     frozen: false,
@@ -229,7 +252,7 @@ impl Service {
 
     /// The reports of a clone come from its engine.
     pub(super) fn clone_watch(&mut self, number: u64, report: (u64, OwnedFd)) {
-        self.timer(START_LIMIT, Timer::StartLimit(number));
+        self.timer(CLONE_LIMIT, Timer::StartLimit(number));
         if let Some(held) = self.held.get_mut(&number) {
             held.report = Some(report);
         }
@@ -290,11 +313,14 @@ impl Service {
                     }
                 }
             }
-            Report::Running { outbound, dns_udp, dns_tcp, metadata, clone } => {
+            Report::Running { outbound, dns_udp, dns_tcp, metadata, said, clone } => {
                 if let Some(held) = self.held.get_mut(&number)
                     && let Some((_, inner)) = &mut held.origin
                 {
                     *inner = clone;
+                }
+                if said && let Some(held) = self.held.get_mut(&number) {
+                    held.said = descriptors.pop();
                 }
                 let ends = Ends { outbound, dns_udp, dns_tcp, metadata, release: clone.is_some(), host: self.host_walls() };
                 self.started(number, ends, descriptors);
@@ -361,7 +387,12 @@ impl Service {
         if let Some((_, starter)) = &held.starter {
             process::kill(&starter.pidfd);
         }
+        let origin = held.origin;
         self.kill(number);
+        if let Some((template, _)) = origin {
+            // Whoever has its engine at work for so long, none of its clones will come.
+            self.engine_kill(template);
+        }
     }
 
     pub(super) fn end(&mut self, id: &str, reply: OwnedFd) {
@@ -392,6 +423,7 @@ impl Service {
             held.group.kill();
             process::kill(init);
         }
+        self.engine_kill(number);
     }
 
     /// The kernel found no memory for it. It picks one process to end; which one is counted a moment later.
@@ -419,6 +451,8 @@ impl Service {
             held.group.kill();
             process::kill(init);
         }
+        // What an engine traces is only gone when the engine lets go of it.
+        self.engine_kill(number);
     }
 
     /// A starter or an init ended, or both.

@@ -16,7 +16,7 @@ use rustix::{
 
 use super::{
     frozen::Frozen,
-    routine::{ERROR_BYTES, Operation},
+    routine::{self, ERROR_BYTES, Operation},
     script::{SIZES_BYTES, Script},
     state::{self, SAID},
     trace::{self, Registers, Status},
@@ -63,11 +63,10 @@ pub(super) fn arm(frozen: &Frozen, script: &Script, base: u64, wanted: &Wanted<'
     let template = |failure| (failure, true);
     name_write(frozen, script, wanted).map_err(template)?;
     let main = &frozen.threads[0];
-    let registers =
-        Registers { rip: base, rdi: script.program, rsi: script.error, orig_rax: u64::MAX, eflags: main.registers.eflags & !DIRECTION, ..main.registers };
+    let registers = Registers { rip: base, rdi: script.program, rsi: script.error, orig_rax: u64::MAX, eflags: PLAIN_FLAGS, ..main.registers };
     trace::registers_set(main.tid, &registers).and_then(|()| trace::resume(main.tid, 0)).step(|| "let the template go on").map_err(template)?;
     let mut clone = None;
-    match born_and_repaired(frozen, script, wanted, &mut clone) {
+    match born_and_repaired(frozen, script, base, wanted, &mut clone) {
         Ok(()) => {}
         Err((failure, broken)) => {
             if let Some(pid) = clone {
@@ -83,7 +82,8 @@ pub(super) fn arm(frozen: &Frozen, script: &Script, base: u64, wanted: &Wanted<'
     })
 }
 
-const DIRECTION: u64 = 0x400;
+/// Interrupts on, nothing else: no single steps, no alignment checks, upwards.
+const PLAIN_FLAGS: u64 = 0x202;
 
 fn name_write(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>) -> Result<(), Failure> {
     let mut name = wanted.id.as_bytes().to_vec();
@@ -94,56 +94,98 @@ fn name_write(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>) -> Result<(
         .write(script.name, &name)
         .and_then(|()| frozen.write(script.name_length, &(wanted.id.len() as u32).to_ne_bytes()))
         .and_then(|()| frozen.write(script.sizes, &sizes))
+        // What failed for an earlier clone is not this one's failure.
+        .and_then(|()| frozen.write(script.error, &[0; ERROR_BYTES]))
         .and_then(|()| frozen.write(script.turn + std::mem::offset_of!(Operation, arguments) as u64, &wanted.turn_to.to_ne_bytes()));
     written.map_err(|refusal| Failure::new(refusal.to_string(), rustix::io::Errno::IO))
 }
 
-fn born_and_repaired(frozen: &Frozen, script: &Script, wanted: &Wanted<'_>, clone: &mut Option<i32>) -> Result<(), (Failure, bool)> {
-    let (mut is_back, mut is_armed) = (false, false);
-    while !is_back || !is_armed {
-        let (pid, status) = match trace::wait(-1, true) {
-            Ok(Some(changed)) => changed,
-            Ok(None) => continue,
-            Err(error) => return Err((Failure::new("wait for a clone", error), true)),
-        };
-        let is_template = pid == frozen.threads[0].tid;
-        match status {
-            Status::Gone if is_template => return Err((Failure::new("clone a template, which has ended", rustix::io::Errno::SRCH), true)),
-            Status::Gone if Some(pid) == *clone => {
-                *clone = None;
-                return Err((Failure::new("repair a clone, which has ended", rustix::io::Errno::SRCH), false));
-            }
-            // An earlier clone's end, or that of another of the template's threads, which is the template's.
-            Status::Gone => {}
-            Status::Stopped { signal: libc::SIGTRAP, event: 0 } if is_template => {
-                is_back = true;
-                if clone.is_none() {
-                    let answer = frozen.number(script.child).map_or(0, |answer| answer as i32);
-                    if answer < 0 {
-                        return Err((Failure::new("clone a template", io::Error::from_raw_os_error(-answer)), false));
-                    }
+/// Sees template and clone through their stops. When the clone fails, the template still comes back first.
+fn born_and_repaired(frozen: &Frozen, script: &Script, base: u64, wanted: &Wanted<'_>, clone: &mut Option<i32>) -> Result<(), (Failure, bool)> {
+    let broken = |failure| (failure, true);
+    let mut outcome = None;
+    let mut is_back = false;
+    while !is_back || outcome.is_none() {
+        let Some((pid, status)) = trace::wait(-1, true).step(|| "wait for a clone").map_err(broken)? else { continue };
+        if pid == frozen.threads[0].tid {
+            is_back = template_stopped(frozen, script, base, status)?;
+            if is_back && clone.is_none() {
+                // It says so in its own memory when no clone came of it.
+                let answer = frozen.number(script.child).map_or(0, |answer| answer as i32);
+                if answer < 0 {
+                    return Err((Failure::new("clone a template", io::Error::from_raw_os_error(-answer)), false));
                 }
             }
-            // All others are blocked in it.
-            Status::Stopped { signal, event: 0 } if is_template => {
-                return Err((Failure::new(format!("clone a template, which got signal {signal}"), rustix::io::Errno::IO), true));
-            }
-            Status::Stopped { .. } if is_template => trace::resume(pid, 0).step(|| "let the template go on").map_err(|failure| (failure, true))?,
-            Status::Stopped { event: trace::EVENT_STOP, .. } => {
-                if clone.is_none() {
-                    *clone = Some(pid);
-                    placed(pid, wanted).map_err(|failure| (failure, false))?;
+        } else if clone.is_none_or(|clone| clone == pid) {
+            match clone_stopped(script, base, pid, status, wanted, clone) {
+                Ok(false) => {}
+                Ok(true) => outcome = Some(Ok(())),
+                Err(failure) => {
+                    outcome.get_or_insert(Err(failure));
                 }
-                trace::resume(pid, 0).step(|| "let a clone go on").map_err(|failure| (failure, false))?;
             }
-            Status::Stopped { signal: libc::SIGTRAP, event: 0 } if Some(pid) == *clone => {
-                failed_step(script, pid).map_err(|failure| (failure, false))?;
-                is_armed = true;
-            }
-            Status::Stopped { signal, .. } => return Err((Failure::new(format!("repair a clone, which got signal {signal}"), rustix::io::Errno::IO), false)),
+        }
+        // Else it is an earlier clone that has ended.
+    }
+    outcome.unwrap_or(Ok(())).map_err(|failure| (failure, false))
+}
+
+/// Whether the template is back.
+fn template_stopped(frozen: &Frozen, script: &Script, base: u64, status: Status) -> Result<bool, (Failure, bool)> {
+    let tid = frozen.threads[0].tid;
+    match status {
+        Status::Gone => Err((Failure::new("clone a template, which has ended", rustix::io::Errno::SRCH), true)),
+        Status::Stopped { signal: libc::SIGTRAP, event: 0 } => {
+            let back = script.program + size_of::<Operation>() as u64;
+            stands_at(tid, base, back).map_err(|failure| (failure, true))?;
+            Ok(true)
+        }
+        // Every other one is blocked in it.
+        Status::Stopped { signal, event: 0 } => Err((Failure::new(format!("clone a template, which got signal {signal}"), rustix::io::Errno::IO), true)),
+        Status::Stopped { .. } => {
+            trace::resume(tid, 0).step(|| "let the template go on").map_err(|failure| (failure, true))?;
+            Ok(false)
         }
     }
-    Ok(())
+}
+
+/// Whether the clone is armed.
+fn clone_stopped(script: &Script, base: u64, pid: i32, status: Status, wanted: &Wanted<'_>, clone: &mut Option<i32>) -> Result<bool, Failure> {
+    match status {
+        Status::Gone => {
+            // Or an earlier one, when this one is not born yet.
+            match clone.take() {
+                Some(_) => Err(Failure::new("repair a clone, which has ended", rustix::io::Errno::SRCH)),
+                None => Ok(false),
+            }
+        }
+        Status::Stopped { event: trace::EVENT_STOP, .. } => {
+            if clone.is_none() {
+                *clone = Some(pid);
+                placed(pid, wanted)?;
+            }
+            trace::resume(pid, 0).step(|| "let a clone go on")?;
+            Ok(false)
+        }
+        Status::Stopped { signal: libc::SIGTRAP, event: 0 } if clone.is_some() => {
+            if !stands_at(pid, base, script.after_turn())? {
+                failed_step(script, pid)?;
+            }
+            Ok(true)
+        }
+        Status::Stopped { signal, .. } => Err(Failure::new(format!("repair a clone, which got signal {signal}"), rustix::io::Errno::IO)),
+    }
+}
+
+/// Whether a process that got SIGTRAP stands where the routine stops for this operation; false: where it stops for a failure. Nobody
+/// else can say for the routine that it has come this far.
+fn stands_at(pid: i32, base: u64, operation: u64) -> Result<bool, Failure> {
+    let registers = trace::registers(pid).step(|| "read a clone's registers")?;
+    match registers.rip.wrapping_sub(base) {
+        at if at == routine::trapped() && registers.r12 == operation => Ok(true),
+        at if at == routine::failed() => Ok(false),
+        _ => Err(Failure::new("clone a template, which was stopped by another than the engine", rustix::io::Errno::IO)),
+    }
 }
 
 /// Into its control group, with limits of its own, and the same user again in its own user namespace.
@@ -175,7 +217,7 @@ fn failed_step(script: &Script, pid: i32) -> Result<(), Failure> {
     File::open(format!("/proc/{pid}/mem")).and_then(|memory| memory.read_exact_at(&mut told, script.error)).step(|| "read a clone's memory")?;
     let word = |at: usize| u64::from_ne_bytes(told[at..at + 8].try_into().expect("8 bytes"));
     match word(0) {
-        0 => Ok(()),
+        0 => Err(Failure::new("repair a clone, which failed without a word", rustix::io::Errno::IO)),
         address => {
             let step = script.steps.get(&address).copied().unwrap_or("repair a clone");
             Err(Failure::new(format!("{step} in a clone"), io::Error::from_raw_os_error(-(word(8) as i64) as i32)))

@@ -19,6 +19,9 @@ const THREADS_MAX: usize = 256;
 /// A round is a look at all of them; one is enough for a process that does not make any at that moment.
 const ROUNDS_MAX: u32 = 10_000;
 const PR_GET_TID_ADDRESS: u64 = 40;
+/// How many signals may arrive while one instruction is made.
+const SIGNALS_MAX: u32 = 100;
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
 
 pub(super) struct Frozen {
     pub pid: i32,
@@ -45,6 +48,8 @@ pub(super) struct Thread {
     /// What the kernel clears when it ends; 0: nothing.
     pub clear_tid: u64,
     pub alternate_stack: [u64; 3],
+    /// Whether its process has a handler for any signal.
+    pub has_handlers: bool,
     /// Any bytes.
     pub name: Vec<u8>,
 }
@@ -66,14 +71,33 @@ impl Frozen {
         if tids.first() != Some(&pid) {
             return refuse("its main thread has ended");
         }
+        let filters = filters_of_init(pid);
         let mut frozen = Self { pid, memory, threads: Vec::new(), syscall_at: 0, scratch: 0 };
         for tid in tids {
-            frozen.threads.push(thread(pid, tid)?);
+            frozen.threads.push(thread(pid, tid, filters.as_deref())?);
         }
+        frozen.sequences_check()?;
         frozen.syscall_at = frozen.syscall_find()?;
         // Only now: none of its own code runs any more.
         trace::filter_suspend(pid).read("the main thread (PTRACE_O_SUSPEND_SECCOMP)")?;
         Ok(frozen)
+    }
+
+    /// A thread inside a restartable sequence would go on in it, on another processor than it believes.
+    fn sequences_check(&self) -> Result<(), Refusal> {
+        const DESCRIPTION_AT: u64 = 8;
+        for thread in self.threads.iter().filter(|thread| thread.sequence.address != 0) {
+            let description = self.number(thread.sequence.address + DESCRIPTION_AT)?;
+            if description == 0 {
+                continue;
+            }
+            // struct rseq_cs: version and flags, begin, length, where to go on when interrupted.
+            let (begin, length) = (self.number(description + 8)?, self.number(description + 16)?);
+            if thread.registers.rip.wrapping_sub(begin) < length {
+                return refuse("a thread was stopped in a restartable sequence");
+            }
+        }
+        Ok(())
     }
 
     /// Reads what only a thread itself can be asked for, with `scratch` as the place for answers.
@@ -117,15 +141,20 @@ impl Frozen {
         };
         let call = || {
             trace::registers_set(thread.tid, &registers)?;
+            let mut tries = 0;
             loop {
                 trace::step(thread.tid)?;
                 match trace::wait(thread.tid, true)? {
                     Some((_, Status::Stopped { signal: libc::SIGTRAP, event: 0 })) => break,
-                    Some((_, Status::Stopped { .. })) => {}
+                    // Signals that it will not get. One that comes again and again is a fault of the instruction itself.
+                    Some((_, Status::Stopped { .. })) if tries < SIGNALS_MAX => tries += 1,
                     _ => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
                 }
             }
             let answered = trace::registers(thread.tid)?;
+            if answered.rip != self.syscall_at + SYSCALL.len() as u64 {
+                return Err(io::Error::from_raw_os_error(libc::EFAULT));
+            }
             // As it was, so that whoever looks sees where the thread stands.
             trace::registers_set(thread.tid, &thread.registers)?;
             Ok(answered.rax as i64)
@@ -149,9 +178,13 @@ impl Frozen {
 
     /// Every process has one in its vDSO, for what cannot be answered without the kernel.
     fn syscall_find(&self) -> Result<u64, Refusal> {
-        const SYSCALL: [u8; 2] = [0x0f, 0x05];
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid)).read("the memory map")?;
-        let vdso = maps.lines().find(|line| line.ends_with("[vdso]")).and_then(|line| range(line.split_ascii_whitespace().next()?));
+        let maps = super::state::text(&format!("/proc/{}/maps", self.pid))?;
+        // A file of that name has an inode.
+        let is_vdso = |words: &[&str]| matches!(words, [_, "r-xp", _, "00:00", "0", "[vdso]"]);
+        let vdso = maps.lines().find_map(|line| {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            if is_vdso(&words) { range(words[0]) } else { None }
+        });
         let Some((from, to)) = vdso else { return refuse("it has no vDSO") };
         let mut code = vec![0; ((to - from) as usize).min(64 << 10)];
         self.read(from, &mut code)?;
@@ -188,6 +221,11 @@ fn round(pid: i32, tids: &mut Vec<i32>) -> Result<bool, Refusal> {
         match trace::seize(tid).and_then(|()| trace::interrupt(tid)) {
             Ok(()) => {
                 if stopped(tid)? {
+                    // Its number could have become another's before it was attached to; stopped, it keeps it.
+                    if !PathBuf::from(format!("/proc/{pid}/task/{tid}")).exists() {
+                        return refuse("its threads change too fast");
+                    }
+                    trace::bind(tid).read("a thread (PTRACE_O_EXITKILL)")?;
                     tids.push(tid);
                 }
             }
@@ -222,7 +260,22 @@ fn stopped(tid: i32) -> Result<bool, Refusal> {
     }
 }
 
-fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
+/// The segments of 64-bit code.
+const USER_CODE: u64 = 0x33;
+const USER_DATA: u64 = 0x2b;
+/// A little more than AVX-512 needs.
+const EXTENDED_MAX: usize = 4096;
+
+/// How many system call filters the process's init has: its own must be no others. `None`: the kernel does not tell.
+fn filters_of_init(pid: i32) -> Option<String> {
+    let field = |pid: &str, name: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        Some(status.lines().find_map(|line| line.strip_prefix(name))?.trim().to_owned())
+    };
+    field(&field(&pid.to_string(), "PPid:")?, "Seccomp_filters:")
+}
+
+fn thread(pid: i32, tid: i32, filters: Option<&str>) -> Result<Thread, Refusal> {
     // Its name is in there, which may be no text.
     let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).read("a thread's status")?;
     let status = String::from_utf8_lossy(&status);
@@ -231,6 +284,9 @@ fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
         if field(pending).chars().any(|digit| digit != '0') {
             return refuse("a signal waits for it");
         }
+    }
+    if filters.is_some_and(|filters| field("Seccomp_filters:") != filters) {
+        return refuse("it has a system call filter of its own");
     }
     if field("x86_Thread_features:").contains("shstk") {
         return refuse("it has a shadow stack");
@@ -241,19 +297,30 @@ fn thread(pid: i32, tid: i32) -> Result<Thread, Refusal> {
     }
     let inner = field("NSpid:").split_ascii_whitespace().next_back().and_then(|number| number.parse().ok()).unwrap_or(0);
     let registers = trace::registers(tid).read("the registers")?;
+    if registers.cs != USER_CODE || registers.ss != USER_DATA {
+        return refuse("a thread runs 32-bit code");
+    }
+    if trace::dispatches_calls(tid) {
+        return refuse("a thread has its system calls handed back to it");
+    }
     if registers.gs_base != 0 {
         return refuse("a thread uses the gs segment");
+    }
+    let extended = trace::extended_state(tid).read("the vector registers")?;
+    if extended.len() > EXTENDED_MAX {
+        return refuse("its processor has registers (AMX) that clones have not been tried with");
     }
     Ok(Thread {
         tid,
         inner,
         registers,
-        extended: trace::extended_state(tid).read("the vector registers")?,
+        extended,
         mask: trace::signal_mask(tid).read("the signal mask")?,
         sequence: trace::restartable_sequence(tid).read("the restartable sequence")?,
         robust: trace::robust_list(tid).read("the robust futexes")?,
         clear_tid: 0,
         alternate_stack: [0; 3],
+        has_handlers: field("SigCgt:").chars().any(|digit| digit != '0'),
         name: fs::read(format!("/proc/{pid}/task/{tid}/comm"))
             .map(|mut name| {
                 // The kernel's own line end.

@@ -37,6 +37,10 @@ pub(super) fn rules(writable: &[PathBuf]) -> Option<Rules> {
     if version >= 4 {
         attribute.extend(0u64.to_ne_bytes());
     }
+    if version >= 6 {
+        // Abstract unix sockets and signals: all clones have come from one domain, so each closes itself off from the others.
+        attribute.extend(3u64.to_ne_bytes());
+    }
     let mut paths = vec![Rule { path: "/", rights: bits(AccessFs::from_read(abi)) }];
     paths.extend(["/tmp", "/dev/shm"].map(|path| Rule { path, rights: bits(all) }));
     paths.extend(["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"].map(|path| Rule { path, rights: bits(device) }));

@@ -59,7 +59,21 @@ pub(super) const ERROR_BYTES: usize = 16;
 
 unsafe extern "C" {
     static tanebi_routine_begin: u8;
+    static tanebi_routine_trapped: u8;
+    static tanebi_routine_failed: u8;
     static tanebi_routine_end: u8;
+}
+
+/// Where the routine stands after it has stopped for a TRAP, from its beginning.
+pub(super) fn trapped() -> u64 {
+    let (begin, at) = (&raw const tanebi_routine_begin, &raw const tanebi_routine_trapped);
+    (at.addr() - begin.addr()) as u64
+}
+
+/// Where it stands after it has stopped for a failure.
+pub(super) fn failed() -> u64 {
+    let (begin, at) = (&raw const tanebi_routine_begin, &raw const tanebi_routine_failed);
+    (at.addr() - begin.addr()) as u64
 }
 
 /// The routine's machine code. Entered at its first byte with the list's address in rdi and that of the error in rsi.
@@ -73,7 +87,11 @@ global_asm!(
     r#"
     .pushsection .text.tanebi_routine, "ax", @progbits
     .globl tanebi_routine_begin
+    .globl tanebi_routine_trapped
+    .globl tanebi_routine_failed
     .globl tanebi_routine_end
+    .hidden tanebi_routine_trapped
+    .hidden tanebi_routine_failed
     .hidden tanebi_routine_begin
     .hidden tanebi_routine_end
     .macro tanebi_argument register, offset, bit
@@ -138,6 +156,7 @@ tanebi_routine_begin:
     cmp eax, 4
     jne 77f
     int3
+tanebi_routine_trapped:
     jmp .Ltanebi_advance
 77:
     cmp eax, 5
@@ -208,6 +227,7 @@ tanebi_routine_begin:
     mov [r13], r12
     mov [r13 + 8], rax
     int3
+tanebi_routine_failed:
     ud2
 tanebi_routine_end:
     .purgem tanebi_argument

@@ -34,8 +34,6 @@ pub(crate) struct Wishes {
     pub wake: bool,
     /// Nothing may reach the clone before it has said that it is awake.
     pub acknowledges: bool,
-    /// Paths of requests that never reach user code.
-    pub warm: Vec<String>,
 }
 
 impl Wishes {
@@ -55,7 +53,8 @@ impl Wishes {
                 },
                 "wake" => wishes.wake = true,
                 "ack" => wishes.acknowledges = true,
-                "warm" => wishes.warm.push(rest.to_owned()),
+                // For the daemon, which has read them by now.
+                "warm" | "drew" => {}
                 "refused" => return refuse(rest.to_owned()),
                 _ => return refuse(format!("its launcher says {line:?}")),
             }
@@ -290,7 +289,9 @@ pub(super) fn write(plan: &Plan<'_>, base: u64) -> Script {
         const FUTEX_WAKE_PRIVATE: u64 = 129;
         list.must("let the threads go", libc::SYS_futex, &[go, FUTEX_WAKE_PRIVATE, i32::MAX as u64]);
     }
-    let frame = frame(&mut region, &plan.frozen.threads[0], !plan.wishes.signals.is_empty());
+    // A signal may come while it is armed, and a handler that ran expects that what it interrupted has ended.
+    let interrupted = plan.frozen.threads[0].has_handlers;
+    let frame = frame(&mut region, &plan.frozen.threads[0], interrupted);
     list.plain("go on", routine::RETURN, &[frame]);
     let interrupted = layout::interrupted(frame, &resumed(&plan.frozen.threads[0], true));
     let clone_list = region.list(list);
@@ -376,6 +377,8 @@ fn main_thread(list: &mut List, main: &Thread) {
 /// The engine has written the maps of the clone's user namespace: it is the same user in there.
 fn identity(region: &mut Region, list: &mut List) {
     let all = region.words(&[u64::MAX]);
+    // `kill 0` in one clone would else be a signal to all others, and to the template.
+    list.must("make a session", libc::SYS_setsid, &[]);
     list.must("block all signals", libc::SYS_rt_sigprocmask, &[libc::SIG_SETMASK as u64, all, 0, 8]);
     // What /proc/self/cgroup shows begins at the group the engine has put it into by now.
     list.call("make a cgroup namespace", libc::SYS_unshare, &[libc::CLONE_NEWCGROUP as u64]);
@@ -447,11 +450,17 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
         match &descriptor.kind {
             Kind::Output | Kind::Shared | Kind::PipeWriter | Kind::PairOther => {}
             Kind::Twin(first) => list.must("duplicate a descriptor", libc::SYS_dup3, &[*first as u64, number, close_on_exec]),
-            Kind::File { offset } => {
-                let path = region.text(&format!("/proc/self/fd/{number}"));
+            Kind::File { .. } | Kind::Folder { .. } => {
+                let (path, offset) = match &descriptor.kind {
+                    Kind::Folder { path, offset } => (region.text(path), *offset),
+                    Kind::File { offset } => (region.text(&format!("/proc/self/fd/{number}")), *offset),
+                    _ => continue,
+                };
                 let reopened = flags & !(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_NOCTTY) | libc::O_CLOEXEC;
                 list.answered("open a file again", libc::SYS_openat, &[libc::AT_FDCWD as u64, path, reopened as u64, 0], slot);
-                list.on("go to its place in a file", libc::SYS_lseek, &[slot, *offset, libc::SEEK_SET as u64]);
+                if offset > 0 {
+                    list.on("go to its place in a file", libc::SYS_lseek, &[slot, offset, libc::SEEK_SET as u64]);
+                }
                 put(list, slot, descriptor.number, flags);
             }
             Kind::Events { count, semaphore } => {
@@ -498,7 +507,7 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
                 put(list, pair, descriptor.number, flags);
                 put(list, pair + 4, *writer, writer_flags);
             }
-            Kind::Listener { domain, kind, address, reuse_port, v6_only } => {
+            Kind::Listener { domain, kind, address, reuse_port, v6_only, no_delay, keep_alive } => {
                 let one = region.put(&1u32.to_ne_bytes());
                 list.answered("make a socket", libc::SYS_socket, &[*domain as u64, *kind as u64 | made, 0], slot);
                 let option = |list: &mut List, level: i32, name: i32, value: u64| {
@@ -507,6 +516,12 @@ fn descriptors(region: &mut Region, list: &mut List, all: &[Descriptor]) {
                 option(list, libc::SOL_SOCKET, libc::SO_REUSEADDR, one);
                 if *reuse_port {
                     option(list, libc::SOL_SOCKET, libc::SO_REUSEPORT, one);
+                }
+                if *no_delay {
+                    option(list, libc::IPPROTO_TCP, libc::TCP_NODELAY, one);
+                }
+                if *keep_alive {
+                    option(list, libc::SOL_SOCKET, libc::SO_KEEPALIVE, one);
                 }
                 if *domain == libc::AF_INET6 {
                     let value = region.put(&u32::from(*v6_only).to_ne_bytes());
@@ -717,7 +732,7 @@ mod tests {
             assert_eq!(Wishes::parse(&lines).ok(), expect);
         }
         check(&[], Some(Wishes::default()));
-        check(&["signal 39", "warm /favicon.ico"], Some(Wishes { signals: vec![39], warm: vec!["/favicon.ico".to_owned()], ..Wishes::default() }));
+        check(&["signal 39", "warm /favicon.ico"], Some(Wishes { signals: vec![39], ..Wishes::default() }));
         check(&["wake", "ack", "flag 0x7f00"], Some(Wishes { wake: true, acknowledges: true, flags: vec![0x7f00], ..Wishes::default() }));
         check(&["refused it is old"], None);
         check(&["signal 65"], None);

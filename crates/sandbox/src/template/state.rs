@@ -12,10 +12,10 @@ use std::{
 };
 
 use rustix::{
-    fs::FileType,
+    fs::{FileType, StatVfsMountFlags},
     net::{
         AddressFamily, SocketType, getpeername, getsockname,
-        sockopt::{ipv6_v6only, socket_acceptconn, socket_domain, socket_protocol, socket_reuseport, socket_type},
+        sockopt::{ipv6_v6only, socket_acceptconn, socket_domain, socket_keepalive, socket_protocol, socket_reuseport, socket_type, tcp_nodelay},
     },
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -71,6 +71,11 @@ pub(super) enum Kind {
     Output,
     /// Shared with the template and all clones: no state, or none that matters.
     Shared,
+    /// Opened by its name.
+    Folder {
+        path: String,
+        offset: u64,
+    },
     /// Opened again, at this offset.
     File {
         offset: u64,
@@ -101,6 +106,8 @@ pub(super) enum Kind {
         address: Vec<u8>,
         reuse_port: bool,
         v6_only: bool,
+        no_delay: bool,
+        keep_alive: bool,
     },
     /// Not bound and not connected.
     Socket {
@@ -227,17 +234,23 @@ fn memory(pid: i32) -> Result<(Vec<Shared>, Ranges), Refusal> {
 }
 
 /// The file systems of which each sandbox has its own: what is open there would be the template's, and its siblings'.
-struct OwnFolders(Vec<u64>);
+struct OwnFolders {
+    own: Vec<u64>,
+    /// Of the folder that the others are mounted on.
+    root: u64,
+}
 
 impl OwnFolders {
     fn of(pid: i32) -> Result<Self, Refusal> {
         let folders = ["proc", "tmp", "dev/shm"].map(|folder| format!("/proc/{pid}/root/{folder}"));
-        folders.iter().map(|folder| Ok(rustix::fs::stat(folder)?.st_dev)).collect::<io::Result<_>>().read("its folders").map(Self)
+        let device = |folder: &str| -> io::Result<u64> { Ok(rustix::fs::stat(folder)?.st_dev) };
+        let own = folders.iter().map(|folder| device(folder)).collect::<io::Result<_>>().read("its folders")?;
+        Ok(Self { own, root: device(&format!("/proc/{pid}/root/")).read("its root")? })
     }
 
     fn is_in(&self, path: &str) -> Result<bool, Refusal> {
         let stat = rustix::fs::stat(path).map_err(io::Error::from).read(path)?;
-        Ok(self.0.contains(&stat.st_dev))
+        Ok(self.own.contains(&stat.st_dev))
     }
 }
 
@@ -414,17 +427,22 @@ impl Descriptors {
 
     fn file(&self, seen: &Seen) -> Result<Kind, Refusal> {
         let stat = self.stat(seen.number).read("an open file")?;
-        if self.own.0.contains(&stat.st_dev) {
+        if self.own.own.contains(&stat.st_dev) {
             return refuse(format!("it has {} open", seen.link));
         }
         if is_message_queue(self.pid, seen.number).read("an open file")? {
             return refuse(format!("it has a message queue open: {}", seen.link));
         }
-        let path = seen.flags & libc::O_PATH != 0;
+        let path = format!("/proc/{}/fd/{}", self.pid, seen.number);
+        let is_read_only = || rustix::fs::statvfs(&path).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
         match FileType::from_raw_mode(stat.st_mode) {
-            _ if path => Ok(Kind::Shared),
+            FileType::Directory if self.own.root == stat.st_dev => refuse(format!("it has the folder {} open", seen.link)),
+            // From a folder the ones above, and with them the template's own, can be walked to: a clone opens it by its name, in its own mounts.
+            FileType::Directory if is_read_only() => Ok(Kind::Folder { path: seen.link.clone(), offset: seen.decimal("pos:") }),
+            FileType::RegularFile if seen.flags & libc::O_PATH != 0 && is_read_only() => Ok(Kind::File { offset: 0 }),
+            _ if seen.flags & libc::O_PATH != 0 => refuse(format!("it has {} open as a path", seen.link)),
             FileType::CharacterDevice if rustix::fs::major(stat.st_rdev) == MEMORY_DEVICES => Ok(Kind::Shared),
-            FileType::RegularFile | FileType::Directory if seen.access() == libc::O_RDONLY => Ok(Kind::File { offset: seen.decimal("pos:") }),
+            FileType::RegularFile if seen.access() == libc::O_RDONLY && is_read_only() => Ok(Kind::File { offset: seen.decimal("pos:") }),
             FileType::RegularFile => refuse(format!("it has {} open for writing", seen.link)),
             _ => refuse(format!("it has {} open", seen.link)),
         }
@@ -447,6 +465,9 @@ impl Descriptors {
                 kind: raw.1,
                 address: own_address(&socket).read(what)?,
                 reuse_port: socket_reuseport(&socket).unwrap_or(false),
+                // What accepted connections inherit.
+                no_delay: tcp_nodelay(&socket).unwrap_or(false),
+                keep_alive: socket_keepalive(&socket).unwrap_or(false),
                 v6_only: domain == AddressFamily::INET6 && ipv6_v6only(&socket).unwrap_or(false),
             });
         }
@@ -513,9 +534,9 @@ fn readable_bytes(descriptor: &OwnedFd) -> io::Result<u64> {
     Ok(rustix::io::ioctl_fionread(descriptor)?)
 }
 
-/// The lines that a launcher has written so far.
-pub(crate) fn said_so_far(pidfd: &OwnedFd) -> io::Result<Vec<String>> {
-    let content = pipe_content(&taken(pidfd, SAID.0)?)?.unwrap_or_default();
+/// The lines that a launcher has written so far, at the reader of its said pipe.
+pub(crate) fn said_so_far(reader: &OwnedFd) -> io::Result<Vec<String>> {
+    let content = pipe_content(reader)?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&content).lines().map(str::to_owned).collect())
 }
 

@@ -23,6 +23,8 @@ const PAGE: u64 = 4096;
 const NEAR: u64 = 64 << 10;
 /// Of a process this large, the rest is not looked at.
 const PAGES_MAX: u64 = 1 << 20;
+/// What a clone that waits may hold; one request that needed much is no reason for all to have it.
+const BYTES_MAX: u64 = 32 << 20;
 
 impl Touched {
     /// Of a clone that has answered a request. `except`: the region.
@@ -74,14 +76,23 @@ impl Touched {
 
     /// What the routine does to have it, at most `most` operations, the last of which goes on at `then`.
     pub fn operations(&self, most: usize, then: u64) -> Vec<Operation> {
+        let mut left = BYTES_MAX;
+        let mut fits = |range: &&(u64, u64)| {
+            let bytes = range.1 - range.0;
+            let fits = bytes <= left;
+            left -= if fits { bytes } else { 0 };
+            fits
+        };
+        let written: Vec<&(u64, u64)> = self.written.iter().filter(&mut fits).collect();
+        let read: Vec<&(u64, u64)> = self.read.iter().filter(&mut fits).collect();
         let populate = |(from, to): &(u64, u64), how: i32| Operation {
             kind: routine::CALL,
             number: libc::SYS_madvise as u64,
             arguments: [*from, to - from, how as u64, 0, 0, 0],
             ..Operation::default()
         };
-        let written = self.written.iter().map(|range| populate(range, libc::MADV_POPULATE_WRITE));
-        let read = self.read.iter().map(|range| populate(range, libc::MADV_POPULATE_READ));
+        let written = written.into_iter().map(|range| populate(range, libc::MADV_POPULATE_WRITE));
+        let read = read.into_iter().map(|range| populate(range, libc::MADV_POPULATE_READ));
         let mut operations: Vec<Operation> = written.chain(read).take(most - 1).collect();
         operations.push(Operation { kind: routine::GOTO, arguments: [then, 0, 0, 0, 0, 0], ..Operation::default() });
         operations

@@ -14,6 +14,7 @@ const GETSIGMASK: u32 = 0x420a;
 const SUSPEND_SECCOMP: usize = 1 << 21;
 const EXITKILL: usize = 1 << 20;
 const SETOPTIONS: u32 = 0x4200;
+const GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
 const SETSIGMASK: u32 = 0x420b;
 const SEIZE: u32 = 0x4206;
 const INTERRUPT: u32 = 0x4207;
@@ -27,9 +28,21 @@ pub(super) enum Status {
     Gone,
 }
 
-/// Attaches without stopping: the thread goes on for a moment, behind its filter. It dies with this process.
+/// Attaches without stopping: the thread goes on for a moment, behind its filter.
 pub(super) fn seize(thread: i32) -> io::Result<()> {
-    request(SEIZE, thread, 0, EXITKILL)
+    request(SEIZE, thread, 0, 0)
+}
+
+/// From now on a stopped thread dies with this process.
+pub(super) fn bind(thread: i32) -> io::Result<()> {
+    request(SETOPTIONS, thread, 0, EXITKILL)
+}
+
+/// Whether a thread has its system calls handed back to itself (PR_SET_SYSCALL_USER_DISPATCH). Kernels before 6.4 cannot tell.
+pub(super) fn dispatches_calls(thread: i32) -> bool {
+    // struct ptrace_sud_config: mode, selector, offset, length.
+    let mut config = [0u64; 4];
+    request(GET_SYSCALL_USER_DISPATCH_CONFIG, thread, size_of_val(&config), (&raw mut config).addr()).is_ok() && config[0] != 0
 }
 
 /// From now on the system calls of a stopped thread are not filtered, until it is let go, and no signal but SIGKILL is delivered to it.

@@ -213,43 +213,6 @@ pub fn checks(suite: &mut Suite) {
         }
         end(suite, &["term"]);
     });
-    // A clone is the first process of its pid namespace, for which the kernel drops signals that have no handler, SIGKILL from within too.
-    suite.check("a clone without handlers ends by signals as any instance does", |suite| {
-        let (_template, _clones) = family(suite, "default", 0);
-        let mut wrong = Vec::new();
-        for (number, (what, signal)) in
-            [("os.kill(os.getpid(), 15)", libc::SIGTERM), ("os.kill(os.getpid(), 9)", libc::SIGKILL), ("os.abort()", libc::SIGABRT)].into_iter().enumerate()
-        {
-            let id = format!("default-{number}");
-            let clone = cloned(suite, "default", &id);
-            ask(suite, &id, what);
-            if readable(&clone.ended, Duration::from_millis(500)) {
-                let outcome = collect(&clone);
-                if outcome.ended.signal != Some(signal) {
-                    wrong.push(format!("{what}: {:?}", outcome.ended));
-                }
-            } else {
-                wrong.push(format!("{what}: goes on"));
-                end(suite, &[&id]);
-            }
-        }
-        let clone = cloned(suite, "default", "default-term");
-        suite.keeper().signal("default-term", libc::SIGTERM).unwrap();
-        if !readable(&clone.ended, Duration::from_millis(500)) {
-            wrong.push("SIGTERM of the daemon: goes on".to_owned());
-        }
-        end(suite, &["default-term", "default"]);
-        assert_eq!(wrong, [""; 0]);
-    });
-    suite.check("orphans in a clone are reaped", |suite| {
-        let (_template, _clones) = family(suite, "reaped", 1);
-        let orphans = "[subprocess.run(['/bin/sh', '-c', '(/bin/true &) ; exit 5']).returncode for _ in range(5)]";
-        assert_eq!(say(suite, "reaped-1", orphans), "[5, 5, 5, 5, 5]");
-        std::thread::sleep(Duration::from_millis(100));
-        let dead = say(suite, "reaped-1", "[name for name in os.listdir('/proc') if name.isdigit() and ') Z ' in open(f'/proc/{name}/stat').read()]");
-        end(suite, &["reaped-1", "reaped"]);
-        assert_eq!(dead, "[]");
-    });
     suite.check("orphans in a clone end with it", |suite| {
         let (_template, mut clones) = family(suite, "orphan", 1);
         assert_eq!(say(suite, "orphan-1", "subprocess.run(['/bin/sh', '-c', '(sleep 1000 & sleep 1000 &) ; exit 5']).returncode"), "5");

@@ -11,6 +11,8 @@ use crate::{
 
 /// What it is, how a program comes to have it, and what the refusal says.
 const REFUSED: &[(&str, &str, &str)] = &[
+    ("the root open as a folder", "a = os.open('/', os.O_RDONLY)", "has the folder / open"),
+    ("the root open as a path", "a = os.open('/', os.O_PATH)", "has the folder / open"),
     (
         "a TCP connection",
         "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname()); c = a.accept()",

@@ -19,7 +19,8 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
-use super::{Policy, Way, is_public};
+use super::{Owner, Policy, Way, is_public};
+use crate::instances::Instance;
 
 /// What every played host resolves to inside a sandbox: of a documentation network, so that it can be no one's.
 pub const PLAYED_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -196,7 +197,9 @@ impl Way {
                 return Found::Addresses(vec![PLAYED_V4.into(), PLAYED_V6.into()]);
             }
         }
-        if name == "localhost" || name.ends_with(".localhost") {
+        // A clone's /etc/hosts is its template's and does not know its name.
+        let is_own = matches!(&*self.owner, Owner::Instance(identity) if Instance::sandbox_name(&identity.instance) == name);
+        if is_own || name == "localhost" || name.ends_with(".localhost") {
             return Found::Addresses(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         if let Policy::Hosts(hosts) = &self.policy
