@@ -86,9 +86,14 @@ pub(super) fn bombs_hurt_nobody_else() -> Result<()> {
 
     tanebi.script_all("tanebi instances stop")?;
     let keeper = *e2e::children(daemon_before).first().context("the daemon has a keeper")?;
+    // Templates stay, and clones that wait, with their engines and inits: they are stopped and get no request.
     eventually("no process of an instance is left", || {
-        let left = descendants(keeper);
-        Ok(left.is_empty().then_some(()))
+        let runs = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let (name, state) = stat.rsplit_once(") ").map_or(("", ""), |(head, rest)| (head.split_once('(').map_or("", |(_, name)| name), rest));
+            !name.is_empty() && !["tanebi-template", "tanebi-init"].contains(&name) && !state.starts_with('t')
+        };
+        Ok((!descendants(keeper).iter().any(runs)).then_some(()))
     })?;
     answers(&tanebi, "bombed")
 }
