@@ -142,9 +142,6 @@ impl Template {
         let size = script::region_bytes(&frozen, &state)?;
         let base = region_make(&mut frozen, size)?;
         addresses_check(&frozen, &wishes, base..base + size)?;
-        if frozen.call(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as u64])? != 1 {
-            return refuse("it has made itself not dumpable (PR_SET_DUMPABLE), so that its clones could not be given a user");
-        }
         timers_read(&frozen, &mut state, base)?;
         memory_fork(&frozen, &state)?;
         let script = script::write(&Plan { frozen: &frozen, state: &state, wishes: &wishes, writable: &[] }, base);

@@ -213,6 +213,23 @@ pub fn checks(suite: &mut Suite) {
         }
         end(suite, &["term"]);
     });
+    // docs/internals/sandbox.md, "What differs from an ordinary instance".
+    suite.check("a clone is the first process of its namespace, with what that means", |suite| {
+        let (_template, mut clones) = family(suite, "first", 2);
+        for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGUSR1] {
+            assert_eq!(say(suite, "first-1", &format!("os.kill(os.getpid(), {signal})")), "None");
+        }
+        let orphans = "[subprocess.run(['/bin/sh', '-c', '(/bin/true &) ; exit 5']).returncode for _ in range(3)]";
+        assert_eq!(say(suite, "first-1", orphans), "[5, 5, 5]");
+        let dead = "sum(') Z ' in open(f'/proc/{name}/stat').read() for name in os.listdir('/proc') if name.isdigit())";
+        until("they are dead", || say(suite, "first-1", dead) == "3");
+        assert_eq!(say(suite, "first-1", &format!("[os.wait() and 1 for _ in range(3)] and {dead}")), "0");
+        ask(suite, "first-1", "os.abort()");
+        assert_eq!(collect(&clones.remove(0)).ended.signal, Some(libc::SIGSEGV));
+        suite.keeper().signal("first-2", libc::SIGTERM).unwrap();
+        assert_eq!(collect(&clones.remove(0)).ended.signal, Some(libc::SIGKILL));
+        end(suite, &["first"]);
+    });
     suite.check("orphans in a clone end with it", |suite| {
         let (_template, mut clones) = family(suite, "orphan", 1);
         assert_eq!(say(suite, "orphan-1", "subprocess.run(['/bin/sh', '-c', '(sleep 1000 & sleep 1000 &) ; exit 5']).returncode"), "5");

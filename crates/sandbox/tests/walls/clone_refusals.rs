@@ -99,7 +99,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "def f(): signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); signal.pthread_kill(threading.get_ident(), signal.SIGUSR1); time.sleep(1000)\nthreading.Thread(target=f, daemon=True).start(); time.sleep(.05)",
         "a signal waits for it",
     ),
-    ("memory that nobody else may look into", "libc.prctl(4, 0, 0, 0, 0)", "dumpable"),
     ("standard output that is closed", "os.dup2(1, 50); os.close(1); sys.stdout = open(50, 'w')", "descriptor"),
     ("standard error that is a file", "os.dup2(os.open('/dev/null', os.O_WRONLY), 2)", "descriptor 2 is /dev/null"),
     ("more than 256 threads", "for _ in range(260): threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()", "more than 256 threads"),

@@ -682,6 +682,16 @@ def folder_and_environment():
 
 
 @case
+def memory_that_nobody_else_may_look_into():
+    assert libc.prctl(4, 0, 0, 0, 0) == 0
+    file = os.open("/usr/bin/env", os.O_RDONLY)
+    yield
+    assert libc.prctl(3, 0, 0, 0, 0) == 0 and len(os.read(file, 4)) == 4
+    assert os.getresuid() == (1000, 1000, 1000)
+    libc.prctl(4, 1, 0, 0, 0)
+
+
+@case
 def children():
     yield
     assert subprocess.run(["/bin/echo", "x"], capture_output=True).stdout == b"x\n"
