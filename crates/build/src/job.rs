@@ -20,7 +20,7 @@ use crate::{
     later::Later,
     record,
     step::{Runner, blocking},
-    tree::{self, CopyError, CopyRules, TreePath, TreeWriter},
+    tree::{self, Copied, CopyError, CopyRules, TreePath, TreeWriter},
     work::Work,
 };
 
@@ -199,7 +199,9 @@ impl Job<'_> {
             }
             let store = self.store.clone();
             self.beside(one, move || {
-                made.iter().try_for_each(|(folder, memory)| memory.keep(&folder_keep(&store, folder, &rules(vec![], vec![]), &[], "a tool")?))
+                made.iter().try_for_each(|(folder, memory)| {
+                    memory.keep(&layer_make(&store, &[], "a tool", |writer| tree::copy(folder, writer, &rules(vec![], vec![])))?)
+                })
             });
         }
         Ok(places.into_iter().flatten().collect())
@@ -216,7 +218,8 @@ impl Job<'_> {
         });
     }
 
-    /// Takes a folder that a sandbox wrote as data, and makes it a layer. `links_below`: where absolute links may lead.
+    /// Takes a folder that a sandbox wrote as data, and makes it a layer; what is kept is in the folder no more. `links_below`: where absolute
+    /// links may lead.
     /// # Errors
     /// `User` for what cannot be kept; `what` names it.
     pub(crate) async fn keep(&self, folder: &Path, links_below: Vec<String>, without: Vec<&'static str>, what: &'static str) -> Result<Kept, Error> {
@@ -234,7 +237,7 @@ impl Job<'_> {
     ) -> Result<Kept, Error> {
         let rules = rules(links_below, without);
         let (store, folder, places) = (self.store.clone(), folder.to_owned(), places.to_vec());
-        blocking(move || folder_keep(&store, &folder, &rules, &places, what)).await?
+        blocking(move || layer_make(&store, &places, what, |writer| tree::take(&folder, writer, &rules))).await?
     }
 
     /// As [`Job::keep`], when the build has answered: for what is of no image. Each wish remembers it up to so many bytes.
@@ -243,7 +246,7 @@ impl Job<'_> {
         let memories: Vec<_> = wishes.iter().map(|(wishes, is_locked, max)| (self.memory(wishes, *is_locked, Whose::Projects), *max)).collect();
         let (store, rules) = (self.store.clone(), rules(vec![], vec![]));
         self.later.add(move || {
-            let kept = folder_keep(&store, &folder, &rules, &[], what)
+            let kept = layer_make(&store, &[], what, |writer| tree::take(&folder, writer, &rules))
                 .and_then(|kept| memories.iter().filter(|(_, max)| kept.bytes <= *max).try_for_each(|(memory, _)| memory.keep(&kept)));
             if let Err(e) = kept {
                 tracing::warn!("it will be downloaded again: {e}");
@@ -310,11 +313,12 @@ fn rules(links_below: Vec<String>, without: Vec<&'static str>) -> CopyRules {
     CopyRules { bytes_max: LAYER_MAX_BYTES, entries_max: LAYER_ENTRIES_MAX, links_below, without }
 }
 
-fn folder_keep(store: &store::Store, folder: &Path, rules: &CopyRules, places: &[&str], what: &str) -> Result<Kept, Error> {
+/// A layer of what `fill` writes.
+fn layer_make(store: &store::Store, places: &[&str], what: &str, fill: impl FnOnce(&mut TreeWriter) -> Result<Copied, CopyError>) -> Result<Kept, Error> {
     let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("keeping {what}: {e}"));
     let staging = store.layers().staging().map_err(|e| internal(&e))?;
     let mut writer = TreeWriter::open(staging.path()).map_err(|e| internal(&e))?;
-    let copied = match tree::copy(folder, &mut writer, rules) {
+    let copied = match fill(&mut writer) {
         Ok(copied) => copied,
         Err(e @ CopyError::Io { .. }) => return Err(internal(&e)),
         Err(e) => return Err(Error::User(format!("What was built cannot be kept ({what}): {e}. Mend what makes it, then deploy again."))),

@@ -172,6 +172,20 @@ impl TreeWriter {
         Ok(File::from(fd))
     }
 
+    /// Moves a file here, by its name in a folder. False: it must be copied, for it lies on another file system.
+    fn take(&mut self, folder: &OwnedFd, file: &File, path: &TreePath, executable: bool) -> Result<bool, WriteError> {
+        let (parents, name) = path.split().ok_or(WriteError::Taken)?;
+        let mode = if executable { 0o755 } else { 0o644 };
+        let parent = self.parent(parents)?;
+        match rustix::fs::renameat_with(folder, name, parent, name, rustix::fs::RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
+        Ok(true)
+    }
+
     pub(crate) fn link(&mut self, path: &TreePath, target: &str) -> Result<(), WriteError> {
         let (parents, name) = path.split().ok_or(WriteError::Taken)?;
         let parent = self.parent(parents)?;
@@ -222,6 +236,8 @@ pub(crate) enum Node {
         file: File,
         size: u64,
         mode: u32,
+        /// How many names it has.
+        names: u64,
     },
     Link(Vec<u8>),
     /// A device, socket or pipe.
@@ -370,7 +386,8 @@ pub(crate) fn node(folder: &OwnedFd, name: &OsStr) -> io::Result<Node> {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
                 return Ok(Node::Other);
             }
-            Ok(Node::File { file: File::from(fd), size: u64::try_from(stat.st_size).unwrap_or(0), mode: stat.st_mode })
+            #[allow(clippy::useless_conversion, reason = "its width is the platform's")]
+            Ok(Node::File { file: File::from(fd), size: u64::try_from(stat.st_size).unwrap_or(0), mode: stat.st_mode, names: u64::from(stat.st_nlink) })
         }
         _ => Ok(Node::Other),
     }
@@ -409,13 +426,31 @@ pub(crate) struct Copied {
 
 /// Copies a tree that others wrote, as data: regular files, folders, harmless links; anything else is refused.
 pub(crate) fn copy(from: &Path, to: &mut TreeWriter, rules: &CopyRules) -> Result<Copied, CopyError> {
+    transfer(from, to, rules, false)
+}
+
+/// As [`copy`], for a tree whose writers have all ended and that nobody needs any more: its files are moved.
+///
+/// What has another name, which others may have open, or an attribute that a copy would not have, is copied.
+pub(crate) fn take(from: &Path, to: &mut TreeWriter, rules: &CopyRules) -> Result<Copied, CopyError> {
+    transfer(from, to, rules, true)
+}
+
+fn transfer(from: &Path, to: &mut TreeWriter, rules: &CopyRules, is_ours: bool) -> Result<Copied, CopyError> {
     let reader = TreeReader::open(from).map_err(|source| CopyError::Io { path: String::new(), source })?;
     let mut copied = Copied::default();
-    copy_folder(reader.root(), &mut Vec::new(), to, rules, &mut copied)?;
+    folder_transfer(reader.root(), &mut Vec::new(), to, rules, is_ours, &mut copied)?;
     Ok(copied)
 }
 
-fn copy_folder(folder: &OwnedFd, above: &mut Vec<String>, to: &mut TreeWriter, rules: &CopyRules, copied: &mut Copied) -> Result<(), CopyError> {
+fn folder_transfer(
+    folder: &OwnedFd,
+    above: &mut Vec<String>,
+    to: &mut TreeWriter,
+    rules: &CopyRules,
+    is_ours: bool,
+    copied: &mut Copied,
+) -> Result<(), CopyError> {
     let here = |above: &[String], name: &str| {
         let mut path = above.join("/");
         if !path.is_empty() {
@@ -440,17 +475,22 @@ fn copy_folder(folder: &OwnedFd, above: &mut Vec<String>, to: &mut TreeWriter, r
             Node::Folder(next) => {
                 to.folder(&path).map_err(|e| refused(&e.to_string()))?;
                 above.push(String::from_utf8_lossy(&name).into_owned());
-                copy_folder(&next, above, to, rules, copied)?;
+                folder_transfer(&next, above, to, rules, is_ours, copied)?;
                 above.pop();
             }
-            Node::File { file, size, mode } => {
+            Node::File { file, size, mode, names } => {
                 if mode & 0o6000 != 0 {
                     return Err(refused("it is set-user-id or set-group-id"));
                 }
                 if copied.bytes.saturating_add(size) > rules.bytes_max {
                     return Err(CopyError::TooLarge(rules.bytes_max >> 20));
                 }
-                let mut target = to.file(&path, mode & 0o111 != 0).map_err(|e| refused(&e.to_string()))?;
+                let is_executable = mode & 0o111 != 0;
+                if is_ours && names == 1 && !has_attributes(&file) && to.take(folder, &file, &path, is_executable).map_err(|e| refused(&e.to_string()))? {
+                    copied.bytes += size;
+                    continue;
+                }
+                let mut target = to.file(&path, is_executable).map_err(|e| refused(&e.to_string()))?;
                 let written = io::copy(&mut file.take(size), &mut target).map_err(failed)?;
                 copied.bytes += written;
             }
@@ -465,6 +505,15 @@ fn copy_folder(folder: &OwnedFd, above: &mut Vec<String>, to: &mut TreeWriter, r
         }
     }
     Ok(())
+}
+
+/// Whether a file has extended attributes, or may have some that cannot be seen.
+fn has_attributes(file: &File) -> bool {
+    let mut names = [0_u8; 256];
+    match rustix::fs::flistxattr(file, &mut names[..]) {
+        Ok(length) => length > 0,
+        Err(errno) => errno != Errno::OPNOTSUPP,
+    }
 }
 
 /// Whether a relative link stays inside its tree whatever other links of the tree that passed this test do.

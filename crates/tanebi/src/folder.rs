@@ -45,6 +45,34 @@ fn ensure_inner(path: &Path, (uid, gid): (u32, u32), mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// Proves that `user`, who is not the caller, passes every folder above `path`.
+///
+/// # Errors
+/// The folder that does not let others pass, and what to do.
+pub fn reachable(path: &Path, user: (u32, u32)) -> Result<()> {
+    let path = path.canonicalize().with_context(|| format!("folder {}", path.display()))?;
+    for above in path.ancestors().skip(1) {
+        let stat = fs::stat(above).with_context(|| format!("folder {}", above.display()))?;
+        let passing = match () {
+            () if stat.st_uid == user.0 => 0o100,
+            () if stat.st_gid == user.1 => 0o010,
+            () => 0o001,
+        };
+        if stat.st_mode & passing == 0 {
+            bail!(
+                "the data folder {} lies in {}, which lets only its owner in (mode {:04o}); tanebi gives up root and serves as uid {}. \
+                 Choose another --data-dir, for example /var/lib/tanebi, or let others pass: chmod o+x {}",
+                path.display(),
+                above.display(),
+                stat.st_mode & 0o7777,
+                user.0,
+                above.display()
+            );
+        }
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<OwnedFd> {
     match fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(folder) => Ok(folder),
@@ -77,5 +105,18 @@ mod tests {
         assert!(ensure(&file, me, 0o700).is_err());
         std::fs::write(there.join("x"), "").unwrap();
         assert!(ensure(&there, (me.0 + 1, me.1), 0o700).is_err(), "not empty: no new owner");
+    }
+
+    #[test]
+    fn a_folder_above_that_lets_nobody_pass_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let stranger = (61_000, 61_000);
+        fs::chmod(dir.path(), Mode::from_raw_mode(0o700)).unwrap();
+        let text = reachable(&data, stranger).unwrap_err().to_string();
+        assert!(text.contains("chmod o+x") && text.contains(&dir.path().display().to_string()), "{text}");
+        fs::chmod(dir.path(), Mode::from_raw_mode(0o711)).unwrap();
+        reachable(&data, stranger).unwrap();
     }
 }

@@ -77,6 +77,9 @@ fn prepare(config: Config) -> Result<Prepared> {
     let daemon = if me.0 == 0 { daemon_user() } else { me };
     let data = &config.data_dir;
     folder::ensure(data, me, 0o755)?;
+    if daemon != me {
+        folder::reachable(data, daemon)?;
+    }
     let folders = Folders { state: data.join("state"), build: data.join("build"), ca: data.join("ca") };
     folder::ensure(&folders.state, daemon, 0o700)?;
     folder::ensure(&folders.build, daemon, 0o711)?;

@@ -60,14 +60,42 @@ fn a_copy_takes_files_folders_and_links_that_stay() {
 }
 
 #[test]
+fn what_is_taken_is_moved_unless_it_has_another_name_or_attributes() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to, outside) = (dir.path().join("from"), dir.path().join("to"), dir.path().join("outside"));
+    [&from, &to].into_iter().for_each(|path| std::fs::create_dir(path).unwrap());
+    std::fs::create_dir(from.join("bin")).unwrap();
+    std::fs::write(from.join("bin/own"), "own").unwrap();
+    std::fs::set_permissions(from.join("bin/own"), std::fs::Permissions::from_mode(0o711)).unwrap();
+    std::fs::write(&outside, "shared").unwrap();
+    std::fs::hard_link(&outside, from.join("shared")).unwrap();
+    std::fs::write(from.join("marked"), "marked").unwrap();
+    let is_marked = rustix::fs::setxattr(from.join("marked"), "user.mark", b"x", rustix::fs::XattrFlags::empty()).is_ok();
+    let number = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    let (own, marked) = (number(&from.join("bin/own")), number(&from.join("marked")));
+    let rules = CopyRules { bytes_max: 100, entries_max: 10, links_below: vec![], without: vec![] };
+    let taken = take(&from, &mut TreeWriter::open(&to).unwrap(), &rules).unwrap();
+    assert_eq!(taken, Copied { bytes: 15, entries: 4 });
+    assert_eq!(number(&to.join("bin/own")), own, "moved");
+    assert_eq!(std::fs::metadata(to.join("bin/own")).unwrap().mode() & 0o7777, 0o755);
+    assert!(!from.join("bin/own").exists());
+    assert_ne!(number(&to.join("shared")), number(&outside), "whoever has the other name cannot change it");
+    assert_eq!(number(&to.join("marked")) == marked, !is_marked);
+    assert_eq!(std::fs::read_to_string(to.join("shared")).unwrap() + &std::fs::read_to_string(to.join("marked")).unwrap(), "sharedmarked");
+}
+
+#[test]
 fn a_copy_refuses_what_is_not_data() {
     fn check(make: impl Fn(&Path), expect: &str) {
-        let from = tempfile::tempdir().unwrap();
-        let to = tempfile::tempdir().unwrap();
-        make(from.path());
-        let rules = CopyRules { bytes_max: 10, entries_max: 3, links_below: vec!["/usr".into()], without: vec![] };
-        let error = copy(from.path(), &mut TreeWriter::open(to.path()).unwrap(), &rules).unwrap_err().to_string();
-        assert!(error.contains(expect), "{error}");
+        for transfer in [copy, take] {
+            let from = tempfile::tempdir().unwrap();
+            let to = tempfile::tempdir().unwrap();
+            make(from.path());
+            let rules = CopyRules { bytes_max: 10, entries_max: 3, links_below: vec!["/usr".into()], without: vec![] };
+            let error = transfer(from.path(), &mut TreeWriter::open(to.path()).unwrap(), &rules).unwrap_err().to_string();
+            assert!(error.contains(expect), "{error}");
+        }
     }
     use std::os::unix::fs::{PermissionsExt, symlink};
     check(|d| symlink("/etc/shadow", d.join("a")).unwrap(), "leads out");
