@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
     tests!["clones";
-        clones_of_python, clones_of_nodejs, clones_of_go, clones_of_java, a_burst_is_answered, what_cannot_be_cloned_says_why, what_dies_is_made_anew,
+        clones_of_python, clones_of_nodejs, clones_of_go, clones_of_java, a_burst_is_answered, where_the_time_went_is_told, what_cannot_be_cloned_says_why, what_dies_is_made_anew,
     ]
 }
 
@@ -117,6 +117,57 @@ fn clones_of(language: &str, target: &str, flags: &str) -> Result<()> {
     Ok(())
 }
 
+/// Each rung's parts are told to who may see the service, add up, and are kept and counted.
+fn where_the_time_went_is_told() -> Result<()> {
+    let source = repository().join("tests/clones/python");
+    let f = Service::deploy(&source, "--function draw --base-image python312")?;
+    f.armed()?;
+    let token = f.tanebi.script("gcloud auth print-identity-token")?;
+    let permitted = format!("Authorization: Bearer {token}");
+    let guest = String::from_utf8(f.tanebi.shell_as(Some("guest@example.com"), "gcloud auth print-identity-token")?.stdout)?;
+    let not_permitted = format!("Authorization: Bearer {}", guest.trim());
+    let cold = |field: &[&str]| {
+        f.tanebi.script("tanebi instances stop f")?;
+        let begun = std::time::Instant::now();
+        let answer = http1::call(f.tanebi.listen, "GET", "/", &f.host, field, b"")?;
+        let took = begun.elapsed();
+        ensure!(answer.status == 200, "{answer:?}");
+        f.armed()?;
+        Ok((answer.field("tanebi-cold-start").map(str::to_owned), took))
+    };
+    let (told, took) = cold(&[&permitted])?;
+    let told = told.context("the header of a cold start")?;
+    let parts: Vec<(&str, f64)> = told
+        .split(", ")
+        .map(|part| part.split_once(";dur=").and_then(|(name, ms)| Some((name, ms.parse().ok()?))).with_context(|| format!("a part: {told}")))
+        .collect::<Result<_>>()?;
+    let names: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
+    ensure!(names == ["armed", "queue", "rung", "clone", "repair", "unlock", "user_code"], "{told}");
+    let sum: f64 = parts[1..].iter().map(|(_, ms)| ms).sum();
+    ensure!((sum - parts[0].1).abs() < 0.01 && parts[0].1 <= took.as_secs_f64() * 1e3, "{told} in {took:?}");
+    ensure!(cold(&[&not_permitted])?.0.is_none() && cold(&[])?.0.is_none(), "who may not see the service is told about its starts");
+    // Warm.
+    let warm = http1::call(f.tanebi.listen, "GET", "/", &f.host, &[&permitted], b"")?;
+    ensure!(warm.field("tanebi-cold-start").is_none(), "{warm:?}");
+
+    let kept: Vec<Value> = serde_json::from_str(&f.tanebi.script("tanebi trace cold-starts f --format json")?)?;
+    ensure!(kept.len() == 3 && kept.iter().all(|one| one["rung"] == "armed"), "{kept:?}");
+    for one in &kept {
+        let parts = one["partsUs"].as_object().context("parts")?;
+        let sum: u64 = parts.values().filter_map(Value::as_u64).sum();
+        let whole = one["wholeUs"].as_u64().context("the whole")?;
+        ensure!(parts.len() == 7 && sum.abs_diff(whole) * 20 <= whole, "{one}");
+    }
+    let table = f.tanebi.script("tanebi trace cold-starts f --limit 2")?;
+    ensure!(table.lines().count() == 4 && table.contains("armed: 2 starts, median "), "{table}");
+    let metrics = f
+        .tanebi
+        .script(&format!("curl -s http://localhost:{}/metrics -H \"Authorization: Bearer $(cat $TANEBI_DATA_DIR/client/secret)\"", f.tanebi.listen.port()))?;
+    let counted = metrics.lines().any(|line| line.starts_with("tanebi_cold_start_seconds_count{") && line.contains("rung=\"armed\"") && line.ends_with("} 3"));
+    ensure!(counted, "{metrics}");
+    Ok(())
+}
+
 /// More requests at once than there are clones ready for.
 fn a_burst_is_answered() -> Result<()> {
     let source = repository().join("tests/clones/python");
@@ -160,6 +211,10 @@ fn what_cannot_be_cloned_says_why() -> Result<()> {
             Ok(read.lines().find(|line| line.contains("start ordinarily")).map(str::to_owned))
         })?;
         holds(&told, why)?;
+        let revision = tanebi.script(&format!("gcloud run services describe {name} --region {REGION} --format 'value(status.latestReadyRevisionName)'"))?;
+        let described = tanebi.script(&format!("gcloud run revisions describe {} --region {REGION} --format json", revision.trim()))?;
+        let described: Value = serde_json::from_str(&described)?;
+        holds(described["metadata"]["annotations"]["tanebi.dev/start-refused"].as_str().unwrap_or_default(), why)?;
         tanebi.script(&format!("tanebi instances stop {name}"))?;
         ensure!(tanebi.script(&format!("tanebi run call {name}"))?.contains("ok"), "{name} does not serve");
     }

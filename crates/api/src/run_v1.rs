@@ -18,6 +18,7 @@ use http::{Method as Verb, StatusCode};
 use model::{
     Code, Region, RevisionName, Service, ServiceKey, ServiceName, Status,
     operation::{Operation, Subject},
+    revision::START_REFUSED,
 };
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -170,7 +171,11 @@ async fn revision_get(app: App, call: Call) -> Result<Response, Status> {
     let project = app.control.project_get(call.var("project")?)?;
     let name = RevisionName::parse(call.var("revision")?)?;
     let found = app.control.revision_get(&project.id, &call.region, &name)?;
-    reply(&json(&revision::write(&found, &project)))
+    let mut revision = revision::write(&found, &project);
+    if let Some(why) = app.control.serving().start_refused(&found.value.uid) {
+        revision.metadata.annotations.insert(START_REFUSED.to_owned(), why);
+    }
+    reply(&json(&revision))
 }
 
 async fn revision_delete(app: App, call: Call) -> Result<Response, Status> {

@@ -7,7 +7,7 @@ pub(crate) mod service;
 mod template;
 
 use control::BuildRequest;
-use model::{ProjectId, Region, RevisionName, Service, ServiceName, Status, build::StorageSource};
+use model::{ProjectId, Region, RevisionName, Service, ServiceName, Status, build::StorageSource, revision::START_REFUSED};
 use proto::google::{cloud::run::v2 as pb, iam::v1 as iam_pb, longrunning as lro};
 
 use crate::{
@@ -213,7 +213,11 @@ async fn permissions_test(app: App, context: Context, request: iam_pb::TestIamPe
 
 async fn revision_get(app: App, context: Context, _: pb::GetRevisionRequest) -> Result<pb::Revision, Status> {
     let found = revision_of(&app, &context)?;
-    Ok(revision::write(&found.value, found.revision))
+    let mut revision = revision::write(&found.value, found.revision);
+    if let Some(why) = app.control.serving().start_refused(&found.value.uid) {
+        revision.annotations.insert(START_REFUSED.to_owned(), why);
+    }
+    Ok(revision)
 }
 
 async fn revision_list(app: App, context: Context, request: pb::ListRevisionsRequest) -> Result<pb::ListRevisionsResponse, Status> {

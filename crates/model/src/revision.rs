@@ -103,6 +103,8 @@ pub enum Check {
 
 /// The annotation of a template that chooses a [`Start`].
 pub const START: &str = "tanebi.dev/start";
+/// Seen at a revision whose instances cannot be clones: why. Never stored.
+pub const START_REFUSED: &str = "tanebi.dev/start-refused";
 
 /// How instances after the first come to be: not Google's, so an annotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

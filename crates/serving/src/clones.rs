@@ -239,10 +239,15 @@ fn end(shared: &Shared, id: &str) {
 pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
     let pool = &instance.pool;
     let armed = instance.armed.lock().take();
+    let moments = &instance.moments;
     let (sandbox, template, connection, rung) = match armed {
-        Some(armed) => (armed.sandbox, armed.template, armed.connection, Rung::Armed),
+        Some(armed) => {
+            moments.chosen.pass();
+            (armed.sandbox, armed.template, armed.connection, Rung::Armed)
+        }
         None => {
             let template = pool.clones.template()?;
+            moments.chosen.pass();
             let (shared, of, id) = (pool.shared.clone(), template.clone(), instance.sandbox.clone());
             match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network, false)).await {
                 Ok(sandbox) => (sandbox, template, None, Rung::Template),
@@ -257,6 +262,7 @@ pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
             }
         }
     };
+    moments.made.pass();
     *template.used.lock() = Instant::now();
     let mut sandbox = sandbox;
     let release = sandbox.release.take();
@@ -267,6 +273,7 @@ pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
         blocking(move || end(&shared, &id)).await;
         return None;
     }
+    moments.repaired.pass();
     if let Some(connection) = connection.filter(|_| pool.is_waited_for()) {
         instance.connections.offer(instance, connection);
     }

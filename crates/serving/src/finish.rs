@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     Origin, Response, Shared,
+    cold_start::Cold,
     headers::{self, Trace},
     pages,
     refusal::Refusal,
@@ -49,6 +50,8 @@ pub(crate) struct Finish {
     response_bytes: u64,
     pub(crate) trace: Trace,
     pub(crate) flow: Arc<Flow>,
+    /// An instance was started for it.
+    pub(crate) cold: Option<Cold>,
     open: bool,
 }
 
@@ -121,6 +124,7 @@ impl Finish {
             response_bytes: 0,
             trace: Trace::of(&parts.headers),
             flow: Arc::default(),
+            cold: None,
             meter: None,
             source,
             shared,
@@ -130,6 +134,11 @@ impl Finish {
 
     pub(crate) fn arrived(&self) -> Instant {
         self.arrived
+    }
+
+    /// An instance was started for it, which it has now; `is_told`: its caller may know where the time went.
+    pub(crate) fn is_cold(&mut self, is_told: bool) {
+        self.cold = Some(Cold::new(self.time, self.arrived, is_told));
     }
 
     pub(crate) fn method(&self) -> &Method {

@@ -65,6 +65,9 @@ pub(crate) async fn forward(slot: Slot, mut request: Request, mut deadline: Pin<
     }
     parts.extensions.clear();
     headers::response(&mut parts, finish.method(), &finish.trace, switched);
+    if let Some(cold) = finish.cold.take() {
+        cold.answered(&instance, &mut parts.headers);
+    }
     finish.status(parts.status);
     if let (true, Some(upgrade), Lease::Http1(connection)) = (switched, upgrade, &mut lease)
         && let Some(connection) = connection.take()

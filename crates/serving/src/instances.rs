@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Shared, StartFailure,
     clones::{self, Armed, Rung},
+    cold_start::Moments,
     connection::Connections,
     environment,
     output::{self, Tail},
@@ -62,6 +63,7 @@ pub(crate) struct Instance {
     /// It is being looked at whether it still accepts.
     suspected: AtomicBool,
     pub(crate) has_taught: AtomicBool,
+    pub(crate) moments: Moments,
     /// How it came to be, once it has.
     pub(crate) rung: OnceLock<Rung>,
     stop: watch::Sender<Option<StopOrder>>,
@@ -144,6 +146,7 @@ impl Instance {
             freezer: Mutex::new(()),
             suspected: AtomicBool::new(false),
             has_taught: AtomicBool::new(false),
+            moments: Moments::default(),
             rung: OnceLock::new(),
             stop: watch::Sender::new(None),
             outcome: watch::Sender::new(None),
@@ -235,6 +238,7 @@ pub(crate) fn launch(instance: Arc<Instance>, reason: Reason) {
     let supervisor = instance.shared().supervisor.clone();
     supervisor.spawn("instance", async move {
         let born = Instant::now();
+        instance.moments.begun.pass();
         instance.system_log(Severity::Info, reason.text().to_owned());
         match start(&instance).await {
             Err(failure) => {
@@ -280,7 +284,11 @@ async fn start(instance: &Arc<Instance>) -> Result<Running, StartFailure> {
         }
         None => {
             let _ = instance.rung.set(Rung::Ordinary);
-            start_ordinarily(instance).await?
+            instance.moments.chosen.pass();
+            let sandbox = start_ordinarily(instance).await?;
+            instance.moments.made.pass();
+            instance.moments.repaired.pass();
+            sandbox
         }
     };
     let shared = instance.shared();

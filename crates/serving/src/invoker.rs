@@ -46,6 +46,11 @@ pub(crate) fn check(iam: &Iam, target: &Target<'_>, headers: &HeaderMap) -> Resu
     }
 }
 
+/// Who calls, by a token that is good for the service; `None` for all others.
+pub(crate) fn caller(iam: &Iam, target: &Target<'_>, headers: &HeaderMap) -> Option<Identity> {
+    iam.id_token_check(token(headers)?, target.is_audience).ok()
+}
+
 /// The bearer token that counts; `None` when there is none or it is of another scheme.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(SERVERLESS).or_else(|| headers.get(header::AUTHORIZATION))?.to_str().ok()?;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 mod activator;
 mod autoscaler;
 mod clones;
+mod cold_start;
 mod connection;
 pub mod egress;
 mod environment;
@@ -48,6 +49,7 @@ mod table;
 mod traffic;
 mod workers;
 
+pub use cold_start::{ColdStart, PARTS as COLD_START_PARTS};
 pub use refusal::Refusal;
 pub use workers::Workers;
 
@@ -178,6 +180,8 @@ pub(crate) struct Shared {
     cut: CancellationToken,
 }
 
+/// What it takes to look at a service.
+const SEE: &str = "run.services.get";
 /// How long a revision that was proven may take to appear in the store.
 const PROVEN_MAX: Duration = Duration::from_secs(60);
 
@@ -285,8 +289,8 @@ impl Serving {
     /// The story of a request for a service that is there.
     async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: String, mut parts: http::request::Parts, body: Body) -> Response {
         let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);
-        let pool = match self.admit(entry, route, origin, &parts) {
-            Ok(pool) => pool,
+        let (pool, who) = match self.admit(entry, route, origin, &parts) {
+            Ok(admitted) => admitted,
             Err(refusal) => return finish.refuse(refusal),
         };
         finish.belongs_to(&pool.source, pool.meter());
@@ -300,14 +304,17 @@ impl Serving {
             Ok(slot) => slot,
             Err(refusal) => return finish.refuse(refusal),
         };
+        if slot.is_cold {
+            finish.is_cold(self.may_see(entry, who, &parts));
+        }
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
         headers::request(&mut parts, &finish.authority, origin, &finish.remote_ip, &finish.trace, h2c);
         let body = forward::Upload::of(body, finish.flow.clone(), max);
         forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await
     }
 
-    /// Who may not call is refused before anything is started for them.
-    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<Arc<Pool>, Refusal> {
+    /// The revision's instances, and who calls if that was asked. Who may not call is refused before anything is started for them.
+    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<(Arc<Pool>, Option<iam::Identity>), Refusal> {
         if self.shared.closing.is_cancelled() {
             return Err(Refusal::Closing);
         }
@@ -315,16 +322,26 @@ impl Serving {
         if matches!(parts.method, http::Method::TRACE | http::Method::CONNECT) {
             return Err(Refusal::MethodNotAllowed);
         }
-        if !entry.invoker_iam_disabled {
-            let table = self.table.load();
-            let is_audience = |audience: &str| table.is_audience(entry, audience);
-            let target = invoker::Target { resource: &entry.resource, project: entry.key.project.as_str(), is_audience: &is_audience };
-            invoker::check(&self.shared.iam, &target, &parts.headers)?;
-        }
-        match route {
-            Route::Split => traffic::pick(&entry.shares).cloned().ok_or(Refusal::NoRevision),
-            Route::Tag(pool) => Ok(pool.clone()),
-        }
+        let who = if entry.invoker_iam_disabled { None } else { self.with_target(entry, |target| invoker::check(&self.shared.iam, target, &parts.headers))? };
+        let pool = match route {
+            Route::Split => traffic::pick(&entry.shares).cloned().ok_or(Refusal::NoRevision)?,
+            Route::Tag(pool) => pool.clone(),
+        };
+        Ok((pool, who))
+    }
+
+    /// Whether the caller may look at the service, and so at where the time of its starts goes.
+    fn may_see(&self, entry: &Arc<Entry>, who: Option<iam::Identity>, parts: &http::request::Parts) -> bool {
+        self.with_target(entry, |target| {
+            let who = who.or_else(|| invoker::caller(&self.shared.iam, target, &parts.headers));
+            who.is_some_and(|who| self.shared.iam.may(Some(&who), SEE, target.resource, target.project))
+        })
+    }
+
+    fn with_target<T>(&self, entry: &Arc<Entry>, ask: impl FnOnce(&invoker::Target<'_>) -> T) -> T {
+        let table = self.table.load();
+        let is_audience = |audience: &str| table.is_audience(entry, audience);
+        ask(&invoker::Target { resource: &entry.resource, project: entry.key.project.as_str(), is_audience: &is_audience })
     }
 
     /// Starts the first instance of a new revision and waits until it listens; it stays as the revision's first instance.
@@ -354,6 +371,16 @@ impl Serving {
     /// The templates of revisions that have run, in no order.
     pub fn templates(&self) -> Vec<TemplateInfo> {
         self.pools.all().iter().map(|pool| clones::info(pool)).collect()
+    }
+
+    /// Why instances of a revision cannot be clones; `None` when they can, or when it is not known.
+    pub fn start_refused(&self, uid: &str) -> Option<String> {
+        self.pools.find(uid).map(|pool| clones::info(&pool).why).filter(|why| !why.is_empty())
+    }
+
+    /// The last cold starts of each revision that has run, the oldest first; revisions in no order.
+    pub fn cold_starts(&self) -> Vec<(ServiceKey, RevisionName, Vec<ColdStart>)> {
+        self.pools.all().iter().map(|pool| (pool.service.clone(), pool.revision.clone(), pool.cold_starts())).collect()
     }
 
     /// Drains and ends the instances of a service (all services when `None`): scale to zero now. Returns how many; waits at most `grace`.

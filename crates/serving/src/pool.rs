@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     InstanceIdentity, Shared, StartFailure, autoscaler,
     clones::Clones,
+    cold_start::{self, ColdStart},
     instances::{self, Instance, Reason, StopOrder},
     refusal::Refusal,
     slots::{Phase, Slots},
@@ -53,6 +54,8 @@ pub(crate) struct Pool {
     image: OnceLock<Arc<Image>>,
     meter: OnceLock<Arc<Meter>>,
     pub(crate) clones: Clones,
+    /// The last ones.
+    cold_starts: Mutex<VecDeque<ColdStart>>,
     state: Mutex<State>,
     /// Wakes the autoscaler of this revision.
     pub(crate) wake: Notify,
@@ -120,6 +123,8 @@ pub(crate) struct Slot {
     instance: Option<Arc<Instance>>,
     /// The instance must be woken before it can answer.
     pub(crate) frozen: bool,
+    /// The first place of an instance that was started for this request.
+    pub(crate) is_cold: bool,
 }
 
 impl Slot {
@@ -181,6 +186,7 @@ impl Pool {
             image: OnceLock::new(),
             meter: OnceLock::new(),
             clones: Clones::default(),
+            cold_starts: Mutex::default(),
             state: Mutex::new(State {
                 slots: Slots::new(template.concurrency()),
                 queue: VecDeque::new(),
@@ -254,7 +260,7 @@ impl Pool {
             return Err(if self.shared.closing.is_cancelled() { Refusal::Closing } else { Refusal::NoRevision });
         }
         if let Some(member) = state.slots.take(now) {
-            let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen };
+            let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen, is_cold: false };
             state.load.change(now, 1);
             self.awaken(&mut state);
             return Ok(Entry::Slot(slot));
@@ -304,7 +310,7 @@ impl Pool {
             if member.phase == Phase::Ready
                 && let Some(waiter) = state.queue.pop_front()
             {
-                let slot = Slot { instance: Some(instance.clone()), frozen: member.frozen };
+                let slot = Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false };
                 // The one that leaves and the one that comes: the load is one less.
                 state.load.change(now, -1);
                 drop(guard);
@@ -442,9 +448,9 @@ impl Pool {
         }
         self.bill(billed);
         self.meter().startup(startup);
-        for waiter in handed {
+        for (at, waiter) in handed.into_iter().enumerate() {
             // Whoever has left gives its slot back by dropping it. It was counted as waiting and still is as being served.
-            drop(waiter.slot.send(Ok(Slot { instance: Some(instance.clone()), frozen: false })));
+            drop(waiter.slot.send(Ok(Slot { instance: Some(instance.clone()), frozen: false, is_cold: at == 0 })));
         }
         if linger {
             instances::linger(instance.clone());
@@ -674,6 +680,18 @@ impl Pool {
         for waiter in refused {
             drop(waiter.slot.send(Err(refusal)));
         }
+    }
+
+    pub(crate) fn cold_start(&self, cold_start: ColdStart) {
+        let mut kept = self.cold_starts.lock();
+        if kept.len() == cold_start::KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(cold_start);
+    }
+
+    pub(crate) fn cold_starts(&self) -> Vec<ColdStart> {
+        self.cold_starts.lock().iter().cloned().collect()
     }
 
     pub(crate) fn infos(&self) -> Vec<crate::InstanceInfo> {

@@ -21,6 +21,7 @@ mod runtimes;
 mod serve;
 mod source;
 mod supervise;
+mod trace;
 mod trust;
 mod trust_store;
 mod tunnel;
@@ -74,6 +75,8 @@ enum Command {
     Logs(logs::LogsArgs),
     /// List or end running instances
     Instances(instances::InstancesArgs),
+    /// Show where the time of starts went
+    Trace(trace::TraceArgs),
     /// List base images and what of them is here, or install one
     Runtimes(runtimes::RuntimesArgs),
     /// Make browsers on this machine believe tanebi's certificates, or no longer
@@ -107,6 +110,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Run(args) => wait(run::run(&args)),
         Command::Logs(args) => wait(logs::logs(&args)),
         Command::Instances(args) => wait(instances::instances(&args)),
+        Command::Trace(args) => wait(trace::trace(&args)),
         Command::Runtimes(args) => wait(runtimes::runtimes(&args)),
         Command::Trust(args) => trust::trust(&args),
         Command::Doctor(args) => doctor::doctor(&args),

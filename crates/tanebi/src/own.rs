@@ -71,6 +71,7 @@ impl Own {
             (&Method::GET, "/_tanebi/v1/runtimes") => Ok(json!({ "runtimes": self.builder.runtimes().iter().map(runtime_json).collect::<Vec<_>>() })),
             (&Method::GET, "/_tanebi/v1/instances") => Ok(self.instances()),
             (&Method::GET, "/_tanebi/v1/templates") => Ok(self.templates()),
+            (&Method::GET, "/_tanebi/v1/coldStarts") => Ok(self.cold_starts()),
             (&Method::POST, "/_tanebi/v1/instances:stop") => self.instances_stop(&body).await,
             (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
         }
@@ -189,6 +190,20 @@ impl Own {
         json!({ "templates": templates })
     }
 
+    fn cold_starts(&self) -> Value {
+        let mut all = Vec::new();
+        for (service, revision, cold_starts) in self.control.serving().cold_starts() {
+            for one in cold_starts {
+                let parts = serving::COLD_START_PARTS.iter().zip(one.parts).map(|(name, part)| ((*name).to_owned(), json!(micros(part))));
+                all.push(json!({
+                    "time": one.time.to_string(), "service": service.service, "region": service.region, "revision": revision,
+                    "instance": one.instance, "rung": one.rung, "wholeUs": micros(one.whole()), "partsUs": serde_json::Map::from_iter(parts),
+                }));
+            }
+        }
+        json!({ "coldStarts": all })
+    }
+
     async fn instances_stop(&self, body: &Value) -> Result<Value, Status> {
         let key = match body.get("service").and_then(Value::as_str) {
             None => None,
@@ -205,6 +220,10 @@ impl Own {
         let stopped = self.control.serving().stop_instances(key.as_ref(), STOP_GRACE).await;
         Ok(json!({ "stopped": stopped }))
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The JSON of a request; nothing is the empty object.

@@ -1,7 +1,10 @@
 //! What is counted of a revision: requests, latencies, instances, and the time that would be billed.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,9 @@ pub struct MeterKey {
     pub revision: String,
 }
 
+/// How an instance may be started: from what was made ahead, from a template, from nothing.
+pub(crate) const RUNGS: [&str; 3] = ["armed", "template", "ordinary"];
+
 /// A revision's counts; every method is a few atomic operations.
 #[derive(Default)]
 pub struct Meter {
@@ -23,6 +29,8 @@ pub struct Meter {
     requests: [AtomicU64; 6],
     latencies: Histogram,
     startups: Histogram,
+    /// Of requests that an instance was started for, by how it was. Most revisions have none.
+    cold_starts: [OnceLock<Box<Histogram>>; RUNGS.len()],
     /// Active ones in the upper half, idle ones in the lower: they change together.
     instances: AtomicU64,
     billable_ms: AtomicU64,
@@ -46,6 +54,13 @@ impl Meter {
     /// An instance became ready, this long after it was asked for.
     pub fn startup(&self, latency: Duration) {
         self.startups.add(latency);
+    }
+
+    /// A request that an instance was started for, by a `rung` of [`RUNGS`], got its answer's first byte this long after it came.
+    pub fn cold_start(&self, rung: &str, latency: Duration) {
+        if let Some(at) = RUNGS.iter().position(|name| *name == rung) {
+            self.cold_starts[at].get_or_init(Box::default).add(latency);
+        }
     }
 
     /// A stretch of an instance's life that is billed, rounded up to 100 ms by Google's rule.
@@ -77,6 +92,11 @@ impl Meter {
 
     pub(crate) fn latencies(&self) -> Counts {
         self.latencies.snapshot()
+    }
+
+    /// Those of each rung that was used.
+    pub(crate) fn cold_starts(&self) -> impl Iterator<Item = (&'static str, Counts)> {
+        RUNGS.into_iter().zip(&self.cold_starts).filter_map(|(rung, histogram)| Some((rung, histogram.get()?.snapshot())))
     }
 
     pub(crate) fn startups(&self) -> Counts {

@@ -31,6 +31,12 @@ pub(crate) fn text(meters: &[(MeterKey, Arc<Meter>)], logs: LogCounts) -> String
     }
     page.histograms("tanebi_request_latency_seconds", "From a request's head to the end of its answer.", &meters, Meter::latencies);
     page.histograms("tanebi_startup_latency_seconds", "From the wish for an instance to its being ready.", &meters, Meter::startups);
+    page.family("tanebi_cold_start_seconds", "histogram", "From a request that found no instance to its answer's first byte, by how the instance was started.");
+    for Revision { labels, meter, .. } in &meters {
+        for (rung, counts) in meter.cold_starts() {
+            page.histogram("tanebi_cold_start_seconds", &format!("{labels},rung=\"{rung}\""), &counts);
+        }
+    }
 
     page.family("tanebi_instances", "gauge", "Instances now, with a request (active) or without (idle).");
     for Revision { labels, snapshot, .. } in &meters {
@@ -98,15 +104,18 @@ impl Page {
     fn histograms(&mut self, name: &str, help: &str, meters: &[Revision<'_>], counts: impl Fn(&Meter) -> Counts) {
         self.family(name, "histogram", help);
         for Revision { labels, meter, .. } in meters {
-            let counts = counts(meter);
-            for power in BUCKET_POWERS {
-                let us = 1_u64 << power;
-                self.sample(&format!("{name}_bucket"), &format!("{labels},le=\"{}\"", us as f64 / 1e6), counts.up_to(us));
-            }
-            self.sample(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), counts.total());
-            self.sample(&format!("{name}_sum"), labels, counts.sum_us as f64 / 1e6);
-            self.sample(&format!("{name}_count"), labels, counts.total());
+            self.histogram(name, labels, &counts(meter));
         }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &str, counts: &Counts) {
+        for power in BUCKET_POWERS {
+            let us = 1_u64 << power;
+            self.sample(&format!("{name}_bucket"), &format!("{labels},le=\"{}\"", us as f64 / 1e6), counts.up_to(us));
+        }
+        self.sample(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), counts.total());
+        self.sample(&format!("{name}_sum"), labels, counts.sum_us as f64 / 1e6);
+        self.sample(&format!("{name}_count"), labels, counts.total());
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
@@ -127,6 +136,7 @@ mod tests {
         meter.request(200, Duration::from_micros(1024));
         meter.request(500, Duration::from_secs(3));
         meter.instances(1, 2);
+        meter.cold_start("armed", Duration::from_micros(2048));
         meter.billable(Duration::from_millis(1), 500, 1 << 30);
         let text = text(&[(key, meter)], LogCounts { written: 7, dropped: 2 });
         let labels = r#"project="p",region="r",service="odd\"\\\n",revision="s-1""#;
@@ -141,6 +151,8 @@ mod tests {
             &format!("tanebi_request_latency_seconds_bucket{{{labels},le=\"+Inf\"}} 2"),
             &format!("tanebi_request_latency_seconds_sum{{{labels}}} 3.001024"),
             &format!("tanebi_request_latency_seconds_count{{{labels}}} 2"),
+            &format!("tanebi_cold_start_seconds_bucket{{{labels},rung=\"armed\",le=\"0.002048\"}} 1"),
+            &format!("tanebi_cold_start_seconds_count{{{labels},rung=\"armed\"}} 1"),
             &format!("tanebi_instances{{{labels},state=\"active\"}} 1"),
             &format!("tanebi_instances{{{labels},state=\"idle\"}} 2"),
             &format!("tanebi_billable_seconds_total{{{labels}}} 0.1"),
