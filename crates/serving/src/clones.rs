@@ -277,13 +277,19 @@ pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
     if let Some(connection) = connection.filter(|_| pool.is_waited_for()) {
         instance.connections.offer(instance, connection);
     }
+    let _ = instance.origin.set(template);
+    Some((sandbox, rung))
+}
+
+/// What is to be done once a clone runs and whoever waited for it has it: its log begins, and another clone is armed.
+pub(crate) fn tell(instance: &Arc<Instance>) {
+    let Some(template) = instance.origin.get() else { return };
     for (log, text) in &template.output {
         let mut lines = Lines::default();
         lines.push(text, |line| crate::output::entry(instance, *log, line));
         lines.finish(|line| crate::output::entry(instance, *log, line));
     }
-    refill(pool);
-    Some((sandbox, rung))
+    refill(&instance.pool);
 }
 
 /// How long a clone may take until its launcher has made its generators differ.

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Shared, StartFailure,
-    clones::{self, Armed, Rung},
+    clones::{self, Armed, Rung, Template},
     cold_start::Moments,
     connection::Connections,
     environment,
@@ -58,6 +58,8 @@ pub(crate) struct Instance {
     pub(crate) tail: Mutex<Tail>,
     /// A clone that waits to become this instance.
     pub(crate) armed: Mutex<Option<Armed>>,
+    /// What it is a clone of.
+    pub(crate) origin: OnceLock<Arc<Template>>,
     /// Freezing and thawing, one at a time.
     freezer: Mutex<()>,
     /// It is being looked at whether it still accepts.
@@ -143,6 +145,7 @@ impl Instance {
             gone: CancellationToken::new(),
             tail: Mutex::default(),
             armed: Mutex::new(armed),
+            origin: OnceLock::new(),
             freezer: Mutex::new(()),
             suspected: AtomicBool::new(false),
             has_taught: AtomicBool::new(false),
@@ -247,17 +250,31 @@ pub(crate) fn launch(instance: Arc<Instance>, reason: Reason) {
                 instance.gone.cancel();
                 instance.outcome.send_replace(Some(Err(failure)));
             }
-            Ok(mut running) => {
-                let failure = tokio::select! {
-                    proven = probe::listens(&instance, born) => proven.err(),
-                    ended = &mut running.ended => Some(probe::Failure::Ended(ended)),
-                    () = stop_ordered(&instance) => Some(probe::Failure::Stopped),
+            Ok(sandbox) => {
+                // Whoever waits has it before anything else is done for it.
+                let is_proven = probe::is_proven(&instance);
+                if is_proven {
+                    instance.pool.ready(&instance, born.elapsed());
+                }
+                clones::tell(&instance);
+                let mut running = follow(&instance, sandbox);
+                let failure = if is_proven {
+                    probe::passed(&instance);
+                    None
+                } else {
+                    tokio::select! {
+                        proven = probe::listens(&instance, born) => proven.err(),
+                        ended = &mut running.ended => Some(probe::Failure::Ended(ended)),
+                        () = stop_ordered(&instance) => Some(probe::Failure::Stopped),
+                    }
                 };
                 match failure {
                     None => {
                         Tail::close(&instance.tail);
                         // When it was told to end in this moment it is not ready, but the start was good.
-                        instance.pool.ready(&instance, born.elapsed());
+                        if !is_proven {
+                            instance.pool.ready(&instance, born.elapsed());
+                        }
                         tracing::debug!(instance = %instance.sandbox, rung = ?instance.rung.get(), took = ?born.elapsed(), "an instance is ready");
                         clones::prepare(&instance.pool);
                         instance.outcome.send_replace(Some(Ok(())));
@@ -276,28 +293,28 @@ struct Running {
     pumps: [JoinHandle<()>; 2],
 }
 
-async fn start(instance: &Arc<Instance>) -> Result<Running, StartFailure> {
-    let sandbox = match clones::start(instance).await {
-        Some((sandbox, rung)) => {
-            let _ = instance.rung.set(rung);
-            sandbox
-        }
-        None => {
-            let _ = instance.rung.set(Rung::Ordinary);
-            instance.moments.chosen.pass();
-            let sandbox = start_ordinarily(instance).await?;
-            instance.moments.made.pass();
-            instance.moments.repaired.pass();
-            sandbox
-        }
-    };
+/// Its processes run when this returns.
+async fn start(instance: &Arc<Instance>) -> Result<Sandbox, StartFailure> {
+    if let Some((sandbox, rung)) = clones::start(instance).await {
+        let _ = instance.rung.set(rung);
+        return Ok(sandbox);
+    }
+    let _ = instance.rung.set(Rung::Ordinary);
+    instance.moments.chosen.pass();
+    let sandbox = start_ordinarily(instance).await?;
+    instance.moments.made.pass();
+    instance.moments.repaired.pass();
+    Ok(sandbox)
+}
+
+fn follow(instance: &Arc<Instance>, sandbox: Sandbox) -> Running {
     let shared = instance.shared();
     let pump = |fd, log| shared.supervisor.spawn("output", output::pump(instance.clone(), fd, log));
     let pumps = [pump(sandbox.stdout, LogName::Stdout), pump(sandbox.stderr, LogName::Stderr)];
     if let (Some(outbound), Some(dns_udp), Some(dns_tcp), Some(metadata)) = (sandbox.outbound, sandbox.dns_udp, sandbox.dns_tcp, sandbox.metadata) {
         shared.network.serve(instance.pool.identity(instance.id.clone()), outbound, dns_udp, dns_tcp, metadata, instance.gone.clone());
     }
-    Ok(Running { ended: Box::pin(ended(sandbox.ended)), pumps })
+    Running { ended: Box::pin(ended(sandbox.ended)), pumps }
 }
 
 async fn start_ordinarily(instance: &Arc<Instance>) -> Result<Sandbox, StartFailure> {

@@ -32,10 +32,9 @@ pub(crate) async fn listens(instance: &Arc<Instance>, born: Instant) -> Result<(
     let (container, port) = (instance.container(), template.port());
     let Some(probe) = template.container.startup_probe.as_ref() else {
         let deadline = born + Duration::from_secs(u64::from(limits::STARTUP_MAX_S));
-        // An armed clone was connected to while it waited.
-        return match instance.connections.is_offered() || connected(instance, port, deadline).await {
+        return match connected(instance, port, deadline).await {
             true => {
-                succeeded(instance, format!("Default STARTUP TCP probe succeeded after 1 attempt for container \"{container}\" on port {port}."));
+                passed(instance);
                 Ok(())
             }
             false => Err(Failure::NotListening(format!(
@@ -79,6 +78,22 @@ pub(crate) async fn listens(instance: &Arc<Instance>, born: Instant) -> Result<(
     Err(Failure::NotListening(format!(
         "STARTUP {kind} probe failed {failures} time{plural} consecutively for container \"{container}\" on port {port}{path}. The instance was not started."
     )))
+}
+
+/// Whether it is known already that the probe would pass: an armed clone was connected to while it waited, and nothing else is asked.
+pub(crate) fn is_proven(instance: &Instance) -> bool {
+    let asks_that = |probe: &Probe| match probe.check {
+        Check::Tcp { port } => probe.initial_delay_s == 0 && or(port, port_of(instance)) == port_of(instance),
+        Check::Http { .. } | Check::Grpc { .. } => false,
+    };
+    instance.connections.is_offered() && instance.pool.template.container.startup_probe.as_ref().is_none_or(asks_that)
+}
+
+/// The probe of what is proven has passed.
+pub(crate) fn passed(instance: &Instance) {
+    let (container, port) = (instance.container(), port_of(instance));
+    let default = if instance.pool.template.container.startup_probe.is_none() { "Default " } else { "" };
+    succeeded(instance, format!("{default}STARTUP TCP probe succeeded after 1 attempt for container \"{container}\" on port {port}."));
 }
 
 fn succeeded(instance: &Instance, text: String) {
