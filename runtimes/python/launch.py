@@ -175,7 +175,29 @@ class Heartbeat:
         os._exit(1)  # the first process of a pid namespace cannot kill itself
 
 
-def single(plain, app, seeds):
+class Forks:
+    """What was registered to be done around forks: done once where gunicorn forks its worker, since this process becomes it."""
+
+    def __init__(self):
+        self.before, self.after, self.plain = [], [], os.register_at_fork
+        os.register_at_fork = self.register
+
+    def register(self, **hooks):
+        self.plain(**hooks)  # for the function's own children
+        self.before[:0] = filter(None, [hooks.get("before")])
+        self.after += filter(None, [hooks.get("after_in_child")])
+
+    def done(self):
+        os.register_at_fork = self.plain
+        for hook in self.before + self.after:
+            try:
+                hook()
+            except BaseException:  # which Python tells of and passes over
+                sys.excepthook(*sys.exc_info())
+        return 0
+
+
+def single(plain, app, seeds, forks):
     """gunicorn's arbiter, which is its own worker."""
     module = sys.modules[plain.__module__]
 
@@ -198,7 +220,7 @@ def single(plain, app, seeds):
                 seeds.renew()
             except Exception as error:
                 return self.refuse("reseeding: %r" % error)
-            module.os = types.SimpleNamespace(**dict(vars(os), fork=lambda: 0))
+            module.os = types.SimpleNamespace(**dict(vars(os), fork=forks.done))
             sys.modules["gunicorn.workers.base"].WorkerTmp = Heartbeat
             self.worker_class = self.alone(self.worker_class)
             uvicorn = kinds.get("uvicorn_worker._workers.UvicornWorker")
@@ -354,7 +376,7 @@ def main():
     if os.environ.pop("TANEBI_TEMPLATE", None) == "1":
         for fd in PIPES:
             os.set_inheritable(fd, False)
-        seeds = Seeds()
+        seeds, forks = Seeds(), Forks()
         try:
             from functions_framework import _cli
             plain = _cli.create_server
@@ -366,7 +388,7 @@ def main():
             server = plain(app, debug, *args, **options)
             if server.server_class.__name__ in ("GunicornApplication", "UvicornApplication"):
                 base = sys.modules["gunicorn.app.base"]
-                base.Arbiter = single(base.Arbiter, app, seeds)
+                base.Arbiter = single(base.Arbiter, app, seeds, forks)
             else:
                 refuse("server %s" % server.server_class.__name__)
             return server

@@ -7,10 +7,13 @@ mod examples;
 mod runtimes;
 mod table;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::{Context, Result, ensure};
-use e2e::{REGION, Tanebi, http1, is_full, repository, tests};
+use e2e::{REGION, Tanebi, eventually, http1, is_full, repository, tests};
 use events::{events_go, events_java, events_nodejs, events_python};
 use examples::examples;
 use runtimes::runtimes_are_listed_and_installed;
@@ -37,6 +40,8 @@ struct Language {
     table: &'static str,
     events: &'static str,
     legacy: &'static str,
+    /// What a deploy of that one needs more, to be cloned.
+    table_flags: &'static str,
     /// What a deploy of a legacy function needs more.
     legacy_flags: &'static str,
     /// What a function for events answers.
@@ -58,6 +63,7 @@ const PYTHON: Language = Language {
     others: &["python38", "python39", "python310", "python311", "python313"],
     fetched: &[],
     table: "table",
+    table_flags: "",
     events: "events",
     legacy: "legacy",
     legacy_flags: EVENT_SIGNATURE,
@@ -75,6 +81,7 @@ const NODEJS: Language = Language {
     others: &[],
     fetched: &["nodejs24"],
     table: "table",
+    table_flags: "",
     events: "events",
     legacy: "legacy",
     legacy_flags: EVENT_SIGNATURE,
@@ -91,6 +98,7 @@ const GO: Language = Language {
     others: &["go125"],
     fetched: &[],
     table: "Table",
+    table_flags: "",
     events: "Events",
     legacy: "Legacy",
     legacy_flags: "",
@@ -107,6 +115,7 @@ const JAVA: Language = Language {
     others: &["java25"],
     fetched: &["java21"],
     table: "functions.Table",
+    table_flags: "",
     events: "functions.Events",
     legacy: "functions.Legacy",
     legacy_flags: "",
@@ -151,6 +160,8 @@ struct Service<'a> {
     tanebi: &'a Tanebi,
     name: String,
     host: String,
+    /// Instances that were asked to end.
+    stopped: AtomicUsize,
 }
 
 impl<'a> Service<'a> {
@@ -158,7 +169,30 @@ impl<'a> Service<'a> {
     fn deploy(tanebi: &'a Tanebi, name: &str, folder: &str, function: &str, base_image: &str, flags: &str) -> Result<Self> {
         let folder = repository().join(folder);
         tanebi.script_all(&deploy_command(name, &folder, function, base_image, flags)).with_context(|| format!("deploying {name}"))?;
-        Ok(Self { tanebi, name: name.to_owned(), host: format!("{name}-{}.{REGION}.run.localhost", tanebi.number) })
+        Ok(Self { tanebi, name: name.to_owned(), host: format!("{name}-{}.{REGION}.run.localhost", tanebi.number), stopped: AtomicUsize::new(0) })
+    }
+
+    /// Scale to zero; then waits until the next start is of that rung.
+    fn anew(&self, rung: &str) -> Result<()> {
+        let told = self.tanebi.script_all(&format!("tanebi instances stop {}", self.name))?;
+        self.stopped.fetch_add(usize::from(told.contains("stopped 1")), Ordering::Relaxed);
+        let template = || -> Result<Vec<String>> {
+            let listed = self.tanebi.script("tanebi instances templates")?;
+            let line = listed.lines().find(|line| line.starts_with(&format!("{}\t", self.name))).context("no line of its template")?;
+            Ok(line.split('\t').map(str::to_owned).collect())
+        };
+        eventually("the next start is of that rung", || {
+            let fields = template()?;
+            ensure!(fields[2] != "refused" || rung == "ordinary", "{} has no template: {}", self.name, fields[5]);
+            Ok((rung == "ordinary" || fields[2] == "ready" && (fields[3] == "1 armed") == (rung == "armed")).then_some(()))
+        })
+    }
+
+    /// How instances came to be that requests waited for.
+    fn starts(&self) -> Result<Vec<String>> {
+        let told = self.tanebi.script(&format!("tanebi trace cold-starts {} --limit 100 --format json", self.name))?;
+        let told: Vec<serde_json::Value> = serde_json::from_str(&told)?;
+        Ok(told.iter().filter_map(|one| one["rung"].as_str().map(str::to_owned)).collect())
     }
 
     fn call(&self, method: &str, target: &str, fields: &[&str], body: &[u8]) -> Result<http1::Answer> {
@@ -183,9 +217,8 @@ fn json_of(answer: &http1::Answer) -> Result<serde_json::Value> {
     serde_json::from_slice(&answer.body).with_context(|| format!("no JSON: {answer:?}"))
 }
 
+/// By gcloud, but for what is tanebi's own.
 fn deploy_command(name: &str, folder: &Path, function: &str, base_image: &str, flags: &str) -> String {
-    format!(
-        "gcloud run deploy {name} --source '{}' --function {function} --base-image {base_image} --region {REGION} --allow-unauthenticated --quiet {flags}",
-        folder.display()
-    )
+    let by = if flags.contains("--start ") { "tanebi run deploy" } else { "gcloud run deploy --quiet" };
+    format!("{by} {name} --source '{}' --function {function} --base-image {base_image} --region {REGION} --allow-unauthenticated {flags}", folder.display())
 }

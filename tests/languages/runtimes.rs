@@ -1,5 +1,7 @@
 //! Base images: listed, fetched, kept, and told of when they are missing.
 
+use std::sync::atomic::AtomicUsize;
+
 use anyhow::{Context, Result, ensure};
 use e2e::{REGION, Tanebi, holds, repository};
 use serde_json::Value;
@@ -26,7 +28,7 @@ pub fn runtimes_are_listed_and_installed() -> Result<()> {
     let Service { name, host, .. } = service;
     let tanebi = Tanebi::start_with(tanebi.stop()?, &[])?;
     ensure!(installed(&tanebi)?.iter().any(|id| id == "nodejs24"), "it is listed after a restart");
-    let answer = Service { tanebi: &tanebi, name, host }.get("/hello")?;
+    let answer = Service { tanebi: &tanebi, name, host, stopped: AtomicUsize::new(0) }.get("/hello")?;
     ensure!(answer.status == 200 && answer.text() == "Hello World!", "after a restart: {answer:?}");
     let again = Service::deploy(&tanebi, "again", "tests/functions/nodejs", NODEJS.table, "nodejs24", "")?;
     ensure!(again.get("/hello")?.text() == "Hello World!", "what is deployed with it after a restart answers");

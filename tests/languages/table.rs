@@ -1,10 +1,10 @@
-//! One table of requests that every language answers alike. The function: tests/functions/LANGUAGE.
+//! One table of requests that every language answers alike, however its instances come to be. The function: tests/functions/LANGUAGE.
 
 use std::{
     io::{Read, Write},
     net::TcpStream,
     process::Command,
-    sync::{Barrier, LazyLock},
+    sync::{Barrier, LazyLock, atomic::Ordering},
     thread::ScopedJoinHandle,
 };
 
@@ -51,22 +51,35 @@ const ROWS: [(&str, Row); 14] = [
     ("sigterm", sigterm),
 ];
 
-/// Deploys with each base image at a time, then asks one service after another.
+/// Deploys with each base image at a time, then asks one service after another; each row begins with a start.
 fn table(language: &Language) -> Result<()> {
     let tanebi = Tanebi::start()?;
+    // Here none waits armed, so that each is cloned when it is asked for.
+    let unarmed = Tanebi::start_with(tempfile::Builder::new().prefix("tanebi-e2e-").tempdir()?, &["--armed-max", "0"])?;
     let images = language.images(&tanebi)?;
     let folder = format!("tests/functions/{}", language.name);
-    let deploy = |image: &str| Service::deploy(&tanebi, &format!("table-{image}"), &folder, language.table, image, "--max-instances 1 --concurrency 80");
+    const FLAGS: &str = "--max-instances 1 --concurrency 80";
+    let (whole, off) = (format!("{FLAGS} {}", language.table_flags), format!("{FLAGS} --start off"));
+    #[derive(Clone)]
+    struct Wanted<'a>(&'a Tanebi, String, &'a str, &'a str, &'static str);
+    let mut wanted: Vec<_> = images.iter().map(|image| Wanted(&tanebi, format!("table-{image}"), image, &whole, "armed")).collect();
+    wanted.push(Wanted(&tanebi, "table-ordinary".to_owned(), language.main, &off, "ordinary"));
+    wanted.push(Wanted(&unarmed, "table-template".to_owned(), language.main, &whole, "template"));
+    let folder = &folder;
     let services: Vec<_> = std::thread::scope(|scope| {
-        let deploys: Vec<_> = images.iter().map(|image| scope.spawn(|| deploy(image))).collect();
+        let deploy = |Wanted(tanebi, name, image, flags, _)| Service::deploy(tanebi, &name, folder, language.table, image, flags);
+        let deploys: Vec<_> = wanted.clone().into_iter().map(|wanted| scope.spawn(move || deploy(wanted))).collect();
         deploys.into_iter().map(joined).collect::<Result<_>>()
     })?;
-    for service in &services {
+    for (service, Wanted(.., rung)) in services.iter().zip(&wanted) {
         for (name, row) in ROWS {
-            row(service, language).with_context(|| format!("row {name:?} of {}", service.name))?;
+            let done = service.anew(rung).and_then(|()| row(service, language));
+            done.with_context(|| format!("row {name:?} of {}", service.name))?;
         }
+        let starts = service.starts()?;
+        ensure!(starts.len() >= ROWS.len() && starts.iter().all(|start| start == *rung), "{} was not always started {rung}: {starts:?}", service.name);
     }
-    println!("  {}: {} rows each", images.join(", "), ROWS.len());
+    println!("  {} armed, {} ordinary and from its template: {} rows each", images.join(", "), language.main, ROWS.len());
     Ok(())
 }
 
@@ -284,9 +297,12 @@ fn severities(log: &str, text: &str) -> Vec<String> {
 /// An instance is asked to end and may say a last word.
 fn sigterm(service: &Service, _: &Language) -> Result<()> {
     let last_words = || anyhow::Ok(service.log()?.lines().filter(|line| line.ends_with(" table: SIGTERM")).count());
-    ensure!(last_words()? == 0, "it was asked to end before");
+    let before = service.stopped.load(Ordering::Relaxed);
+    eventually("the last words of those before are in the log", || Ok((last_words()? == before).then_some(())))?;
+    ensure!(service.get("/hello")?.status == 200);
     holds(&service.tanebi.script_all(&format!("tanebi instances stop {}", service.name))?, "stopped 1")?;
-    eventually("its last word is in the log", || Ok((last_words()? == 1).then_some(())))?;
+    eventually("its last word is in the log", || Ok((last_words()? == before + 1).then_some(())))?;
+    service.stopped.store(before + 1, Ordering::Relaxed);
     let answer = service.get("/hello")?;
     ensure!(answer.status == 200 && answer.text() == "Hello World!", "after the end: {answer:?}");
     Ok(())

@@ -66,8 +66,12 @@ pub(crate) struct Clones {
 struct State {
     template: Stage,
     armed: VecDeque<Armed>,
-    /// Being made.
-    arming: usize,
+    /// One is being made.
+    is_arming: bool,
+    /// The starts of the last seconds.
+    starts: Starts,
+    /// Somebody looks whether so many are still needed.
+    is_watched: bool,
     /// Templates, or clones of them, that failed in a row.
     failures: u32,
 }
@@ -148,7 +152,9 @@ impl Templates {
 impl Clones {
     /// An armed clone for a new instance.
     pub(crate) fn take(&self) -> Option<Armed> {
-        self.state.lock().armed.pop_front()
+        let mut state = self.state.lock();
+        state.starts.add(Instant::now());
+        state.armed.pop_front()
     }
 
     fn template(&self) -> Option<Arc<Template>> {
@@ -171,7 +177,7 @@ impl Clones {
     /// Takes a clone that was being armed; gives it back when its template is not the current one any more.
     fn put_armed(&self, armed: Armed) -> Option<Armed> {
         let mut state = self.state.lock();
-        state.arming -= 1;
+        state.is_arming = false;
         if matches!(&state.template, Stage::Ready(current) if Arc::ptr_eq(current, &armed.template)) {
             state.armed.push_back(armed);
             state.failures = 0;
@@ -329,8 +335,11 @@ const MAKERS: usize = 2;
 const BEHIND: Duration = Duration::from_millis(500);
 /// How long after a clone was used the next is armed.
 const REFILL_AFTER: Duration = Duration::from_millis(10);
-/// Armed for each revision.
-const ARMED: usize = 1;
+/// The load that decides how many are armed.
+const LOAD_SPAN: Duration = Duration::from_secs(10);
+/// In which a few clones are armed.
+const BURST_SPAN: Duration = Duration::from_millis(100);
+const REMEMBERED_MAX: usize = 256;
 
 /// Makes the template of a revision whose instance has started ordinarily, unless there is one or can be none.
 pub(crate) fn prepare(pool: &Arc<Pool>) {
@@ -420,15 +429,45 @@ fn told(pool: &Pool, text: String) {
     });
 }
 
-/// Arms clones until there are as many as are kept.
+/// When a revision's last instances were started, whether a clone was there for them or not.
+#[derive(Default)]
+struct Starts(VecDeque<Instant>);
+
+impl Starts {
+    fn add(&mut self, now: Instant) {
+        self.0.push_back(now);
+        if self.0.len() > REMEMBERED_MAX {
+            self.0.pop_front();
+        }
+    }
+
+    /// The most that came within the time that it takes to arm others, so that they would all have found one.
+    fn burst(&mut self, now: Instant) -> usize {
+        while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) > LOAD_SPAN) {
+            self.0.pop_front();
+        }
+        let within = |at: usize| self.0.range(at..).take_while(|later| later.saturating_duration_since(self.0[at]) <= BURST_SPAN).count();
+        (0..self.0.len()).map(within).max().unwrap_or(0)
+    }
+}
+
+impl State {
+    /// How many clones are to wait.
+    fn wanted(&mut self, max: usize) -> usize {
+        self.starts.burst(Instant::now()).max(1).min(max)
+    }
+}
+
+/// Arms clones, one after the other, until there are as many as the load of the last seconds needs.
 fn refill(pool: &Arc<Pool>) {
+    let max = pool.shared.config.armed_max;
     let Some(template) = ({
         let mut state = pool.clones.state.lock();
-        let wanted = state.armed.len() + state.arming < ARMED;
+        let is_wanted = !state.is_arming && state.armed.len() < state.wanted(max);
         match &state.template {
-            Stage::Ready(template) if wanted => {
+            Stage::Ready(template) if is_wanted => {
                 let template = template.clone();
-                state.arming += 1;
+                state.is_arming = true;
                 Some(template)
             }
             _ => None,
@@ -454,7 +493,7 @@ fn refill(pool: &Arc<Pool>) {
             Ok((sandbox, connection)) => pool.clones.put_armed(Armed { id, sandbox, template, connection }),
             Err(error) => {
                 tracing::warn!(%error, revision = %pool.revision, "no clone could be armed");
-                pool.clones.state.lock().arming -= 1;
+                pool.clones.state.lock().is_arming = false;
                 pool.clones.lost(&pool.shared, &template);
                 None
             }
@@ -462,6 +501,40 @@ fn refill(pool: &Arc<Pool>) {
         if let Some(armed) = unused {
             let shared = pool.shared.clone();
             blocking(move || end(&shared, &armed.sandbox.id)).await;
+        }
+        watch(&pool);
+        refill(&pool);
+    });
+}
+
+/// Sees to it that clones which the load needs no more do not stay.
+fn watch(pool: &Arc<Pool>) {
+    {
+        let mut state = pool.clones.state.lock();
+        if state.armed.len() <= 1 || std::mem::replace(&mut state.is_watched, true) {
+            return;
+        }
+    }
+    let pool = pool.clone();
+    let supervisor = pool.shared.supervisor.clone();
+    supervisor.spawn("disarm", async move {
+        loop {
+            tokio::time::sleep(LOAD_SPAN).await;
+            let surplus: Vec<Armed> = {
+                let mut state = pool.clones.state.lock();
+                let wanted = state.wanted(pool.shared.config.armed_max);
+                let mut surplus = Vec::new();
+                while state.armed.len() > wanted {
+                    surplus.extend(state.armed.pop_back());
+                }
+                state.is_watched = state.armed.len() > 1;
+                surplus
+            };
+            let (shared, pool) = (pool.shared.clone(), &pool);
+            blocking(move || surplus.iter().for_each(|armed| end(&shared, &armed.sandbox.id))).await;
+            if !pool.clones.state.lock().is_watched {
+                return;
+            }
         }
     });
 }
@@ -625,5 +698,30 @@ impl Loading<'_> {
                 text.extend(&part[..length.min(room)]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_armed_as_the_largest_burst_of_the_last_seconds_would_have_needed() {
+        let begun = Instant::now();
+        let at = |ms: u64| begun + Duration::from_millis(ms);
+        let mut starts = Starts::default();
+        assert_eq!(starts.burst(at(0)), 0);
+        for ms in [0, 10, 20, 500, 1000, 1050] {
+            starts.add(at(ms));
+        }
+        assert_eq!(starts.burst(at(1100)), 3, "the first three");
+        assert_eq!(starts.burst(at(10_600)), 2, "those are forgotten");
+        assert_eq!(starts.burst(at(20_000)), 0);
+        (0..1000).for_each(|_| starts.add(at(20_000)));
+        assert_eq!(starts.burst(at(20_000)), REMEMBERED_MAX);
+        let mut state = State { starts, ..State::default() };
+        assert_eq!((state.wanted(8), state.wanted(0)), (8, 0));
+        state.starts = Starts::default();
+        assert_eq!(state.wanted(8), 1);
     }
 }

@@ -90,6 +90,8 @@ pub struct Config {
     pub instance_idle_max: Duration,
     /// How much memory the templates of all revisions may hold.
     pub templates_bytes: u64,
+    /// How many clones of a revision may wait armed.
+    pub armed_max: usize,
 }
 
 /// The data plane. Clones share it.

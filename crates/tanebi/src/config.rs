@@ -14,6 +14,9 @@ use serde::Deserialize;
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7070";
 pub const TLS_LISTEN_DEFAULT: &str = "127.0.0.1:7443";
 
+const ARMED_MAX_DEFAULT: usize = 8;
+const ARMED_MAX_MAX: usize = 100;
+
 /// As typed: what is not set stays open.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ServeArgs {
@@ -41,6 +44,10 @@ pub struct ServeArgs {
     /// Refuse proxy requests to hosts that tanebi does not play, instead of passing them on
     #[arg(long, env = "TANEBI_OFFLINE")]
     pub offline: bool,
+    /// How many clones of a revision may wait, stopped, for the next requests that find no instance: as many as its load needs, at most
+    /// these; with 0 instances are cloned when they are asked for [default: 8]
+    #[arg(long, value_name = "NUMBER", env = "TANEBI_ARMED_MAX")]
+    pub armed_max: Option<usize>,
     /// Configuration file (TOML, the same names with underscores) [default: DATA_DIR/tanebi.toml when it is there]
     #[arg(long, value_name = "FILE", env = "TANEBI_CONFIG")]
     pub config: Option<PathBuf>,
@@ -58,6 +65,7 @@ struct File {
     region: Option<String>,
     owner: Option<String>,
     offline: Option<bool>,
+    armed_max: Option<usize>,
 }
 
 /// What holds.
@@ -74,6 +82,7 @@ pub struct Config {
     pub region: model::Region,
     pub owner: String,
     pub offline: bool,
+    pub armed_max: usize,
 }
 
 impl Config {
@@ -101,7 +110,11 @@ impl Config {
             region: model::Region::parse(args.region.as_deref().or(file.region.as_deref()).unwrap_or("asia-northeast1")).map_err(status)?,
             owner: owner_check(args.owner.as_deref().or(file.owner.as_deref()).unwrap_or("developer@tanebi.local"))?,
             offline: args.offline || file.offline.unwrap_or(false),
+            armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
         };
+        if config.armed_max > ARMED_MAX_MAX {
+            bail!("armed_max {} is above {ARMED_MAX_MAX}", config.armed_max);
+        }
         for (name, address) in [("listen", config.listen), ("tls_listen", config.tls_listen)] {
             if !address.ip().is_loopback() {
                 bail!(
@@ -136,6 +149,9 @@ fn file_read(given: Option<&Path>, data_dir: Option<&Path>) -> Result<File> {
 pub fn data_dir_default() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("XDG_DATA_HOME").filter(|d| Path::new(d).is_absolute()) {
         return Ok(Path::new(&dir).join("tanebi"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/tanebi".into());
     }
     match std::env::var_os("HOME").filter(|h| !h.is_empty()) {
         Some(home) => Ok(Path::new(&home).join(".local/share/tanebi")),
@@ -202,5 +218,6 @@ mod tests {
         check(ServeArgs { region: Some("mars-east1".into()), ..Default::default() }, Err("mars-east1"));
         check(ServeArgs { domain: Some("run.app".into()), ..Default::default() }, Err("Google's"));
         check(ServeArgs { owner: Some("nobody".into()), ..Default::default() }, Err("e-mail"));
+        check(ServeArgs { armed_max: Some(101), ..Default::default() }, Err("armed_max 101 is above 100"));
     }
 }

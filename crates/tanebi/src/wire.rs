@@ -82,6 +82,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             hold_min: HOLD_MIN,
             instance_idle_max: IDLE_MAX,
             templates_bytes: templates_bytes(),
+            armed_max: config.armed_max,
         },
         clock.clone(),
         store.clone(),

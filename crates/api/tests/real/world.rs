@@ -82,6 +82,7 @@ impl World {
                 hold_min: Duration::from_secs(1),
                 instance_idle_max: Duration::from_secs(1),
                 templates_bytes: 1 << 30,
+                armed_max: 1,
             },
             clock.clone(),
             store.clone(),

@@ -98,6 +98,7 @@ fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Ia
         hold_min: Duration::from_secs(2),
         instance_idle_max: idle_max,
         templates_bytes: 1 << 30,
+        armed_max: 1,
     };
     Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving")
 }
