@@ -240,6 +240,15 @@ pub fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+/// A process's children, their children, and so on.
+pub fn descendants(parent: u32) -> Vec<u32> {
+    children(parent).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
+}
+
+pub fn name_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
 /// Tries until `check` gives something, for as long as patience lasts.
 pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;

@@ -9,6 +9,7 @@ mod hostile;
 mod languages;
 mod seed;
 mod serving;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         languages::tests(),
         hostile::tests(),
         faults::tests(),
+        soak::tests(),
     ]
     .into_iter()
     .flatten()

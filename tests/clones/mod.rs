@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{REGION, Tanebi, children, eventually, folder, holds, http1, is_full, kill, repository, tests};
+use e2e::{REGION, Tanebi, descendants, eventually, folder, holds, http1, is_full, kill, name_of, repository, tests};
 use serde_json::Value;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
@@ -242,12 +242,4 @@ fn what_dies_is_made_anew() -> Result<()> {
         f.armed().with_context(|| format!("after {victim} was killed"))?;
     }
     Ok(())
-}
-
-fn descendants(parent: u32) -> Vec<u32> {
-    children(parent).into_iter().flat_map(|child| [vec![child], descendants(child)].concat()).collect()
-}
-
-fn name_of(pid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
