@@ -641,7 +641,7 @@ impl Loading<'_> {
                     drop(connection);
                     break;
                 }
-                Err(error @ sandbox::Error::NoSandbox(_)) => return Err(error.into()),
+                Err(error @ (sandbox::Error::NoSandbox(_) | sandbox::Error::Gone)) => return Err(error.into()),
                 Err(_) if Instant::now() > deadline => return Err(Unmade::Refused("its template did not come to listen".to_owned())),
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }

@@ -28,6 +28,8 @@ use crate::{
 const DAEMON_UID: u32 = 61843;
 /// Of the daemon's threads; instances have 0. With it a busy function makes the others' requests wait less.
 const NICE: i32 = -5;
+/// How long work that blocks may go on when everything else has ended.
+const BLOCKED_MAX: Duration = Duration::from_millis(200);
 /// How long a keeper may take to end its sandboxes when its daemon died.
 const OLD_KEEPER_MAX: Duration = Duration::from_secs(10);
 
@@ -68,7 +70,11 @@ pub fn serve(args: &ServeArgs) -> Result<ExitCode> {
     let prepared = prepare(config)?;
     // A server whose supervisor was killed ends in order.
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).context("the parent's death signal")?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?.block_on(wire::run(prepared))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
+    let ended = runtime.block_on(wire::run(prepared));
+    // What still blocks waits for a keeper that is gone, or for a function: nothing that was acknowledged is in its hands.
+    runtime.shutdown_timeout(BLOCKED_MAX);
+    ended
 }
 
 /// Everything up to the last use of a privilege. One thread.
