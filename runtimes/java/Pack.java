@@ -14,7 +14,8 @@ public final class Pack {
     Path manifest = classes.resolve("manifest");
     Files.writeString(manifest, "Premain-Class: tanebi.Launch\nBoot-Class-Path: " + jar.getFileName() + "\nCan-Retransform-Classes: true\n");
     run("javac", "-nowarn", "-Xlint:none", "-source", "17", "-target", "17", "--add-exports", "java.base/jdk.internal.misc=ALL-UNNAMED",
-        "-d", classes.toString(), sources.resolve("tanebi/Launch.java").toString(), sources.resolve("tanebi/Renewal.java").toString());
+        "-d", classes.toString(), sources.resolve("tanebi/Launch.java").toString(),
+        sources.resolve("tanebi/Renewal.java").toString(), sources.resolve("tanebi/Warming.java").toString());
     run("jar", "cfm", jar.toString(), manifest.toString(), "-C", classes.toString(), "tanebi");
   }
 

@@ -646,7 +646,7 @@ impl Loading<'_> {
                 Err(_) => std::thread::sleep(Duration::from_millis(5)),
             }
         }
-        let said = self.shared.keeper.said(self.id)?;
+        let said = self.said()?;
         if let Some(why) = said.iter().find_map(|line| line.strip_prefix("refused ")) {
             return Err(Unmade::Refused(why.to_owned()));
         }
@@ -670,6 +670,20 @@ impl Loading<'_> {
         }
         std::thread::sleep(settle);
         Ok(())
+    }
+
+    /// What its launcher says: one that asks to be waited for is at work before it says the rest.
+    fn said(&mut self) -> Result<Vec<String>, Unmade> {
+        let deadline = Instant::now() + WARM_MAX;
+        loop {
+            let said = self.shared.keeper.said(self.id)?;
+            let is_waited_for = said.iter().any(|line| line == "wait") && !said.iter().any(|line| line == "ready" || line.starts_with("refused "));
+            if !is_waited_for || Instant::now() > deadline {
+                return Ok(said);
+            }
+            self.drain();
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn visit(&self, path: &str, deadline: Instant) -> std::io::Result<()> {

@@ -29,9 +29,10 @@ use crate::{
 const FORMAT: u32 = 1;
 const FETCH: &str = include_str!("../../../../runtimes/java/Fetch.java");
 const PACK: &str = include_str!("../../../../runtimes/java/Pack.java");
-const LAUNCHER: [(&str, &str); 2] = [
+const LAUNCHER: [(&str, &str); 3] = [
     ("Launch.java", include_str!("../../../../runtimes/java/launch/tanebi/Launch.java")),
     ("Renewal.java", include_str!("../../../../runtimes/java/launch/tanebi/Renewal.java")),
+    ("Warming.java", include_str!("../../../../runtimes/java/launch/tanebi/Warming.java")),
 ];
 /// Where it lies in instances; `serving` knows it.
 const LAUNCHER_FOLDER: &str = "/layers/launcher";

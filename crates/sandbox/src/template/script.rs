@@ -40,6 +40,7 @@ impl Wishes {
     /// Reads the lines; a launcher may refuse by itself.
     pub fn parse(lines: &[String]) -> Result<Self, Refusal> {
         let mut wishes = Self::default();
+        let mut is_ready = true;
         for line in lines {
             let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
             match word {
@@ -53,11 +54,16 @@ impl Wishes {
                 },
                 "wake" => wishes.wake = true,
                 "ack" => wishes.acknowledges = true,
+                "wait" => is_ready = false,
+                "ready" => is_ready = true,
                 // For the daemon, which has read them by now.
                 "warm" | "drew" => {}
                 "refused" => return refuse(rest.to_owned()),
                 _ => return refuse(format!("its launcher says {line:?}")),
             }
+        }
+        if !is_ready {
+            return refuse("its launcher has not come to an end".to_owned());
         }
         Ok(wishes)
     }
@@ -734,6 +740,8 @@ mod tests {
         check(&[], Some(Wishes::default()));
         check(&["signal 39", "warm /favicon.ico"], Some(Wishes { signals: vec![39], ..Wishes::default() }));
         check(&["wake", "ack", "flag 0x7f00"], Some(Wishes { wake: true, acknowledges: true, flags: vec![0x7f00], ..Wishes::default() }));
+        check(&["wait", "warm /", "ready"], Some(Wishes::default()));
+        check(&["wait", "warm /"], None);
         check(&["refused it is old"], None);
         check(&["signal 65"], None);
         check(&["flag 12"], None);

@@ -5,6 +5,7 @@ import java.io.FileOutputStream;
 import java.io.IOException;
 import java.lang.instrument.ClassFileTransformer;
 import java.lang.instrument.Instrumentation;
+import java.lang.instrument.UnmodifiableClassException;
 import java.lang.module.ModuleDescriptor.Version;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
@@ -18,6 +19,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
 import java.util.SplittableRandom;
@@ -47,10 +49,11 @@ public final class Launch implements ClassFileTransformer {
   private static final String VARIABLE = "TANEBI_TEMPLATE";
   private static final char ALOAD_0 = 0x2a, ALOAD_1 = 0x2b, INVOKESTATIC = 0xb8, LRETURN = 0xad, RETURN = 0xb1;
 
-  /** Methods of {@link Renewal}: what is loaded before the call. */
+  /** Methods of {@link Renewal} and {@link Warming}: what is loaded before the call. */
   private enum Hook {
     CHECK("()V", ""), MADE("(Ljava/lang/Object;)V", "" + ALOAD_0), SEEDED("(Ljava/lang/Object;)V", "" + ALOAD_0), SALTED("(J)J", ""),
-    SOWN("(Ljava/lang/Object;)V", "" + ALOAD_0), STIRRED("([BLjava/lang/Object;)V", "" + ALOAD_1 + ALOAD_0);
+    SOWN("(Ljava/lang/Object;)V", "" + ALOAD_0), STIRRED("([BLjava/lang/Object;)V", "" + ALOAD_1 + ALOAD_0),
+    EXECUTES("(Ljava/lang/Object;)V", "" + ALOAD_0), SERVES("(Ljava/lang/Object;)V", "" + ALOAD_0);
 
     final String descriptor;
     final String loads;
@@ -59,6 +62,10 @@ public final class Launch implements ClassFileTransformer {
       this.descriptor = descriptor;
       this.loads = loads;
     }
+
+    String owner() {
+      return compareTo(EXECUTES) < 0 ? "tanebi/Renewal" : "tanebi/Warming";
+    }
   }
 
   /** What a method calls first and last; either may be null. */
@@ -66,6 +73,7 @@ public final class Launch implements ClassFileTransformer {
 
   private static final Edit BIRTH = new Edit(Hook.CHECK, Hook.MADE), DRAW = new Edit(Hook.CHECK, null), STEP = new Edit(null, Hook.SALTED);
   private static final Edit SEED = new Edit(Hook.SEEDED, null), SOW = new Edit(Hook.SOWN, null), STIR = new Edit(null, Hook.STIRRED);
+  private static final Edit EXECUTION = new Edit(null, Hook.EXECUTES), SERVICE = new Edit(Hook.SERVES, null);
 
   private final Map<Class<?>, Map<String, Edit>> edits = new HashMap<>();
   private Throwable failure;
@@ -79,10 +87,13 @@ public final class Launch implements ClassFileTransformer {
       instrumentation.redefineModule(Object.class.getModule(), Set.of(), open, open, Set.of(), Map.of());
       hide();
       checkFirst();
-      new Launch().edit(instrumentation);
+      Launch launch = new Launch();
+      launch.edit(instrumentation);
       rehearse();
       said.append("flag 0x").append(Long.toHexString(Renewal.FLAG)).append('\n');
-      for (String path : prepare()) said.append("warm ").append(path).append('\n');
+      Optional<List<String>> paths = prepare();
+      boolean isWarmed = paths.isPresent() && launch.isWarmed(instrumentation);
+      said.append(isWarmed ? Warming.wait(paths.get()) : Warming.paths(paths.orElse(List.of())));
     } catch (Throwable e) {
       said.append("refused ").append(e.toString().replace('\n', ' ')).append('\n');
     }
@@ -114,24 +125,24 @@ public final class Launch implements ClassFileTransformer {
 
   /**
    * Loads what the first request would load, without running any of it. Returns the paths that the framework answers without the function:
-   * before 1.3.2 it went on to call it all the same.
+   * before 1.3.2 it went on to call it all the same. Nothing: the program is another one.
    */
-  private static List<String> prepare() {
+  private static Optional<List<String>> prepare() {
     try (JarFile jar = new JarFile(System.getProperty("java.class.path"))) {
       Attributes main = jar.getManifest().getMainAttributes();
-      if (!FRAMEWORK.equals(main.getValue(Attributes.Name.MAIN_CLASS))) return List.of();
+      if (!FRAMEWORK.equals(main.getValue(Attributes.Name.MAIN_CLASS))) return Optional.empty();
       boolean isOfEvents = Set.of("event", "cloudevent").contains(System.getenv().getOrDefault("FUNCTION_SIGNATURE_TYPE", ""));
       List<String> folders = List.of("com/google/cloud/functions/", "io/cloudevents/", "com/google/gson/").subList(0, isOfEvents ? 3 : 1);
       jar.stream().map(JarEntry::getName).filter(name -> name.endsWith(".class") && folders.stream().anyMatch(name::startsWith))
           .forEach(name -> load(name.substring(0, name.length() - 6).replace('/', '.')));
       LATER.forEach(Launch::load);
       String version = main.getValue(Attributes.Name.IMPLEMENTATION_VERSION);
-      if (version == null || Version.parse(version).compareTo(Version.parse("1.3.2")) < 0) return List.of();
+      if (version == null || Version.parse(version).compareTo(Version.parse("1.3.2")) < 0) return Optional.of(List.of());
       byte[] handler = jar.getInputStream(jar.getJarEntry(FRAMEWORK.replace('.', '/') + "$NotFoundHandler.class")).readAllBytes();
       String constants = new String(handler, StandardCharsets.ISO_8859_1);
-      return Stream.of("/favicon.ico", "/robots.txt").filter(constants::contains).toList();
+      return Optional.of(Stream.of("/favicon.ico", "/robots.txt").filter(constants::contains).toList());
     } catch (IOException | RuntimeException e) {
-      return List.of();
+      return Optional.empty();
     }
   }
 
@@ -144,8 +155,25 @@ public final class Launch implements ClassFileTransformer {
     }
   }
 
+  /** Whether {@link Warming} will be called: the framework is one that it knows. */
+  private boolean isWarmed(Instrumentation instrumentation) {
+    try {
+      ClassLoader loader = ClassLoader.getSystemClassLoader();
+      Class<?> executor = Class.forName("com.google.cloud.functions.invoker.HttpFunctionExecutor", false, loader);
+      Class<?> framework = Class.forName(FRAMEWORK, false, loader);
+      edits.put(executor, Map.of("<init>(Lcom/google/cloud/functions/HttpFunction;)V", EXECUTION));
+      edits.put(framework, Map.of("logServerInfo()V", SERVICE));
+      int before = edited;
+      instrumentation.retransformClasses(executor);
+      if (edited > before) instrumentation.retransformClasses(framework);
+      return edited == before + 2;
+    } catch (ClassNotFoundException | UnmodifiableClassException | LinkageError e) {
+      return false;
+    }
+  }
+
   /** Opening a pipe by its path would need its owner's permission. */
-  private static void say(String lines) throws IOException {
+  static void say(String lines) throws IOException {
     if (!Files.readSymbolicLink(Path.of("/proc/self/fd/6")).toString().startsWith("pipe:")) return;
     FileDescriptor said = new FileDescriptor();
     Unsafe.getUnsafe().putInt(said, Unsafe.getUnsafe().objectFieldOffset(FileDescriptor.class, "fd"), 6);
@@ -266,7 +294,7 @@ public final class Launch implements ClassFileTransformer {
 
     private void constants() {
       int added = in.getChar();
-      out.putChar((char) (added + 2 + 4 * Hook.values().length));
+      out.putChar((char) (added + 6 * Hook.values().length));
       for (int i = 1; i < added; i++) {
         int tag = in.get(in.position());
         int size = switch (tag) {
@@ -282,14 +310,14 @@ public final class Launch implements ClassFileTransformer {
         if (tag == 5 || tag == 6) i++;
         copy(size);
       }
-      text("tanebi/Renewal");
-      out.put((byte) 7).putChar((char) added);
       for (Hook hook : Hook.values()) {
-        int first = added + 2 + 4 * hook.ordinal();
+        int first = added + 6 * hook.ordinal();
+        text(hook.owner());
+        out.put((byte) 7).putChar((char) first);
         text(hook.name().toLowerCase());
         text(hook.descriptor);
-        out.put((byte) 12).putChar((char) first).putChar((char) (first + 1));
-        out.put((byte) 10).putChar((char) (added + 1)).putChar((char) (first + 2));
+        out.put((byte) 12).putChar((char) (first + 2)).putChar((char) (first + 3));
+        out.put((byte) 10).putChar((char) (first + 1)).putChar((char) (first + 4));
       }
     }
 
@@ -345,7 +373,7 @@ public final class Launch implements ClassFileTransformer {
     }
 
     private byte[] call(Hook hook) {
-      int reference = texts.length + 5 + 4 * hook.ordinal();
+      int reference = texts.length + 5 + 6 * hook.ordinal();
       String code = hook.loads + INVOKESTATIC + (char) (reference >> 8) + (char) (reference & 0xff);
       return code.getBytes(StandardCharsets.ISO_8859_1);
     }
