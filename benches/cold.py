@@ -100,4 +100,3 @@ with tempfile.TemporaryDirectory(prefix="tanebi-cold-", ignore_cleanup_errors=Tr
             theirs.append(alone(language, folder / "alone"))
         say(measure="cold build", language=language, profile=arguments.profile, rounds=arguments.rounds,
             tanebi_s_p50=round(median(ours), 2), alone_s_p50=round(median(theirs), 2), ratio=round(median(ours) / median(theirs), 2))
-

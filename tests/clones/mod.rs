@@ -199,7 +199,7 @@ fn what_cannot_be_cloned_says_why() -> Result<()> {
     let tanebi = Tanebi::start()?;
     let cases = [
         ("file", "open('/tmp/made', 'w').write('x')", "it has made /tmp/made"),
-        ("child", "import subprocess\nchild = subprocess.Popen(['sleep', '1000'])", "it has a child process"),
+        ("child", "import subprocess\nchild = subprocess.Popen(['sleep', '900'])", "it has a child process"),
         ("writes", "import os\nlog = os.memfd_create('log')", "/memfd:log"),
     ];
     for (name, load, _) in cases {
@@ -236,7 +236,8 @@ fn what_dies_is_made_anew() -> Result<()> {
     for victim in ["tanebi-template", "python"] {
         let found: Vec<u32> = descendants(f.tanebi.pid()).into_iter().filter(|pid| name_of(*pid).starts_with(victim)).collect();
         ensure!(!found.is_empty(), "no process is called {victim}");
-        found.into_iter().try_for_each(|pid| kill(pid, "KILL"))?;
+        // With one of them others may have ended.
+        ensure!(found.into_iter().filter(|pid| kill(*pid, "KILL").is_ok()).count() > 0, "none was killed");
         let (answer, _) = f.anew().with_context(|| format!("after {victim} was killed"))?;
         ensure!(answer["differs"].is_object(), "{answer}");
         f.armed().with_context(|| format!("after {victim} was killed"))?;

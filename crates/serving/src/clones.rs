@@ -2,8 +2,8 @@
 //!
 //! The rungs, tried in this order for each start: an *armed* clone is let go; the revision's *template* is cloned; the command is
 //! started *ordinarily*, as the first instance always is. What cannot be cloned says so in the revision's log, once, and is started
-//! ordinarily from then on. Templates are made behind the requests, one at a time, and the ones not used for longest are ended when all
-//! of them together hold more memory than they may.
+//! ordinarily from then on. Templates are made behind the requests, few at a time; as many clones wait as the load of the last seconds
+//! needs. The templates not used for longest are ended when all of them together hold more memory than they may.
 
 use std::{
     collections::VecDeque,
@@ -38,7 +38,7 @@ use crate::{
     pool::Pool,
 };
 
-/// How an instance came to be.
+/// How an instance came to be; in the order of `telemetry::RUNGS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rung {
     Armed,
@@ -48,11 +48,7 @@ pub(crate) enum Rung {
 
 impl Rung {
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Armed => "armed",
-            Self::Template => "template",
-            Self::Ordinary => "ordinary",
-        }
+        telemetry::RUNGS[self as usize]
     }
 }
 
@@ -446,8 +442,14 @@ impl Starts {
         while self.0.front().is_some_and(|first| now.saturating_duration_since(*first) > LOAD_SPAN) {
             self.0.pop_front();
         }
-        let within = |at: usize| self.0.range(at..).take_while(|later| later.saturating_duration_since(self.0[at]) <= BURST_SPAN).count();
-        (0..self.0.len()).map(within).max().unwrap_or(0)
+        let (mut from, mut most) = (0, 0);
+        for (at, start) in self.0.iter().enumerate() {
+            while start.saturating_duration_since(self.0[from]) > BURST_SPAN {
+                from += 1;
+            }
+            most = most.max(at + 1 - from);
+        }
+        most
     }
 }
 

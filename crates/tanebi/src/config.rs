@@ -113,7 +113,7 @@ impl Config {
             armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
         };
         if config.armed_max > ARMED_MAX_MAX {
-            bail!("armed_max {} is above {ARMED_MAX_MAX}", config.armed_max);
+            bail!("armed_max {} is above {ARMED_MAX_MAX}: say a number from 0 to {ARMED_MAX_MAX}", config.armed_max);
         }
         for (name, address) in [("listen", config.listen), ("tls_listen", config.tls_listen)] {
             if !address.ip().is_loopback() {
@@ -143,6 +143,14 @@ fn file_read(given: Option<&Path>, data_dir: Option<&Path>) -> Result<File> {
     };
     let text = std::fs::read_to_string(&path).with_context(|| format!("configuration file {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("configuration file {}", path.display()))
+}
+
+/// The data folder of a command: the one that was said, or the usual one.
+pub fn data_dir(said: Option<&Path>) -> Result<PathBuf> {
+    match said {
+        Some(dir) => Ok(std::path::absolute(dir)?),
+        None => data_dir_default(),
+    }
 }
 
 /// Where data lies when nobody says: the system's place for root, the user's own for others.

@@ -12,10 +12,7 @@ pub struct DoctorArgs {
 }
 
 pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
-    let data_dir = match &args.data_dir {
-        Some(dir) => std::path::absolute(dir)?,
-        None => crate::config::data_dir_default()?,
-    };
+    let data_dir = crate::config::data_dir(args.data_dir.as_deref())?;
     let me = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     // A keeper of its own in a folder of its own: a running server's is left alone.
     let scratch = std::env::temp_dir().join(format!("tanebi-doctor-{}-{}", std::process::id(), hex::encode(rand::random::<[u8; 8]>())));

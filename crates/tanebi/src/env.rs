@@ -162,10 +162,7 @@ impl Environment {
     /// # Errors
     /// When no server runs, it refuses the identity, or a file cannot be written.
     pub async fn make(args: &IdentityArgs) -> Result<Self> {
-        let data_dir = match &args.data_dir {
-            Some(dir) => std::path::absolute(dir)?,
-            None => crate::config::data_dir_default()?,
-        };
+        let data_dir = crate::config::data_dir(args.data_dir.as_deref())?;
         let client = Client::find(&data_dir).await?;
         let email = args.identity.clone().unwrap_or_else(|| client.server.owner.clone());
         let session = client.own(http::Method::POST, "/_tanebi/v1/sessions", Some(json!({ "email": email }))).await?;

@@ -37,10 +37,7 @@ enum RuntimesCommand {
 }
 
 pub async fn runtimes(args: &RuntimesArgs) -> Result<ExitCode> {
-    let data_dir = match &args.data_dir {
-        Some(dir) => std::path::absolute(dir)?,
-        None => crate::config::data_dir_default()?,
-    };
+    let data_dir = crate::config::data_dir(args.data_dir.as_deref())?;
     let client = Client::find(&data_dir).await?;
     match &args.command {
         RuntimesCommand::List { installed, json } => {

@@ -39,10 +39,7 @@ enum Format {
 }
 
 pub async fn trace(args: &TraceArgs) -> Result<ExitCode> {
-    let data_dir = match &args.data_dir {
-        Some(dir) => std::path::absolute(dir)?,
-        None => crate::config::data_dir_default()?,
-    };
+    let data_dir = crate::config::data_dir(args.data_dir.as_deref())?;
     let client = Client::find(&data_dir).await?;
     let TraceCommand::ColdStarts { service, region, limit, format } = &args.command;
     let region = region.as_ref().unwrap_or(&client.server.region);
@@ -72,7 +69,7 @@ fn table(found: &[&Value]) {
         let time: String = text(one, "time").chars().take(23).collect();
         println!("{time:<24} {:<32} {:<8} {:>10}{parts}", text(one, "revision"), text(one, "rung"), ms(&one["wholeUs"]));
     }
-    for rung in ["armed", "template", "ordinary"] {
+    for rung in telemetry::RUNGS {
         let mut whole: Vec<u64> = found.iter().filter(|one| one["rung"] == rung).filter_map(|one| one["wholeUs"].as_u64()).collect();
         whole.sort_unstable();
         if let Some(last) = whole.last() {

@@ -34,10 +34,7 @@ enum Place {
 }
 
 pub fn trust(args: &TrustArgs) -> Result<ExitCode> {
-    let data_dir = match &args.data_dir {
-        Some(dir) => std::path::absolute(dir)?,
-        None => crate::config::data_dir_default()?,
-    };
+    let data_dir = crate::config::data_dir(args.data_dir.as_deref())?;
     let cert = data_dir.join("ca/ca.pem");
     if !cert.is_file() {
         anyhow::bail!("there is no CA in {} yet: start tanebi once with this data folder", data_dir.display());

@@ -21,7 +21,7 @@ mod writer;
 
 pub use database::Error;
 pub use line::{LINE_MAX_BYTES, LineParsed, line_parse};
-pub use meter::{Meter, MeterKey, Snapshot};
+pub use meter::{Meter, MeterKey, RUNGS, Snapshot};
 pub use query::{FILTER_MAX_BYTES, PAGE_MAX, Page, Query, QueryError};
 pub use shape::{entry_labels, log_id, log_name, resource_labels, resource_type, severity_name, severity_parse};
 pub use telemetry::{Retention, Telemetry};

@@ -23,7 +23,7 @@ def function(request):
             return file.read()
     if request.path == "/kill-all":
         # Everybody but the sender: the child shows that it was sent.
-        child = subprocess.Popen(["/bin/sleep", "1000"])
+        child = subprocess.Popen(["/bin/sleep", "900"])
         os.kill(-1, signal.SIGKILL)
         return str(child.wait(timeout=60))
     return "here"
