@@ -60,8 +60,9 @@ impl Frozen {
         let memory = OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem")).read("the memory")?;
         let mut tids = Vec::new();
         let mut rounds = 0;
-        // Until a look at the threads shows none that is not stopped: one that runs may have made the next and ended.
-        while round(pid, &mut tids)? {
+        // Until there are no more than those that are stopped. A look at the folder does not say so: it can miss one that was made by one
+        // that ended meanwhile. The number is of one moment, and who is stopped makes no other.
+        while round(pid, &mut tids)? || count(pid)? != tids.len() {
             rounds += 1;
             if rounds == ROUNDS_MAX {
                 return refuse("it makes threads faster than they can be stopped");
@@ -239,6 +240,14 @@ fn round(pid: i32, tids: &mut Vec<i32>) -> Result<bool, Refusal> {
         }
     }
     Ok(was_one)
+}
+
+/// How many threads the process has, by the kernel's own count.
+fn count(pid: i32) -> Result<usize, Refusal> {
+    let status = fs::read(format!("/proc/{pid}/status")).read("its status")?;
+    let status = String::from_utf8_lossy(&status);
+    let count = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+    count.ok_or(io::ErrorKind::InvalidData.into()).read("the number of its threads")
 }
 
 fn is_ending(pid: i32, tid: i32) -> bool {
