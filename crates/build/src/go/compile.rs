@@ -35,7 +35,7 @@ const STANDARD: &str = "{{if .Standard}}{{.ImportPath}}{{end}}";
 
 /// Builds it.
 pub(crate) async fn build(job: &Job<'_>, plan: &Plan, recipe: &Recipe, staging: store::Staging) -> Result<Output, Error> {
-    let overlay = overlay(job, &plan.interpreter)?;
+    let overlay = overlay(job, &plan.interpreter).await?;
     let build = Build { job, interpreter: &plan.interpreter, recipe, overlay };
     let modules = build.modules().await?;
     let binary = build.compile(modules.as_deref()).await?;
@@ -70,11 +70,12 @@ fn source_move(staging: store::Staging) -> Result<store::Staging, Error> {
 }
 
 /// What is changed in the toolchain's library, unless it is one that is not known.
-fn overlay(job: &Job<'_>, interpreter: &Interpreter) -> Result<Option<Overlay>, Error> {
+async fn overlay(job: &Job<'_>, interpreter: &Interpreter) -> Result<Option<Overlay>, Error> {
     let Some(root) = interpreter.path.parent().and_then(Path::parent) else { return Ok(None) };
     let on_host = match &interpreter.layer {
         Some(layer) => job.layer_path(&layer.digest)?.join(root.strip_prefix(&layer.target).unwrap_or(Path::new(""))),
-        None => root.to_owned(),
+        None if root.join("src").read_dir().is_ok() => root.to_owned(),
+        None => library_copy(job, interpreter, root).await?,
     };
     match Overlay::of(root, &on_host, interpreter.version.minor) {
         Ok(overlay) => Ok(Some(overlay)),
@@ -83,6 +84,28 @@ fn overlay(job: &Job<'_>, interpreter: &Interpreter) -> Result<Option<Overlay>, 
             Ok(None)
         }
     }
+}
+
+/// A copy of the library's files that would be changed, made in a sandbox: a toolchain below another user's home is seen there alone.
+async fn library_copy(job: &Job<'_>, interpreter: &Interpreter, root: &Path) -> Result<std::path::PathBuf, Error> {
+    let copy = job.work.folder("library")?;
+    let mut spec = job.spec(interpreter, Reach::Nothing, &[])?;
+    spec.mounts.push(shown(&copy, "/library", Access::Write));
+    let mut script = Script::new();
+    for file in Overlay::changed(interpreter.version.minor) {
+        let (from, to) = (root.join("src").join(file), Path::new("/library/src").join(file));
+        let folder = to.parent().unwrap_or(Path::new("/library"));
+        // A file that is not there is named by who reads the copy.
+        script.line(&format!(
+            "mkdir -p {} && cp {} {} || true",
+            quoted(&folder.display().to_string()),
+            quoted(&from.display().to_string()),
+            quoted(&to.display().to_string())
+        ));
+    }
+    script.install(&mut spec);
+    job.runner.run(spec, &copy).await?;
+    Ok(copy)
 }
 
 struct Build<'a> {

@@ -4,7 +4,7 @@
 //! -overlay`); nothing of Go's is kept here. Where a text is not found as it is expected, nothing is changed, and no clones are made.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::LazyLock,
 };
@@ -74,9 +74,8 @@ impl Overlay {
     /// # Errors
     /// Why none can be made, in words for the build's log.
     pub fn of(root: &Path, on_host: &Path, minor: u32) -> Result<Self, String> {
-        let holds = |first: u32, last: Option<u32>| first <= minor && last.is_none_or(|last| minor <= last);
         let mut texts: BTreeMap<String, String> = BTreeMap::new();
-        for rule in RULES.replacement.iter().filter(|rule| holds(rule.first, rule.last)) {
+        for rule in RULES.replacement.iter().filter(|rule| holds(minor, rule.first, rule.last)) {
             let text = match texts.get(&rule.file) {
                 Some(text) => text.clone(),
                 None => std::fs::read_to_string(on_host.join("src").join(&rule.file)).map_err(|error| format!("{}: {error}", rule.file))?,
@@ -90,7 +89,7 @@ impl Overlay {
         if texts.is_empty() {
             return Err("its generators are not known".to_owned());
         }
-        for rule in RULES.addition.iter().filter(|rule| holds(rule.first, rule.last)) {
+        for rule in RULES.addition.iter().filter(|rule| holds(minor, rule.first, rule.last)) {
             for name in &rule.files {
                 let text = FILES.iter().find(|(own, _)| own == name).map(|(_, text)| *text).ok_or_else(|| format!("{name} is missing"))?;
                 texts.insert(format!("{}/{name}", rule.package), text.to_owned());
@@ -99,6 +98,11 @@ impl Overlay {
         let place = |file: &str| root.join("src").join(file).display().to_string();
         let files = texts.into_iter().map(|(file, text)| (file.replace('/', "_"), (place(&file), text))).collect();
         Ok(Self { files })
+    }
+
+    /// The files of the library that are changed for Go 1.`minor`, below its folder `src`.
+    pub fn changed(minor: u32) -> BTreeSet<&'static str> {
+        RULES.replacement.iter().filter(|rule| holds(minor, rule.first, rule.last)).map(|rule| rule.file.as_str()).collect()
     }
 
     /// What `go` is told by GOFLAGS.
@@ -119,6 +123,11 @@ impl Overlay {
         use sha2::{Digest, Sha256};
         hex::encode(Sha256::digest(json!(self.files).to_string()))
     }
+}
+
+/// Whether a rule is for Go 1.`minor`.
+fn holds(minor: u32, first: u32, last: Option<u32>) -> bool {
+    first <= minor && last.is_none_or(|last| minor <= last)
 }
 
 #[cfg(test)]
