@@ -18,7 +18,7 @@ use http::{Method as Verb, StatusCode};
 use model::{
     Code, Region, RevisionName, Service, ServiceKey, ServiceName, Status,
     operation::{Operation, Subject},
-    revision::START_REFUSED,
+    revision::{START_NOTES, START_REFUSED},
 };
 use serde::Serialize;
 use serde_json::{Value as Json, json};
@@ -174,6 +174,9 @@ async fn revision_get(app: App, call: Call) -> Result<Response, Status> {
     let mut revision = revision::write(&found, &project);
     if let Some(why) = app.control.serving().start_refused(&found.value.uid) {
         revision.metadata.annotations.insert(START_REFUSED.to_owned(), why);
+    }
+    if let Some(notes) = app.control.revision_start_notes(&found.value)? {
+        revision.metadata.annotations.insert(START_NOTES.to_owned(), notes);
     }
     reply(&json(&revision))
 }

@@ -7,7 +7,11 @@ pub(crate) mod service;
 mod template;
 
 use control::BuildRequest;
-use model::{ProjectId, Region, RevisionName, Service, ServiceName, Status, build::StorageSource, revision::START_REFUSED};
+use model::{
+    ProjectId, Region, RevisionName, Service, ServiceName, Status,
+    build::StorageSource,
+    revision::{START_NOTES, START_REFUSED},
+};
 use proto::google::{cloud::run::v2 as pb, iam::v1 as iam_pb, longrunning as lro};
 
 use crate::{
@@ -216,6 +220,9 @@ async fn revision_get(app: App, context: Context, _: pb::GetRevisionRequest) -> 
     let mut revision = revision::write(&found.value, found.revision);
     if let Some(why) = app.control.serving().start_refused(&found.value.uid) {
         revision.annotations.insert(START_REFUSED.to_owned(), why);
+    }
+    if let Some(notes) = app.control.revision_start_notes(&found.value)? {
+        revision.annotations.insert(START_NOTES.to_owned(), notes);
     }
     Ok(revision)
 }

@@ -28,7 +28,7 @@ use crate::{
     known::{self, KNOWN_FOLDER},
     later::{Chores, Later},
     log::BuildLog,
-    nodejs,
+    look, nodejs,
     plan::{self, Plan, Recipe, WORKSPACE},
     python, runtime,
     step::{Runner, blocking},
@@ -250,6 +250,16 @@ impl Shared {
         let step = Instant::now();
         let source = staging.path().to_owned();
         let job = self.job(&catalogue, runner, &work, &later, &source, &request.archive, &request.project, &variables.own);
+        let start_notes = match &self.config.looker {
+            Some(looker) => look::watch::shared(&job, looker, &plan.interpreter).await,
+            None => Vec::new(),
+        };
+        if request.tells_shared {
+            start_notes.iter().for_each(|note| log.say(format!("WARNING: {note}")));
+        }
+        let _ = write!(times, ", looking {:.2} s", step.elapsed().as_secs_f64());
+
+        let step = Instant::now();
         let output = match &plan.recipe {
             Recipe::Python(dependencies) => python::build(&job, &plan, dependencies, staging).await,
             Recipe::Nodejs(recipe) => nodejs::build(&job, &plan, recipe, staging).await,
@@ -267,7 +277,7 @@ impl Shared {
         let _ = write!(times, ", building {:.2} s", step.elapsed().as_secs_f64());
 
         let step = Instant::now();
-        let image = image_of(plan, output);
+        let image = image_of(plan, output, start_notes);
         let digest = image_put(&self.store, &image).await?;
         let _ = write!(times, ", keeping {:.2} s", step.elapsed().as_secs_f64());
         self.chores.begin(later, work);
@@ -325,7 +335,7 @@ impl Shared {
     }
 }
 
-fn image_of(plan: Plan, output: Output) -> Image {
+fn image_of(plan: Plan, output: Output, start_notes: Vec<String>) -> Image {
     let mut layers = output.layers;
     let mut runtime_paths = plan.interpreter.runtime_paths;
     match plan.interpreter.language {
@@ -342,6 +352,7 @@ fn image_of(plan: Plan, output: Output) -> Image {
         working_dir: WORKSPACE.into(),
         env: plan.env,
         memory_env: plan.memory_env,
+        start_notes,
     }
 }
 

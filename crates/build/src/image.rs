@@ -94,6 +94,7 @@ mod tests {
             working_dir: "/".into(),
             env: vec![],
             memory_env: vec![],
+            start_notes: Vec::new(),
         };
         // As an uploaded object would be.
         let id = store.blobs().put(&serde_json::to_vec(&image).unwrap()).unwrap();

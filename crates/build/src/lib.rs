@@ -24,6 +24,7 @@ mod known;
 mod language;
 mod later;
 mod log;
+pub mod look;
 mod nodejs;
 mod plan;
 mod python;
@@ -58,6 +59,8 @@ pub struct Config {
     pub package_environment: Vec<(String, String)>,
     /// The interpreters of this host, found before privileges were dropped.
     pub catalogue: Catalogue,
+    /// The program that looks at a source in a sandbox, run as `PROGRAM look LANGUAGE FOLDER` (see [`look`]); none: nothing is looked at.
+    pub looker: Option<PathBuf>,
     /// Says when dependencies were installed.
     pub clock: Arc<dyn model::Clock>,
 }
@@ -84,6 +87,8 @@ pub struct Request {
     pub function_target: String,
     /// Build environment variables. Google's are honoured or refused.
     pub env: BTreeMap<String, String>,
+    /// Whether the log tells what instances would share that are clones ([`look`]): not where its owner wants none.
+    pub tells_shared: bool,
 }
 
 /// A line of the build's log.

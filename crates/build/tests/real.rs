@@ -31,6 +31,12 @@ use world::{World, build_with, builder_of, built, refused, small_builder, wait_u
 const DAEMON: u32 = 60_999;
 
 fn main() {
+    // In a build's sandbox: what looks at the source.
+    if let [_, look, language, folder] = &std::env::args().collect::<Vec<_>>()[..]
+        && look == "look"
+    {
+        return print!("{}", build::look::program(language, Path::new(folder)).unwrap());
+    }
     if !rustix::process::geteuid().is_root() {
         println!("real: not run, as it needs root (the keeper makes namespaces and cgroups)");
         return;
@@ -105,6 +111,7 @@ fn daemon(base: &Path) {
             an_application_is_built_and_answers,
             the_hosts_own_python_is_built_on,
             a_package_that_does_not_exist_is_named,
+            what_clones_would_share_is_told_and_kept,
             a_syntax_error_is_named,
             a_missing_main_is_named,
             packages_that_do_not_fit_are_named,
@@ -248,6 +255,23 @@ async fn a_package_that_does_not_exist_is_named(world: &World) {
     assert!(text.ends_with("Mend requirements.txt, then deploy again."), "{text}");
     let files = [("main.py", MAIN), ("requirements.txt", "functions-framework==99\n")];
     refused(world.build(&files, "hello_http").await, "there is no version of functions-framework==99");
+}
+
+async fn what_clones_would_share_is_told_and_kept(world: &World) {
+    let main = format!("import uuid, time\nID = uuid.uuid4()\nSTARTED = time.time()\n{MAIN}");
+    let (found, log) = built(world.build(&[("main.py", &main), REQUIREMENTS], "hello_http").await);
+    let told: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("WARNING: ")).collect();
+    assert_eq!(found.image.start_notes, told);
+    assert!(told.len() == 2 && told[0].starts_with("main.py:2: uuid.uuid4() is drawn") && told[1].starts_with("main.py:3: time.time() is read"), "{log:#?}");
+    println!("{}", log.lines().find(|line| line.contains("looking ")).unwrap());
+    // Whose owner wants no clones is told nothing; the image is the same.
+    let request = build::Request { tells_shared: false, ..world.request(&[("main.py", &main), REQUIREMENTS], "hello_http") };
+    let (silent, log) = built(build_with(&world.builder, request).await);
+    assert_eq!(silent.digest, found.digest);
+    assert!(!log.lines().any(|line| line.starts_with("WARNING: ")), "{log:#?}");
+    // And where nothing is shared there is nothing to tell.
+    let (other, _) = built(world.build(&[("main.py", MAIN), REQUIREMENTS], "hello_http").await);
+    assert_eq!(other.image.start_notes, [""; 0]);
 }
 
 async fn a_syntax_error_is_named(world: &World) {

@@ -5,6 +5,7 @@
 use model::{
     ProjectId, Region, Revision, RevisionName, Service, ServiceKey, ServiceName, Status, key,
     operation::{Operation, Subject},
+    revision::Start,
 };
 use sha2::{Digest, Sha256};
 use store::{Expect, Write};
@@ -16,6 +17,15 @@ impl Control {
     /// `NOT_FOUND` in Google's words.
     pub fn revision_get(&self, project: &ProjectId, region: &Region, name: &RevisionName) -> Result<Versioned<Revision>, Status> {
         self.context.revision_find(project, region, name)?.ok_or_else(|| missing(project, region, name))
+    }
+
+    /// What clones of a revision share, as far as its source shows: a sentence a line. `None` where there is nothing, or its owner wants no clones.
+    pub fn revision_start_notes(&self, revision: &Revision) -> Result<Option<String>, Status> {
+        let Some(digest) = revision.image.as_ref().filter(|_| revision.template.start() == Start::Revision) else {
+            return Ok(None);
+        };
+        let image = self.context.images.image_get(digest).map_err(Status::internal)?;
+        Ok(image.map(|image| image.start_notes.join("\n")).filter(|notes| !notes.is_empty()))
     }
 
     /// Revisions in the order of their keys ([`model::key::revision`]), past the key `after`, at most `limit`.

@@ -51,6 +51,9 @@ pub struct Image {
     /// Set from the memory of an instance; the service's own variables win.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memory_env: Vec<MemoryVariable>,
+    /// What the source makes while it loads, so that clones share it: a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub start_notes: Vec<String>,
 }
 
 /// A variable by which a runtime is told how much memory it has: `before`, that many MiB, `after`.

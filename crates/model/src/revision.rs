@@ -106,6 +106,9 @@ pub const START: &str = "tanebi.dev/start";
 /// Seen at a revision whose instances cannot be clones: why. Never stored.
 pub const START_REFUSED: &str = "tanebi.dev/start-refused";
 
+/// Seen at a revision whose instances may be clones: what its code makes while it loads, as far as its source shows, a sentence a line. Never stored.
+pub const START_NOTES: &str = "tanebi.dev/start-notes";
+
 /// How instances after the first come to be: not Google's, so an annotation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {

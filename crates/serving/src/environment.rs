@@ -141,6 +141,7 @@ mod tests {
                 after: String::new(),
                 unless: "max-old-space-size".to_owned(),
             }],
+            start_notes: Vec::new(),
         }
     }
 

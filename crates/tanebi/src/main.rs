@@ -81,6 +81,9 @@ enum Command {
     Runtimes(runtimes::RuntimesArgs),
     /// Make browsers on this machine believe tanebi's certificates, or no longer
     Trust(trust::TrustArgs),
+    /// Tell what a source makes while it loads: what a build runs in a sandbox
+    #[command(hide = true)]
+    Look { language: String, folder: std::path::PathBuf },
     /// Show what this host gives and what is missing
     Doctor(doctor::DoctorArgs),
 }
@@ -113,6 +116,10 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Trace(args) => wait(trace::trace(&args)),
         Command::Runtimes(args) => wait(runtimes::runtimes(&args)),
         Command::Trust(args) => trust::trust(&args),
+        Command::Look { language, folder } => {
+            print!("{}", build::look::program(&language, &folder).map_err(anyhow::Error::msg)?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Doctor(args) => doctor::doctor(&args),
     }
 }

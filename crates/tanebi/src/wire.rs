@@ -104,6 +104,8 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             memory_bytes: BUILD_MEMORY_BYTES,
             package_environment: packages.environment,
             catalogue,
+            // The same binary, in a sandbox.
+            looker: std::env::current_exe().ok(),
             clock: clock.clone(),
         },
         store.clone(),

@@ -13,6 +13,7 @@ const WRITES: &str = "--import=data:text/javascript,import{writeFileSync}from'no
 
 fn request(world: &World, base_image: &str, function: &str, files: &[(&str, &str)], env: &[(&str, &str)]) -> Request {
     Request {
+        tells_shared: true,
         base_image: base_image.to_owned(),
         env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
         ..world.request(files, function)

@@ -44,6 +44,7 @@ impl World {
         let config = Config {
             dir: dir.join("build"),
             ca_bundle,
+            looker: Some(std::env::current_exe().unwrap()),
             java_trust_store: std::fs::read("/etc/ssl/certs/java/cacerts").unwrap_or_default(),
             egress: Arc::new(Shared(egress.clone())),
             timeout: Duration::from_secs(600),
@@ -68,6 +69,7 @@ impl World {
 
     pub fn request(&self, files: &[(&str, &str)], target: &str) -> Request {
         Request {
+            tells_shared: true,
             project: "p".to_owned(),
             id: "0a1b2c3d-0000-4000-8000-000000000000".to_owned(),
             archive: self.archive(files),
@@ -182,6 +184,7 @@ pub fn small_builder(world: &World, timeout: Duration) -> Builder {
 pub fn builder_of(world: &World, catalogue: Catalogue, timeout: Duration) -> Builder {
     let config = Config {
         dir: world.dir.join("small"),
+        looker: None,
         ca_bundle: std::fs::read("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default(),
         java_trust_store: std::fs::read("/etc/ssl/certs/java/cacerts").unwrap_or_default(),
         egress: Arc::new(Shared(world.egress.clone())),

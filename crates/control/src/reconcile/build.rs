@@ -5,10 +5,11 @@
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use model::{
-    Status,
+    Service, ServiceKey, ServiceName, Status,
     build::{Build, BuildState},
     key,
     log::{Entry, LogName, Payload, Severity, Source},
+    revision::Start,
 };
 use store::{Change, Expect, Write};
 
@@ -86,21 +87,36 @@ async fn run(cx: &Arc<Context>, key: &str, record: BuildRecord) -> Result<(), St
         base_image: build.base_image.clone(),
         function_target: build.function_target.clone(),
         env: build.env.clone(),
+        tells_shared: may_clone(cx, &build)?,
     };
     let lines = log.clone();
-    let (state, digest, failure) = match cx.images.build(request, Arc::new(move |line| lines(Severity::Info, line))).await {
-        Ok(built) => (BuildState::Success, Some(built.digest), String::new()),
-        Err(build::Error::User(text)) => (BuildState::Failure, None, text),
-        Err(error @ build::Error::Timeout(_)) => (BuildState::Timeout, None, error.to_string()),
-        Err(build::Error::Internal(why)) => {
-            tracing::error!(build = build.id, why, "a build failed by our own fault");
-            (BuildState::InternalError, None, format!("The build failed by a fault of the server: {why}"))
-        }
-    };
+    let (state, digest, failure) =
+        match cx.images.build(request, Arc::new(move |line| lines(if line.starts_with("WARNING: ") { Severity::Warning } else { Severity::Info }, line))).await
+        {
+            Ok(built) => (BuildState::Success, Some(built.digest), String::new()),
+            Err(build::Error::User(text)) => (BuildState::Failure, None, text),
+            Err(error @ build::Error::Timeout(_)) => (BuildState::Timeout, None, error.to_string()),
+            Err(build::Error::Internal(why)) => {
+                tracing::error!(build = build.id, why, "a build failed by our own fault");
+                (BuildState::InternalError, None, format!("The build failed by a fault of the server: {why}"))
+            }
+        };
     if !failure.is_empty() {
         log(Severity::Error, failure.clone());
     }
     finish(cx, key, &build, state, digest, failure).await
+}
+
+/// Whether instances of what is built may be clones: not of a service that is there and wants none. gcloud names the service in a tag.
+fn may_clone(cx: &Context, build: &Build) -> Result<bool, Status> {
+    for name in build.tags.iter().filter_map(|tag| tag.strip_prefix("service_")) {
+        let Ok(service) = ServiceName::parse(name) else { continue };
+        let key = ServiceKey { project: build.project.clone(), region: build.region.clone(), service };
+        if records::read::<Service>(&cx.store, &key::service(&key))?.is_some_and(|service| service.value.template.start() == Start::Off) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The image's names and the build's end, in one commit: whoever reads of a success finds the image.

@@ -100,6 +100,7 @@ impl World {
             runtime: "python312".into(),
             runtime_version: "3.12.1".into(),
             memory_env: Vec::new(),
+            start_notes: Vec::new(),
             runtime_paths: Vec::new(),
             layers: Vec::new(),
             command: vec!["/bin/true".into()],

@@ -122,6 +122,7 @@ impl World {
             runtime: "python312".to_owned(),
             runtime_version: "3.12".to_owned(),
             memory_env: Vec::new(),
+            start_notes: Vec::new(),
             runtime_paths: vec!["/usr".into()],
             layers: vec![Layer { digest: layer, target: "/workspace".into() }],
             command: vec![PYTHON.to_owned(), "-B".to_owned(), "/workspace/main.py".to_owned()],
