@@ -199,7 +199,7 @@ fn what_cannot_be_cloned_says_why() -> Result<()> {
     let tanebi = Tanebi::start()?;
     let cases = [
         ("file", "open('/tmp/made', 'w').write('x')", "it has made /tmp/made"),
-        ("child", "import subprocess\nchild = subprocess.Popen(['sleep', '900'])", "it has a child process"),
+        ("child", "import subprocess, uuid\nchild = subprocess.Popen(['sleep', '900'])\nid = uuid.uuid4()", "it has a child process"),
         ("writes", "import os\nlog = os.memfd_create('log')", "/memfd:log"),
     ];
     for (name, load, _) in cases {
@@ -215,16 +215,26 @@ fn what_cannot_be_cloned_says_why() -> Result<()> {
         let described = tanebi.script(&format!("gcloud run revisions describe {} --region {REGION} --format json", revision.trim()))?;
         let described: Value = serde_json::from_str(&described)?;
         holds(described["metadata"]["annotations"]["tanebi.dev/start-refused"].as_str().unwrap_or_default(), why)?;
+        let notes = described["metadata"]["annotations"]["tanebi.dev/start-notes"].as_str();
+        match name {
+            "child" => holds(notes.unwrap_or_default(), "main.py:4: uuid.uuid4() is drawn while the code loads")?,
+            _ => ensure!(notes.is_none(), "{name}: {notes:?}"),
+        }
         tanebi.script(&format!("tanebi instances stop {name}"))?;
         ensure!(tanebi.script(&format!("tanebi run call {name}"))?.contains("ok"), "{name} does not serve");
     }
+    let told = tanebi.script("gcloud logging read 'logName:cloudbuild severity=WARNING' --format 'value(textPayload)'")?;
+    holds(&told, "WARNING: main.py:4: uuid.uuid4() is drawn while the code loads")?;
     // Not wanted: not made, and nothing is said.
     let tanebi_off = "tanebi run deploy off --source . --function f --allow-unauthenticated --start off";
-    let source = function("")?;
+    let source = function("import uuid\nid = uuid.uuid4()")?;
     tanebi.script(&format!("cd {} && {tanebi_off}", source.path().display()))?;
     std::thread::sleep(Duration::from_secs(3));
     let listed = tanebi.script("tanebi instances templates")?;
     ensure!(listed.lines().any(|line| line.starts_with("off\t") && line.contains("\tnone\t")), "{listed}");
+    let revision = tanebi.script(&format!("gcloud run services describe off --region {REGION} --format 'value(status.latestReadyRevisionName)'"))?;
+    let described = tanebi.script(&format!("gcloud run revisions describe {} --region {REGION} --format json", revision.trim()))?;
+    ensure!(!described.contains("start-notes"), "{described}");
     let refused = tanebi.script_failing(&format!("cd {} && tanebi run deploy off --source . --function f --start warm", source.path().display()))?;
     holds(&refused, "tanebi.dev/start")
 }
