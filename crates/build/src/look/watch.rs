@@ -32,7 +32,12 @@ pub(crate) async fn shared(job: &Job<'_>, looker: &Path, interpreter: &Interpret
         return Vec::new();
     }
     match walled(job, looker, interpreter).await {
-        Ok(looked) => sentences(&looked),
+        Ok(looked) => {
+            if looked.is_partial {
+                job.runner.log.say("Not all of the source was looked at for what its instances would share: it has too many files, or too large ones.");
+            }
+            sentences(&looked)
+        }
         Err(error) => {
             tracing::warn!(%error, "a source was not looked at for what its instances share");
             Vec::new()
