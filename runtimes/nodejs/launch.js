@@ -30,11 +30,12 @@ if (!threads.isMainThread) {
   const word = threads.getEnvironmentData(WORD);
   if (word) makeUnique(word); // each thread has generators and caches of its own
 } else if (process.env.TANEBI_TEMPLATE) {
+  const level = process.env.TANEBI_TEMPLATE;
   delete process.env.TANEBI_TEMPLATE;
-  makeTemplate(new Int32Array(new SharedArrayBuffer(PAGE)));
+  makeTemplate(new Int32Array(new SharedArrayBuffer(PAGE)), level);
 }
 
-function makeTemplate(word) {
+function makeTemplate(word, level) {
   try {
     if (early) throw new Error(`${early} was loaded first and may keep the plain generators`);
     if (process.pid === 1) throw new Error('a clone would have the same pid, and OpenSSL not reseed');
@@ -43,7 +44,12 @@ function makeTemplate(word) {
     const renewPools = makeUnique(word);
     threads.setEnvironmentData(WORD, word);
     const known = framework();
-    if (known) process.nextTick(warm, known); // main.js has loaded the framework by then, and not yet the function
+    if (level === 'runtime') {
+      if (!known) throw new Error('its program is not the framework as it is known');
+      stopBeforeFunction(word, known);
+    } else if (known) {
+      process.nextTick(warm, known); // main.js has loaded the framework by then, and not yet the function
+    }
     beforeListen((server) => {
       if (parseInt(process.versions.node) < 20) collectOnce();
       for (const url of ['/favicon.ico', '/robots.txt']) if (known && endsInFramework(server, url)) say(`warm ${url}`);
@@ -57,6 +63,22 @@ function makeTemplate(word) {
   } catch (error) {
     say(`refused ${error.message}`);
   }
+}
+
+/** Has the framework wait to be a clone where it would load the function. */
+function stopBeforeFunction(word, known) {
+  const loader = require(path.join(known.build, 'loader.js'));
+  const { getUserFunction } = loader;
+  loader.getUserFunction = async (...options) => {
+    loader.getUserFunction = getUserFunction;
+    await import('node:path'); // the loader of modules is made at its first use
+    for (let i = 0; i < 4; i++) await warm(known);
+    if (parseInt(process.versions.node) < 20) collectOnce();
+    say('ready');
+    // A wait that is over by the clock, as every clone's is, ends at once.
+    while (word[0] === 0) Atomics.wait(word, 0, 0, 10);
+    return getUserFunction(...options);
+  };
 }
 
 function say(line) {
@@ -184,11 +206,12 @@ function framework() {
   }
 }
 
-/** Serves requests made up here with servers of the framework's that have functions made up here, and no socket. */
+/** Serves requests made up here with servers of the framework's that have functions made up here, and no socket; until they have answers. */
 function warm({ build, version }) {
+  const answered = [];
   let source = 'function.js'; // what the framework falls back on
   try { source = require.resolve(path.resolve(process.env.FUNCTION_SOURCE ?? '')); } catch {}
-  if (!source.endsWith('.js')) return; // a .mjs or .cjs is loaded in this turn of the loop, and could see the requests
+  if (!source.endsWith('.js')) return Promise.resolve(); // a .mjs or .cjs is loaded in this turn of the loop, and could see the requests
   try {
     const { getServer } = require.cache[path.join(build, 'server.js')].exports;
     const event = 'Ce-Id: 1\r\nCe-Type: warm\r\nCe-Source: warm\r\nCe-Specversion: 1.0\r\n';
@@ -197,6 +220,7 @@ function warm({ build, version }) {
       const server = getServer(made, /^3\.[0-3]\./.test(version) ? signatureType : options);
       for (let i = 0; i < 5; i++) {
         const client = new Duplex({ read() {}, write(part, encoding, done) { done(); } });
+        answered.push(new Promise((done) => client.on('close', done).on('finish', done)));
         server.emit('connection', client);
         client.push(`POST / HTTP/1.1\r\nHost: warm\r\n${head}Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}`);
       }
@@ -204,6 +228,7 @@ function warm({ build, version }) {
   } catch {
     // It starts cold.
   }
+  return Promise.all(answered);
 }
 
 /**

@@ -12,12 +12,16 @@ runs the handler there before the next bytecode (a poll that is interrupted runs
 generator. Threads that the function itself started while loading may run earlier. Renewed: random, numpy.random, OpenSSL, tempfile
 and uuid1. os.urandom and what reads it (secrets, uuid4, SystemRandom) needs nothing. Generators of other libraries are not known here.
 
+With TANEBI_TEMPLATE=runtime the process stops before the function is loaded, with the framework imported; from there on a clone is the
+plain framework, gunicorn's arbiter and its worker.
+
 Seeds. Google runs load-time code once an instance, so an explicit seed gives every instance the same sequence, and an implicit one
 gives each its own. Clones keep to that: generators seeded from the system's entropy are renewed, those given a seed or a state are
 left alone. The global `random` is always renewed, since gunicorn itself reseeds it in a worker, whatever the function had asked for.
 A seed that the function worked out for itself (from the time, from os.urandom) is a value like any other: the clones share it."""
 import _thread
 import gc
+import importlib
 import importlib.util
 import os
 import random
@@ -368,15 +372,50 @@ def hide(error):
         hide(cause)
 
 
+def stop(seeds):
+    """Imports what every function needs, then waits to be a clone."""
+    for name in ("functions_framework._cli", "functions_framework._http.gunicorn", "gunicorn.app.base", "gunicorn.glogging",
+                 "gunicorn.workers.gthread", "concurrent.futures.thread", "flask.json", "werkzeug.serving"):
+        importlib.import_module(name)
+
+    seeds.gather()
+    seeds.renew()
+    is_clone = False
+
+    def wake(*_):
+        nonlocal is_clone
+        is_clone = True
+        seeds.renew()
+
+    theirs = signal.signal(SIGNAL, wake)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {SIGNAL})
+    gc.collect()
+    gc.freeze()
+    say("signal %d" % SIGNAL, "ready")
+    while not is_clone:
+        signal.pause()
+    gc.unfreeze()
+    signal.signal(SIGNAL, theirs)
+
+
 def main():
     script = os.path.join(os.path.dirname(sys.executable), "functions-framework")
     arguments = sys.argv[1:]
     if arguments and not arguments[0].startswith("-"):
         script = arguments.pop(0)
-    if os.environ.pop("TANEBI_TEMPLATE", None) == "1":
+    level = os.environ.pop("TANEBI_TEMPLATE", None)
+    if level:
         for fd in PIPES:
             os.set_inheritable(fd, False)
-        seeds, forks = Seeds(), Forks()
+        seeds = Seeds()
+    if level == "runtime":
+        try:
+            stop(seeds)
+        except Exception as error:
+            refuse("its framework could not be stopped: %r" % error)
+            os.execv(sys.executable, [sys.executable, script] + arguments)
+    elif level:
+        forks = Forks()
         try:
             from functions_framework import _cli
             plain = _cli.create_server

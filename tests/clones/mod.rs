@@ -34,10 +34,10 @@ impl Service {
         http1::call(self.tanebi.listen, "GET", target, &self.host, &[], b"")
     }
 
-    /// The fields of the service's template: service, revision, state, armed, size, why.
+    /// The fields of the template of the newest revision: service, revision, state, armed, size, why.
     fn template(&self) -> Result<Vec<String>> {
         let listed = self.tanebi.script("tanebi instances templates")?;
-        let line = listed.lines().find(|line| line.starts_with("f\t")).with_context(|| format!("no template of f: {listed:?}"))?;
+        let line = listed.lines().rfind(|line| line.starts_with("f\t")).with_context(|| format!("no template of f: {listed:?}"))?;
         Ok(line.split('\t').map(str::to_owned).collect())
     }
 
@@ -86,7 +86,8 @@ fn clones_of_java() -> Result<()> {
 
 /// Each clone is called for the first time, is a host of its own, and draws what none of the others has drawn.
 fn clones_of(language: &str, target: &str, flags: &str) -> Result<()> {
-    let f = Service::deploy(&repository().join("tests/clones").join(language), &format!("--function {target} {flags}"))?;
+    let source = repository().join("tests/clones").join(language);
+    let f = Service::deploy(&source, &format!("--function {target} {flags}"))?;
     let count = if is_full() { 100 } else { 10 };
     let mut drawn: HashMap<String, HashSet<String>> = HashMap::new();
     let mut same: BTreeMap<String, HashSet<String>> = BTreeMap::new();
@@ -113,7 +114,22 @@ fn clones_of(language: &str, target: &str, flags: &str) -> Result<()> {
         let read = f.tanebi.script("tanebi logs f --limit 1000")?;
         Ok((read.matches("loading").count() > count).then_some(()))
     })?;
-    println!("  {language}: {count} clones, {} generators", drawn.len());
+    // Of Go there is no template of the runtime: the program is the function.
+    let runtime = if language == "go" { 0 } else { count / 2 };
+    if runtime > 0 {
+        f.tanebi.script(&format!("tanebi run deploy f --source '{}' --function {target} --start runtime", source.display()))?;
+        f.armed()?;
+    }
+    for number in 0..runtime {
+        let (answer, rung) = f.anew()?;
+        ensure!(rung == "runtime" && answer["calls"].to_string().trim_matches('"') == "1", "clone {number} of the runtime, {rung:?}: {answer}");
+        let loaded = [("what is drawn while it loads".to_owned(), answer["same"]["loaded"].clone())];
+        for (name, value) in answer["differs"].as_object().context("what differs")?.clone().into_iter().chain(loaded) {
+            ensure!(drawn.entry(name.clone()).or_default().insert(value.to_string()), "{language}: clone {number} of the runtime repeats {name}: {value}");
+        }
+        f.armed()?;
+    }
+    println!("  {language}: {count} clones and {runtime} of the runtime, {} generators", drawn.len());
     Ok(())
 }
 
@@ -208,7 +224,7 @@ fn what_cannot_be_cloned_says_why() -> Result<()> {
     for (name, _, why) in cases {
         let told = eventually("the log says why", || {
             let read = tanebi.script(&format!("tanebi logs {name}"))?;
-            Ok(read.lines().find(|line| line.contains("start ordinarily")).map(str::to_owned))
+            Ok(read.lines().find(|line| line.contains("are clones of its runtime, and each loads the code itself")).map(str::to_owned))
         })?;
         holds(&told, why)?;
         let revision = tanebi.script(&format!("gcloud run services describe {name} --region {REGION} --format 'value(status.latestReadyRevisionName)'"))?;
@@ -222,6 +238,8 @@ fn what_cannot_be_cloned_says_why() -> Result<()> {
         }
         tanebi.script(&format!("tanebi instances stop {name}"))?;
         ensure!(tanebi.script(&format!("tanebi run call {name}"))?.contains("ok"), "{name} does not serve");
+        let starts: Value = serde_json::from_str(&tanebi.script(&format!("tanebi trace cold-starts {name} --format json"))?)?;
+        ensure!(starts.as_array().is_some_and(|all| all.iter().any(|one| one["rung"] == "runtime")), "{name} came to be as {starts}");
     }
     let told = tanebi.script("gcloud logging read 'logName:cloudbuild severity=WARNING' --format 'value(textPayload)'")?;
     holds(&told, "WARNING: main.py:4: uuid.uuid4() is drawn while the code loads")?;

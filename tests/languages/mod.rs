@@ -53,6 +53,8 @@ struct Language {
     /// How long each of many slow requests takes, and how many of them the framework works on at a time.
     slow_ms: u32,
     threads: usize,
+    /// What it loads before the code can be cloned.
+    has_runtime_templates: bool,
 }
 
 const EVENT_SIGNATURE: &str = "--set-build-env-vars GOOGLE_FUNCTION_SIGNATURE_TYPE=event";
@@ -73,6 +75,7 @@ const PYTHON: Language = Language {
     // Four threads a processor.
     slow_ms: 500,
     threads: 8,
+    has_runtime_templates: true,
 };
 
 const NODEJS: Language = Language {
@@ -90,6 +93,7 @@ const NODEJS: Language = Language {
     hides_favicon: true,
     slow_ms: 2000,
     threads: usize::MAX,
+    has_runtime_templates: true,
 };
 
 const GO: Language = Language {
@@ -107,6 +111,7 @@ const GO: Language = Language {
     hides_favicon: false,
     slow_ms: 2000,
     threads: usize::MAX,
+    has_runtime_templates: false,
 };
 
 const JAVA: Language = Language {
@@ -124,6 +129,7 @@ const JAVA: Language = Language {
     hides_favicon: true,
     slow_ms: 2000,
     threads: usize::MAX,
+    has_runtime_templates: true,
 };
 
 impl Language {
@@ -184,7 +190,7 @@ impl<'a> Service<'a> {
         eventually("the next start is of that rung", || {
             let fields = template()?;
             ensure!(fields[2] != "refused" || rung == "ordinary", "{} has no template: {}", self.name, fields[5]);
-            Ok((rung == "ordinary" || fields[2] == "ready" && (fields[3] == "1 armed") == (rung == "armed")).then_some(()))
+            Ok((rung == "ordinary" || fields[2] == "ready" && (fields[3] == "1 armed") == (rung != "template")).then_some(()))
         })
     }
 

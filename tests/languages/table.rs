@@ -59,12 +59,15 @@ fn table(language: &Language) -> Result<()> {
     let images = language.images(&tanebi)?;
     let folder = format!("tests/functions/{}", language.name);
     const FLAGS: &str = "--max-instances 1 --concurrency 80";
-    let (whole, off) = (format!("{FLAGS} {}", language.table_flags), format!("{FLAGS} --start off"));
+    let (whole, off, runtime) = (format!("{FLAGS} {}", language.table_flags), format!("{FLAGS} --start off"), format!("{FLAGS} --start runtime"));
     #[derive(Clone)]
     struct Wanted<'a>(&'a Tanebi, String, &'a str, &'a str, &'static str);
     let mut wanted: Vec<_> = images.iter().map(|image| Wanted(&tanebi, format!("table-{image}"), image, &whole, "armed")).collect();
     wanted.push(Wanted(&tanebi, "table-ordinary".to_owned(), language.main, &off, "ordinary"));
     wanted.push(Wanted(&unarmed, "table-template".to_owned(), language.main, &whole, "template"));
+    if language.has_runtime_templates {
+        wanted.push(Wanted(&tanebi, "table-runtime".to_owned(), language.main, &runtime, "runtime"));
+    }
     let folder = &folder;
     let services: Vec<_> = std::thread::scope(|scope| {
         let deploy = |Wanted(tanebi, name, image, flags, _)| Service::deploy(tanebi, &name, folder, language.table, image, flags);
@@ -79,7 +82,8 @@ fn table(language: &Language) -> Result<()> {
         let starts = service.starts()?;
         ensure!(starts.len() >= ROWS.len() && starts.iter().all(|start| start == *rung), "{} was not always started {rung}: {starts:?}", service.name);
     }
-    println!("  {} armed, {} ordinary and from its template: {} rows each", images.join(", "), language.main, ROWS.len());
+    let other: Vec<_> = wanted.iter().map(|Wanted(.., rung)| *rung).filter(|rung| *rung != "armed").collect();
+    println!("  {} armed, {} {}: {} rows each", images.join(", "), language.main, other.join(", "), ROWS.len());
     Ok(())
 }
 

@@ -85,7 +85,7 @@ impl Finding {
                 "make it at first use and keep it from there on",
             ),
         };
-        format!("{file}:{line}: {what} {shares}: {remedy}, or deploy with --start off.")
+        format!("{file}:{line}: {what} {shares}: {remedy}, or deploy with --start runtime.")
     }
 }
 

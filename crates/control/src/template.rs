@@ -52,7 +52,9 @@ pub(crate) fn template_check(template: &RevisionTemplate, service: &ServiceName)
     {
         return Err(Status::invalid_field(
             format!("spec.template.metadata.annotations[{START}]"),
-            format!("Invalid value {word:?}: must be \"revision\" (instances are clones of one that has loaded) or \"off\" (each loads by itself)"),
+            format!(
+                "Invalid value {word:?}: must be \"revision\" (instances are clones of one that has loaded), \"runtime\" (clones of one that has loaded the framework only) or \"off\" (each loads by itself)"
+            ),
         ));
     }
     container_check(&template.container)?;

@@ -103,7 +103,7 @@ pub enum Check {
 
 /// The annotation of a template that chooses a [`Start`].
 pub const START: &str = "tanebi.dev/start";
-/// Seen at a revision whose instances cannot be clones: why. Never stored.
+/// Seen at a revision whose instances cannot start as it was chosen: why. Never stored.
 pub const START_REFUSED: &str = "tanebi.dev/start-refused";
 
 /// Seen at a revision whose instances may be clones: what its code makes while it loads, as far as its source shows, a sentence a line. Never stored.
@@ -115,15 +115,18 @@ pub enum Start {
     /// As clones of a process that has loaded the revision's code, where that can be: what the code makes while it loads is shared.
     #[default]
     Revision,
+    /// As clones of a process that has loaded the framework and not the revision's code: each loads that for itself.
+    Runtime,
     /// As the first one: the command is run for each.
     Off,
 }
 
 impl Start {
-    /// `revision` or `off`.
+    /// `revision`, `runtime` or `off`.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "revision" => Some(Self::Revision),
+            "runtime" => Some(Self::Runtime),
             "off" => Some(Self::Off),
             _ => None,
         }
@@ -178,9 +181,9 @@ impl RevisionTemplate {
         self.annotations.get(START).and_then(|word| Start::parse(word)).unwrap_or_default()
     }
 
-    /// Whether its owner has chosen how instances start, and so knows what they share.
-    pub fn start_is_chosen(&self) -> bool {
-        self.annotations.contains_key(START)
+    /// Whether its owner has said that instances may share what its code makes while it loads.
+    pub fn sharing_is_chosen(&self) -> bool {
+        self.annotations.contains_key(START) && self.start() == Start::Revision
     }
 
     pub fn concurrency(&self) -> u32 {

@@ -1,8 +1,8 @@
 //! A revision's template, and the clones of it that wait armed: how an instance is there within milliseconds.
 //!
-//! The rungs, tried in this order for each start: an *armed* clone is let go; the revision's *template* is cloned; the command is
-//! started *ordinarily*, as the first instance always is. What cannot be cloned says so in the revision's log, once, and is started
-//! ordinarily from then on. Templates are made behind the requests, few at a time; as many clones wait as the load of the last seconds
+//! The rungs, tried in this order for each start: an *armed* clone is let go; the revision's *template* is cloned; a template of the
+//! *runtime* is, which has loaded the framework, and loads the code itself; the command is started *ordinarily*, as the first instance
+//! always is. A revision has one template, the best that it can have. What keeps it from a better one is said in its log, once. Templates are made behind the requests, few at a time; as many clones wait as the load of the last seconds
 //! needs. The templates not used for longest are ended when all of them together hold more memory than they may.
 
 use std::{
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Shared, environment,
     instances::{Instance, blocking},
-    launch,
+    launch::{self, Level},
     output::Lines,
     pool::Pool,
 };
@@ -43,6 +43,7 @@ use crate::{
 pub(crate) enum Rung {
     Armed,
     Template,
+    Runtime,
     Ordinary,
 }
 
@@ -82,10 +83,13 @@ enum Stage {
     Never(String),
 }
 
-/// A stopped process that has loaded everything.
+/// A stopped process that has loaded everything, or everything but the revision's code.
 pub(crate) struct Template {
     /// Its sandbox.
     id: String,
+    level: Level,
+    /// Why it is none of a better level than it is, in words.
+    why: String,
     spec: Spec,
     /// What it wrote while it loaded: each of its instances' log begins with it, as if the instance itself had loaded.
     output: Vec<(LogName, Vec<u8>)>,
@@ -245,14 +249,18 @@ pub(crate) async fn start(instance: &Arc<Instance>) -> Option<(Sandbox, Rung)> {
     let (sandbox, template, connection, rung) = match armed {
         Some(armed) => {
             moments.chosen.pass();
-            (armed.sandbox, armed.template, armed.connection, Rung::Armed)
+            let rung = armed.template.rung(Rung::Armed);
+            (armed.sandbox, armed.template, armed.connection, rung)
         }
         None => {
             let template = pool.clones.template()?;
             moments.chosen.pass();
             let (shared, of, id) = (pool.shared.clone(), template.clone(), instance.sandbox.clone());
             match blocking(move || shared.keeper.clone_of(&of.id, &id, &of.spec.limits, &of.spec.network, false)).await {
-                Ok(sandbox) => (sandbox, template, None, Rung::Template),
+                Ok(sandbox) => {
+                    let rung = template.rung(Rung::Template);
+                    (sandbox, template, None, rung)
+                }
                 Err(error) => {
                     tracing::warn!(%error, revision = %pool.revision, "a template could not be cloned");
                     // Anything else may be of the moment: too many at once, no process or memory to be had.
@@ -313,7 +321,7 @@ const LESSONS: u32 = 3;
 
 /// `instance` has answered its first requests and is idle: what memory that took is given to the clones that wait.
 pub(crate) fn learn(instance: &Instance) {
-    let is_clone = instance.rung.get().is_some_and(|rung| *rung != Rung::Ordinary);
+    let is_clone = instance.rung.get().is_some_and(|rung| matches!(rung, Rung::Armed | Rung::Template));
     let Some(template) = instance.pool.clones.template().filter(|_| is_clone) else { return };
     if instance.has_taught.swap(true, Ordering::AcqRel) || template.lessons.fetch_add(1, Ordering::AcqRel) >= LESSONS {
         return;
@@ -370,6 +378,9 @@ pub(crate) fn prepare(pool: &Arc<Pool>) {
                     let text = format!("While it loaded, this revision drew random numbers ({who}): all of its instances share what it made of them.");
                     told(&pool, text);
                 }
+                if !template.why.is_empty() {
+                    told(&pool, format!("Instances of this revision are clones of its runtime, and each loads the code itself: {}.", template.why));
+                }
                 if !pool.clones.put(&template) {
                     // The revision went meanwhile.
                     let shared = shared.clone();
@@ -403,7 +414,7 @@ pub(crate) fn info(pool: &Pool) -> crate::TemplateInfo {
     let (stage, bytes, why) = match &state.template {
         Stage::None => ("none", 0, String::new()),
         Stage::Making => ("making", 0, String::new()),
-        Stage::Ready(template) => ("ready", template.bytes, String::new()),
+        Stage::Ready(template) => ("ready", template.bytes, template.why.clone()),
         Stage::Never(why) => ("refused", 0, why.clone()),
     };
     crate::TemplateInfo { service: pool.service.clone(), revision: pool.revision.clone(), state: stage, armed: state.armed.len(), bytes, why }
@@ -487,7 +498,8 @@ fn refill(pool: &Arc<Pool>) {
         let made = blocking(move || {
             let sandbox = shared.keeper.clone_of(&of.id, &name, &of.spec.limits, &of.spec.network, true)?;
             // It listens already, as far as the kernel is concerned.
-            let connection = shared.keeper.connect(&name, port).ok().map(TcpStream::from);
+            let is_listening = of.level == Level::Revision;
+            let connection = is_listening.then(|| shared.keeper.connect(&name, port).ok().map(TcpStream::from)).flatten();
             Ok::<_, sandbox::Error>((sandbox, connection))
         })
         .await;
@@ -573,17 +585,35 @@ impl From<sandbox::Error> for Unmade {
     }
 }
 
-/// Starts a template, warms it and stops it.
+/// Makes the best template that the revision can have.
 fn make(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle) -> Result<Template, Unmade> {
-    let [first, second] = SETTLE;
-    match made(pool, runtime, first) {
-        // Only what may be a matter of time is tried again.
-        Err(Unmade::Refused(why)) if ["connection", "signal", "restartable"].iter().any(|word| why.contains(word)) => made(pool, runtime, second),
+    let why = match pool.template.start() {
+        Start::Revision => match make_at(Level::Revision, pool, runtime) {
+            Err(Unmade::Refused(why)) => why,
+            outcome => return outcome,
+        },
+        Start::Runtime => String::new(),
+        Start::Off => return Err(Unmade::Refused("they were chosen not to be".to_owned())),
+    };
+    match make_at(Level::Runtime, pool, runtime) {
+        Ok(template) => Ok(Template { why, ..template }),
+        // What its owner did not ask for need not be explained.
+        Err(Unmade::Refused(_)) if !why.is_empty() => Err(Unmade::Refused(why)),
         outcome => outcome,
     }
 }
 
-fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) -> Result<Template, Unmade> {
+/// Starts a template, warms it and stops it.
+fn make_at(level: Level, pool: &Arc<Pool>, runtime: &tokio::runtime::Handle) -> Result<Template, Unmade> {
+    let [first, second] = SETTLE;
+    match made(level, pool, runtime, first) {
+        // Only what may be a matter of time is tried again.
+        Err(Unmade::Refused(why)) if ["connection", "signal", "restartable"].iter().any(|word| why.contains(word)) => made(level, pool, runtime, second),
+        outcome => outcome,
+    }
+}
+
+fn made(level: Level, pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) -> Result<Template, Unmade> {
     let shared = &pool.shared;
     let image = pool.image().map_err(Unmade::Internal)?;
     let instance = Instance::id_make();
@@ -591,7 +621,7 @@ fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) ->
     let layer = |digest: &str| shared.store.layers().path(digest);
     let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer).map_err(Unmade::Internal)?;
     spec.template = true;
-    launch::prepare(&image, &mut spec);
+    launch::prepare(&image, level, &mut spec);
     let sandbox = shared.keeper.start(&spec)?;
     // While it loads it may ask the metadata server, or fetch something, as any instance may.
     let stopped = CancellationToken::new();
@@ -606,9 +636,13 @@ fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) ->
         port: pool.template.port(),
         outputs: [File::from(sandbox.stdout), File::from(sandbox.stderr)].map(|pipe| (pipe, Vec::new())),
         drew: Vec::new(),
-        is_chosen: pool.template.start_is_chosen(),
+        is_chosen: pool.template.sharing_is_chosen(),
     };
-    let made = loading.warmed(settle).and_then(|()| Ok(shared.keeper.template(&id)?));
+    let loaded = match level {
+        Level::Revision => loading.warmed(settle),
+        Level::Runtime => loading.stopped(),
+    };
+    let made = loaded.and_then(|()| Ok(shared.keeper.template(&id)?));
     loading.drain();
     let drew = std::mem::take(&mut loading.drew);
     let [(_, stdout), (_, stderr)] = loading.outputs;
@@ -618,7 +652,18 @@ fn made(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle: Duration) ->
     }
     let bytes = shared.keeper.usage(&id).map_or(0, |usage| usage.memory_bytes);
     let output = vec![(LogName::Stdout, stdout), (LogName::Stderr, stderr)];
-    Ok(Template { id, spec, output, drew, bytes, used: Mutex::new(Instant::now()), lessons: AtomicU32::new(0) })
+    let (used, lessons) = (Mutex::new(Instant::now()), AtomicU32::new(0));
+    Ok(Template { id, level, why: String::new(), spec, output, drew, bytes, used, lessons })
+}
+
+impl Template {
+    /// That of its clones: `best`, when nothing but answering is left to them.
+    fn rung(&self, best: Rung) -> Rung {
+        match self.level {
+            Level::Revision => best,
+            Level::Runtime => Rung::Runtime,
+        }
+    }
 }
 
 /// A template until it is stopped.
@@ -672,6 +717,25 @@ impl Loading<'_> {
         }
         std::thread::sleep(settle);
         Ok(())
+    }
+
+    /// Waits until it has loaded the framework and goes no further.
+    fn stopped(&mut self) -> Result<(), Unmade> {
+        let deadline = Instant::now() + WARM_MAX;
+        loop {
+            self.drain();
+            let said = self.shared.keeper.said(self.id)?;
+            if let Some(why) = said.iter().find_map(|line| line.strip_prefix("refused ")) {
+                return Err(Unmade::Refused(why.to_owned()));
+            }
+            if said.iter().any(|line| line == "ready") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Unmade::Refused("its runtime cannot be stopped before it loads the code".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// What its launcher says: one that asks to be waited for is at work before it says the rest.

@@ -14,8 +14,17 @@ const JAVA_FOLDER: &str = "/layers/launcher";
 const PYTHON: &str = include_str!("../../../runtimes/python/launch.py");
 const NODEJS: &str = include_str!("../../../runtimes/nodejs/launch.js");
 
+/// Where a template is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// When it has loaded the revision's code and listens.
+    Revision,
+    /// When it has loaded the framework, before it loads the revision's code.
+    Runtime,
+}
+
 /// Puts the launcher of the image's runtime into the command. What has none is started as it is.
-pub(crate) fn prepare(image: &Image, spec: &mut Spec) {
+pub(crate) fn prepare(image: &Image, level: Level, spec: &mut Spec) {
     let is_framework = |word: &String| word.ends_with("/functions-framework");
     match spec.command.as_slice() {
         [python, framework, ..] if image.runtime.starts_with("python") && is_framework(framework) => {
@@ -38,15 +47,17 @@ pub(crate) fn prepare(image: &Image, spec: &mut Spec) {
             let options = format!("{FOLDER}/java.options");
             // Of lower rank than any option of the owner's. The performance data is a file that is mapped and written to.
             file(spec, options.clone(), "-UsePerfData\n");
-            spec.command.splice(..1, [java, format!("-XX:Flags={options}"), format!("-javaagent:{JAVA_FOLDER}/launch.jar")]);
+            let word = if level == Level::Runtime { "=runtime" } else { "" };
+            spec.command.splice(..1, [java, format!("-XX:Flags={options}"), format!("-javaagent:{JAVA_FOLDER}/launch.jar{word}")]);
             // The option is the mode: a variable would be seen by the owner's children.
             return;
         }
-        // Compiled into the program by its build.
-        _ if image.runtime.starts_with("go") => {}
+        // Compiled into the program by its build, as the revision's code is: there is nothing to be loaded before that.
+        _ if image.runtime.starts_with("go") && level == Level::Revision => {}
         _ => return,
     }
-    spec.env.push(("TANEBI_TEMPLATE".to_owned(), "1".to_owned()));
+    let word = if level == Level::Runtime { "runtime" } else { "1" };
+    spec.env.push(("TANEBI_TEMPLATE".to_owned(), word.to_owned()));
 }
 
 fn file(spec: &mut Spec, path: String, text: &str) {

@@ -106,7 +106,7 @@ struct DeployArgs {
     /// Requests of one instance at a time
     #[arg(long)]
     concurrency: Option<u32>,
-    /// How instances come to be: revision (clones of one that has loaded the code) or off (each loads it)
+    /// How instances come to be: revision (clones of one that has loaded the code), runtime (clones of one that has loaded the framework) or off
     #[arg(long)]
     start: Option<String>,
     /// Seconds

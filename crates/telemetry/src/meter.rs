@@ -20,7 +20,7 @@ pub struct MeterKey {
 }
 
 /// How an instance may be started: from what was made ahead, from a template, from nothing.
-pub const RUNGS: [&str; 3] = ["armed", "template", "ordinary"];
+pub const RUNGS: [&str; 4] = ["armed", "template", "runtime", "ordinary"];
 
 /// A revision's counts; every method is a few atomic operations.
 #[derive(Default)]

@@ -264,6 +264,6 @@ fn a_finding_is_a_sentence() {
     assert_eq!(
         finding.sentence(),
         "main.py:3: storage.Client() is made while the code loads, so each clone begins with a copy of it, and a connection that it opens makes instances \
-         start ordinarily: make it at first use and keep it from there on, or deploy with --start off."
+         start ordinarily: make it at first use and keep it from there on, or deploy with --start runtime."
     );
 }

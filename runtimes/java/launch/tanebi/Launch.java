@@ -79,7 +79,8 @@ public final class Launch implements ClassFileTransformer {
   private Throwable failure;
   private int edited;
 
-  public static void premain(String ignored, Instrumentation instrumentation) {
+  public static void premain(String level, Instrumentation instrumentation) throws InterruptedException {
+    boolean isRuntime = "runtime".equals(level);
     StringBuilder said = new StringBuilder();
     try {
       Set<Module> own = Set.of(Launch.class.getModule());
@@ -92,6 +93,12 @@ public final class Launch implements ClassFileTransformer {
       rehearse();
       said.append("flag 0x").append(Long.toHexString(Renewal.FLAG)).append('\n');
       Optional<List<String>> paths = prepare();
+      if (isRuntime) {
+        if (paths.isEmpty()) throw new IllegalStateException("its program is not the framework");
+        say(said.append("ready\n").toString());
+        Renewal.await();
+        return;
+      }
       boolean isWarmed = paths.isPresent() && launch.isWarmed(instrumentation);
       said.append(isWarmed ? Warming.wait(paths.get()) : Warming.paths(paths.orElse(List.of())));
     } catch (Throwable e) {
@@ -107,7 +114,7 @@ public final class Launch implements ClassFileTransformer {
   /** What another agent made before this one could not be renewed. */
   private static void checkFirst() {
     for (String argument : VM.getRuntimeArguments()) {
-      if (argument.startsWith("-javaagent:") && argument.endsWith("/launch.jar")) return;
+      if (argument.startsWith("-javaagent:") && (argument.endsWith("/launch.jar") || argument.endsWith("/launch.jar=runtime"))) return;
       if (argument.startsWith("-javaagent:") || argument.startsWith("-agent")) throw new IllegalStateException("another agent: " + argument);
     }
   }

@@ -103,6 +103,11 @@ public final class Renewal {
 
   // === Renewal ===
 
+  /** Waits to be a clone. A sleep that is over by the clock, as every clone's is, ends at once. */
+  static void await() throws InterruptedException {
+    for (check(); !isClone; check()) Thread.sleep(10);
+  }
+
   private static synchronized void keep(Object generator) {
     if (isRenewing) return;
     if (MADE.size() >= madeMax) {
