@@ -567,6 +567,9 @@ const WARM_MAX: Duration = Duration::from_secs(10);
 /// What is kept of the output of a template.
 const OUTPUT_MAX_BYTES: usize = 64 << 10;
 
+/// Why what has no launcher is not cloned.
+const REPEATS: &str = "nothing in it makes random numbers differ in each instance";
+
 /// Why there is no template.
 enum Unmade {
     /// What the process has cannot be cloned, in words for its owner.
@@ -621,7 +624,12 @@ fn made(level: Level, pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle
     let layer = |digest: &str| shared.store.layers().path(digest);
     let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer).map_err(Unmade::Internal)?;
     spec.template = true;
-    launch::prepare(&image, level, &mut spec);
+    if !launch::prepare(&image, level, &mut spec) {
+        return Err(Unmade::Refused(match level {
+            Level::Revision => REPEATS.to_owned(),
+            Level::Runtime => "its program has nothing that is loaded before the code".to_owned(),
+        }));
+    }
     let sandbox = shared.keeper.start(&spec)?;
     // While it loads it may ask the metadata server, or fetch something, as any instance may.
     let stopped = CancellationToken::new();
@@ -698,7 +706,7 @@ impl Loading<'_> {
             return Err(Unmade::Refused(why.to_owned()));
         }
         if said.is_empty() {
-            return Err(Unmade::Refused("nothing in it makes random numbers differ in each instance".to_owned()));
+            return Err(Unmade::Refused(REPEATS.to_owned()));
         }
         self.drew = said.iter().filter_map(|line| line.strip_prefix("drew ")).take(DREW_MAX).map(str::to_owned).collect();
         if let (Some(who), false) = (self.drew.first(), self.is_chosen) {

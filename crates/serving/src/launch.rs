@@ -23,8 +23,8 @@ pub(crate) enum Level {
     Runtime,
 }
 
-/// Puts the launcher of the image's runtime into the command. What has none is started as it is.
-pub(crate) fn prepare(image: &Image, level: Level, spec: &mut Spec) {
+/// Puts the launcher of the image's runtime into the command. False: there is none for this, and the command is as it was.
+pub(crate) fn prepare(image: &Image, level: Level, spec: &mut Spec) -> bool {
     let is_framework = |word: &String| word.ends_with("/functions-framework");
     match spec.command.as_slice() {
         [python, framework, ..] if image.runtime.starts_with("python") && is_framework(framework) => {
@@ -50,14 +50,15 @@ pub(crate) fn prepare(image: &Image, level: Level, spec: &mut Spec) {
             let word = if level == Level::Runtime { "=runtime" } else { "" };
             spec.command.splice(..1, [java, format!("-XX:Flags={options}"), format!("-javaagent:{JAVA_FOLDER}/launch.jar{word}")]);
             // The option is the mode: a variable would be seen by the owner's children.
-            return;
+            return true;
         }
         // Compiled into the program by its build, as the revision's code is: there is nothing to be loaded before that.
         _ if image.runtime.starts_with("go") && level == Level::Revision => {}
-        _ => return,
+        _ => return false,
     }
     let word = if level == Level::Runtime { "runtime" } else { "1" };
     spec.env.push(("TANEBI_TEMPLATE".to_owned(), word.to_owned()));
+    true
 }
 
 fn file(spec: &mut Spec, path: String, text: &str) {
