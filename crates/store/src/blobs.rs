@@ -24,7 +24,8 @@ use crate::{
     error::Error,
 };
 
-/// Files named by the SHA-256 of their content, in hexadecimal. Synchronous: call on a blocking thread.
+/// Files named by the SHA-256 of their content, in hexadecimal. Synchronous: call on a blocking thread. Clones share it.
+#[derive(Clone)]
 pub struct Blobs {
     place: Arc<Place>,
 }

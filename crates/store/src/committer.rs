@@ -5,131 +5,44 @@
 //! seen after those before it in the batch; its own revision; its own answer.
 
 use std::{
-    collections::VecDeque,
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
 };
 
-use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     database::{self, Head, RawRecord, checksum, key_checksum},
     error::{CommitError, Error},
     integrity::Damage,
+    queue::{self, QUEUE_MAX_KIB, Queue, Writer},
     record::{COMMIT_MAX_BYTES, Expect, Write},
     watch::Watchers,
 };
 
-/// What may wait, in KiB. Commits beyond it wait for room, in the order they came.
-const QUEUE_MAX_KIB: usize = 64 << 10;
-/// Commits in one transaction. More would only make the first ones wait longer.
-const BATCH_MAX: usize = 512;
-
 const _: () = assert!(COMMIT_MAX_BYTES / 1024 < QUEUE_MAX_KIB, "the largest commit must fit into the queue");
 
-/// Where commits wait for the thread.
-pub(crate) struct Queue {
-    state: Mutex<QueueState>,
-    wake: Condvar,
-    room: Arc<Semaphore>,
-}
-
-#[derive(Default)]
-struct QueueState {
-    jobs: VecDeque<Job>,
-    closed: bool,
-}
-
-struct Job {
-    writes: Vec<Write>,
-    answer: oneshot::Sender<Result<u64, CommitError>>,
-    /// Given back when the job is done.
-    _room: OwnedSemaphorePermit,
-}
-
-impl Queue {
-    /// Queues `writes` and waits for the answer. Dropped before the answer, the commit may happen or not.
-    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
-        let kib = writes.iter().map(Write::bytes).sum::<usize>() / 1024 + 1;
-        let kib = u32::try_from(kib).expect("COMMIT_MAX_BYTES is below 4 TiB");
-        let room = self.room.clone().acquire_many_owned(kib).await.map_err(|_| Error::Closed)?;
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut state = self.state.lock();
-            if state.closed {
-                return Err(Error::Closed.into());
-            }
-            state.jobs.push_back(Job { writes, answer, _room: room });
-        }
-        self.wake.notify_one();
-        // Without an answer the thread is gone, which only a bug in it brings about.
-        answered.await.unwrap_or(Err(CommitError::Store(Error::Closed)))
-    }
-
-    /// No commit is taken any more; those that wait are still done.
-    fn close(&self) {
-        self.state.lock().closed = true;
-        self.room.close();
-        self.wake.notify_one();
-    }
-
-    /// Waits for jobs and moves them into `batch`. False at the end.
-    fn take(&self, batch: &mut Vec<Job>) -> bool {
-        let mut state = self.state.lock();
-        while state.jobs.is_empty() {
-            if state.closed {
-                return false;
-            }
-            self.wake.wait(&mut state);
-        }
-        let count = state.jobs.len().min(BATCH_MAX);
-        batch.extend(state.jobs.drain(..count));
-        true
-    }
-}
+type Job = queue::Job<Vec<Write>, Outcome>;
 
 /// The thread, joined on drop.
-pub(crate) struct Committer {
-    queue: Arc<Queue>,
-    thread: Mutex<Option<thread::JoinHandle<()>>>,
-}
+pub(crate) struct Committer(Writer<Vec<Write>, Outcome>);
 
 impl Committer {
     pub(crate) fn start(path: &Path, connection: Connection, head: Head, watchers: Arc<Watchers>, damage: Arc<Damage>) -> Result<Self, Error> {
-        let queue = Arc::new(Queue { state: Mutex::default(), wake: Condvar::new(), room: Arc::new(Semaphore::new(QUEUE_MAX_KIB)) });
         watchers.committed(head.revision);
         let worker = Worker { path: path.to_owned(), connection: Some(connection), head, watchers, damage };
-        let thread = thread::Builder::new()
-            .name("store-committer".into())
-            .spawn({
-                let queue = queue.clone();
-                move || worker.run(&queue)
-            })
-            .map_err(|error| Error::Io(format!("start the committer's thread: {error}")))?;
-        Ok(Self { queue, thread: Mutex::new(Some(thread)) })
+        Writer::start("store-committer", move |queue| worker.run(queue)).map(Self)
     }
 
-    pub(crate) fn queue(&self) -> &Queue {
-        &self.queue
+    /// Queues `writes` and waits for the answer. Dropped before the answer, the commit may happen or not.
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Outcome {
+        let bytes = writes.iter().map(Write::bytes).sum();
+        self.0.queue().ask(writes, bytes).await.unwrap_or(Err(CommitError::Store(Error::Closed)))
     }
 
     /// Does what waits, then ends the thread.
     pub(crate) fn close(&self) {
-        self.queue.close();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the store's committer panicked");
-        }
-    }
-}
-
-impl Drop for Committer {
-    fn drop(&mut self) {
-        self.close();
+        self.0.close();
     }
 }
 
@@ -142,17 +55,12 @@ struct Worker {
     damage: Arc<Damage>,
 }
 
-/// The end of the thread.
-struct End<'a> {
-    queue: &'a Queue,
-    watchers: Arc<Watchers>,
-}
+/// The end of the thread: watches end with it.
+struct End(Arc<Watchers>);
 
-impl Drop for End<'_> {
+impl Drop for End {
     fn drop(&mut self) {
-        self.queue.close();
-        self.queue.state.lock().jobs.clear();
-        self.watchers.close();
+        self.0.close();
     }
 }
 
@@ -160,12 +68,10 @@ impl Drop for End<'_> {
 type Outcome = Result<u64, CommitError>;
 
 impl Worker {
-    fn run(mut self, queue: &Queue) {
-        // Also when a bug panics here: whoever waits must learn that the end has come.
-        let _end = End { queue, watchers: self.watchers.clone() };
-        let mut batch = Vec::new();
-        while queue.take(&mut batch) {
-            self.batch(std::mem::take(&mut batch));
+    fn run(mut self, queue: &Queue<Vec<Write>, Outcome>) {
+        let _end = End(self.watchers.clone());
+        while let Some(batch) = queue.take() {
+            self.batch(batch);
         }
     }
 
@@ -189,7 +95,7 @@ impl Worker {
         let mut told = Vec::new();
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             if let Ok(revision) = outcome {
-                told.push((revision, job.writes));
+                told.push((revision, job.work));
             }
             // A caller that has gone does not want to know.
             let _ = job.answer.send(outcome);
@@ -240,8 +146,8 @@ fn transaction(connection: &mut Connection, head: Head, damage: &Damage, jobs: &
     let mut next = head;
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
-        outcomes.push(match expectations_check(&transaction, damage, &job.writes)? {
-            Ok(()) => Ok(writes_apply(&transaction, &mut next, &job.writes).map_err(Error::sqlite("write a record"))?),
+        outcomes.push(match expectations_check(&transaction, damage, &job.work)? {
+            Ok(()) => Ok(writes_apply(&transaction, &mut next, &job.work).map_err(Error::sqlite("write a record"))?),
             Err(refusal) => Err(refusal),
         });
     }
@@ -250,7 +156,7 @@ fn transaction(connection: &mut Connection, head: Head, damage: &Damage, jobs: &
         transaction.commit().map_err(Error::sqlite("commit"))?;
     }
     for (job, _) in jobs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
-        job.writes.iter().for_each(|write| damage.key_forget(&write.key));
+        job.work.iter().for_each(|write| damage.key_forget(&write.key));
     }
     Ok((next, outcomes))
 }

@@ -36,20 +36,37 @@ CREATE TABLE head (
 /// # Errors
 /// [`Error::Newer`] and [`Error::Foreign`] before anything is written.
 pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
+    open_as(path, &Layout { application: APPLICATION_ID, format: FORMAT, schema: SCHEMA, first: |connection| head_write(connection, Head::default()) })
+}
+
+/// What makes a database of the store one of its kind.
+pub(crate) struct Layout {
+    pub(crate) application: i64,
+    pub(crate) format: i64,
+    pub(crate) schema: &'static str,
+    /// What is written when it is made.
+    pub(crate) first: fn(&Connection) -> rusqlite::Result<()>,
+}
+
+/// Opens a database for the thread that writes it, and makes it when it is not there.
+///
+/// # Errors
+/// [`Error::Newer`] and [`Error::Foreign`] before anything is written.
+pub(crate) fn open_as(path: &Path, layout: &Layout) -> Result<Connection, Error> {
     // Made here so that only its owner may read it; SQLite gives its other files the same mode.
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(|error| Error::io("create", path, error))?;
-    let mut connection = Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open state.db"))?;
-    format_check(&connection, path)?;
+    let mut connection = Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open a database of the store"))?;
+    format_check(&connection, path, layout)?;
     settings(&connection)?;
-    schema_make(&mut connection)?;
+    schema_make(&mut connection, layout)?;
     Ok(connection)
 }
 
-/// Opens `state.db`, which is there, for reading.
+/// Opens a database, which is there, for reading.
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, Error> {
-    let connection = Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open state.db"))?;
+    let connection = Connection::open_with_flags(path, flags()).map_err(Error::sqlite("open a database of the store"))?;
     settings(&connection)?;
-    connection.pragma_update(None, "query_only", true).map_err(Error::sqlite("settings of state.db"))?;
+    connection.pragma_update(None, "query_only", true).map_err(Error::sqlite("settings of a database of the store"))?;
     Ok(connection)
 }
 
@@ -57,16 +74,19 @@ fn flags() -> OpenFlags {
     OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX
 }
 
-fn format_check(connection: &Connection, path: &Path) -> Result<(), Error> {
-    let number =
-        |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).map_err(Error::sqlite("read the format of state.db"));
+fn format_check(connection: &Connection, path: &Path, layout: &Layout) -> Result<(), Error> {
+    let number = |name: &str| {
+        connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).map_err(Error::sqlite("read the format of a database of the store"))
+    };
     let (format, application) = (number("user_version")?, number("application_id")?);
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(Error::sqlite("read the format of state.db"))?;
-    if tables > 0 && application != APPLICATION_ID {
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
+        .map_err(Error::sqlite("read the format of a database of the store"))?;
+    if tables > 0 && application != layout.application {
         return Err(Error::Foreign { path: path.to_owned() });
     }
-    if format > FORMAT {
-        return Err(Error::Newer { path: path.to_owned(), found: format, known: FORMAT });
+    if format > layout.format {
+        return Err(Error::Newer { path: path.to_owned(), found: format, known: layout.format });
     }
     Ok(())
 }
@@ -79,10 +99,10 @@ fn settings(connection: &Connection) -> Result<(), Error> {
                 rusqlite::Error::QueryReturnedNoRows => Ok(()),
                 other => Err(other),
             })
-            .map_err(Error::sqlite("settings of state.db"))
+            .map_err(Error::sqlite("settings of a database of the store"))
     };
     // Others hold locks only for moments (recovery, a checkpoint's end); waiting is right, for ever is not.
-    connection.busy_timeout(Duration::from_secs(10)).map_err(Error::sqlite("settings of state.db"))?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(Error::sqlite("settings of a database of the store"))?;
     set("synchronous", if SYNCS { "FULL" } else { "OFF" })?;
     set("journal_mode", "WAL")?;
     set("trusted_schema", "OFF")?;
@@ -94,15 +114,15 @@ fn settings(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-fn schema_make(connection: &mut Connection) -> Result<(), Error> {
-    let step = "make the schema of state.db";
+fn schema_make(connection: &mut Connection, layout: &Layout) -> Result<(), Error> {
+    let step = "make the schema of a database of the store";
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::sqlite(step))?;
     let format: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(Error::sqlite(step))?;
     if format == 0 {
-        transaction.execute_batch(SCHEMA).map_err(Error::sqlite(step))?;
-        head_write(&transaction, Head::default()).map_err(Error::sqlite(step))?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(Error::sqlite(step))?;
-        transaction.pragma_update(None, "user_version", FORMAT).map_err(Error::sqlite(step))?;
+        transaction.execute_batch(layout.schema).map_err(Error::sqlite(step))?;
+        (layout.first)(&transaction).map_err(Error::sqlite(step))?;
+        transaction.pragma_update(None, "application_id", layout.application).map_err(Error::sqlite(step))?;
+        transaction.pragma_update(None, "user_version", layout.format).map_err(Error::sqlite(step))?;
     }
     transaction.commit().map_err(Error::sqlite(step))
 }

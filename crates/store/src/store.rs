@@ -15,6 +15,7 @@ use crate::{
     integrity::{self, Damage},
     layers::Layers,
     lock::folder_lock,
+    logs::Logs,
     readers::Readers,
     record::{Record, Write, writes_check},
     trash::Trash,
@@ -32,6 +33,7 @@ pub struct Store {
 /// Dropped in this order: the committer ends before the connections close, the trash before the lock, which goes last.
 struct Inner {
     committer: Committer,
+    logs: Logs,
     readers: Readers,
     watchers: Arc<Watchers>,
     damage: Arc<Damage>,
@@ -42,7 +44,7 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens or makes the store in `dir` (made 0700): `state.db`, `blobs/`, `layers/`, `staging/`. Takes an exclusive lock of the directory.
+    /// Opens or makes the store in `dir` (made 0700): `state.db`, `logs.db`, `blobs/`, `layers/`, `staging/`. Takes an exclusive lock of the directory.
     ///
     /// A folder that is there keeps its mode; what lies in it is its owner's alone either way.
     /// Removes what an earlier process left in `staging/`, and reads all records once to find damage.
@@ -67,7 +69,9 @@ impl Store {
         let readers = Readers::open(&path, damage.clone())?;
         let watchers = Arc::new(Watchers::default());
         let committer = Committer::start(&path, connection, head, watchers.clone(), damage.clone())?;
-        Ok(Self { inner: Arc::new(Inner { committer, readers, watchers, damage, blobs, layers, _trash: trash, _lock: lock }) })
+        let logs = Logs::open(&dir.join("logs.db"), blobs.clone())?;
+        folder_sync(dir)?;
+        Ok(Self { inner: Arc::new(Inner { committer, logs, readers, watchers, damage, blobs, layers, _trash: trash, _lock: lock }) })
     }
 
     /// The record under `key`. Sees every commit that was answered before.
@@ -97,7 +101,7 @@ impl Store {
     /// on a damaged record; [`Error::Full`] and others of the disk, after which nothing of it is visible here.
     pub async fn commit(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
         writes_check(&writes)?;
-        self.inner.committer.queue().commit(writes).await
+        self.inner.committer.commit(writes).await
     }
 
     /// Changes from now on: none that was answered before, all that are answered after. Watch first, then scan.
@@ -120,6 +124,12 @@ impl Store {
     /// Blocks for as long as the disk takes. The folder is let go when the last clone is dropped.
     pub fn close(&self) {
         self.inner.committer.close();
+        self.inner.logs.close();
+    }
+
+    /// Ordered entries by the name of their log.
+    pub fn logs(&self) -> &Logs {
+        &self.inner.logs
     }
 
     /// Content by its hash.

@@ -195,7 +195,7 @@ impl Named {
         struct Object {
             blob: String,
         }
-        let mut named = Self { layers: cx.images.layers_cached().map_err(Status::internal)?, ..Self::default() };
+        let mut named = Self { layers: cx.images.layers_cached().map_err(Status::internal)?, blobs: cx.store.logs().blobs_named().map_err(Status::internal)? };
         records::each(&cx.store, key::OBJECTS, |record| {
             named.blobs.insert(record.json::<Object>().map_err(Status::internal)?.blob);
             Ok(())

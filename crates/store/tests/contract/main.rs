@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod files;
 mod full;
+mod logs;
 mod refused;
 mod sweep;
 
