@@ -2,4 +2,6 @@
 //!
 //! **Invariant:** an accepted event is delivered at least once or lands in the dead-letter topic.
 //!
-//! Nothing is accepted yet: the APIs of events answer UNIMPLEMENTED.
+//! Nothing is accepted yet: the APIs of events answer UNIMPLEMENTED. `subscription` is what Pub/Sub will deliver by.
+
+pub mod subscription;
