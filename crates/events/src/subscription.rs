@@ -195,7 +195,8 @@ impl Subscription {
         &self.durable
     }
 
-    /// Which messages are acknowledged: what a snapshot keeps and [`Subscription::seek_snapshot`] takes.
+    /// Which messages are acknowledged: what a snapshot keeps and [`Subscription::seek_snapshot`] takes. As with the checkpoint,
+    /// only when all entries returned so far have been appended.
     pub fn snapshot(&self) -> &Acked {
         &self.durable.acked
     }
@@ -215,7 +216,8 @@ impl Subscription {
         self.messages.values().filter(|message| matches!(message.state, State::Out { .. })).count()
     }
 
-    /// When the next lease or backoff ends: when to call [`Subscription::advance`].
+    /// When the next lease or backoff ends: when to call [`Subscription::advance`]. The retention has no timer: what is past it is
+    /// dropped by the next call that takes the time, before it could be given out.
     pub fn next_timer(&self) -> Option<Timestamp> {
         self.timers.first().map(|(time, _)| *time)
     }
