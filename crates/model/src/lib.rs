@@ -16,6 +16,7 @@ pub mod operation;
 pub mod policy;
 pub mod revision;
 pub mod scaling;
+pub mod schedule;
 pub mod service;
 pub mod status;
 pub mod storage;
