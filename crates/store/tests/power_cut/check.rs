@@ -13,18 +13,51 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use store::{Expect, Store, Write};
 
-use crate::{content, work::say};
+use crate::{
+    content::{self, Log},
+    work::say,
+};
 
 /// What is printed when all has been compared.
 pub const CHECKED: &str = "checked";
 
+/// The log that each check appends an entry to.
+const CHECKS: &str = "checks";
+
 /// A line that the working process printed, or an earlier check.
 #[derive(Debug)]
 enum Acknowledged {
-    Commit { round: u64, task: u64, number: u64, revision: u64 },
-    Check { round: u64, revision: u64 },
-    Blob { round: u64, number: u64, id: String },
-    Layer { round: u64, number: u64, digest: String },
+    Commit {
+        round: u64,
+        task: u64,
+        number: u64,
+        revision: u64,
+    },
+    Check {
+        round: u64,
+        revision: u64,
+    },
+    Blob {
+        round: u64,
+        number: u64,
+        id: String,
+    },
+    Layer {
+        round: u64,
+        number: u64,
+        digest: String,
+    },
+    /// A task's log had so many steps.
+    Log {
+        round: u64,
+        task: u64,
+        step: u64,
+    },
+    /// Of the log of checks.
+    Entry {
+        round: u64,
+        number: u64,
+    },
 }
 
 impl Acknowledged {
@@ -39,6 +72,8 @@ impl Acknowledged {
             "commit" => Some(Self::Commit { round: round?, task: number(1)?, number: number(2)?, revision: number(3)? }),
             "check" => Some(Self::Check { round: round?, revision: number(1)? }),
             "blob" => Some(Self::Blob { round: round?, number: number(1)?, id: text(2)? }),
+            "log" => Some(Self::Log { round: round?, task: number(1)?, step: number(2)? }),
+            "entry" => Some(Self::Entry { round: round?, number: number(1)? }),
             "layer" => Some(Self::Layer { round: round?, number: number(1)?, digest: text(2)? }),
             _ => None,
         }
@@ -72,11 +107,13 @@ pub fn check(data: &Path, round: u64, acknowledged: &Path, closes: bool) -> ! {
     let highest = commits_check(&store, &acknowledged).max(revisions_check(&acknowledged));
     blobs_check(&store, data, &acknowledged);
     layers_check(&store, data, &acknowledged);
+    logs_check(&store, &acknowledged);
     match fs::read_dir(data.join("staging")).map(Iterator::count) {
         Ok(0) => {}
         other => say(&format!("broken: staging/ is not empty after opening: {other:?}")),
     }
     commit_check(&store, round, highest);
+    append_check(&store, round, &acknowledged);
     say(CHECKED);
     if closes {
         drop(store);
@@ -235,6 +272,121 @@ fn layers_check(store: &Store, data: &Path, acknowledged: &[Acknowledged]) {
             let name = folder.file_name();
             say(&format!("broken: the layer {name:?} is served: {}", difference(found)));
         }
+    }
+}
+
+/// Each task's log must be found as its first n steps made it, n being what was acknowledged or one more; and nothing else.
+fn logs_check(store: &Store, acknowledged: &[Acknowledged]) {
+    let mut tasks: BTreeMap<(u64, u64), u64> = BTreeMap::new();
+    let mut checks = Log::EMPTY;
+    for line in acknowledged {
+        match line {
+            Acknowledged::Log { round, task, step } => {
+                let steps = tasks.entry((*round, *task)).or_default();
+                *steps = (*steps).max(*step);
+            }
+            Acknowledged::Entry { round, number } => drop(checks.entries.insert(*number, round.to_string().into_bytes())),
+            _ => {}
+        }
+    }
+    let names = store.logs().names("");
+    for name in names.iter().filter(|name| *name != CHECKS) {
+        let numbers = name.strip_prefix("log/").and_then(|name| name.split_once('-'));
+        match numbers.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?))) {
+            Some(task) => drop(tasks.entry(task).or_default()),
+            None => say(&format!("broken: a log that nobody began: {name}")),
+        }
+    }
+    let mut blobs = BTreeSet::new();
+    for ((round, task), steps) in tasks {
+        let name = content::log_name(round, task);
+        let found = log_found(store, &name);
+        if names.contains(&name) == (found == Log::EMPTY) {
+            say(&format!("broken: log {name} is named and has had no entry, or has one and is not named"));
+        }
+        log_check(round, task, steps, &found);
+        blobs.extend(found.entries.values().filter(|value| value.len() > content::LOG_INLINE_MAX).map(|value| hex::encode(Sha256::digest(value))));
+    }
+    let found = log_found(store, CHECKS);
+    if found != checks {
+        lost_say(CHECKS, &checks, &found);
+        say(&format!("broken: log {CHECKS} is {found:?}"));
+    }
+    match store.logs().blobs_named() {
+        Ok(named) if named.iter().cloned().collect::<BTreeSet<_>>() == blobs => {}
+        Ok(named) => say(&format!("broken: logs name {} blobs instead of {}", named.len(), blobs.len())),
+        Err(error) => say(&format!("broken: the blobs of logs are not named: {error}")),
+    }
+}
+
+/// Says after how many steps a log was found: it must not fall behind that any more.
+fn log_check(round: u64, task: u64, acknowledged: u64, found: &Log) {
+    let name = content::log_name(round, task);
+    let mut log = Log::EMPTY;
+    let mut kept = None;
+    let mut is_after = None;
+    for step in 0..=acknowledged + 1 {
+        if step > 0 {
+            log.apply(content::log_step(round, task, step, &log));
+        }
+        if log == *found {
+            is_after = Some(step);
+        }
+        if step == acknowledged {
+            kept = Some(log.clone());
+        }
+    }
+    match is_after {
+        Some(0) if acknowledged == 0 => {}
+        Some(step) if step >= acknowledged => say(&format!("log {round} {task} {step}")),
+        Some(step) => say(&format!("lost: log {name} is as after step {step} of {acknowledged}")),
+        None => {
+            // What the step after would have trimmed may be gone.
+            let mut kept = kept.unwrap_or(Log::EMPTY);
+            kept.entries.retain(|number, _| log.entries.contains_key(number));
+            lost_say(&name, &kept, found);
+            say(&format!("broken: log {name} is as after no step up to {acknowledged}: {} entries from {}", found.entries.len(), found.first));
+        }
+    }
+}
+
+fn lost_say(name: &str, expected: &Log, found: &Log) {
+    for (number, _) in expected.entries.iter().filter(|(number, value)| found.entries.get(number) != Some(value)) {
+        say(&format!("lost: log {name}: entry {number}"));
+    }
+}
+
+/// What can be read of a log, entry by entry.
+fn log_found(store: &Store, name: &str) -> Log {
+    let extent = store.logs().extent(name).unwrap_or_else(|error| {
+        say(&format!("broken: log {name}: {error}"));
+        store::Extent { first: 1, head: 0 }
+    });
+    let mut log = Log { first: extent.first, ..Log::EMPTY };
+    for number in extent.first..=extent.head {
+        match store.logs().read(name, number - 1, 1, usize::MAX).as_deref() {
+            Ok([entry]) if entry.number == number => drop(log.entries.insert(number, entry.value.clone())),
+            Ok(_) => say(&format!("broken: log {name} skips entry {number}")),
+            Err(error) => say(&format!("broken: log {name}: {error}")),
+        }
+    }
+    // Those before the first must not come back, nor any after the last.
+    match store.logs().read(name, 0, usize::MAX, usize::MAX) {
+        Ok(all) if all.iter().map(|entry| entry.number).eq(extent.first..=extent.head) => {}
+        Ok(all) => say(&format!("broken: log {name} has {} entries instead of {}", all.len(), extent.len())),
+        Err(error) => say(&format!("broken: log {name}: {error}")),
+    }
+    log
+}
+
+/// The store takes appends, under the number after the last.
+fn append_check(store: &Store, round: u64, acknowledged: &[Acknowledged]) {
+    let next = 1 + acknowledged.iter().filter(|line| matches!(line, Acknowledged::Entry { .. })).count() as u64;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O needs nothing");
+    match runtime.block_on(store.logs().append(CHECKS, vec![round.to_string().into_bytes()])) {
+        Ok(number) if number == next => say(&format!("entry {round} {number}")),
+        Ok(number) => say(&format!("broken: an append to log {CHECKS} got the number {number} instead of {next}")),
+        Err(error) => say(&format!("broken: no append is taken: {error}")),
     }
 }
 

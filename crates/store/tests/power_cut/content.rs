@@ -74,6 +74,70 @@ pub fn blob(round: u64, number: u64) -> Vec<u8> {
     bytes(&format!("blob {round} {number}"), (number as usize + 1) * 7919 % 80_000)
 }
 
+pub fn log_name(round: u64, task: u64) -> String {
+    format!("log/{round:04}-{task}")
+}
+
+/// One thing that is done to a log.
+pub enum LogStep {
+    Append(Vec<Vec<u8>>),
+    Trim(u64),
+    Delete,
+}
+
+/// A log as it must be found. One that was deleted is as one that nobody appended to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    pub first: u64,
+    pub entries: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Log {
+    pub const EMPTY: Self = Self { first: 1, entries: BTreeMap::new() };
+
+    /// The number that the next entry gets.
+    pub fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub fn apply(&mut self, step: LogStep) {
+        match step {
+            LogStep::Append(entries) => self.entries.extend((self.next()..).zip(entries)),
+            LogStep::Trim(up_to) => {
+                let first = self.next().min(up_to.saturating_add(1));
+                self.entries.retain(|number, _| *number >= first);
+                self.first = self.first.max(first);
+            }
+            LogStep::Delete => *self = Self::EMPTY,
+        }
+    }
+}
+
+/// Step `step`, from 1, of a task that has brought its log to `log`.
+pub fn log_step(round: u64, task: u64, step: u64, log: &Log) -> LogStep {
+    // Not all at the same point: one has entries while another has none.
+    match (step + task * 7) % 16 {
+        0 => LogStep::Delete,
+        5 => LogStep::Trim(log.first + log.entries.len() as u64 / 2),
+        // The log is empty then, and its numbers go on.
+        10 => LogStep::Trim(u64::MAX),
+        _ => LogStep::Append((0..1 + step % 3).map(|index| log_entry(round, task, step, index)).collect()),
+    }
+}
+
+fn log_entry(round: u64, task: u64, step: u64, index: u64) -> Vec<u8> {
+    match (step + index) % 5 {
+        // In a blob, and the same one for all tasks.
+        1 => bytes(&format!("log entry {round} {step} {index}"), LOG_INLINE_MAX + 1 + step as usize * 41 % 9000),
+        // The largest that a row takes: the WAL soon has the 1000 pages that bring about a checkpoint.
+        3 => bytes(&format!("log entry {round} {task} {step} {index}"), LOG_INLINE_MAX),
+        _ => bytes(&format!("log entry {round} {task} {step} {index}"), step as usize * 37 % 500),
+    }
+}
+
+/// Larger entries of a log lie in blobs.
+pub const LOG_INLINE_MAX: usize = 64 << 10;
+
 /// A tree of files: path below its root, and what is there.
 pub type Tree = BTreeMap<PathBuf, Entry>;
 

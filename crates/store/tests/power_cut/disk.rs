@@ -29,8 +29,8 @@ pub const ROOT: u64 = 1;
 /// What a disk writes whole or not at all, in bytes.
 pub const SECTOR: usize = 512;
 
-/// SQLite writes to this file itself only in a checkpoint, once it is made.
-const DATABASE: &str = "state.db";
+/// SQLite writes to these files themselves only in a checkpoint, once they are made.
+const DATABASES: [&str; 2] = ["state.db", "logs.db"];
 
 /// A sync that the disk answers and does not do: shows that the test would see a store that forgets this one.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,9 @@ pub enum Lie {
     Database,
     /// Of `state.db-wal`: what makes a commit durable.
     Wal,
+    /// The same of `logs.db`.
+    LogDatabase,
+    LogWal,
     /// Of blobs, that is of files named `blob-...` when they are made.
     Blobs,
     /// Of all other files: those of layers.
@@ -52,13 +55,19 @@ impl Lie {
         let name = name.as_encoded_bytes();
         let is_blob = name.starts_with(b"blob-");
         match self {
-            Lie::Database => name == DATABASE.as_bytes(),
+            Lie::Database => name == b"state.db",
             Lie::Wal => name == b"state.db-wal",
+            Lie::LogDatabase => name == b"logs.db",
+            Lie::LogWal => name == b"logs.db-wal",
             Lie::Blobs => is_blob,
-            Lie::Layers => !name.starts_with(DATABASE.as_bytes()) && !is_blob,
+            Lie::Layers => !DATABASES.iter().any(|database| name.starts_with(database.as_bytes())) && !is_blob,
             Lie::Folders => false,
         }
     }
+}
+
+fn is_database(name: &OsStr) -> bool {
+    DATABASES.iter().any(|database| name == *database)
 }
 
 pub struct Disk {
@@ -349,7 +358,7 @@ impl Disk {
                     let (content, dropped) = file.survivor(luck, random);
                     toll.unsynced += file.unsynced.len();
                     toll.dropped += dropped;
-                    let is_checkpoint = node.name == DATABASE && !file.unsynced.is_empty();
+                    let is_checkpoint = is_database(&node.name) && !file.unsynced.is_empty();
                     toll.in_checkpoint += usize::from(is_checkpoint);
                     *file = FileBody { now: content.clone(), durable: content, unsynced: Vec::new() };
                 }
@@ -370,7 +379,7 @@ impl Disk {
 
     /// Whether a checkpoint has begun and is not synced.
     pub fn is_in_checkpoint(&self) -> bool {
-        self.nodes.values().any(|node| node.name == DATABASE && matches!(&node.body, Body::File(file) if !file.unsynced.is_empty()))
+        self.nodes.values().any(|node| is_database(&node.name) && matches!(&node.body, Body::File(file) if !file.unsynced.is_empty()))
     }
 
     fn node(&self, node: u64) -> Result<&Node, Errno> {

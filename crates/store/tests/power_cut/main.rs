@@ -73,49 +73,60 @@ fn child() {
 fn power_cuts_lose_nothing_that_was_acknowledged() {
     let full = std::env::var("TANEBI_TIER").is_ok_and(|tier| tier == "full");
     let cuts = if full { 100 } else { 10 };
-    let Some(report) = run(cuts, None, "power cuts") else {
+    let Some(report) = run(cuts, None, "power cuts", &[]) else {
         return;
     };
     assert!(report.findings.is_empty(), "seed {}: {:#?}", report.seed, report.findings);
-    let [commits, blobs, layers] = report.acknowledged;
-    assert!(commits >= cuts && blobs > 0 && layers > 0 && report.toll.dropped > 0, "too little was tested: {report:?}");
+    let [commits, blobs, layers, logs] = report.acknowledged;
+    assert!(commits >= cuts && blobs > 0 && layers > 0 && logs > 0 && report.toll.dropped > 0, "too little was tested: {report:?}");
 }
 
 /// Each sync that the store does is one that it needs: when the disk only claims to do it, the test sees the loss.
 #[cfg(not(feature = "unsafe-no-fsync"))]
 #[test]
 fn syncs_that_are_not_done_are_found_out() {
-    for lie in [Lie::Database, Lie::Wal, Lie::Blobs, Lie::Layers, Lie::Folders] {
-        let Some(report) = run(20, Some(lie), &format!("power cuts, no sync of {lie:?}")) else {
+    let lies: [(Lie, &[&str]); 7] = [
+        (Lie::Database, &["lost: commit"]),
+        (Lie::Wal, &["lost: commit"]),
+        (Lie::LogDatabase, &["lost: log"]),
+        (Lie::LogWal, &["lost: log"]),
+        (Lie::Blobs, &["lost: Blob", "lost: log"]),
+        (Lie::Layers, &["lost: Layer"]),
+        (Lie::Folders, &["lost"]),
+    ];
+    for (lie, sought) in lies {
+        let Some(report) = run(20, Some(lie), &format!("power cuts, no sync of {lie:?}"), sought) else {
             return;
         };
-        assert!(report.is_loss(), "seed {}: no sync of {lie:?} and no loss", report.seed);
+        assert!(report.has(sought), "seed {}: no sync of {lie:?}, and not all of {sought:?} in {:#?}", report.seed, report.findings);
     }
 }
 
 #[cfg(feature = "unsafe-no-fsync")]
 #[test]
 fn a_store_without_fsync_loses_what_it_acknowledged() {
-    let Some(report) = run(20, None, "power cuts, a store without fsync") else {
+    let sought = ["lost: commit", "lost: log"];
+    let Some(report) = run(20, None, "power cuts, a store without fsync", &sought) else {
         return;
     };
-    assert!(report.is_loss(), "seed {}: no fsync and no loss", report.seed);
+    assert!(report.has(&sought), "seed {}: no fsync, and not all of {sought:?} in {:#?}", report.seed, report.findings);
 }
 
 #[derive(Debug, Default)]
 struct Report {
     seed: u64,
     cuts: u64,
-    /// Commits, blobs, layers.
-    acknowledged: [u64; 3],
+    /// Commits, blobs, layers, steps of logs.
+    acknowledged: [u64; 4],
     toll: Toll,
-    /// What was lost or broken at the last cut: the run ends with the first that finds anything.
+    /// What was lost or broken.
     findings: Vec<String>,
 }
 
 impl Report {
-    fn is_loss(&self) -> bool {
-        self.findings.iter().any(|finding| finding.starts_with("lost"))
+    /// Whether each of `sought` begins a finding.
+    fn has(&self, sought: &[&str]) -> bool {
+        sought.iter().all(|sought| self.findings.iter().any(|finding| finding.starts_with(sought)))
     }
 }
 
@@ -132,8 +143,9 @@ fn tell(text: impl Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Cuts the power `cuts` times, or until something is found. `None` where it cannot be done.
-fn run(cuts: u64, lie: Option<Lie>, title: &str) -> Option<Report> {
+/// Cuts the power `cuts` times, or until something is found that begins with each of `sought`; anything, when there is none.
+/// `None` where it cannot be done.
+fn run(cuts: u64, lie: Option<Lie>, title: &str, sought: &[&str]) -> Option<Report> {
     let mount = mounts_own().and_then(|()| Mount::new(Disk::new(lie)));
     let mut mount = match mount {
         Ok(mount) => mount,
@@ -147,8 +159,9 @@ fn run(cuts: u64, lie: Option<Lie>, title: &str) -> Option<Report> {
     tell(format_args!("{title}: at most {cuts}, {SEED}={seed}"));
     let mut report = Report { seed, ..Report::default() };
     let mut acknowledged = Vec::new();
+    let mut is_spoiled = false;
     for round in 0..cuts {
-        if round > 0 && round % ROUNDS_OF_DISK == 0 {
+        if is_spoiled || (round > 0 && round % ROUNDS_OF_DISK == 0) {
             mount.end().unwrap();
             mount = Mount::new(Disk::new(lie)).unwrap();
             acknowledged.clear();
@@ -157,9 +170,10 @@ fn run(cuts: u64, lie: Option<Lie>, title: &str) -> Option<Report> {
         let moment = Moment::of(round, &mut random);
         let worked = Process::start("work", &mount.data(), round, Path::new("")).kill_at(moment, &mount);
         acknowledged.extend(worked.lines.iter().filter(|line| check::is_acknowledgement(line)).cloned());
-        for (kind, count) in ["commit ", "blob ", "layer "].iter().zip(&mut report.acknowledged) {
+        for (kind, count) in ["commit ", "blob ", "layer ", "log "].iter().zip(&mut report.acknowledged) {
             *count += worked.lines.iter().filter(|line| line.starts_with(kind)).count() as u64;
         }
+        let before = report.findings.len();
         report.findings.extend(worked.trouble);
 
         let (disk, toll) = mount.end().unwrap().cut(&mut random);
@@ -170,15 +184,19 @@ fn run(cuts: u64, lie: Option<Lie>, title: &str) -> Option<Report> {
         let checked = checked(&mount.data(), round, &acknowledged, closes);
         acknowledged.extend(checked.iter().filter(|line| check::is_acknowledgement(line)).cloned());
         report.findings.extend(checked.into_iter().filter(|line| line.starts_with("lost") || line.starts_with("broken")));
-        if !report.findings.is_empty() {
-            tell(format_args!("{title}: at cut {round}, {moment:?}, {toll:?}: {} findings, first {:?}", report.findings.len(), report.findings[0]));
-            break;
+        let found = &report.findings[before..];
+        is_spoiled = !found.is_empty();
+        if is_spoiled {
+            tell(format_args!("{title}: at cut {round}, {moment:?}, {toll:?}: {} findings, first {:?}", found.len(), found[0]));
+            if report.has(sought) {
+                break;
+            }
         }
     }
     mount.end().unwrap();
-    let [commits, blobs, layers] = report.acknowledged;
+    let [commits, blobs, layers, logs] = report.acknowledged;
     tell(format_args!(
-        "{title}: {} cuts ({} in a checkpoint), {commits} commits, {blobs} blobs and {layers} layers acknowledged, {} of {} unsynced writes and names dropped, {} lost, {:.1} s",
+        "{title}: {} cuts ({} in a checkpoint), {commits} commits, {blobs} blobs, {layers} layers and {logs} steps of logs acknowledged, {} of {} unsynced writes and names dropped, {} lost, {:.1} s",
         report.cuts,
         report.toll.in_checkpoint,
         report.toll.dropped,
@@ -209,9 +227,9 @@ fn checked(data: &Path, round: u64, acknowledged: &[String], closes: bool) -> Ve
 enum Moment {
     AfterStart(Duration),
     AfterOpen(Duration),
-    /// After so many commits, at least one blob, one layer, and this time.
+    /// After so many commits, at least one blob, one layer, one step of a log, and this time.
     AfterWork(usize, Duration),
-    /// When SQLite moves what is in the WAL to `state.db`.
+    /// When SQLite moves what is in a WAL to its database.
     InCheckpoint,
 }
 
@@ -314,7 +332,7 @@ impl Process {
             Moment::AfterWork(count, time) => {
                 let ready = self.read_until(limit, |lines| {
                     let count_of = |kind: &str| lines.iter().filter(|line| line.starts_with(kind)).count();
-                    count_of("commit ") >= count && count_of("blob ") > 0 && count_of("layer ") > 0
+                    count_of("commit ") >= count && ["blob ", "layer ", "log "].iter().all(|kind| count_of(kind) > 0)
                 });
                 (ready, time)
             }

@@ -1,4 +1,4 @@
-//! The process that uses the store until it is killed: commits, blobs and layers from several threads, and a line for each
+//! The process that uses the store until it is killed: commits, logs, blobs and layers from several threads, and a line for each
 //! operation, printed after the store has answered.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 
 use store::Store;
 
-use crate::content;
+use crate::content::{self, Log, LogStep};
 
 /// Before each line, so that those of the test harness are no trouble.
 pub const MARK: &str = "@ ";
@@ -34,22 +34,23 @@ pub fn work(data: &Path, round: u64) -> ! {
     let (blobs, layers) = (AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         let store = &store;
-        // Two of each, that make the same blob and the same layer at about the same time; each waits for a commit before
-        // each step, so that neither kind of work starves the other.
-        let [blob_turns, layer_turns] = [0, 1].map(|kind| {
+        // Two of each, that make the same blob and the same layer at about the same time, and change a log each; each waits
+        // for a commit before each step, so that neither kind of work starves the other.
+        let [blob_turns, layer_turns, log_turns] = [0, 1, 2].map(|kind| {
             [0, 1].map(|thread| {
                 let (turn, turns) = channel();
                 let (blobs, layers) = (&blobs, &layers);
                 scope.spawn(move || match kind {
                     0 => blobs_put(store, round, thread, blobs, turns),
-                    _ => layers_commit(store, round, thread, layers, turns),
+                    1 => layers_commit(store, round, thread, layers, turns),
+                    _ => log_change(store, round, thread, turns),
                 });
                 turn
             })
         });
         scope.spawn(move || commits(store, round, 0, &blob_turns));
         scope.spawn(move || commits(store, round, 1, &layer_turns));
-        scope.spawn(move || commits(store, round, 2, &[]));
+        scope.spawn(move || commits(store, round, 2, &log_turns));
     });
     unreachable!("no thread ends")
 }
@@ -72,6 +73,27 @@ fn commits(store: &Store, round: u64, task: u64, turns: &[Sender<()>]) {
             // A thread that met an error ends the process.
             let _ = turn.send(());
         }
+    }
+}
+
+fn log_change(store: &Store, round: u64, task: u64, turns: Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without I/O needs nothing");
+    let (name, mut log) = (content::log_name(round, task), Log::EMPTY);
+    for (number, ()) in (1..).zip(turns) {
+        let step = content::log_step(round, task, number, &log);
+        let done = runtime.block_on(async {
+            match &step {
+                LogStep::Append(entries) => store.logs().append(&name, entries.clone()).await.map(|first| first == log.next()),
+                LogStep::Trim(up_to) => store.logs().trim(&name, *up_to).await.map(|()| true),
+                LogStep::Delete => store.logs().delete(&name).await.map(|()| true),
+            }
+        });
+        match done {
+            Ok(true) => say(&format!("log {round} {task} {number}")),
+            Ok(false) => end("append", &"the number is not the next one"),
+            Err(error) => end("log", &error),
+        }
+        log.apply(step);
     }
 }
 
