@@ -6,12 +6,12 @@
 //! missing is found as surely as one whose checksum does not match.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use crate::{
@@ -98,7 +98,7 @@ impl Extent {
 pub struct Logs {
     writer: Writer<Work, Answer>,
     connections: Connections,
-    table: Arc<RwLock<Table>>,
+    known: Arc<Known>,
     blobs: Blobs,
 }
 
@@ -117,8 +117,17 @@ struct Stored {
     value: Vec<u8>,
 }
 
+/// What readers and the thread that writes share.
+struct Known {
+    /// What is on disk. Held for moments only.
+    table: RwLock<Table>,
+    /// Held by the thread while it writes a batch, until the table says so: who misses an entry that the table promises waits
+    /// for it, and looks again.
+    batch: Mutex<()>,
+}
+
 /// What is known of all logs without reading an entry.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Table {
     logs: BTreeMap<String, Row>,
     head: Head,
@@ -135,11 +144,11 @@ struct Row {
 impl Logs {
     pub(crate) fn open(path: &Path, blobs: Blobs) -> Result<Self, Error> {
         let connection = database::open_as(path, &LAYOUT)?;
-        let table = Arc::new(RwLock::new(table_read(&connection)?));
+        let known = Arc::new(Known { table: RwLock::new(table_read(&connection)?), batch: Mutex::new(()) });
         let connections = Connections::open(path)?;
-        let worker = Worker { path: path.to_owned(), connection: Some(connection), table: table.clone() };
+        let worker = Worker { path: path.to_owned(), connection: Some(connection), known: known.clone() };
         let writer = Writer::start("store-logs", move |queue| worker.run(queue))?;
-        Ok(Self { writer, connections, table, blobs })
+        Ok(Self { writer, connections, known, blobs })
     }
 
     /// Appends `entries` to `log`, all or none; the number of the first, once all are on disk (group commit). The others follow it.
@@ -187,8 +196,8 @@ impl Logs {
                     next += 1;
                 }
                 // Trimmed or deleted since its place was looked up?
-                None => match self.row(log)? {
-                    Some(now) if now.id == row.id && now.extent.first <= next => return Err(damaged(log, Some(next), "it is missing")),
+                None => match self.row_settled(log)? {
+                    Some(now) if now.id == row.id && now.extent.first <= next => return Err(damaged(log, Some(next), "it is missing, or its blob is")),
                     Some(now) if now.id == row.id => next = now.extent.first,
                     _ => break,
                 },
@@ -224,7 +233,7 @@ impl Logs {
 
     /// The names of the logs that begin with `prefix`, in order.
     pub fn names(&self, prefix: &str) -> Vec<String> {
-        self.table.read().logs.range(prefix.to_owned()..).map(|(name, _)| name).take_while(|name| name.starts_with(prefix)).cloned().collect()
+        self.known.table.read().logs.range(prefix.to_owned()..).map(|(name, _)| name).take_while(|name| name.starts_with(prefix)).cloned().collect()
     }
 
     /// The blobs that entries lie in: those that a sweep must keep.
@@ -232,7 +241,7 @@ impl Logs {
     /// # Errors
     /// [`Error::Damaged`] when the list may lack one: then nothing must be swept.
     pub fn blobs_named(&self) -> Result<HashSet<String>, Error> {
-        if self.table.read().is_damaged {
+        if self.known.table.read().is_damaged {
             return Err(damaged("", None, "logs may be missing, and with them the names of blobs"));
         }
         self.connections.read(|connection| {
@@ -260,7 +269,7 @@ impl Logs {
     }
 
     fn row(&self, log: &str) -> Result<Option<Row>, Error> {
-        let table = self.table.read();
+        let table = self.known.table.read();
         let found = table.logs.get(log).copied();
         if found.is_none() && table.is_damaged {
             return Err(damaged(log, None, "it is not found, and damage to logs.db may have hidden it"));
@@ -268,7 +277,13 @@ impl Logs {
         Ok(found)
     }
 
-    /// The value of one entry; `None` when it is not there.
+    /// The row once the table says what is on disk.
+    fn row_settled(&self, log: &str) -> Result<Option<Row>, Error> {
+        drop(self.known.batch.lock());
+        self.row(log)
+    }
+
+    /// The value of one entry; `None` when it, or the blob that it lies in, is not there.
     fn entry(&self, log: &str, id: i64, number: u64) -> Result<Option<Vec<u8>>, Error> {
         let bad = || damaged(log, Some(number), "its checksum does not match");
         let found = self.connections.read(|connection| {
@@ -286,7 +301,7 @@ impl Logs {
         match found {
             Some(Stored { is_blob: true, value }) => {
                 let blob = String::from_utf8_lossy(&value).into_owned();
-                self.blobs.read(&blob)?.map(Some).ok_or_else(|| damaged(log, Some(number), "its blob is missing"))
+                self.blobs.read(&blob)
             }
             found => Ok(found.map(|stored| stored.value)),
         }
@@ -407,7 +422,7 @@ struct Worker {
     path: PathBuf,
     /// None after a failure: the next batch opens a new one.
     connection: Option<Connection>,
-    table: Arc<RwLock<Table>>,
+    known: Arc<Known>,
 }
 
 impl Worker {
@@ -438,19 +453,21 @@ impl Worker {
 
     /// All of `jobs` in one transaction, on disk when this returns; or, with an error, none of them.
     fn transaction(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, Error> {
+        let known = self.known.clone();
+        let _batch = known.batch.lock();
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 let connection = database::open_as(&self.path, &LAYOUT)?;
                 // A write whose sync failed may be there after all.
-                *self.table.write() = table_read(&connection)?;
+                *known.table.write() = table_read(&connection)?;
                 connection
             }
         };
-        let mut table = self.table.read().clone();
-        let answer = write(&mut connection, &mut table, jobs);
+        let mut staged = Staged::new(&known.table);
+        let answer = write(&mut connection, &mut staged, jobs);
         if answer.is_ok() {
-            *self.table.write() = table;
+            staged.publish();
         }
         // After a full disk the rollback is all that is needed; after anything else what SQLite holds in memory is not trusted.
         if matches!(answer, Ok(_) | Err(Error::Full(_))) {
@@ -460,38 +477,79 @@ impl Worker {
     }
 }
 
-fn write(connection: &mut Connection, table: &mut Table, jobs: &[Job]) -> Result<Vec<Answer>, Error> {
+/// What a batch makes of the table. Nobody sees it before it is on disk, and it costs only what the batch touches.
+struct Staged<'a> {
+    table: &'a RwLock<Table>,
+    /// `None` for a log that the batch deletes.
+    rows: HashMap<String, Option<Row>>,
+    head: Head,
+    is_damaged: bool,
+}
+
+impl<'a> Staged<'a> {
+    fn new(table: &'a RwLock<Table>) -> Self {
+        let (head, is_damaged) = {
+            let table = table.read();
+            (table.head, table.is_damaged)
+        };
+        Self { table, rows: HashMap::new(), head, is_damaged }
+    }
+
+    fn row(&self, log: &str) -> Option<Row> {
+        match self.rows.get(log) {
+            Some(row) => *row,
+            None => self.table.read().logs.get(log).copied(),
+        }
+    }
+
+    fn set(&mut self, log: &str, row: Option<Row>) {
+        self.rows.insert(log.to_owned(), row);
+    }
+
+    fn publish(self) {
+        let mut table = self.table.write();
+        for (log, row) in self.rows {
+            match row {
+                Some(row) => drop(table.logs.insert(log, row)),
+                None => drop(table.logs.remove(&log)),
+            }
+        }
+        table.head = self.head;
+    }
+}
+
+fn write(connection: &mut Connection, staged: &mut Staged<'_>, jobs: &[Job]) -> Result<Vec<Answer>, Error> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::sqlite("begin a transaction"))?;
-    let head = table.head;
+    let head = staged.head;
     let mut answers = Vec::with_capacity(jobs.len());
     for job in jobs {
-        answers.push(apply(&transaction, table, &job.work).map_err(Error::sqlite("write a log"))?);
+        answers.push(apply(&transaction, staged, &job.work).map_err(Error::sqlite("write a log"))?);
     }
-    if table.head != head {
-        head_write(&transaction, table.head).map_err(Error::sqlite("write the head of logs.db"))?;
+    if staged.head != head {
+        head_write(&transaction, staged.head).map_err(Error::sqlite("write the head of logs.db"))?;
     }
     transaction.commit().map_err(Error::sqlite("commit"))?;
     Ok(answers)
 }
 
 /// Does one job. The outer error is the disk's.
-fn apply(transaction: &Transaction<'_>, table: &mut Table, work: &Work) -> rusqlite::Result<Answer> {
+fn apply(transaction: &Transaction<'_>, staged: &mut Staged<'_>, work: &Work) -> rusqlite::Result<Answer> {
     let (Work::Append { log, .. } | Work::Trim { log, .. } | Work::Delete { log }) = work;
-    if table.is_damaged && !table.logs.contains_key(log) {
+    if staged.is_damaged && staged.row(log).is_none() {
         return Ok(Err(damaged(log, None, "it is not found, and damage to logs.db may have hidden it")));
     }
     match work {
         Work::Append { log, entries } => {
-            let mut row = table.logs.get(log).copied().unwrap_or(Row { id: 0, extent: Extent::EMPTY });
+            let mut row = staged.row(log).unwrap_or(Row { id: 0, extent: Extent::EMPTY });
             let number = row.extent.head + 1;
             if entries.is_empty() {
                 return Ok(Ok(number));
             }
             if row.id == 0 {
-                table.head.last += 1;
-                table.head.logs += 1;
-                table.head.names = table.head.names.wrapping_add(sum(&[log.as_bytes()]));
-                row.id = table.head.last;
+                staged.head.last += 1;
+                staged.head.logs += 1;
+                staged.head.names = staged.head.names.wrapping_add(sum(&[log.as_bytes()]));
+                row.id = staged.head.last;
             }
             let mut insert = transaction.prepare_cached("INSERT INTO entry (log, number, is_blob, value, checksum) VALUES (?1, ?2, ?3, ?4, ?5)")?;
             for entry in entries {
@@ -501,22 +559,23 @@ fn apply(transaction: &Transaction<'_>, table: &mut Table, work: &Work) -> rusql
                 insert.execute((row.id, row.extent.head.cast_signed(), is_blob, &entry.value, checksum))?;
             }
             row_write(transaction, log, row)?;
-            table.logs.insert(log.clone(), row);
+            staged.set(log, Some(row));
             Ok(Ok(number))
         }
         Work::Trim { log, up_to } => {
-            let Some(mut row) = table.logs.get(log).copied().filter(|row| *up_to >= row.extent.first) else { return Ok(Ok(0)) };
+            let Some(mut row) = staged.row(log).filter(|row| *up_to >= row.extent.first) else { return Ok(Ok(0)) };
             let up_to = row.extent.head.min(*up_to);
             row.extent.first = up_to + 1;
             transaction.prepare_cached("DELETE FROM entry WHERE log = ?1 AND number <= ?2")?.execute((row.id, up_to.cast_signed()))?;
             row_write(transaction, log, row)?;
-            table.logs.insert(log.clone(), row);
+            staged.set(log, Some(row));
             Ok(Ok(0))
         }
         Work::Delete { log } => {
-            let Some(row) = table.logs.remove(log) else { return Ok(Ok(0)) };
-            table.head.logs -= 1;
-            table.head.names = table.head.names.wrapping_sub(sum(&[log.as_bytes()]));
+            let Some(row) = staged.row(log) else { return Ok(Ok(0)) };
+            staged.set(log, None);
+            staged.head.logs -= 1;
+            staged.head.names = staged.head.names.wrapping_sub(sum(&[log.as_bytes()]));
             transaction.prepare_cached("DELETE FROM entry WHERE log = ?1")?.execute([row.id])?;
             transaction.prepare_cached("DELETE FROM log WHERE id = ?1")?.execute([row.id])?;
             Ok(Ok(0))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use store::{CommitError, Error, Expect, Store, Write};
+use store::{CommitError, Error, Expect, Extent, Store, Write};
 
 struct SmallDisk {
     folder: tempfile::TempDir,
@@ -97,6 +97,47 @@ async fn a_full_disk_loses_nothing_and_ends_nothing() {
     let store = Store::open(&disk.data()).unwrap();
     check(&store, acknowledged);
     assert!(store.damaged().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_logs_as_they_were() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let store = Store::open(&disk.data()).unwrap();
+    let filler = disk.folder.path().join("filler");
+    fs::write(&filler, vec![1; 3 << 20]).unwrap();
+    store.logs().append("b", vec![b"b".to_vec()]).await.unwrap();
+    let mut head = 0;
+    let refused = loop {
+        assert!(head < 1000, "the disk does not fill");
+        match store.logs().append("a", vec![vec![1; 60 << 10]]).await {
+            Ok(number) => head = number,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Full(_)), "{refused}");
+    assert!(head > 5);
+    // One that would begin a log, and one that would go on with another.
+    for log in ["new", "b"] {
+        let refused = store.logs().append(log, vec![vec![2; 60 << 10]; 20]).await;
+        assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
+    }
+    let check = |store: &Store, head: u64, names: &[&str]| {
+        assert_eq!(store.logs().names(""), names);
+        assert_eq!(store.logs().extent("a").unwrap(), Extent { first: 1, head });
+        let entries = store.logs().read("a", 0, usize::MAX, usize::MAX).unwrap();
+        assert!(entries.iter().map(|entry| entry.number).eq(1..=head));
+        assert!(entries.iter().all(|entry| entry.value == vec![1; 60 << 10]));
+        assert_eq!(store.logs().read("b", 0, usize::MAX, usize::MAX).unwrap().len(), 1);
+    };
+    check(&store, head, &["a", "b"]);
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(store.logs().append("a", vec![vec![1; 60 << 10]]).await.unwrap(), head + 1);
+    assert_eq!(store.logs().append("new", vec![b"n".to_vec()]).await.unwrap(), 1);
+    check(&store, head + 1, &["a", "b", "new"]);
+    drop(store);
+    check(&Store::open(&disk.data()).unwrap(), head + 1, &["a", "b", "new"]);
 }
 
 #[track_caller]

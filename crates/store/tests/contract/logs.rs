@@ -1,6 +1,14 @@
 //! Logs: order, numbers, trims, entries that lie in blobs, restarts, damage.
 
-use std::fs;
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
 
 use store::{ENTRY_MAX_BYTES, Error, Extent};
 
@@ -154,4 +162,57 @@ async fn a_log_that_damage_hides_is_not_answered_as_empty() {
     }
     assert!(store.logs().blobs_named().is_err(), "nothing must be swept");
     assert_eq!(values(&store, "b", 0, 9, 99), texts(1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_while_others_trim_and_delete_is_never_told_of_damage() {
+    let folder = folder();
+    let store = open(&folder);
+    let ends = Arc::new(AtomicBool::new(false));
+    let readers = [0, 1].map(|_| {
+        let (store, ends) = (store.clone(), ends.clone());
+        thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                let entries = store.logs().read("a", 0, 100, 1 << 20).unwrap();
+                assert!(entries.is_sorted_by(|one, next| one.number < next.number), "{entries:?}");
+            }
+        })
+    });
+    for turn in 1..=500 {
+        if turn % 50 == 0 {
+            store.logs().delete("a").await.unwrap();
+        }
+        let first = store.logs().append("a", vec![vec![1]; 5]).await.unwrap();
+        store.logs().trim("a", first + 2).await.unwrap();
+    }
+    ends.store(true, Ordering::Relaxed);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
+/// Prints how long it takes, so that a cost that grows with the number of logs is seen.
+#[tokio::test]
+async fn ten_thousand_logs_are_no_burden() {
+    let folder = folder();
+    let store = open(&folder);
+    let begin = Instant::now();
+    let tasks: Vec<_> = (0..10_000)
+        .map(|log| {
+            let store = store.clone();
+            tokio::spawn(async move { store.logs().append(&format!("log/{log:05}"), vec![vec![1]]).await.unwrap() })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), 1);
+    }
+    let made = begin.elapsed();
+    for turn in 0..500 {
+        assert_eq!(store.logs().append("log/00007", vec![b"more".to_vec()]).await.unwrap(), turn + 2);
+    }
+    println!("10,000 logs in {made:?}, then 500 appends in {:?}", begin.elapsed() - made);
+    drop(store);
+    let store = open(&folder);
+    assert_eq!(store.logs().names("log/").len(), 10_000);
+    assert_eq!(store.logs().names("log/0123").len(), 10);
+    assert_eq!(store.logs().extent("log/00007").unwrap(), Extent { first: 1, head: 501 });
+    assert_eq!(store.logs().extent("log/09999").unwrap(), Extent { first: 1, head: 1 });
 }
