@@ -198,6 +198,8 @@ pub fn checks(suite: &mut Suite) {
             spec
         });
         let clone = cloned(suite, "term", "term-1");
+        // It runs: a signal in the moment of its letting go may be heeded only when its accept ends (docs/internals/sandbox.md).
+        assert_eq!(say(suite, "term-1", "1"), "1");
         suite.keeper().signal("term-1", libc::SIGTERM).unwrap();
         collect(&clone).expect_code(33);
         // Which thread would take it is chance.
