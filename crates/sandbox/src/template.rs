@@ -10,6 +10,7 @@
 //! User code never runs while the system call filter is off: the template's threads never run again, and a clone's only run the routine
 //! until every capability is gone and the tracer, with which the filter comes back, has let go.
 
+mod audit;
 mod clone;
 mod diagnosis;
 mod frozen;
@@ -113,7 +114,7 @@ pub(crate) fn run(order: &Order<'_>) -> i32 {
             if !tell(&Outcome::Frozen) {
                 return 1;
             }
-            Engine { order, template, children, armed: HashMap::new(), next: 0 }.serve();
+            Engine { order, template, children, armed: HashMap::new(), next: 0, made: 0 }.serve();
             0
         }
         Err(refusal) => {
@@ -126,6 +127,7 @@ pub(crate) fn run(order: &Order<'_>) -> i32 {
 /// A stopped process and how to clone it.
 struct Template {
     frozen: Frozen,
+    state: State,
     script: Script,
     base: u64,
     acknowledges: bool,
@@ -151,7 +153,7 @@ impl Template {
         frozen.write(base, routine::code())?;
         frozen.write(base + script::CODE_BYTES, &script.bytes)?;
         namespace_enter(pid)?;
-        Ok(Self { frozen, script, base, acknowledges: wishes.acknowledges, end: base + size, has_learnt: false })
+        Ok(Self { frozen, state, script, base, acknowledges: wishes.acknowledges, end: base + size, has_learnt: false })
     }
 }
 
@@ -266,6 +268,8 @@ struct Engine<'a> {
     children: SignalFd,
     armed: HashMap<u64, Waiting>,
     next: u64,
+    /// Clones so far, and such that failed.
+    made: u64,
 }
 
 /// A clone that is not yet wholly let go.
@@ -380,10 +384,20 @@ impl Engine<'_> {
     /// Makes one clone and tells the keeper. False: the template is unusable.
     fn clone_make(&mut self, request: &CloneRequest, report: &OwnedFd) -> bool {
         let group = self.order.groups.group(&request.number.to_string());
-        let Template { frozen, script, base, acknowledges, has_learnt, .. } = &self.template;
+        let Template { frozen, state, script, base, acknowledges, has_learnt, end } = &self.template;
         let turn_to = if request.ahead && *has_learnt { script.spare } else { script.after_turn() };
         let wanted = Wanted { id: &request.id, limits: &request.limits, network: &request.network, group: &group, turn_to };
         let made = group.make(&request.limits).map_err(|failure| (failure, false)).and_then(|()| clone::arm(frozen, script, *base, &wanted, *acknowledges));
+        self.made += 1;
+        // A wrong clone is none, and its template makes no other.
+        let made =
+            made.and_then(|armed| match (self.made - 1).is_multiple_of(audit::EVERY).then(|| audit::check(frozen, state, script, (*base, *end), armed.pid)) {
+                Some(Err(refusal)) => {
+                    clone::discard(armed.pid);
+                    Err((Failure::new(format!("look at a clone, and found: {refusal}"), rustix::io::Errno::BADMSG), true))
+                }
+                _ => Ok(armed),
+            });
         match made {
             Ok(armed) => {
                 let pid = armed.pid;

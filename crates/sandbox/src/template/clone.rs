@@ -252,7 +252,8 @@ fn ends(script: &Script, pid: i32, wanted: &Wanted<'_>, acknowledges: bool) -> R
     Ok(Armed { pid, pidfd, stdout, stderr, namespace, listeners, said, inner: inner.unwrap_or(0) })
 }
 
-fn memory_number(pid: i32, address: u64) -> Result<i32, Failure> {
+/// A number in a clone's memory, where the routine has put it.
+pub(super) fn memory_number(pid: i32, address: u64) -> Result<i32, Failure> {
     use std::os::unix::fs::FileExt;
     let mut bytes = [0; 4];
     File::open(format!("/proc/{pid}/mem")).and_then(|memory| memory.read_exact_at(&mut bytes, address)).step(|| "read a clone's memory")?;
