@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 DATA ?= $(CURDIR)/data
 PARTS := seed gcloud serving cli clients clones languages hostile faults soak
 
-.PHONY: cuts unsynced walls run build test unit e2e verify verify-% lint bench clean-data
+.PHONY: cuts messages schedules unsynced walls run build test unit e2e verify verify-% lint bench clean-data
 
 ## Build, start, deploy the example and call it; stays in the foreground.
 run: build
@@ -26,7 +26,7 @@ e2e: build
 	cargo test --locked -p e2e --test e2e
 
 ## Every size that an issue names. Each part leaves a mark when it has passed; a part with a mark of this commit is not run again.
-verify: lint unit build $(addprefix verify-,$(PARTS)) cuts walls
+verify: lint unit build $(addprefix verify-,$(PARTS)) cuts messages schedules walls
 	@echo "verified: $$(git rev-parse HEAD)"
 
 verify-%: build
@@ -37,6 +37,15 @@ verify-%: build
 ## A hundred power cuts.
 cuts: needs unsynced
 	TANEBI_TIER=full cargo test --locked -p store --test power_cut
+
+## A million messages through a subscription.
+messages: needs
+	TANEBI_TIER=full cargo test --locked --config profile.dev.package.events.opt-level=3 -p events --test subscription
+
+## Every zone's changes of clocks, with each of 200 expressions.
+schedules: needs
+	python3 -m venv "$(CARGO_TARGET_DIR)/croniter" && "$(CARGO_TARGET_DIR)/croniter/bin/pip" install --quiet croniter==7.0.0 tzdata
+	PATH="$(CARGO_TARGET_DIR)/croniter/bin:$$PATH" TANEBI_TIER=full cargo test --locked --config profile.dev.package.model.opt-level=3 --config profile.dev.package.jiff.opt-level=3 -p model --test schedule
 
 ## The same test on a store that does not sync: it must find losses.
 unsynced: needs

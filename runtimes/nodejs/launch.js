@@ -47,7 +47,7 @@ function makeTemplate(word, level) {
     if (level === 'runtime') {
       if (!known) throw new Error('its program is not the framework as it is known');
       stopBeforeFunction(word, known);
-    } else if (known) {
+    } else if (known && isLoadedLater()) {
       process.nextTick(warm, known); // main.js has loaded the framework by then, and not yet the function
     }
     beforeListen((server) => {
@@ -206,12 +206,16 @@ function framework() {
   }
 }
 
+/** Whether the framework loads the function in a later turn of the loop: a .mjs or .cjs in this one, and it could see requests. */
+function isLoadedLater() {
+  let source = 'function.js'; // what the framework falls back on
+  try { source = require.resolve(path.resolve(process.env.FUNCTION_SOURCE ?? '')); } catch {}
+  return source.endsWith('.js');
+}
+
 /** Serves requests made up here with servers of the framework's that have functions made up here, and no socket; until they have answers. */
 function warm({ build, version }) {
   const answered = [];
-  let source = 'function.js'; // what the framework falls back on
-  try { source = require.resolve(path.resolve(process.env.FUNCTION_SOURCE ?? '')); } catch {}
-  if (!source.endsWith('.js')) return Promise.resolve(); // a .mjs or .cjs is loaded in this turn of the loop, and could see the requests
   try {
     const { getServer } = require.cache[path.join(build, 'server.js')].exports;
     const event = 'Ce-Id: 1\r\nCe-Type: warm\r\nCe-Source: warm\r\nCe-Specversion: 1.0\r\n';

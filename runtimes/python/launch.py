@@ -21,7 +21,6 @@ left alone. The global `random` is always renewed, since gunicorn itself reseeds
 A seed that the function worked out for itself (from the time, from os.urandom) is a value like any other: the clones share it."""
 import _thread
 import gc
-import importlib
 import importlib.util
 import os
 import random
@@ -393,7 +392,7 @@ def stop(seeds):
     gc.freeze()
     say("signal %d" % SIGNAL, "ready")
     while not is_clone:
-        signal.pause()
+        time.sleep(0.01)  # and not signal.pause, which a signal that came just before it does not end
     gc.unfreeze()
     signal.signal(SIGNAL, theirs)
 

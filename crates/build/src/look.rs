@@ -81,7 +81,7 @@ impl Finding {
             Kind::Random => ("is drawn while the code loads, so all instances that are clones have the same value", "draw it in the function"),
             Kind::Clock => ("is read while the code loads, so all instances that are clones have the time of their template", "read it in the function"),
             Kind::Client => (
-                "is made while the code loads, so each clone begins with a copy of it, and a connection that it opens makes instances start ordinarily",
+                "is made while the code loads, so each clone begins with a copy of it, and with a connection that it opens there are no such clones",
                 "make it at first use and keep it from there on",
             ),
         };

@@ -1,6 +1,6 @@
 //! unix-cron against an independent reading of it: croniter's fields, Python's zones (`schedule/vectors.py`).
 //!
-//! A sample is beside this file. `TANEBI_TIER=full` makes all of it anew, with the `python3` of the path (croniter must be installed).
+//! A sample is beside this file. `TANEBI_TIER=full` makes all of it anew, with the `python3` of the path (`make schedules` gives it croniter).
 
 use std::process::Command;
 

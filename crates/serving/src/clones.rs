@@ -590,14 +590,13 @@ impl From<sandbox::Error> for Unmade {
 
 /// Makes the best template that the revision can have.
 fn make(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle) -> Result<Template, Unmade> {
-    let why = match pool.template.start() {
-        Start::Revision => match make_at(Level::Revision, pool, runtime) {
-            Err(Unmade::Refused(why)) => why,
+    let mut why = String::new();
+    if pool.template.start() == Start::Revision {
+        match make_at(Level::Revision, pool, runtime) {
+            Err(Unmade::Refused(refused)) => why = refused,
             outcome => return outcome,
-        },
-        Start::Runtime => String::new(),
-        Start::Off => return Err(Unmade::Refused("they were chosen not to be".to_owned())),
-    };
+        }
+    }
     match make_at(Level::Runtime, pool, runtime) {
         Ok(template) => Ok(Template { why, ..template }),
         // What its owner did not ask for need not be explained.

@@ -19,7 +19,7 @@ pub struct MeterKey {
     pub revision: String,
 }
 
-/// How an instance may be started: from what was made ahead, from a template, from nothing.
+/// How an instance may be started: from what was made ahead, from its revision's template, from its runtime's, from nothing.
 pub const RUNGS: [&str; 4] = ["armed", "template", "runtime", "ordinary"];
 
 /// A revision's counts; every method is a few atomic operations.

@@ -263,7 +263,7 @@ fn a_finding_is_a_sentence() {
     let finding = Finding { file: "main.py".to_owned(), line: 3, what: "storage.Client()".to_owned(), kind: Kind::Client };
     assert_eq!(
         finding.sentence(),
-        "main.py:3: storage.Client() is made while the code loads, so each clone begins with a copy of it, and a connection that it opens makes instances \
-         start ordinarily: make it at first use and keep it from there on, or deploy with --start runtime."
+        "main.py:3: storage.Client() is made while the code loads, so each clone begins with a copy of it, and with a connection that it opens there are \
+         no such clones: make it at first use and keep it from there on, or deploy with --start runtime."
     );
 }

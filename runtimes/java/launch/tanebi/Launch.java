@@ -80,7 +80,7 @@ public final class Launch implements ClassFileTransformer {
   private int edited;
 
   public static void premain(String level, Instrumentation instrumentation) throws InterruptedException {
-    boolean isRuntime = "runtime".equals(level);
+    boolean isStopped = false;
     StringBuilder said = new StringBuilder();
     try {
       Set<Module> own = Set.of(Launch.class.getModule());
@@ -93,14 +93,14 @@ public final class Launch implements ClassFileTransformer {
       rehearse();
       said.append("flag 0x").append(Long.toHexString(Renewal.FLAG)).append('\n');
       Optional<List<String>> paths = prepare();
-      if (isRuntime) {
+      if ("runtime".equals(level)) {
         if (paths.isEmpty()) throw new IllegalStateException("its program is not the framework");
-        say(said.append("ready\n").toString());
-        Renewal.await();
-        return;
+        isStopped = true;
+        said.append("ready\n");
+      } else {
+        boolean isWarmed = paths.isPresent() && launch.isWarmed(instrumentation);
+        said.append(isWarmed ? Warming.wait(paths.get()) : Warming.paths(paths.orElse(List.of())));
       }
-      boolean isWarmed = paths.isPresent() && launch.isWarmed(instrumentation);
-      said.append(isWarmed ? Warming.wait(paths.get()) : Warming.paths(paths.orElse(List.of())));
     } catch (Throwable e) {
       said.append("refused ").append(e.toString().replace('\n', ' ')).append('\n');
     }
@@ -109,6 +109,7 @@ public final class Launch implements ClassFileTransformer {
     } catch (IOException e) {
       // Without these lines there is no template.
     }
+    if (isStopped) Renewal.await();
   }
 
   /** What another agent made before this one could not be renewed. */
