@@ -159,7 +159,7 @@ pub struct TemplateInfo {
     pub armed: usize,
     /// What it holds.
     pub bytes: u64,
-    /// Why there is none, when it was refused.
+    /// Why there is none, or none that has loaded the code, when that was refused.
     pub why: String,
 }
 
@@ -370,12 +370,14 @@ impl Serving {
         self.pools.all().iter().flat_map(|pool| pool.infos()).collect()
     }
 
-    /// The templates of revisions that have run, in no order.
+    /// The templates of revisions that have run, by service and revision.
     pub fn templates(&self) -> Vec<TemplateInfo> {
-        self.pools.all().iter().map(|pool| clones::info(pool)).collect()
+        let mut templates: Vec<_> = self.pools.all().iter().map(|pool| clones::info(pool)).collect();
+        templates.sort_by(|one, other| (&one.service, &one.revision).cmp(&(&other.service, &other.revision)));
+        templates
     }
 
-    /// Why instances of a revision cannot be clones; `None` when they can, or when it is not known.
+    /// Why instances of a revision cannot be clones of what has loaded its code; `None` when they can, or when it is not known.
     pub fn start_refused(&self, uid: &str) -> Option<String> {
         self.pools.find(uid).map(|pool| clones::info(&pool).why).filter(|why| !why.is_empty())
     }
