@@ -105,12 +105,13 @@ pub(crate) fn status_next(service: &Service, revisions: &[Revision], wanted: &Wa
         // What served before goes on serving.
         Err(verdict) => verdict,
     };
-    let ready = [&configurations, &routes]
-        .into_iter()
-        .find(|verdict| verdict.state == State::False)
-        .or_else(|| [&configurations, &routes].into_iter().find(|verdict| verdict.state == State::Unknown))
-        .unwrap_or(&Verdict::GOOD)
-        .clone();
+    let parts = [&configurations, &routes];
+    let first = |state| parts.into_iter().find(|verdict| verdict.state == state);
+    let ready = match wanted {
+        // Nothing is decided before the revision is made, whatever is wrong with the traffic: who waits must see it.
+        Wanted::Missing => configurations.clone(),
+        Wanted::Made | Wanted::Impossible(_) => first(State::False).or_else(|| first(State::Unknown)).cloned().unwrap_or(Verdict::GOOD),
+    };
     for (kind, verdict) in [("Ready", ready), ("ConfigurationsReady", configurations), ("RoutesReady", routes)] {
         condition::set(&mut status.conditions, verdict.condition(kind, now));
     }
@@ -221,6 +222,9 @@ mod tests {
             (&[("f-1", 50), ("@", 50)], &[False, True], Wanted::Made, [True, False, False], &[]),
             (&[("f-9", 100)], &[True], Wanted::Made, [True, False, False], &[]),
             (&[("f-9", 100)], &[True], Wanted::Missing, [Unknown, Unknown, Unknown], &[]),
+            // A target that failed decides nothing before the revision is made.
+            (&[("f-1", 50), ("@", 50)], &[False, True], Wanted::Missing, [Unknown, False, Unknown], &[]),
+            (&[("f-1", 50), ("@", 50)], &[False, Unknown], Wanted::Made, [Unknown, False, False], &[]),
         ];
         for (targets, states, wanted, expect, serves) in cases {
             let (service, revisions) = sample(targets, states);
