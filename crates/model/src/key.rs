@@ -21,6 +21,9 @@ pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 pub const OBJECTS: &str = "object/";
 pub const IMAGES: &str = "image/";
+pub const TOPICS: &str = "topic/";
+pub const SUBSCRIPTIONS: &str = "subscription/";
+pub const SNAPSHOTS: &str = "snapshot/";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -103,4 +106,16 @@ pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
 /// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
 pub fn image(uri: &str) -> String {
     format!("{IMAGES}{uri}")
+}
+
+pub fn topic(project: &ProjectId, id: &str) -> String {
+    format!("{TOPICS}{project}/{id}")
+}
+
+pub fn subscription(project: &ProjectId, id: &str) -> String {
+    format!("{SUBSCRIPTIONS}{project}/{id}")
+}
+
+pub fn snapshot(project: &ProjectId, id: &str) -> String {
+    format!("{SNAPSHOTS}{project}/{id}")
 }
