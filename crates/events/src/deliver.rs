@@ -12,6 +12,8 @@ use iam::{Iam, Identity};
 use model::{ProjectId, ServiceKey, Status};
 use serving::{Origin, Serving};
 
+use crate::busy::Busy;
+
 /// So much of an answer's body is kept, in bytes; the rest is read and dropped.
 pub const ANSWER_MAX_BYTES: usize = 64 << 10;
 
@@ -76,11 +78,17 @@ pub enum Failure {
 pub struct Deliverer {
     serving: Serving,
     iam: Iam,
+    busy: Busy,
 }
 
 impl Deliverer {
     pub fn new(serving: Serving, iam: Iam) -> Self {
-        Self { serving, iam }
+        Self { serving, iam, busy: Busy::new() }
+    }
+
+    /// Counts the calls that are under way, and what their callers add.
+    pub fn busy(&self) -> &Busy {
+        &self.busy
     }
 
     /// `text` as the URL of a call, for who stores it. Whether the service is there is seen when it is called.
@@ -100,6 +108,7 @@ impl Deliverer {
     /// # Errors
     /// Why there is none.
     pub async fn call(&self, call: Call) -> Result<Answer, Failure> {
+        let _under_way = self.busy.begin();
         let begun = Instant::now();
         let timeout = call.timeout;
         tokio::time::timeout(timeout, self.exchange(call, begun)).await.unwrap_or(Err(Failure::TimedOut(timeout)))

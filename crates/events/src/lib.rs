@@ -5,5 +5,6 @@
 //! Nothing is accepted yet: the APIs of events answer UNIMPLEMENTED. `subscription` is what Pub/Sub will deliver by, `deliver` how
 //! a service is called.
 
+pub mod busy;
 pub mod deliver;
 pub mod subscription;

@@ -21,6 +21,9 @@ pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 pub const OBJECTS: &str = "object/";
 pub const IMAGES: &str = "image/";
+pub const JOBS: &str = "job/";
+/// The instant at which a clock that is moved by hand stands.
+pub const CLOCK: &str = "clock/manual";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -103,4 +106,15 @@ pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
 /// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
 pub fn image(uri: &str) -> String {
     format!("{IMAGES}{uri}")
+}
+
+pub fn job(project: &ProjectId, region: &Region, id: &str) -> String {
+    format!("{}{id}", jobs_of(project, Some(region)))
+}
+
+pub fn jobs_of(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{JOBS}{project}/{region}/"),
+        None => format!("{JOBS}{project}/"),
+    }
 }

@@ -1,8 +1,18 @@
-//! The real clock: the one place that asks the system for the time.
+//! The clocks: the system's, and one that stands until it is moved ([`manual`]). The one place that asks the system for the time.
 
-use std::time::Duration;
+pub mod manual;
 
-use model::clock::{Timestamp, Until};
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Result, bail};
+use model::{
+    clock::{Timestamp, Until},
+    key,
+};
+use store::Store;
+
+use crate::config::ClockKind;
+use manual::ManualClock;
 
 /// The system's wall clock.
 pub struct SystemClock;
@@ -24,4 +34,46 @@ impl model::Clock for SystemClock {
             }
         })
     }
+}
+
+/// The clock that the server goes by; `None` beside it when it is the system's.
+///
+/// # Errors
+/// A folder whose clock stands in the future cannot go by the system's: what lies in it is not yet. One that was begun after the first
+/// instant of a manual clock cannot go by that. A store that cannot be read or written.
+pub async fn open(kind: ClockKind, store: &Store) -> Result<(Arc<dyn model::Clock>, Option<Arc<ManualClock>>)> {
+    let stood: Option<Timestamp> = store.get(key::CLOCK)?.map(|record| record.json()).transpose()?;
+    let real = Timestamp::now();
+    match kind {
+        ClockKind::System => {
+            if let Some(stood) = stood.filter(|stood| *stood > real) {
+                bail!("the clock of this data folder was moved to {stood}, which is yet to come: start with --clock manual, or with another --data-dir");
+            }
+            Ok((Arc::new(SystemClock), None))
+        }
+        ClockKind::Manual(first) => {
+            let at = stood.or(first).unwrap_or(real);
+            if stood.is_none()
+                && let Some(begun) = begun(store)?.filter(|begun| at < *begun)
+            {
+                bail!("this data folder was begun at {begun}: its clock cannot stand at {at}, before that");
+            }
+            let clock = Arc::new(ManualClock::open(store.clone(), at).await?);
+            Ok((clock.clone(), Some(clock)))
+        }
+    }
+}
+
+/// When the first project of the folder was made.
+fn begun(store: &Store) -> Result<Option<Timestamp>> {
+    #[derive(serde::Deserialize)]
+    struct Project {
+        created: Timestamp,
+    }
+    let mut first = None;
+    for record in store.scan(key::PROJECTS, None, 1000)? {
+        let created = record.json::<Project>()?.created;
+        first = Some(first.map_or(created, |first: Timestamp| first.min(created)));
+    }
+    Ok(first)
 }

@@ -21,6 +21,7 @@ mod runtimes;
 mod serve;
 mod source;
 mod supervise;
+mod time;
 mod trace;
 mod trust;
 mod trust_store;
@@ -77,6 +78,10 @@ enum Command {
     Instances(instances::InstancesArgs),
     /// Show where the time of starts went
     Trace(trace::TraceArgs),
+    /// Show or move the clock of a server that was started with --clock manual
+    Clock(time::ClockArgs),
+    /// Wait until no job, push or trigger is being delivered
+    WaitIdle(time::WaitIdleArgs),
     /// List base images and what of them is here, or install one
     Runtimes(runtimes::RuntimesArgs),
     /// Make browsers on this machine believe tanebi's certificates, or no longer
@@ -114,6 +119,8 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Logs(args) => wait(logs::logs(&args)),
         Command::Instances(args) => wait(instances::instances(&args)),
         Command::Trace(args) => wait(trace::trace(&args)),
+        Command::Clock(args) => wait(time::clock(&args)),
+        Command::WaitIdle(args) => wait(time::wait_idle(&args)),
         Command::Runtimes(args) => wait(runtimes::runtimes(&args)),
         Command::Trust(args) => trust::trust(&args),
         Command::Look { language, folder } => {

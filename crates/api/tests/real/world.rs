@@ -114,7 +114,7 @@ impl World {
             keeper,
         )
         .unwrap();
-        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone() };
+        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone() };
         let control = control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving).await.unwrap();
         let image = image_put(&store).await;
         let api = Api::new(Deps {
