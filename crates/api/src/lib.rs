@@ -32,6 +32,7 @@ mod quantity;
 mod resource_manager;
 mod run_v1;
 mod run_v2;
+mod scheduler;
 mod service_usage;
 mod sign_in;
 mod storage;
@@ -53,6 +54,8 @@ pub struct Deps {
     pub control: control::Control,
     /// Tokens, accounts, policies.
     pub iam: iam::Iam,
+    /// Jobs.
+    pub scheduler: events::scheduler::Scheduler,
     /// Logs and meters.
     pub telemetry: telemetry::Telemetry,
     /// What the operator decided.

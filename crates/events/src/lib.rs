@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** an accepted event is delivered at least once or lands in the dead-letter topic.
 //!
-//! Nothing is accepted yet: the APIs of events answer UNIMPLEMENTED. `subscription` is what Pub/Sub will deliver by, `deliver` how
-//! a service is called.
+//! `scheduler` runs jobs; `subscription` is what Pub/Sub will deliver by. `deliver` is how a service is called, `busy` counts what is under way.
 
 pub mod busy;
 pub mod deliver;
+pub mod scheduler;
 pub mod subscription;

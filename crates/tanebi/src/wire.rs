@@ -125,11 +125,19 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     .await
     .map_err(status)?;
     let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
+    let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), topics: None };
+    let log = {
+        let telemetry = telemetry.clone();
+        Box::new(move |entry| telemetry.log(entry))
+    };
+    let (scheduler, mut jobs) =
+        events::scheduler::Scheduler::start(store.clone(), clock.clone(), Arc::new(way), deliverer.busy().clone(), log).await.map_err(status)?;
     repository_ensure(&control, &project.id, &config.region).await.map_err(status)?;
     let api = api::Api::new(api::Deps {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
+        scheduler,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });
@@ -174,11 +182,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         name = control.failed() => End::Broken(format!("a loop of the control plane ended: {name}")),
         () = &mut plain => End::Broken("the plain listener ended".into()),
         () = &mut secure => End::Broken("the TLS listener ended".into()),
+        _ = &mut jobs => End::Broken("the loop of jobs ended".into()),
         _ = keys => End::Broken("the turning of keys ended".into()),
     };
     match end {
         End::Asked => {
             stop.cancel();
+            // What is due from now on is done after the next start.
+            jobs.abort();
             tokio::select! {
                 ((), (), ()) = async { tokio::join!(serving.shutdown(SHUTDOWN_GRACE), &mut plain, &mut secure) } => {}
                 _ = asked_to_stop() => {}
