@@ -127,6 +127,20 @@ fn every_day_at_nine_in_tokyo() -> Result<()> {
     holds(&tanebi.script_all(&format!("{jobs} delete failing {place} --quiet"))?, "Deleted job [failing].")?;
     holds(&tanebi.script_failing(&format!("{jobs} describe failing {place}"))?, "NOT_FOUND")?;
 
+    // What was delivered can be looked at and sent again: the first one, to its revision by name.
+    let events = tanebi.script("tanebi events list")?;
+    let last = events.lines().last().context("an event")?;
+    ensure!(last.contains("3 attempts") && last.contains("/jobs/failing") && last.contains("\t500\t"), "{events}");
+    let revision = tanebi.script("gcloud run revisions list --service tick --region asia-northeast1 --limit 1 --format 'value(metadata.name)'")?;
+    holds(&tanebi.script(&format!("tanebi events replay 1 --revision {}", revision.trim()))?, "\nyes")?;
+    let lines = called(&tanebi, "every-day", 7)?;
+    ensure!(lines[6] == lines[0], "a replay is the same call: {lines:?}");
+    let shown = tanebi.script("tanebi events show 1")?;
+    for part in ["event 1 of scheduler", "replay to tick-", "x-cloudscheduler-jobname: every-day", "{\"a\":1}"] {
+        holds(&shown, part)?;
+    }
+    holds(&tanebi.script_failing("tanebi events replay 1 --revision tick-00099-nix")?, "no revision")?;
+
     // Tokens follow the clock; the shell gets new ones.
     holds(&tanebi.script("gcloud run services list --format 'value(metadata.name)'")?, "tick")?;
     // It goes on where it stood, and never back.

@@ -10,6 +10,7 @@ mod doctor;
 mod env;
 mod folder;
 mod front;
+mod history;
 mod instances;
 mod logs;
 mod own;
@@ -80,6 +81,8 @@ enum Command {
     Trace(trace::TraceArgs),
     /// Show or move the clock of a server that was started with --clock manual
     Clock(time::ClockArgs),
+    /// List what was delivered to services, show one event, or send it again
+    Events(history::EventsArgs),
     /// Wait until no job, push or trigger is being delivered
     WaitIdle(time::WaitIdleArgs),
     /// List base images and what of them is here, or install one
@@ -120,6 +123,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Instances(args) => wait(instances::instances(&args)),
         Command::Trace(args) => wait(trace::trace(&args)),
         Command::Clock(args) => wait(time::clock(&args)),
+        Command::Events(args) => wait(history::events(&args)),
         Command::WaitIdle(args) => wait(time::wait_idle(&args)),
         Command::Runtimes(args) => wait(runtimes::runtimes(&args)),
         Command::Trust(args) => trust::trust(&args),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use events::busy::Busy;
+use events::{deliver::Deliverer, history::Event};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -36,7 +36,8 @@ pub struct Own {
     pub ca_pem: String,
     /// When it is one that is moved by hand.
     pub clock: Option<Arc<ManualClock>>,
-    pub busy: Busy,
+    pub time: Arc<dyn model::Clock>,
+    pub deliverer: Deliverer,
 }
 
 impl Own {
@@ -85,6 +86,10 @@ impl Own {
             (&Method::POST, "/_tanebi/v1/clock:advance") => self.clock_advance(&body).await,
             (&Method::POST, "/_tanebi/v1/idle:wait") => self.idle_wait(&body).await,
             (&Method::POST, "/_tanebi/v1/instances:stop") => self.instances_stop(&body).await,
+            (&Method::GET, "/_tanebi/v1/events") => {
+                Ok(json!({ "events": self.deliverer.history().list(usize::MAX).iter().map(event_json).collect::<Vec<_>>() }))
+            }
+            (&Method::POST, "/_tanebi/v1/events:replay") => self.event_replay(&body).await,
             (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
         }
     }
@@ -237,8 +242,17 @@ impl Own {
                 to.parse().map_err(|error| Status::invalid_field("to", format!("{to:?} is no instant such as 2026-01-01T00:00:00Z: {error}")))?
             }
         };
-        clock.advance(to, &self.busy).await?;
+        clock.advance(to, self.deliverer.busy()).await?;
         Ok(json!({ "now": clock.now().to_string() }))
+    }
+
+    async fn event_replay(&self, body: &Value) -> Result<Value, Status> {
+        let id = body.get("id").and_then(Value::as_u64).ok_or_else(|| Status::invalid_field("id", "is required: the number of an event"))?;
+        let revision = match body.get("revision") {
+            Some(_) => Some(model::RevisionName::parse(&field(body, "revision")?)?),
+            None => None,
+        };
+        Ok(event_json(&self.deliverer.replay(id, self.time.now(), revision).await?))
     }
 
     async fn idle_wait(&self, body: &Value) -> Result<Value, Status> {
@@ -247,12 +261,12 @@ impl Own {
         let drained = async {
             loop {
                 match &self.clock {
-                    Some(clock) => clock.rest(&self.busy).await,
-                    None => self.busy.idle().await,
+                    Some(clock) => clock.rest(self.deliverer.busy()).await,
+                    None => self.deliverer.busy().idle().await,
                 }
-                let begun = self.busy.begun();
+                let begun = self.deliverer.busy().begun();
                 tokio::time::sleep(QUIET).await;
-                if self.busy.is_idle() && self.busy.begun() == begun {
+                if self.deliverer.busy().is_idle() && self.deliverer.busy().begun() == begun {
                     return;
                 }
             }
@@ -278,6 +292,32 @@ impl Own {
         let stopped = self.control.serving().stop_instances(key.as_ref(), STOP_GRACE).await;
         Ok(json!({ "stopped": stopped }))
     }
+}
+
+fn event_json(event: &Event) -> Value {
+    let call = &event.call;
+    let target = match &call.target {
+        events::deliver::Target::Url(url) => url.to_string(),
+        events::deliver::Target::Service(service, path) | events::deliver::Target::Revision(service, _, path) => format!("{}{path}", service.resource()),
+    };
+    let headers: serde_json::Map<_, _> =
+        call.headers.iter().map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes())))).collect();
+    let attempts: Vec<_> = event
+        .attempts
+        .iter()
+        .map(|attempt| {
+            json!({
+                "began": attempt.began.to_string(), "latencyUs": micros(attempt.latency), "status": attempt.result.as_ref().ok(),
+                "failure": attempt.result.as_ref().err(), "answer": attempt.answer, "isReplay": attempt.replay.is_some(),
+                "revision": attempt.replay.iter().flatten().next(),
+            })
+        })
+        .collect();
+    json!({
+        "id": event.id, "sender": event.about.sender, "from": event.about.from, "method": call.method.as_str(), "target": target, "headers": headers,
+        "body": String::from_utf8_lossy(&call.body), "bodyBytes": event.body_bytes, "isWhole": event.is_whole(),
+        "attempts": attempts, "attemptsAll": event.attempts_all,
+    })
 }
 
 fn micros(duration: Duration) -> u64 {

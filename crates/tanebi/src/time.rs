@@ -1,10 +1,13 @@
 //! `tanebi clock show|advance|set` and `tanebi wait-idle`: moving a clock that stands, and waiting until nothing is under way.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 
@@ -38,14 +41,22 @@ pub struct WaitIdleArgs {
 }
 
 pub async fn clock(args: &ClockArgs) -> Result<ExitCode> {
-    let client = Client::find(&crate::config::data_dir(args.data_dir.as_deref())?).await?;
+    let data_dir = crate::config::data_dir(args.data_dir.as_deref())?;
+    let client = Client::find(&data_dir).await?;
     let answer = match &args.command {
         ClockCommand::Show => client.own(Method::GET, "/_tanebi/v1/clock", None).await?,
-        ClockCommand::Advance { by } => client.own(Method::POST, "/_tanebi/v1/clock:advance", Some(json!({ "by": by }))).await?,
-        ClockCommand::Set { instant } => client.own(Method::POST, "/_tanebi/v1/clock:advance", Some(json!({ "to": instant }))).await?,
+        ClockCommand::Advance { by } => advance(&client, &data_dir, json!({ "by": by })).await?,
+        ClockCommand::Set { instant } => advance(&client, &data_dir, json!({ "to": instant })).await?,
     };
     println!("{}", answer["now"].as_str().unwrap_or_default());
     Ok(ExitCode::SUCCESS)
+}
+
+async fn advance(client: &Client, data_dir: &Path, to: Value) -> Result<Value> {
+    let moved = client.own(Method::POST, "/_tanebi/v1/clock:advance", Some(to)).await;
+    // However far it came.
+    crate::env::tokens_forget(data_dir);
+    moved
 }
 
 pub async fn wait_idle(args: &WaitIdleArgs) -> Result<ExitCode> {

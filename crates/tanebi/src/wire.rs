@@ -125,7 +125,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     .await
     .map_err(status)?;
     let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-    let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), topics: None };
+    let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), clock: clock.clone(), topics: None };
     let log = {
         let telemetry = telemetry.clone();
         Box::new(move |entry| telemetry.log(entry))
@@ -159,7 +159,8 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             owner: config.owner.clone(),
             ca_pem: authority.root_pem().to_owned(),
             clock: manual_clock,
-            busy: deliverer.busy().clone(),
+            deliverer: deliverer.clone(),
+            time: clock.clone(),
         },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
         tls: tls.clone(),

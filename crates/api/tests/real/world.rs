@@ -118,7 +118,7 @@ impl World {
         let control = control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving).await.unwrap();
         let deliverer = events::deliver::Deliverer::new(control.serving().clone(), iam.clone());
         let busy = deliverer.busy().clone();
-        let way = events::scheduler::Sender { deliverer, iam: iam.clone(), topics: None };
+        let way = events::scheduler::Sender { deliverer, iam: iam.clone(), clock: clock.clone(), topics: None };
         let (scheduler, _) = events::scheduler::Scheduler::start(store.clone(), clock.clone(), Arc::new(way), busy, Box::new(drop)).await.unwrap();
         let image = image_put(&store).await;
         let api = Api::new(Deps {

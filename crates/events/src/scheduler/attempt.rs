@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use iam::{Iam, Identity};
 use model::{
-    Code, ProjectId, Status,
+    Clock, Code, ProjectId, Status,
     log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
 };
 use serde_json::json;
@@ -18,7 +18,10 @@ use super::{
     Attempt, Shared, Way,
     job::{Ended, HttpTarget, Job, PubsubTarget, Settings, Target, Token, is_sent},
 };
-use crate::deliver::{self, Answer, Call, Deliverer, Failure};
+use crate::{
+    deliver::{self, Answer, Call, Deliverer, Failure},
+    history::About,
+};
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub trait Publish: Send + Sync + 'static {
 pub struct Sender {
     pub deliverer: Deliverer,
     pub iam: Iam,
+    pub clock: Arc<dyn Clock>,
     pub topics: Option<Arc<dyn Publish>>,
 }
 
@@ -78,7 +82,10 @@ impl Way for Sender {
         Box::pin(async move {
             match &job.settings.target {
                 Target::Http(http) => match call(job, attempt, http) {
-                    Ok(call) => outcome(self.deliverer.call(call).await),
+                    Ok(call) => {
+                        let about = About { sender: "scheduler", from: job.key.resource(), key: format!("{} {}", job.uid, attempt.tick) };
+                        outcome(self.deliverer.deliver(about, self.clock.now(), call).await)
+                    }
                     Err(status) => Outcome::failed(status.code, status.outer),
                 },
                 Target::Pubsub(PubsubTarget { topic, data, attributes }) => match &self.topics {
