@@ -121,14 +121,14 @@ struct Tables {
 /// A subscription, as it runs.
 enum Running {
     Attached(Arc<Live>),
-    Detached(Subscription),
+    Detached(Arc<Subscription>),
 }
 
 impl Running {
     fn record(&self) -> Arc<Subscription> {
         match self {
             Self::Attached(live) => live.record(),
-            Self::Detached(record) => Arc::new(record.clone()),
+            Self::Detached(record) => record.clone(),
         }
     }
 }
@@ -144,6 +144,11 @@ impl PubSub {
         inner.load().await?;
         tokio::spawn(upkeep::run(Arc::downgrade(&inner), inner.clock.clone(), stop.clone()));
         Ok(Self { inner, _running: Arc::new(stop.drop_guard()) })
+    }
+
+    /// Ends the tasks: who waits for messages is told that the server goes, and nothing is pushed any more. What was answered stands.
+    pub fn close(&self) {
+        self.inner.stop.cancel();
     }
 }
 
@@ -165,8 +170,12 @@ impl Inner {
             async move {
                 let name = record.name.clone();
                 let running = match stream {
-                    Some(stream) if !record.is_detached => Running::Attached(self.live_start(record, stream).await?),
-                    _ => Running::Detached(record),
+                    Some(stream) if !record.is_detached => {
+                        let live = Live::open(self, record, stream).await?;
+                        push::start(self, &live);
+                        Running::Attached(live)
+                    }
+                    _ => Running::Detached(Arc::new(record)),
                 };
                 Ok::<_, Status>((name, Arc::new(running)))
             }
@@ -199,13 +208,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Lets a subscription run.
-    async fn live_start(self: &Arc<Self>, record: Subscription, stream: Arc<Stream>) -> Result<Arc<Live>, Status> {
-        let live = Live::open(self, record, stream).await?;
-        push::start(self, &live);
-        Ok(live)
     }
 
     fn records<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, Status> {

@@ -131,7 +131,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
-        pubsub,
+        pubsub: pubsub.clone(),
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });
@@ -179,6 +179,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     match end {
         End::Asked => {
             stop.cancel();
+            pubsub.close();
             tokio::select! {
                 ((), (), ()) = async { tokio::join!(serving.shutdown(SHUTDOWN_GRACE), &mut plain, &mut secure) } => {}
                 _ = asked_to_stop() => {}

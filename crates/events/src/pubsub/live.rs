@@ -88,6 +88,8 @@ pub(crate) struct Live {
     /// The task is to look again.
     poke: Notify,
     closed: CancellationToken,
+    /// Of all of them, at the end of the process.
+    stop: CancellationToken,
     subscriber_last: AtomicU64,
     /// Whether a task sends its messages.
     pub(super) is_pushing: AtomicBool,
@@ -142,8 +144,8 @@ impl Live {
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
             poke: Notify::new(),
-            // Ends with all others.
             closed: owner.stop.child_token(),
+            stop: owner.stop.clone(),
             subscriber_last: AtomicU64::new(0),
             is_pushing: AtomicBool::new(false),
         });
@@ -168,6 +170,11 @@ impl Live {
     /// Ends it: whoever waits for messages is told. Its log is left alone.
     pub(crate) fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// What is said to who asks for messages once it is closed.
+    pub(crate) fn gone(&self) -> Status {
+        if self.stop.is_cancelled() { Status::unavailable("The server is shutting down.") } else { self.record.read().name.missing() }
     }
 
     pub(crate) fn closed(&self) -> &CancellationToken {
@@ -335,8 +342,16 @@ impl Live {
         }
     }
 
-    /// The first sequence of its topic that it still needs, and when a subscriber was last there.
-    pub(crate) fn needs(&self) -> Result<(u64, Timestamp), Status> {
+    /// When a subscriber was last there.
+    pub(crate) fn active(&self) -> Timestamp {
+        self.state.lock().active
+    }
+
+    /// The first sequence of its topic that it still needs.
+    ///
+    /// # Errors
+    /// `INTERNAL` when what must be looked at is damaged on disk.
+    pub(crate) fn needed_from(&self) -> Result<u64, Status> {
         let state = self.state.lock();
         let mut failure = None;
         let from = state.machine.needed_from(self.clock.now(), |time| {
@@ -347,7 +362,7 @@ impl Live {
         });
         match failure {
             Some(status) => Err(status),
-            None => Ok((from, state.active)),
+            None => Ok(from),
         }
     }
 
@@ -363,7 +378,7 @@ impl Live {
     /// `UNAVAILABLE` while the machine is made again, `NOT_FOUND` when the subscription is gone.
     fn ready(&self, state: &mut State) -> Result<Timestamp, Status> {
         if self.closed.is_cancelled() {
-            return Err(self.record.read().name.missing());
+            return Err(self.gone());
         }
         if state.is_broken {
             return Err(Status::unavailable("The service was unable to fulfill your request. Please try again."));

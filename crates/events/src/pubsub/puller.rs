@@ -54,7 +54,7 @@ impl Puller {
     /// Waits for messages. Dropped while it waits, it loses none.
     ///
     /// # Errors
-    /// `NOT_FOUND` once the subscription is deleted or detached; `UNAVAILABLE` when the disk fails.
+    /// `NOT_FOUND` once the subscription is deleted or detached; `UNAVAILABLE` when the disk fails, and at the end of the process.
     pub async fn next(&mut self) -> Result<Vec<Received>, Status> {
         loop {
             tokio::select! {
@@ -64,7 +64,7 @@ impl Puller {
             let (messages, bytes) = self.room();
             if messages == 0 || bytes == 0 {
                 if self.live.closed().is_cancelled() {
-                    return Err(self.live.record().name.missing());
+                    return Err(self.live.gone());
                 }
                 continue;
             }

@@ -77,11 +77,16 @@ impl PubSub {
             };
             inner.subscription_check(&record)?;
             live::log_make(&inner.store, &record.uid, record.began_after, now).await?;
-            inner.commit(Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
-            let name = record.name.clone();
-            let live = inner.live_start(record, topic.stream.clone()).await?;
+            let live = Live::open(&inner, record.clone(), topic.stream.clone()).await?;
+            let stored = inner.commit(Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)).await;
+            if let Err(status) = stored {
+                live.close();
+                // Its log is swept at the next start.
+                return Err(status);
+            }
+            super::push::start(&inner, &live);
             let running = Arc::new(Running::Attached(live));
-            inner.tables.write().subscriptions.insert(name, running.clone());
+            inner.tables.write().subscriptions.insert(record.name, running.clone());
             Ok(inner.view(&running))
         })
         .await
@@ -158,7 +163,7 @@ impl PubSub {
             };
             let record = Subscription { is_detached: true, ..(*live.record()).clone() };
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
-            inner.tables.write().subscriptions.insert(name, Arc::new(Running::Detached(record)));
+            inner.tables.write().subscriptions.insert(name, Arc::new(Running::Detached(Arc::new(record))));
             inner.live_end(&live).await
         })
         .await

@@ -65,8 +65,8 @@ impl Inner {
     fn expired(&self, now: Timestamp) -> Vec<Name> {
         let snapshots: Vec<Name> = self.tables.read().snapshots.values().filter(|s| s.expires <= now).map(|s| s.name.clone()).collect();
         let idle = self.lives().into_iter().filter_map(|live| {
-            let (record, active) = (live.record(), live.needs().ok()?.1);
-            let ends = active.checked_add(record.ttl?).ok()?;
+            let record = live.record();
+            let ends = live.active().checked_add(record.ttl?).ok()?;
             (ends <= now).then(|| record.name.clone())
         });
         snapshots.into_iter().chain(idle).collect()
@@ -76,7 +76,7 @@ impl Inner {
     fn needed_from(&self, stream: &Stream, now: Timestamp) -> Result<u64, Status> {
         let mut from = stream.head() + 1;
         for live in self.lives().into_iter().filter(|live| live.stream.uid == stream.uid) {
-            from = from.min(live.needs()?.0);
+            from = from.min(live.needed_from()?);
         }
         let tables = self.tables.read();
         for snapshot in tables.snapshots.values().filter(|snapshot| snapshot.topic_uid == stream.uid) {
