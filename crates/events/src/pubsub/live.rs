@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -93,6 +93,8 @@ pub(crate) struct Live {
     subscriber_last: AtomicU64,
     /// Whether a task sends its messages.
     pub(super) is_pushing: AtomicBool,
+    /// How many streams are open.
+    pub(super) streams: AtomicUsize,
 }
 
 struct State {
@@ -148,6 +150,7 @@ impl Live {
             stop: owner.stop.clone(),
             subscriber_last: AtomicU64::new(0),
             is_pushing: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
         });
         tokio::spawn(live.clone().drive());
         Ok(live)
@@ -330,8 +333,19 @@ impl Live {
         Ok(acked)
     }
 
+    /// A subscriber is there, with or without messages for it.
+    pub(crate) fn touch(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !state.is_broken {
+            self.note_active(&mut state, self.clock.now());
+        }
+    }
+
     /// Drops what is too old, and makes a checkpoint when many messages went by since the last one.
     pub(crate) fn look_after(self: &Arc<Self>) {
+        if self.streams.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
         let mut state = self.state.lock();
         if let Ok(now) = self.ready(&mut state) {
             let done = state.machine.advance(now);

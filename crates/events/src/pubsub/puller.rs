@@ -38,6 +38,8 @@ impl Puller {
         let (subscriber, mut changed) = (live.subscriber_new(), live.changed());
         // What is there already is a change.
         changed.mark_changed();
+        live.touch();
+        live.streams.fetch_add(1, Ordering::Relaxed);
         Self { live, subscriber, ack_deadline_s: Arc::default(), messages_max: None, bytes_max: None, out: HashMap::new(), out_bytes: 0, changed }
     }
 
@@ -99,5 +101,11 @@ impl Puller {
             });
         }
         (messages.saturating_sub(self.out.len()), bytes.saturating_sub(self.out_bytes))
+    }
+}
+
+impl Drop for Puller {
+    fn drop(&mut self) {
+        self.live.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

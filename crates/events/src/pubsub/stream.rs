@@ -59,8 +59,15 @@ impl Stream {
     pub(crate) fn open(store: Store, uid: &str) -> Result<Arc<Self>, Status> {
         let log = log_name(uid);
         let head = store.logs().extent(&log).map_err(Status::internal)?.head;
-        let newest = store.logs().read(&log, head.saturating_sub(1), 1, usize::MAX).map_err(Status::internal)?.pop();
-        let last = newest.map(|entry| Message::decode_entry(entry.value)).transpose()?.map_or(Timestamp::UNIX_EPOCH, |message| message.published());
+        let newest = store.logs().read(&log, head.saturating_sub(1), 1, usize::MAX).map(|mut entries| entries.pop());
+        let last = match newest.map_err(Status::internal).and_then(|entry| entry.map(|entry| Message::decode_entry(entry.value)).transpose()) {
+            Ok(message) => message.map_or(Timestamp::UNIX_EPOCH, |message| message.published()),
+            // Damaged: the clock alone orders what comes.
+            Err(status) => {
+                tracing::error!(log, %status, "the newest message cannot be read");
+                Timestamp::UNIX_EPOCH
+            }
+        };
         let recent = Recent { first: head + 1, ..Recent::default() };
         let shared = Arc::new(Shared { head: watch::Sender::new(head), recent: Mutex::new(recent) });
         let journal = Journal::start(store.clone(), log, AfterFailure::GoOn);

@@ -160,6 +160,7 @@ impl PubSub {
             let live = match &*inner.subscription(&name)? {
                 Running::Attached(live) => live.clone(),
                 Running::Detached(_) => return Ok(()),
+                Running::Broken(_, status) => return Err(status.clone()),
             };
             let record = Subscription { is_detached: true, ..(*live.record()).clone() };
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
@@ -178,6 +179,7 @@ impl PubSub {
             Status::invalid(format!("The value for max_messages is too small. You passed {messages_max} in the request, but the minimum value is 1."))
         })?;
         let live = self.pulled(name)?;
+        live.touch();
         let subscriber = live.subscriber_new();
         let mut changed = live.changed();
         let until = tokio::time::Instant::now() + wait;
@@ -294,6 +296,10 @@ impl Inner {
         match &*running {
             Running::Attached(live) => self.live_end(live).await,
             Running::Detached(_) => Ok(()),
+            Running::Broken(record, _) => {
+                self.store.logs().delete(&live::log_name(&record.uid)).await.map_err(Status::internal)?;
+                self.stream_release(&record.topic_uid).await
+            }
         }
     }
 

@@ -348,6 +348,31 @@ async fn a_subscription_without_subscribers_ends() {
     world.pubsub.inner.look_after().await;
     assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap_err().code, Code::NotFound);
     assert!(world.pubsub.subscription_get(&sub("never")).is_ok());
+    // A stream is a subscriber, without any message too.
+    world.pubsub.subscription_create(new("streamed", "top")).await.unwrap();
+    let mut puller = Some(world.pubsub.puller(&sub("streamed")).unwrap());
+    for (days, expect) in [(31, true), (31, true), (0, true), (31, false)] {
+        if days == 0 {
+            drop(puller.take());
+        }
+        world.advance(days * 24 * 3600);
+        world.pubsub.inner.look_after().await;
+        assert_eq!(world.pubsub.subscription_get(&sub("streamed")).is_ok(), expect, "{days}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_subscription_keeps_no_other_from_running() {
+    let mut world = World::start().await;
+    world.pubsub.subscription_create(new("lost", "top")).await.unwrap();
+    let uid = world.pubsub.subscription_get(&sub("lost")).unwrap().record.uid.clone();
+    world.store.logs().delete(&live::log_name(&uid)).await.unwrap();
+    world.restart().await;
+    world.publish(&["a"]).await;
+    assert_eq!(world.texts("sub", LONG).await, ["a"]);
+    assert_eq!(world.pubsub.pull(&sub("lost"), 1, NOW).await.unwrap_err().code, Code::DataLoss);
+    world.pubsub.subscription_delete(sub("lost")).await.unwrap();
+    world.pubsub.subscription_create(new("lost", "top")).await.unwrap();
 }
 
 #[tokio::test]
