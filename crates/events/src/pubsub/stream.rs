@@ -158,7 +158,7 @@ impl Stream {
 
     /// Forgets messages before the sequence `from`, some at a time.
     pub(crate) async fn trim(&self, from: u64) {
-        const STEP: u64 = 5_000;
+        const STEP: u64 = 1_000;
         let log = log_name(&self.uid);
         let Ok(extent) = self.store.logs().extent(&log) else { return };
         self.shared.recent.lock().forget_before(from);
