@@ -74,6 +74,11 @@ check("messages", sorted(m.message.message_id for m in got), sorted(ids))
 check("attributes", sorted(int(m.message.attributes["n"]) for m in got), list(range(250)))
 subscriber.acknowledge(subscription=plain, ack_ids=[m.ack_id for m in got])
 check("nothing is left", len(subscriber.pull(request={"subscription": plain, "max_messages": 10, "return_immediately": True}).received_messages), 0)
+large = bytes(5_000_000)
+publisher.publish(topic, large).result(PATIENCE)
+got = pull(plain, 1)
+check("a large message", got[0].message.data, large)
+subscriber.acknowledge(subscription=plain, ack_ids=[m.ack_id for m in got])
 refused("a bad ack id", exceptions.InvalidArgument, lambda: subscriber.acknowledge(subscription=plain, ack_ids=["x"]))
 
 # A stream, with more messages than may be out at a time, some of them nacked.
