@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 DATA ?= $(CURDIR)/data
-PARTS := seed gcloud serving cli clients clones languages scheduler hostile faults soak
+PARTS := seed gcloud serving cli clients clones languages pubsub scheduler hostile faults soak
 
 .PHONY: cuts messages schedules unsynced walls run build test unit e2e verify verify-% lint bench clean-data
 
@@ -66,6 +66,8 @@ bench:
 	for language in python nodejs go java; do python3 benches/deploy.py --language $$language; done
 	python3 benches/cold.py
 	python3 benches/router.py
+	python3 -m venv "$(CARGO_TARGET_DIR)/pubsub" && "$(CARGO_TARGET_DIR)/pubsub/bin/pip" install --quiet -r tests/clients/requirements.txt
+	"$(CARGO_TARGET_DIR)/pubsub/bin/python" benches/pubsub.py
 
 needs:
 	@command -v cargo >/dev/null || { echo "Rust is missing. Install it: https://rustup.rs"; exit 1; }

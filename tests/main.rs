@@ -7,6 +7,7 @@ mod faults;
 mod gcloud;
 mod hostile;
 mod languages;
+mod pubsub;
 mod scheduler;
 mod seed;
 mod serving;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         clones::tests(),
         languages::tests(),
         scheduler::tests(),
+        pubsub::tests(),
         hostile::tests(),
         faults::tests(),
         soak::tests(),

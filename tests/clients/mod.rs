@@ -23,7 +23,7 @@ fn python() -> Result<()> {
 }
 
 /// A Python with the libraries, made once for each list of them.
-fn virtual_environment() -> Result<PathBuf> {
+pub(crate) fn virtual_environment() -> Result<PathBuf> {
     let list = repository().join("tests/clients/requirements.txt");
     let target = e2e::program().parent().context("a folder")?.join("clients");
     let (python, mark) = (target.join("bin/python"), target.join("requirements.txt"));

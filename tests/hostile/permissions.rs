@@ -26,6 +26,7 @@ const STORAGE: &str = "storage.googleapis.com";
 const FUNCTIONS: &str = "cloudfunctions.googleapis.com";
 const LOGGING: &str = "logging.googleapis.com";
 const SCHEDULER: &str = "cloudscheduler.googleapis.com";
+const PUBSUB: &str = "pubsub.googleapis.com";
 
 /// What nobody may set: whoever may set a policy is told so, and nothing changes.
 const BAD_POLICY: &str = r#"{"policy":{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}}"#;
@@ -182,6 +183,55 @@ const ROWS: &[Row] = &[
         r#"{"fullResourceName":"//run.googleapis.com/projects/{project}"}"#,
         "google.iam.admin.v1.IAM/QueryGrantableRoles",
     ),
+    // Topics, subscriptions, snapshots.
+    (PUBSUB, "PUT", "/v1/projects/{project}/topics/{service}", "{}", "google.pubsub.v1.Publisher/CreateTopic"),
+    (PUBSUB, "GET", "/v1/projects/{project}/topics/{service}", "", "google.pubsub.v1.Publisher/GetTopic"),
+    (PUBSUB, "PATCH", "/v1/projects/{project}/topics/{service}", "{}", "google.pubsub.v1.Publisher/UpdateTopic"),
+    (PUBSUB, "GET", "/v1/projects/{project}/topics", "", "google.pubsub.v1.Publisher/ListTopics"),
+    (PUBSUB, "POST", "/v1/projects/{project}/topics/{service}:publish", "{}", "google.pubsub.v1.Publisher/Publish"),
+    (PUBSUB, "GET", "/v1/projects/{project}/topics/{service}/subscriptions", "", "google.pubsub.v1.Publisher/ListTopicSubscriptions"),
+    (PUBSUB, "GET", "/v1/projects/{project}/topics/{service}/snapshots", "", "google.pubsub.v1.Publisher/ListTopicSnapshots"),
+    (
+        PUBSUB,
+        "PUT",
+        "/v1/projects/{project}/subscriptions/{service}",
+        r#"{"topic":"projects/{project}/topics/no-such"}"#,
+        "google.pubsub.v1.Subscriber/CreateSubscription",
+    ),
+    (PUBSUB, "GET", "/v1/projects/{project}/subscriptions/{service}", "", "google.pubsub.v1.Subscriber/GetSubscription"),
+    (PUBSUB, "PATCH", "/v1/projects/{project}/subscriptions/{service}", "{}", "google.pubsub.v1.Subscriber/UpdateSubscription"),
+    (PUBSUB, "GET", "/v1/projects/{project}/subscriptions", "", "google.pubsub.v1.Subscriber/ListSubscriptions"),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:modifyPushConfig", "{}", "google.pubsub.v1.Subscriber/ModifyPushConfig"),
+    (
+        PUBSUB,
+        "POST",
+        "/v1/projects/{project}/subscriptions/{service}:pull",
+        r#"{"maxMessages":1,"returnImmediately":true}"#,
+        "google.pubsub.v1.Subscriber/Pull",
+    ),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:acknowledge", "{}", "google.pubsub.v1.Subscriber/Acknowledge"),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:modifyAckDeadline", "{}", "google.pubsub.v1.Subscriber/ModifyAckDeadline"),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:seek", "{}", "google.pubsub.v1.Subscriber/Seek"),
+    (
+        PUBSUB,
+        "PUT",
+        "/v1/projects/{project}/snapshots/{service}",
+        r#"{"subscription":"projects/{project}/subscriptions/no-such"}"#,
+        "google.pubsub.v1.Subscriber/CreateSnapshot",
+    ),
+    (PUBSUB, "GET", "/v1/projects/{project}/snapshots/{service}", "", "google.pubsub.v1.Subscriber/GetSnapshot"),
+    (PUBSUB, "PATCH", "/v1/projects/{project}/snapshots/{service}", "{}", "google.pubsub.v1.Subscriber/UpdateSnapshot"),
+    (PUBSUB, "GET", "/v1/projects/{project}/snapshots", "", "google.pubsub.v1.Subscriber/ListSnapshots"),
+    (PUBSUB, "GET", "/v1/projects/{project}/topics/{service}:getIamPolicy", "", "google.iam.v1.IAMPolicy/GetIamPolicy"),
+    (PUBSUB, "POST", "/v1/projects/{project}/topics/{service}:setIamPolicy", BAD_POLICY, "google.iam.v1.IAMPolicy/SetIamPolicy"),
+    (PUBSUB, "GET", "/v1/projects/{project}/subscriptions/{service}:getIamPolicy", "", "google.iam.v1.IAMPolicy/GetIamPolicy"),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:setIamPolicy", BAD_POLICY, "google.iam.v1.IAMPolicy/SetIamPolicy"),
+    (PUBSUB, "GET", "/v1/projects/{project}/snapshots/{service}:getIamPolicy", "", "google.iam.v1.IAMPolicy/GetIamPolicy"),
+    (PUBSUB, "POST", "/v1/projects/{project}/snapshots/{service}:setIamPolicy", BAD_POLICY, "google.iam.v1.IAMPolicy/SetIamPolicy"),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:detach", "", "google.pubsub.v1.Publisher/DetachSubscription"),
+    (PUBSUB, "DELETE", "/v1/projects/{project}/snapshots/{service}", "", "google.pubsub.v1.Subscriber/DeleteSnapshot"),
+    (PUBSUB, "DELETE", "/v1/projects/{project}/subscriptions/{service}", "", "google.pubsub.v1.Subscriber/DeleteSubscription"),
+    (PUBSUB, "DELETE", "/v1/projects/{project}/topics/{service}", "", "google.pubsub.v1.Publisher/DeleteTopic"),
     // Buckets and objects.
     (STORAGE, "GET", "/storage/v1/b?project={project}", "", ""),
     (STORAGE, "POST", "/storage/v1/b?project={project}", r#"{"name":"made-by-a-row-of-tanebi"}"#, ""),
@@ -216,6 +266,9 @@ const SIGNED_IN: &[Row] = &[
     (PROJECTS, "POST", "/v3/projects/{project}:testIamPermissions", TEST, "google.cloud.resourcemanager.v3.Projects/TestIamPermissions"),
     (PROJECTS, "POST", "/v1/projects/{project}:testIamPermissions", TEST, ""),
     (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:testIamPermissions", TEST, "google.iam.admin.v1.IAM/TestIamPermissions"),
+    (PUBSUB, "POST", "/v1/projects/{project}/topics/{service}:testIamPermissions", TEST, "google.iam.v1.IAMPolicy/TestIamPermissions"),
+    (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:testIamPermissions", TEST, ""),
+    (PUBSUB, "POST", "/v1/projects/{project}/snapshots/{service}:testIamPermissions", TEST, ""),
     (STORAGE, "GET", "/storage/v1/b/{bucket}/iam/testPermissions?permissions=storage.objects.get", "", ""),
     (PROJECTS, "GET", "/v1/projects", "", ""),
     (PROJECTS, "GET", "/v3/projects:search", "", "google.cloud.resourcemanager.v3.Projects/SearchProjects"),
@@ -226,6 +279,10 @@ const SIGNED_IN: &[Row] = &[
     ("www.googleapis.com", "GET", "/oauth2/v1/userinfo", "", ""),
     ("www.googleapis.com", "GET", "/oauth2/v2/userinfo", "", ""),
 ];
+
+/// Methods that stream, by gRPC only: host and name.
+const STREAMS: &[(&str, &str)] = &[(PUBSUB, "google.pubsub.v1.Subscriber/StreamingPull")];
+
 const TEST: &str = r#"{"permissions":["run.services.get","iam.serviceAccounts.get","resourcemanager.projects.get"]}"#;
 
 /// Registered paths that need no credentials: published keys, token endpoints, sign-in, and uploads whose address is the credential.
@@ -335,7 +392,8 @@ impl Faults {
 
 /// gRPC has the same door: without credentials each method answers UNAUTHENTICATED, which is 16.
 fn grpc_without_credentials(tanebi: &Tanebi) -> Result<usize> {
-    let names: BTreeSet<_> = ROWS.iter().chain(SIGNED_IN).map(|row| (row.4, row.0)).filter(|(name, _)| !name.is_empty()).collect();
+    let names = ROWS.iter().chain(SIGNED_IN).map(|row| (row.4, row.0)).filter(|(name, _)| !name.is_empty());
+    let names: BTreeSet<_> = names.chain(STREAMS.iter().map(|(host, name)| (*name, *host))).collect();
     for (name, host) in &names {
         let output = Command::new("curl")
             .args(["-sS", "-i", "--http2-prior-knowledge", "--noproxy", "*", "--max-time", "60", "--connect-to", &format!("::{}", tanebi.listen)])
@@ -351,9 +409,9 @@ fn grpc_without_credentials(tanebi: &Tanebi) -> Result<usize> {
 fn the_table_is_whole() -> Result<()> {
     let rows: BTreeSet<String> =
         ROWS.iter().chain(SIGNED_IN).map(|(_, verb, path, _, _)| format!("{verb} {}", path.split('?').next().unwrap_or_default())).collect();
-    let names: BTreeSet<&str> = ROWS.iter().chain(SIGNED_IN).map(|row| row.4).collect();
+    let names: BTreeSet<&str> = ROWS.iter().chain(SIGNED_IN).map(|row| row.4).chain(STREAMS.iter().map(|(_, name)| *name)).collect();
     let endpoint = Regex::new(r#"(?:\.on|Row::new)\(\s*(?:M|Verb|Method)::([A-Z]+),\s*"(/[^"]*)""#)?;
-    let method = Regex::new(r#"\.(?:unary|anyones)\(\s*"(google\.[A-Za-z0-9_.]+/[A-Za-z]+)""#)?;
+    let method = Regex::new(r#"\.(?:unary|anyones|stream)\(\s*"(google\.[A-Za-z0-9_.]+/[A-Za-z]+)""#)?;
     let (mut found, mut missing) = (0, Vec::new());
     let mut folders = vec![repository().join("crates/api/src")];
     while let Some(folder) = folders.pop() {

@@ -52,21 +52,22 @@ pub(crate) fn rpc_status(status: &Status) -> rpc::Status {
     rpc::Status { code: status.code as i32, message: status.outer.clone(), details }
 }
 
-/// Parts of Cloud Run that clients ask for and that are not served, by the word in the path.
-const MISSING: [(&str, &str); 7] = [
-    ("/jobs", "Cloud Run jobs are"),
-    ("/executions", "executions of Cloud Run jobs are"),
-    ("/tasks", "tasks of Cloud Run jobs are"),
-    ("/workerPools", "Cloud Run worker pools are"),
-    ("/workerpools", "Cloud Run worker pools are"),
-    ("/domainmappings", "domain mappings are"),
-    ("/instances", "Cloud Run instances are"),
+/// Parts of APIs that clients ask for and that are not served, by the end of the host and the word in the path.
+const MISSING: [(&str, &str, &str); 8] = [
+    ("run.googleapis.com", "/jobs", "Cloud Run jobs are"),
+    ("run.googleapis.com", "/executions", "executions of Cloud Run jobs are"),
+    ("run.googleapis.com", "/tasks", "tasks of Cloud Run jobs are"),
+    ("run.googleapis.com", "/workerPools", "Cloud Run worker pools are"),
+    ("run.googleapis.com", "/workerpools", "Cloud Run worker pools are"),
+    ("run.googleapis.com", "/domainmappings", "domain mappings are"),
+    ("run.googleapis.com", "/instances", "Cloud Run instances are"),
+    ("pubsub.googleapis.com", "/schemas", "schemas of Pub/Sub are"),
 ];
 
 /// A 404 for a path that no method has. Google's front answers it with a page; clients of ours read JSON.
 pub(crate) fn no_method(method: &http::Method, host: &str, path: &str) -> Status {
-    let missing = MISSING.iter().find(|(word, _)| host.ends_with("run.googleapis.com") && path.contains(word));
-    let why = missing.map_or_else(String::new, |(_, what)| format!(" {what} not served by this server."));
+    let missing = MISSING.iter().find(|(of, word, _)| host.ends_with(of) && path.contains(word));
+    let why = missing.map_or_else(String::new, |(_, _, what)| format!(" {what} not served by this server."));
     Status::not_found(format!("Method not found: {method} {path} is not served on {host}.{why}"))
 }
 

@@ -258,7 +258,11 @@ async fn policy_set(app: App, context: Context, request: policy_pb::SetIamPolicy
 }
 
 async fn permissions_test(app: App, context: Context, request: policy_pb::TestIamPermissionsRequest) -> Result<policy_pb::TestIamPermissionsResponse, Status> {
-    let name = policied(&app, &context, "test")?;
+    // Of what is not there nobody has a permission, as Google's documentation says.
+    let name = match policied(&app, &context, "test") {
+        Err(absent) if absent.code == Code::NotFound => return Ok(policy_pb::TestIamPermissionsResponse::default()),
+        found => found?,
+    };
     policy::permissions_test(&app, &context.who, &name.to_string(), name.project.as_str(), &request)
 }
 

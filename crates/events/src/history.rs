@@ -21,7 +21,7 @@ const ANSWER_MAX_BYTES: usize = 1 << 10;
 /// Whose event it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
-    /// Who sends: `scheduler`.
+    /// Who sends: `scheduler`, `pubsub`.
     pub sender: &'static str,
     /// The resource that it comes from, such as `projects/P/locations/R/jobs/J`.
     pub from: String,

@@ -7,7 +7,7 @@
 
 pub mod busy;
 pub mod deliver;
-pub mod pubsub;
 pub mod history;
+pub mod pubsub;
 pub mod scheduler;
 pub mod subscription;

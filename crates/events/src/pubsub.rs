@@ -31,9 +31,9 @@ use std::{
     sync::Arc,
 };
 
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use iam::Iam;
-use model::{Clock, Status, key};
+use model::{Clock, Code, Status, key};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use store::{CommitError, Store, Write};
@@ -48,7 +48,10 @@ pub use self::{
     record::{Oidc, Push, Snapshot, Subscription, Topic, Wrapper},
     subscriptions::{SubscriptionNew, SubscriptionView},
 };
-use crate::deliver::{Answer, Call, Deliverer, Failure};
+use crate::{
+    deliver::{Answer, Call, Deliverer, Failure},
+    history::About,
+};
 
 /// What a deleted topic is called by those that were made of it.
 pub const DELETED_TOPIC: &str = "_deleted-topic_";
@@ -71,14 +74,15 @@ pub trait Outside: Send + Sync + 'static {
     /// `INVALID_ARGUMENT` when not.
     fn endpoint_check(&self, field: &str, url: &str) -> Result<http::Uri, Status>;
 
-    /// Sends a push.
-    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, Failure>>;
+    /// Sends a push, an attempt of the event `about`.
+    fn deliver(&self, about: About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>>;
 }
 
 /// The real one.
 pub struct Platform {
     pub iam: Iam,
     pub deliverer: Deliverer,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Outside for Platform {
@@ -91,9 +95,9 @@ impl Outside for Platform {
         self.deliverer.url(field, url)
     }
 
-    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
-        let deliverer = self.deliverer.clone();
-        Box::pin(async move { deliverer.call(call).await })
+    fn deliver(&self, about: About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
+        let (deliverer, now) = (self.deliverer.clone(), self.clock.now());
+        Box::pin(async move { deliverer.deliver(about, now, call).await })
     }
 }
 
@@ -121,14 +125,16 @@ struct Tables {
 /// A subscription, as it runs.
 enum Running {
     Attached(Arc<Live>),
-    Detached(Subscription),
+    Detached(Arc<Subscription>),
+    /// What its logs hold cannot be read, for this reason; it can be deleted.
+    Broken(Arc<Subscription>, Status),
 }
 
 impl Running {
     fn record(&self) -> Arc<Subscription> {
         match self {
             Self::Attached(live) => live.record(),
-            Self::Detached(record) => Arc::new(record.clone()),
+            Self::Detached(record) | Self::Broken(record, _) => record.clone(),
         }
     }
 }
@@ -145,6 +151,11 @@ impl PubSub {
         tokio::spawn(upkeep::run(Arc::downgrade(&inner), inner.clock.clone(), stop.clone()));
         Ok(Self { inner, _running: Arc::new(stop.drop_guard()) })
     }
+
+    /// Ends the tasks: who waits for messages is told that the server goes, and nothing is pushed any more. What was answered stands.
+    pub fn close(&self) {
+        self.inner.stop.cancel();
+    }
 }
 
 impl Inner {
@@ -158,29 +169,47 @@ impl Inner {
         let uids: HashSet<&String> = topics.iter().map(|topic| &topic.uid).chain(attached).chain(snapshots.iter().map(|s| &s.topic_uid)).collect();
         let mut streams = BTreeMap::new();
         for uid in uids {
-            streams.insert(uid.clone(), Stream::open(self.store.clone(), uid)?);
-        }
-        let running = try_join_all(subscriptions.into_iter().map(|record| {
-            let stream = streams.get(&record.topic_uid).cloned();
-            async move {
-                let name = record.name.clone();
-                let running = match stream {
-                    Some(stream) if !record.is_detached => Running::Attached(self.live_start(record, stream).await?),
-                    _ => Running::Detached(record),
-                };
-                Ok::<_, Status>((name, Arc::new(running)))
+            match Stream::open(self.store.clone(), uid) {
+                Ok(stream) => drop(streams.insert(uid.clone(), stream)),
+                Err(status) => tracing::error!(topic = uid, %status, "a topic's messages cannot be read: it is not served"),
             }
+        }
+        let running = join_all(subscriptions.into_iter().map(|record| {
+            let stream = streams.get(&record.topic_uid).cloned();
+            async move { (record.name.clone(), Arc::new(self.running(record, stream).await)) }
         }))
-        .await?;
+        .await;
         let mut tables = self.tables.write();
         for topic in topics {
-            let stream = streams[&topic.uid].clone();
-            tables.topics.insert(topic.name.clone(), Arc::new(RunningTopic { record: topic, stream }));
+            if let Some(stream) = streams.get(&topic.uid).cloned() {
+                tables.topics.insert(topic.name.clone(), Arc::new(RunningTopic { record: topic, stream }));
+            }
         }
         tables.subscriptions.extend(running);
         tables.snapshots.extend(snapshots.into_iter().map(|snapshot| (snapshot.name.clone(), Arc::new(snapshot))));
         tables.streams = streams;
         Ok(())
+    }
+
+    /// Starts what can be started: one that is damaged keeps no other from running.
+    async fn running(self: &Arc<Self>, record: Subscription, stream: Option<Arc<Stream>>) -> Running {
+        if record.is_detached {
+            return Running::Detached(Arc::new(record));
+        }
+        let opened = match stream {
+            Some(stream) => Live::open(self, record.clone(), stream).await,
+            None => Err(Status::new(Code::DataLoss, "The messages of the subscription's topic cannot be read.")),
+        };
+        match opened {
+            Ok(live) => {
+                push::start(self, &live);
+                Running::Attached(live)
+            }
+            Err(status) => {
+                tracing::error!(subscription = %record.name, %status, "a subscription cannot be read: it does not run");
+                Running::Broken(Arc::new(record), status)
+            }
+        }
     }
 
     /// Deletes logs that no record needs: their making or deletion was cut off.
@@ -199,13 +228,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Lets a subscription run.
-    async fn live_start(self: &Arc<Self>, record: Subscription, stream: Arc<Stream>) -> Result<Arc<Live>, Status> {
-        let live = Live::open(self, record, stream).await?;
-        push::start(self, &live);
-        Ok(live)
     }
 
     fn records<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, Status> {
@@ -246,6 +268,7 @@ impl Inner {
             Running::Detached(_) => {
                 Err(Status::failed_precondition(format!("The subscription is detached from its topic and has no messages (resource={}).", name.id)))
             }
+            Running::Broken(_, status) => Err(status.clone()),
         }
     }
 
@@ -255,6 +278,7 @@ impl Inner {
             let mut tables = self.tables.write();
             let is_needed = tables.topics.values().any(|topic| topic.record.uid == uid)
                 || tables.subscriptions.values().any(|running| matches!(&**running, Running::Attached(live) if live.stream.uid == uid))
+                || tables.subscriptions.values().any(|running| matches!(&**running, Running::Broken(record, _) if record.topic_uid == uid))
                 || tables.snapshots.values().any(|snapshot| snapshot.topic_uid == uid);
             if is_needed {
                 return Ok(());

@@ -125,7 +125,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     .await
     .map_err(status)?;
     let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone() });
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
     let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), clock: clock.clone(), topics: pubsub.clone() };
     let log = {
@@ -139,7 +139,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
-        pubsub,
+        pubsub: pubsub.clone(),
         scheduler,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
@@ -194,6 +194,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             stop.cancel();
             // What is due from now on is done after the next start.
             jobs.abort();
+            pubsub.close();
             tokio::select! {
                 ((), (), ()) = async { tokio::join!(serving.shutdown(SHUTDOWN_GRACE), &mut plain, &mut secure) } => {}
                 _ = asked_to_stop() => {}

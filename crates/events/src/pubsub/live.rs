@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -88,9 +88,13 @@ pub(crate) struct Live {
     /// The task is to look again.
     poke: Notify,
     closed: CancellationToken,
+    /// Of all of them, at the end of the process.
+    stop: CancellationToken,
     subscriber_last: AtomicU64,
     /// Whether a task sends its messages.
     pub(super) is_pushing: AtomicBool,
+    /// How many streams are open.
+    pub(super) streams: AtomicUsize,
 }
 
 struct State {
@@ -142,10 +146,11 @@ impl Live {
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
             poke: Notify::new(),
-            // Ends with all others.
             closed: owner.stop.child_token(),
+            stop: owner.stop.clone(),
             subscriber_last: AtomicU64::new(0),
             is_pushing: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
         });
         tokio::spawn(live.clone().drive());
         Ok(live)
@@ -168,6 +173,11 @@ impl Live {
     /// Ends it: whoever waits for messages is told. Its log is left alone.
     pub(crate) fn close(&self) {
         self.closed.cancel();
+    }
+
+    /// What is said to who asks for messages once it is closed.
+    pub(crate) fn gone(&self) -> Status {
+        if self.stop.is_cancelled() { Status::unavailable("The server is shutting down.") } else { self.record.read().name.missing() }
     }
 
     pub(crate) fn closed(&self) -> &CancellationToken {
@@ -323,8 +333,19 @@ impl Live {
         Ok(acked)
     }
 
+    /// A subscriber is there, with or without messages for it.
+    pub(crate) fn touch(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !state.is_broken {
+            self.note_active(&mut state, self.clock.now());
+        }
+    }
+
     /// Drops what is too old, and makes a checkpoint when many messages went by since the last one.
     pub(crate) fn look_after(self: &Arc<Self>) {
+        if self.streams.load(Ordering::Relaxed) > 0 {
+            self.touch();
+        }
         let mut state = self.state.lock();
         if let Ok(now) = self.ready(&mut state) {
             let done = state.machine.advance(now);
@@ -335,8 +356,16 @@ impl Live {
         }
     }
 
-    /// The first sequence of its topic that it still needs, and when a subscriber was last there.
-    pub(crate) fn needs(&self) -> Result<(u64, Timestamp), Status> {
+    /// When a subscriber was last there.
+    pub(crate) fn active(&self) -> Timestamp {
+        self.state.lock().active
+    }
+
+    /// The first sequence of its topic that it still needs.
+    ///
+    /// # Errors
+    /// `INTERNAL` when what must be looked at is damaged on disk.
+    pub(crate) fn needed_from(&self) -> Result<u64, Status> {
         let state = self.state.lock();
         let mut failure = None;
         let from = state.machine.needed_from(self.clock.now(), |time| {
@@ -347,7 +376,7 @@ impl Live {
         });
         match failure {
             Some(status) => Err(status),
-            None => Ok((from, state.active)),
+            None => Ok(from),
         }
     }
 
@@ -363,7 +392,7 @@ impl Live {
     /// `UNAVAILABLE` while the machine is made again, `NOT_FOUND` when the subscription is gone.
     fn ready(&self, state: &mut State) -> Result<Timestamp, Status> {
         if self.closed.is_cancelled() {
-            return Err(self.record.read().name.missing());
+            return Err(self.gone());
         }
         if state.is_broken {
             return Err(Status::unavailable("The service was unable to fulfill your request. Please try again."));

@@ -97,6 +97,8 @@ pub(crate) fn labels_check(labels: &BTreeMap<String, String>) -> Result<(), Stat
 
 #[cfg(test)]
 mod tests {
+    use model::limits::{SNAPSHOTS_MAX, SUBSCRIPTIONS_MAX, TOPICS_MAX};
+
     use super::*;
 
     fn project() -> ProjectId {
@@ -111,6 +113,15 @@ mod tests {
         for bad in ["", "ab", "1abc", "-abc", "a b", "goog-x", "Google", "関数関数", "a/b", &"a".repeat(256)] {
             let status = Name::new(Kind::Topics, project(), bad).expect_err(bad);
             assert_eq!(status.outer, format!("Invalid [topics] name: (name=projects/local-project/topics/{bad})"));
+        }
+    }
+
+    #[test]
+    fn quotas_are_googles() {
+        for (kind, max) in [(Kind::Topics, TOPICS_MAX), (Kind::Subscriptions, SUBSCRIPTIONS_MAX), (Kind::Snapshots, SNAPSHOTS_MAX)] {
+            assert_eq!(max, if kind == Kind::Snapshots { 5_000 } else { 10_000 });
+            assert!(quota_check(kind, max - 1, max).is_ok());
+            assert_eq!(quota_check(kind, max, max).unwrap_err().code, Code::ResourceExhausted);
         }
     }
 

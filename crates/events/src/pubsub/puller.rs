@@ -38,6 +38,8 @@ impl Puller {
         let (subscriber, mut changed) = (live.subscriber_new(), live.changed());
         // What is there already is a change.
         changed.mark_changed();
+        live.touch();
+        live.streams.fetch_add(1, Ordering::Relaxed);
         Self { live, subscriber, ack_deadline_s: Arc::default(), messages_max: None, bytes_max: None, out: HashMap::new(), out_bytes: 0, changed }
     }
 
@@ -54,7 +56,7 @@ impl Puller {
     /// Waits for messages. Dropped while it waits, it loses none.
     ///
     /// # Errors
-    /// `NOT_FOUND` once the subscription is deleted or detached; `UNAVAILABLE` when the disk fails.
+    /// `NOT_FOUND` once the subscription is deleted or detached; `UNAVAILABLE` when the disk fails, and at the end of the process.
     pub async fn next(&mut self) -> Result<Vec<Received>, Status> {
         loop {
             tokio::select! {
@@ -64,7 +66,7 @@ impl Puller {
             let (messages, bytes) = self.room();
             if messages == 0 || bytes == 0 {
                 if self.live.closed().is_cancelled() {
-                    return Err(self.live.record().name.missing());
+                    return Err(self.live.gone());
                 }
                 continue;
             }
@@ -99,5 +101,11 @@ impl Puller {
             });
         }
         (messages.saturating_sub(self.out.len()), bytes.saturating_sub(self.out_bytes))
+    }
+}
+
+impl Drop for Puller {
+    fn drop(&mut self) {
+        self.live.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }

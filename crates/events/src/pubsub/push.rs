@@ -22,7 +22,10 @@ use super::{
     live::{Live, Received},
     record::{Push, Subscription, Wrapper},
 };
-use crate::deliver::{Call, Target, Token};
+use crate::{
+    deliver::{Call, Target, Token},
+    history::About,
+};
 
 /// Requests under way at a time, at most.
 const WINDOW_MAX: usize = 3000;
@@ -111,8 +114,9 @@ impl Window {
 /// Sends one message and acknowledges or nacks it; whether it was acknowledged.
 async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Subscription>, push: Arc<Push>, received: Received) -> bool {
     let ids = [received.ack_id.clone()];
+    let about = About { sender: "pubsub", from: record.name.to_string(), key: received.message_id.clone() };
     let is_acked = match call_of(&record, &push, &received) {
-        Ok(call) => match outside.call(call).await {
+        Ok(call) => match outside.deliver(about, call).await {
             Ok(answer) if matches!(answer.status.as_u16(), 102 | 200 | 201 | 202 | 204) => true,
             Ok(answer) => {
                 tracing::info!(subscription = %record.name, message = received.message_id, status = answer.status.as_u16(), "a push was not acknowledged");

@@ -16,8 +16,8 @@ use super::{
 };
 
 /// What of the newest messages is kept in memory, so that who follows reads nothing from disk.
-const RECENT_MAX_BYTES: usize = 16 << 20;
-const RECENT_MAX: usize = 20_000;
+const RECENT_MAX_BYTES: usize = 4 << 20;
+const RECENT_MAX: usize = 10_000;
 /// What of a message's size in memory its bytes do not say.
 const MESSAGE_OVERHEAD_BYTES: usize = 256;
 /// Message ids have 16 digits, as Google's.
@@ -59,8 +59,15 @@ impl Stream {
     pub(crate) fn open(store: Store, uid: &str) -> Result<Arc<Self>, Status> {
         let log = log_name(uid);
         let head = store.logs().extent(&log).map_err(Status::internal)?.head;
-        let newest = store.logs().read(&log, head.saturating_sub(1), 1, usize::MAX).map_err(Status::internal)?.pop();
-        let last = newest.map(|entry| Message::decode_entry(entry.value)).transpose()?.map_or(Timestamp::UNIX_EPOCH, |message| message.published());
+        let newest = store.logs().read(&log, head.saturating_sub(1), 1, usize::MAX).map(|mut entries| entries.pop());
+        let last = match newest.map_err(Status::internal).and_then(|entry| entry.map(|entry| Message::decode_entry(entry.value)).transpose()) {
+            Ok(message) => message.map_or(Timestamp::UNIX_EPOCH, |message| message.published()),
+            // Damaged: the clock alone orders what comes.
+            Err(status) => {
+                tracing::error!(log, %status, "the newest message cannot be read");
+                Timestamp::UNIX_EPOCH
+            }
+        };
         let recent = Recent { first: head + 1, ..Recent::default() };
         let shared = Arc::new(Shared { head: watch::Sender::new(head), recent: Mutex::new(recent) });
         let journal = Journal::start(store.clone(), log, AfterFailure::GoOn);
@@ -151,9 +158,10 @@ impl Stream {
 
     /// Forgets messages before the sequence `from`, some at a time.
     pub(crate) async fn trim(&self, from: u64) {
-        const STEP: u64 = 5_000;
+        const STEP: u64 = 1_000;
         let log = log_name(&self.uid);
         let Ok(extent) = self.store.logs().extent(&log) else { return };
+        self.shared.recent.lock().forget_before(from);
         let mut first = extent.first;
         while first < from {
             first = from.min(first + STEP);
@@ -182,9 +190,7 @@ impl Shared {
             recent.messages.push_back(message);
         }
         while recent.bytes > RECENT_MAX_BYTES || recent.messages.len() > RECENT_MAX {
-            let Some(message) = recent.messages.pop_front() else { break };
-            recent.bytes -= message.bytes() + MESSAGE_OVERHEAD_BYTES;
-            recent.first += 1;
+            recent.forget_first();
         }
         drop(recent);
         self.head.send_replace(head);
@@ -192,6 +198,19 @@ impl Shared {
 }
 
 impl Recent {
+    fn forget_first(&mut self) {
+        if let Some(message) = self.messages.pop_front() {
+            self.bytes -= message.bytes() + MESSAGE_OVERHEAD_BYTES;
+            self.first += 1;
+        }
+    }
+
+    fn forget_before(&mut self, sequence: u64) {
+        while self.first < sequence && !self.messages.is_empty() {
+            self.forget_first();
+        }
+    }
+
     fn get(&self, sequence: u64) -> Option<Arc<Message>> {
         let at = sequence.checked_sub(self.first)?;
         self.messages.get(usize::try_from(at).ok()?).cloned()

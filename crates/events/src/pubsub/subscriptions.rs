@@ -77,11 +77,16 @@ impl PubSub {
             };
             inner.subscription_check(&record)?;
             live::log_make(&inner.store, &record.uid, record.began_after, now).await?;
-            inner.commit(Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
-            let name = record.name.clone();
-            let live = inner.live_start(record, topic.stream.clone()).await?;
+            let live = Live::open(&inner, record.clone(), topic.stream.clone()).await?;
+            let stored = inner.commit(Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)).await;
+            if let Err(status) = stored {
+                live.close();
+                // Its log is swept at the next start.
+                return Err(status);
+            }
+            super::push::start(&inner, &live);
             let running = Arc::new(Running::Attached(live));
-            inner.tables.write().subscriptions.insert(name, running.clone());
+            inner.tables.write().subscriptions.insert(record.name, running.clone());
             Ok(inner.view(&running))
         })
         .await
@@ -155,10 +160,11 @@ impl PubSub {
             let live = match &*inner.subscription(&name)? {
                 Running::Attached(live) => live.clone(),
                 Running::Detached(_) => return Ok(()),
+                Running::Broken(_, status) => return Err(status.clone()),
             };
             let record = Subscription { is_detached: true, ..(*live.record()).clone() };
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
-            inner.tables.write().subscriptions.insert(name, Arc::new(Running::Detached(record)));
+            inner.tables.write().subscriptions.insert(name, Arc::new(Running::Detached(Arc::new(record))));
             inner.live_end(&live).await
         })
         .await
@@ -173,6 +179,7 @@ impl PubSub {
             Status::invalid(format!("The value for max_messages is too small. You passed {messages_max} in the request, but the minimum value is 1."))
         })?;
         let live = self.pulled(name)?;
+        live.touch();
         let subscriber = live.subscriber_new();
         let mut changed = live.changed();
         let until = tokio::time::Instant::now() + wait;
@@ -289,6 +296,10 @@ impl Inner {
         match &*running {
             Running::Attached(live) => self.live_end(live).await,
             Running::Detached(_) => Ok(()),
+            Running::Broken(record, _) => {
+                self.store.logs().delete(&live::log_name(&record.uid)).await.map_err(Status::internal)?;
+                self.stream_release(&record.topic_uid).await
+            }
         }
     }
 

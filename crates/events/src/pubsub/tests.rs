@@ -1,12 +1,17 @@
 //! The engine over a real store, with a clock that stands until it is moved and an outside that says what a test wants.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use model::{Clock, Code, ProjectId, Status, Timestamp, clock::Until};
 use parking_lot::Mutex;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use store::Store;
 use tokio::sync::watch;
 
@@ -53,7 +58,7 @@ impl Outside for TestOutside {
         url.parse().map_err(|_| Status::invalid_field(field, "is not a URL"))
     }
 
-    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
+    fn deliver(&self, _: crate::history::About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
         self.calls.lock().push(call);
         let status = self.statuses.lock().pop().unwrap_or(204);
         Box::pin(
@@ -348,6 +353,31 @@ async fn a_subscription_without_subscribers_ends() {
     world.pubsub.inner.look_after().await;
     assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap_err().code, Code::NotFound);
     assert!(world.pubsub.subscription_get(&sub("never")).is_ok());
+    // A stream is a subscriber, without any message too.
+    world.pubsub.subscription_create(new("streamed", "top")).await.unwrap();
+    let mut puller = Some(world.pubsub.puller(&sub("streamed")).unwrap());
+    for (days, expect) in [(31, true), (31, true), (0, true), (31, false)] {
+        if days == 0 {
+            drop(puller.take());
+        }
+        world.advance(days * 24 * 3600);
+        world.pubsub.inner.look_after().await;
+        assert_eq!(world.pubsub.subscription_get(&sub("streamed")).is_ok(), expect, "{days}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_subscription_keeps_no_other_from_running() {
+    let mut world = World::start().await;
+    world.pubsub.subscription_create(new("lost", "top")).await.unwrap();
+    let uid = world.pubsub.subscription_get(&sub("lost")).unwrap().record.uid.clone();
+    world.store.logs().delete(&live::log_name(&uid)).await.unwrap();
+    world.restart().await;
+    world.publish(&["a"]).await;
+    assert_eq!(world.texts("sub", LONG).await, ["a"]);
+    assert_eq!(world.pubsub.pull(&sub("lost"), 1, NOW).await.unwrap_err().code, Code::DataLoss);
+    world.pubsub.subscription_delete(sub("lost")).await.unwrap();
+    world.pubsub.subscription_create(new("lost", "top")).await.unwrap();
 }
 
 #[tokio::test]
@@ -456,4 +486,100 @@ async fn a_checkpoint_stands_for_what_was_before_it() {
     assert!(world.texts("sub", NOW).await.is_empty());
     world.publish(&["last"]).await;
     assert_eq!(world.texts("sub", LONG).await, ["last"]);
+}
+
+/// Publishes, pulls, acks, nacks, lets time pass and starts again, in an order that the seed decides.
+async fn simulate(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut world = World::start().await;
+    let (mut published, mut acked, mut out) = (BTreeSet::new(), BTreeSet::new(), Vec::<Received>::new());
+    let take = |received: Vec<Received>, acked: &BTreeSet<String>, out: &mut Vec<Received>| {
+        for one in received {
+            assert!(!acked.contains(&one.message_id), "seed {seed}: {} came again after its ack was answered", one.message_id);
+            out.push(one);
+        }
+    };
+    for _ in 0..120 {
+        match random.random_range(0..10) {
+            0..3 => published.extend(world.publish(&["a", "b"][..random.random_range(1..3)]).await),
+            3..6 => {
+                let received = world.pubsub.pull(&sub("sub"), random.random_range(1..6), NOW).await.unwrap();
+                take(received, &acked, &mut out);
+            }
+            6..8 if !out.is_empty() => {
+                let one = out.swap_remove(random.random_range(0..out.len()));
+                world.pubsub.ack(&sub("sub"), &[one.ack_id]).await.unwrap();
+                acked.insert(one.message_id);
+            }
+            8 if !out.is_empty() => {
+                let one = out.swap_remove(random.random_range(0..out.len()));
+                world.pubsub.modify_ack_deadline(&sub("sub"), &[one.ack_id], 0).await.unwrap();
+            }
+            9 if random.random_bool(0.3) => world.restart().await,
+            _ => world.advance(random.random_range(0..15)),
+        }
+        if random.random_bool(0.05) {
+            world.pubsub.inner.look_after().await;
+        }
+    }
+    // All that was not acknowledged comes, and with the last ack nothing is left.
+    while acked.len() < published.len() {
+        world.advance(10);
+        let received = world.pull("sub", LONG).await;
+        assert!(!received.is_empty(), "seed {seed}: {} of {} were acknowledged, and no other comes", acked.len(), published.len());
+        take(received, &acked, &mut out);
+        for one in out.drain(..) {
+            world.pubsub.ack(&sub("sub"), &[one.ack_id]).await.unwrap();
+            acked.insert(one.message_id);
+        }
+    }
+    assert_eq!(acked, published, "seed {seed}");
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.log_len(), 0, "seed {seed}");
+}
+
+#[tokio::test]
+async fn nothing_is_lost_and_nothing_acknowledged_comes_again() {
+    for seed in 0..20 {
+        simulate(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn limits_of_calls_are_googles() {
+    let world = World::start().await;
+    let pubsub = &world.pubsub;
+    // 512 KiB of ack ids; 600 seconds of a deadline.
+    let ids = |bytes: usize| vec!["x".repeat(1024); bytes / 1024];
+    let text = |found: Result<Outcome, Status>| found.unwrap_err().outer;
+    assert!(text(pubsub.ack(&sub("sub"), &ids(512 << 10)).await).starts_with("You have passed an invalid ack ID"));
+    assert_eq!(text(pubsub.ack(&sub("sub"), &ids(513 << 10)).await), "Request payload size exceeds the limit: 524288 bytes.");
+    world.publish(&["a"]).await;
+    let received = world.pull("sub", LONG).await;
+    for (seconds, is_good) in [(-1, false), (0, true), (600, true), (601, false)] {
+        assert_eq!(
+            pubsub.modify_ack_deadline(&sub("sub"), &received.iter().map(|one| one.ack_id.clone()).collect::<Vec<_>>(), seconds).await.is_ok(),
+            is_good,
+            "{seconds}"
+        );
+    }
+    // A thousand messages in one pull.
+    for _ in 0..2 {
+        world.publish(&["m"; 600]).await;
+    }
+    assert_eq!(pubsub.pull(&sub("sub"), i32::MAX, LONG).await.unwrap().len(), 1000);
+    // A snapshot must have an hour left of the seven days that its oldest message is kept.
+    let snapshot = |id: &str| pubsub.snapshot_create(name(Kind::Snapshots, id), sub("sub"), BTreeMap::new());
+    world.advance((7 * 24 - 1) * 3600);
+    snapshot("hour").await.unwrap();
+    world.advance(1);
+    assert_eq!(snapshot("less").await.unwrap_err().code, Code::FailedPrecondition);
+    // A push endpoint has 2048 bytes.
+    let push = |bytes: usize| Some(Push { endpoint: format!("https://f.run.app/{}", "x".repeat(bytes - 18)), oidc: None, wrapper: Wrapper::Unset });
+    let update = async |push| pubsub.subscription_update(sub("sub"), |old| Ok(Subscription { push, ..old })).await.is_ok();
+    assert!(!update(push(2049)).await);
+    assert!(update(push(2048)).await);
+    let once = Settings { is_exactly_once: true, ..Settings::default() };
+    let both = SubscriptionNew { push: push(100), settings: once, ..new("both", "top") };
+    assert_eq!(pubsub.subscription_create(both).await.unwrap_err().code, Code::InvalidArgument);
 }

@@ -36,8 +36,8 @@ impl PubSub {
                 let of_project = tables.topics.keys().filter(|name| name.project == record.name.project).count();
                 quota_check(Kind::Topics, of_project, TOPICS_MAX)?;
             }
-            inner.commit(Write::put(key::topic(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
             let stream = Stream::open(inner.store.clone(), &record.uid)?;
+            inner.commit(Write::put(key::topic(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
             let mut tables = inner.tables.write();
             tables.streams.insert(record.uid.clone(), stream.clone());
             tables.topics.insert(record.name.clone(), Arc::new(RunningTopic { record: record.clone(), stream }));

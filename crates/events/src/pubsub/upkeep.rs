@@ -31,6 +31,10 @@ impl Inner {
     pub(crate) async fn look_after(&self) {
         let now = self.clock.now();
         let _changes = self.changes.lock().await;
+        // First: an open stream is a subscriber.
+        for live in self.lives() {
+            live.look_after();
+        }
         for name in self.expired(now) {
             tracing::info!(%name, "its time is over: it is deleted");
             let removed = match name.kind {
@@ -40,9 +44,6 @@ impl Inner {
             if let Err(status) = removed {
                 tracing::error!(%name, %status, "what has expired was not deleted");
             }
-        }
-        for live in self.lives() {
-            live.look_after();
         }
         let streams: Vec<_> = self.tables.read().streams.values().cloned().collect();
         for stream in streams {
@@ -57,7 +58,7 @@ impl Inner {
         let tables = self.tables.read();
         let attached = tables.subscriptions.values().filter_map(|running| match &**running {
             Running::Attached(live) => Some(live.clone()),
-            Running::Detached(_) => None,
+            Running::Detached(_) | Running::Broken(..) => None,
         });
         attached.collect()
     }
@@ -65,8 +66,8 @@ impl Inner {
     fn expired(&self, now: Timestamp) -> Vec<Name> {
         let snapshots: Vec<Name> = self.tables.read().snapshots.values().filter(|s| s.expires <= now).map(|s| s.name.clone()).collect();
         let idle = self.lives().into_iter().filter_map(|live| {
-            let (record, active) = (live.record(), live.needs().ok()?.1);
-            let ends = active.checked_add(record.ttl?).ok()?;
+            let record = live.record();
+            let ends = live.active().checked_add(record.ttl?).ok()?;
             (ends <= now).then(|| record.name.clone())
         });
         snapshots.into_iter().chain(idle).collect()
@@ -75,8 +76,13 @@ impl Inner {
     /// The first message of a topic that is needed: by a subscription, a snapshot, or the topic's own retention.
     fn needed_from(&self, stream: &Stream, now: Timestamp) -> Result<u64, Status> {
         let mut from = stream.head() + 1;
+        let is_broken = |running: &Running| matches!(running, Running::Broken(record, _) if record.topic_uid == stream.uid);
+        if self.tables.read().subscriptions.values().any(|running| is_broken(running)) {
+            // What it needs is not known.
+            return Ok(1);
+        }
         for live in self.lives().into_iter().filter(|live| live.stream.uid == stream.uid) {
-            from = from.min(live.needs()?.0);
+            from = from.min(live.needed_from()?);
         }
         let tables = self.tables.read();
         for snapshot in tables.snapshots.values().filter(|snapshot| snapshot.topic_uid == stream.uid) {

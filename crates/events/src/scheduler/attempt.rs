@@ -321,8 +321,8 @@ mod tests {
     #[test]
     fn topics_are_the_projects_own() {
         let check = |topic: &str, is_good: bool| assert_eq!(topic_name(&ProjectId::parse("demo-1").unwrap(), topic).is_ok(), is_good, "{topic}");
-        check("projects/demo-1/topics/t", true);
-        for bad in ["t", "projects/demo-2/topics/t", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
+        check("projects/demo-1/topics/tick", true);
+        for bad in ["tick", "projects/demo-2/topics/tick", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
             check(bad, false);
         }
     }
