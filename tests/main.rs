@@ -8,6 +8,7 @@ mod gcloud;
 mod hostile;
 mod languages;
 mod pubsub;
+mod scheduler;
 mod seed;
 mod serving;
 mod soak;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         clones::tests(),
         languages::tests(),
         pubsub::tests(),
+        scheduler::tests(),
         hostile::tests(),
         faults::tests(),
         soak::tests(),
