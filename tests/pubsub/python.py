@@ -167,6 +167,7 @@ for attempt in range(1, 6):
 message = pull(dead_sub, 1)[0].message
 check("a dead letter", (message.data, message.attributes["CloudPubSubDeadLetterSourceSubscription"], message.attributes["CloudPubSubDeadLetterSourceDeliveryCount"]), (b"poison", "py-picky", "5"))
 snapshot = subscriber.create_snapshot(name=subscriber.snapshot_path(project, "py-snap"), subscription=dead_sub)
+check("snapshots of the topic", list(publisher.list_topic_snapshots(topic=dead)), [snapshot.name])
 publisher.publish(dead, b"later").result(PATIENCE)
 subscriber.seek(request={"subscription": dead_sub, "time": datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc)})
 check("a seek ahead", len(subscriber.pull(request={"subscription": dead_sub, "max_messages": 10, "return_immediately": True}).received_messages), 0)
