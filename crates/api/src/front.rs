@@ -18,7 +18,7 @@ use crate::{
     grpc::{self, Methods},
     iam_admin, location, logging, metadata, oauth, operation,
     permission::{self, Need, Passed, Vars},
-    resource_manager, run_v1, run_v2, scheduler, service_usage, sign_in, storage,
+    pubsub, resource_manager, run_v1, run_v2, scheduler, service_usage, sign_in, storage,
     surface::Surface,
     transcode::Transcoder,
 };
@@ -55,6 +55,7 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         credentials::methods,
         logging::methods,
         scheduler::methods,
+        pubsub::methods,
     ];
     groups.into_iter().flat_map(|group| group(app)).collect()
 }

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** an accepted event is delivered at least once or lands in the dead-letter topic.
 //!
-//! `scheduler` runs jobs; `subscription` is what Pub/Sub will deliver by. `deliver` is how a service is called, `busy` counts what is under way, `history` keeps what was.
+//! `scheduler` runs jobs, `pubsub` is Pub/Sub, `subscription` the rules by which it delivers. `deliver` is how a service is called, `busy` counts
+//! what is under way, `history` keeps what was.
 
 pub mod busy;
 pub mod deliver;
 pub mod history;
+pub mod pubsub;
 pub mod scheduler;
 pub mod subscription;

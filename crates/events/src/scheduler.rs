@@ -15,7 +15,7 @@ use model::{Clock, Code, ProjectId, Region, Status, key};
 use store::{CommitError, Expect, Store, Write};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-pub use attempt::{Outcome, Publish, Sender};
+pub use attempt::{Outcome, Sender};
 pub use execution::{Attempt, Execution};
 use job::{Job, JobKey, Settings};
 

@@ -24,6 +24,9 @@ pub const IMAGES: &str = "image/";
 pub const JOBS: &str = "job/";
 /// The instant at which a clock that is moved by hand stands.
 pub const CLOCK: &str = "clock/manual";
+pub const TOPICS: &str = "topic/";
+pub const SUBSCRIPTIONS: &str = "subscription/";
+pub const SNAPSHOTS: &str = "snapshot/";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -117,4 +120,16 @@ pub fn jobs_of(project: &ProjectId, region: Option<&Region>) -> String {
         Some(region) => format!("{JOBS}{project}/{region}/"),
         None => format!("{JOBS}{project}/"),
     }
+}
+
+pub fn topic(project: &ProjectId, id: &str) -> String {
+    format!("{TOPICS}{project}/{id}")
+}
+
+pub fn subscription(project: &ProjectId, id: &str) -> String {
+    format!("{SUBSCRIPTIONS}{project}/{id}")
+}
+
+pub fn snapshot(project: &ProjectId, id: &str) -> String {
+    format!("{SNAPSHOTS}{project}/{id}")
 }

@@ -125,7 +125,9 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     .await
     .map_err(status)?;
     let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-    let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), clock: clock.clone(), topics: None };
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone() });
+    let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
+    let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), clock: clock.clone(), topics: pubsub.clone() };
     let log = {
         let telemetry = telemetry.clone();
         Box::new(move |entry| telemetry.log(entry))
@@ -138,6 +140,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         control: control.clone(),
         iam: iam.clone(),
         scheduler,
+        pubsub,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     deliver::{self, Answer, Call, Deliverer, Failure},
     history::About,
+    pubsub::{Kind, Message, Name, PubSub},
 };
 
 /// What came of an attempt.
@@ -44,24 +45,12 @@ impl Outcome {
     }
 }
 
-/// Publishes to a topic.
-pub trait Publish: Send + Sync + 'static {
-    /// # Errors
-    /// `NOT_FOUND` and whatever else publishing answers.
-    fn publish<'a>(
-        &'a self,
-        topic: &'a str,
-        data: &'a [u8],
-        attributes: &'a BTreeMap<String, String>,
-    ) -> Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
-}
-
-/// The way of attempts: to services of this server, and to topics when there are any.
+/// The way of attempts: to services of this server, and to topics.
 pub struct Sender {
     pub deliverer: Deliverer,
     pub iam: Iam,
     pub clock: Arc<dyn Clock>,
-    pub topics: Option<Arc<dyn Publish>>,
+    pub topics: PubSub,
 }
 
 impl Way for Sender {
@@ -71,10 +60,7 @@ impl Way for Sender {
                 self.deliverer.url("job.http_target.uri", &http.uri)?;
                 http.token.as_ref().map_or(Ok(()), |token| self.may_act_as(who, project, token.account()))
             }
-            Target::Pubsub(_) if self.topics.is_none() => {
-                Err(Status::invalid_field("job.pubsub_target", "this server has no topics yet; an HTTP target can call a service"))
-            }
-            Target::Pubsub(pubsub) => topic_check(project, &pubsub.topic),
+            Target::Pubsub(pubsub) => topic(project, &pubsub.topic).map(drop),
         }
     }
 
@@ -88,18 +74,20 @@ impl Way for Sender {
                     }
                     Err(status) => Outcome::failed(status.code, status.outer),
                 },
-                Target::Pubsub(PubsubTarget { topic, data, attributes }) => match &self.topics {
-                    Some(topics) => {
-                        topics.publish(topic, data, attributes).await.map_or_else(|status| Outcome::failed(status.code, status.outer), |()| Outcome::good())
-                    }
-                    None => Outcome::failed(Code::Unimplemented, "this server has no topics"),
-                },
+                Target::Pubsub(pubsub) => {
+                    self.publish(job, pubsub).await.map_or_else(|status| Outcome::failed(status.code, status.outer), |()| Outcome::good())
+                }
             }
         })
     }
 }
 
 impl Sender {
+    async fn publish(&self, job: &Job, target: &PubsubTarget) -> Result<(), Status> {
+        let message = Message { data: Bytes::copy_from_slice(&target.data), attributes: target.attributes.clone(), ..Message::default() };
+        self.topics.publish(&topic(&job.key.project, &target.topic)?, vec![message]).await.map(drop)
+    }
+
     /// The account must be the project's own, by the proto, and the caller must have actAs on it.
     fn may_act_as(&self, who: &Identity, project: &ProjectId, email: &str) -> Result<(), Status> {
         const ACT_AS: &str = "iam.serviceAccounts.actAs";
@@ -115,10 +103,11 @@ impl Sender {
     }
 }
 
-fn topic_check(project: &ProjectId, topic: &str) -> Result<(), Status> {
-    let id = topic.strip_prefix(&format!("projects/{project}/topics/")).filter(|id| !id.is_empty() && !id.contains('/'));
-    id.map(drop).ok_or_else(|| {
-        Status::invalid_field("job.pubsub_target.topic_name", format!("{topic:?} is not projects/{project}/topics/TOPIC: a topic of the job's project"))
+/// A topic of the job's project, whether or not it is there: that is seen at each attempt.
+fn topic(project: &ProjectId, written: &str) -> Result<Name, Status> {
+    let id = written.strip_prefix(&format!("projects/{project}/topics/"));
+    id.and_then(|id| Name::new(Kind::Topics, project.clone(), id).ok()).ok_or_else(|| {
+        Status::invalid_field("job.pubsub_target.topic_name", format!("{written:?} is not projects/{project}/topics/TOPIC: a topic of the job's project"))
     })
 }
 
@@ -332,9 +321,9 @@ mod tests {
 
     #[test]
     fn topics_are_the_projects_own() {
-        let check = |topic: &str, is_good: bool| assert_eq!(topic_check(&ProjectId::parse("demo-1").unwrap(), topic).is_ok(), is_good, "{topic}");
-        check("projects/demo-1/topics/t", true);
-        for bad in ["t", "projects/demo-2/topics/t", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
+        let check = |topic: &str, is_good: bool| assert_eq!(topic(&ProjectId::parse("demo-1").unwrap(), topic).is_ok(), is_good, "{topic}");
+        check("projects/demo-1/topics/topic", true);
+        for bad in ["topic", "projects/demo-2/topics/topic", "projects/demo-1/topics/t", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
             check(bad, false);
         }
     }
