@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn topics_are_the_projects_own() {
-        let check = |topic: &str, is_good: bool| assert_eq!(topic(&ProjectId::parse("demo-1").unwrap(), topic).is_ok(), is_good, "{topic}");
+        let check = |written: &str, is_good: bool| assert_eq!(topic(&ProjectId::parse("demo-1").unwrap(), written).is_ok(), is_good, "{written}");
         check("projects/demo-1/topics/topic", true);
         for bad in ["topic", "projects/demo-2/topics/topic", "projects/demo-1/topics/t", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
             check(bad, false);
