@@ -54,8 +54,8 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         iam_admin::methods,
         credentials::methods,
         logging::methods,
-        scheduler::methods,
         pubsub::methods,
+        scheduler::methods,
     ];
     groups.into_iter().flat_map(|group| group(app)).collect()
 }

@@ -55,10 +55,10 @@ pub struct Deps {
     pub control: control::Control,
     /// Tokens, accounts, policies.
     pub iam: iam::Iam,
-    /// Jobs.
-    pub scheduler: events::scheduler::Scheduler,
     /// Topics and subscriptions.
     pub pubsub: events::pubsub::PubSub,
+    /// Jobs.
+    pub scheduler: events::scheduler::Scheduler,
     /// Logs and meters.
     pub telemetry: telemetry::Telemetry,
     /// What the operator decided.

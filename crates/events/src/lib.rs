@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** an accepted event is delivered at least once or lands in the dead-letter topic.
 //!
-//! `scheduler` runs jobs, `pubsub` is Pub/Sub, `subscription` the rules by which it delivers. `deliver` is how a service is called, `busy` counts
-//! what is under way, `history` keeps what was.
+//! `pubsub` is Pub/Sub and `subscription` the rules by which it delivers; `scheduler` runs jobs. `deliver` is how a service is called,
+//! `busy` counts what is under way, `history` keeps what was.
 
 pub mod busy;
 pub mod deliver;

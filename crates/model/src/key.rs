@@ -21,12 +21,12 @@ pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 pub const OBJECTS: &str = "object/";
 pub const IMAGES: &str = "image/";
-pub const JOBS: &str = "job/";
-/// The instant at which a clock that is moved by hand stands.
-pub const CLOCK: &str = "clock/manual";
 pub const TOPICS: &str = "topic/";
 pub const SUBSCRIPTIONS: &str = "subscription/";
 pub const SNAPSHOTS: &str = "snapshot/";
+pub const JOBS: &str = "job/";
+/// The instant at which a clock that is moved by hand stands.
+pub const CLOCK: &str = "clock/manual";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -111,17 +111,6 @@ pub fn image(uri: &str) -> String {
     format!("{IMAGES}{uri}")
 }
 
-pub fn job(project: &ProjectId, region: &Region, id: &str) -> String {
-    format!("{}{id}", jobs_of(project, Some(region)))
-}
-
-pub fn jobs_of(project: &ProjectId, region: Option<&Region>) -> String {
-    match region {
-        Some(region) => format!("{JOBS}{project}/{region}/"),
-        None => format!("{JOBS}{project}/"),
-    }
-}
-
 pub fn topic(project: &ProjectId, id: &str) -> String {
     format!("{TOPICS}{project}/{id}")
 }
@@ -132,4 +121,15 @@ pub fn subscription(project: &ProjectId, id: &str) -> String {
 
 pub fn snapshot(project: &ProjectId, id: &str) -> String {
     format!("{SNAPSHOTS}{project}/{id}")
+}
+
+pub fn job(project: &ProjectId, region: &Region, id: &str) -> String {
+    format!("{}{id}", jobs_of(project, Some(region)))
+}
+
+pub fn jobs_of(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{JOBS}{project}/{region}/"),
+        None => format!("{JOBS}{project}/"),
+    }
 }

@@ -139,8 +139,8 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
-        scheduler,
         pubsub,
+        scheduler,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });

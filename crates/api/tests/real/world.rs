@@ -114,9 +114,9 @@ impl World {
             keeper,
         )
         .unwrap();
-        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone() };
         let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: events::deliver::Deliverer::new(serving.clone(), iam.clone()) });
         let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.unwrap();
+        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone() };
         let control = control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving).await.unwrap();
         let deliverer = events::deliver::Deliverer::new(control.serving().clone(), iam.clone());
         let busy = deliverer.busy().clone();
@@ -127,8 +127,8 @@ impl World {
             clock,
             control,
             iam: iam.clone(),
-            scheduler,
             pubsub,
+            scheduler,
             telemetry,
             config: api::Config { default_project, default_region, owner: "owner@example.com".to_owned() },
         });
