@@ -20,7 +20,7 @@ async fn a_due_job_does_not_wait_for_those_at_rest() {
     let clock = SharedClock(Arc::default());
     clock.0.set("2026-11-28T00:00:30Z".parse().unwrap());
     let books = Arc::new(Mutex::new(Books::default()));
-    let way = Arc::new(BookedWay { clock: clock.clone(), books: books.clone() });
+    let way = Arc::new(BookedWay { clock: clock.clone(), books: books.clone(), takes_max: Duration::ZERO });
     let busy = Busy::new();
     let (scheduler, _running) = Scheduler::start(Store::open(dir.path()).unwrap(), Arc::new(clock.clone()), way, busy.clone(), Box::new(drop)).await.unwrap();
     let mut creating = tokio::task::JoinSet::new();
