@@ -65,8 +65,10 @@ pub async fn jobs_that_cannot_run_are_refused(world: &World) {
     check(json!({ "httpTarget": { "uri": "https://example.com/" } }), "INVALID_ARGUMENT", "not a URL of a service here").await;
     check(json!({ "httpTarget": { "uri": "file:///etc/passwd" } }), "INVALID_ARGUMENT", "job.http_target.uri").await;
     check(json!({ "httpTarget": null, "appEngineHttpTarget": { "relativeUri": "/" } }), "INVALID_ARGUMENT", "App Engine").await;
-    let topic = json!({ "topicName": "projects/another/topics/tick", "data": "eA==" });
-    check(json!({ "httpTarget": null, "pubsubTarget": topic }), "INVALID_ARGUMENT", "job.pubsub_target").await;
+    let topic =
+        |project: &str, data: &str| json!({ "httpTarget": null, "pubsubTarget": { "topicName": format!("projects/{project}/topics/topic"), "data": data } });
+    check(topic("another-project-1", "eA=="), "INVALID_ARGUMENT", "topic_name").await;
+    check(topic(PROJECT, ""), "INVALID_ARGUMENT", "job.pubsub_target").await;
     check(json!({ "httpTarget": null }), "INVALID_ARGUMENT", "job.target").await;
     check(json!({ "schedule": "0 9 * * * *" }), "INVALID_ARGUMENT", "schedule").await;
     check(json!({ "timeZone": "Asia/Edo" }), "INVALID_ARGUMENT", "time_zone").await;

@@ -45,7 +45,7 @@ impl Outcome {
     }
 }
 
-/// The way of attempts: to services of this server, and to its topics.
+/// The way of attempts: to services of this server, and to topics.
 pub struct Sender {
     pub deliverer: Deliverer,
     pub iam: Iam,
@@ -60,7 +60,7 @@ impl Way for Sender {
                 self.deliverer.url("job.http_target.uri", &http.uri)?;
                 http.token.as_ref().map_or(Ok(()), |token| self.may_act_as(who, project, token.account()))
             }
-            Target::Pubsub(pubsub) => topic_name(project, &pubsub.topic).map(drop),
+            Target::Pubsub(pubsub) => topic(project, &pubsub.topic).map(drop),
         }
     }
 
@@ -74,8 +74,8 @@ impl Way for Sender {
                     }
                     Err(status) => Outcome::failed(status.code, status.outer),
                 },
-                Target::Pubsub(target) => {
-                    self.publish(&job.key.project, target).await.map_or_else(|status| Outcome::failed(status.code, status.outer), |()| Outcome::good())
+                Target::Pubsub(pubsub) => {
+                    self.publish(job, pubsub).await.map_or_else(|status| Outcome::failed(status.code, status.outer), |()| Outcome::good())
                 }
             }
         })
@@ -83,9 +83,9 @@ impl Way for Sender {
 }
 
 impl Sender {
-    async fn publish(&self, project: &ProjectId, target: &PubsubTarget) -> Result<(), Status> {
+    async fn publish(&self, job: &Job, target: &PubsubTarget) -> Result<(), Status> {
         let message = Message { data: Bytes::copy_from_slice(&target.data), attributes: target.attributes.clone(), ..Message::default() };
-        self.topics.publish(&topic_name(project, &target.topic)?, vec![message]).await.map(drop)
+        self.topics.publish(&topic(&job.key.project, &target.topic)?, vec![message]).await.map(drop)
     }
 
     /// The account must be the project's own, by the proto, and the caller must have actAs on it.
@@ -103,11 +103,12 @@ impl Sender {
     }
 }
 
-fn topic_name(project: &ProjectId, topic: &str) -> Result<Name, Status> {
-    let id = topic.strip_prefix(&format!("projects/{project}/topics/")).ok_or_else(|| {
-        Status::invalid_field("job.pubsub_target.topic_name", format!("{topic:?} is not projects/{project}/topics/TOPIC: a topic of the job's project"))
-    })?;
-    Name::new(Kind::Topics, project.clone(), id)
+/// A topic of the job's project, whether or not it is there: that is seen at each attempt.
+fn topic(project: &ProjectId, written: &str) -> Result<Name, Status> {
+    let id = written.strip_prefix(&format!("projects/{project}/topics/"));
+    id.and_then(|id| Name::new(Kind::Topics, project.clone(), id).ok()).ok_or_else(|| {
+        Status::invalid_field("job.pubsub_target.topic_name", format!("{written:?} is not projects/{project}/topics/TOPIC: a topic of the job's project"))
+    })
 }
 
 /// The request of an HTTP target.
@@ -320,9 +321,9 @@ mod tests {
 
     #[test]
     fn topics_are_the_projects_own() {
-        let check = |topic: &str, is_good: bool| assert_eq!(topic_name(&ProjectId::parse("demo-1").unwrap(), topic).is_ok(), is_good, "{topic}");
-        check("projects/demo-1/topics/tick", true);
-        for bad in ["tick", "projects/demo-2/topics/tick", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
+        let check = |written: &str, is_good: bool| assert_eq!(topic(&ProjectId::parse("demo-1").unwrap(), written).is_ok(), is_good, "{written}");
+        check("projects/demo-1/topics/topic", true);
+        for bad in ["topic", "projects/demo-2/topics/topic", "projects/demo-1/topics/t", "projects/demo-1/topics/", "projects/demo-1/topics/a/b"] {
             check(bad, false);
         }
     }

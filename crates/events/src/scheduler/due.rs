@@ -62,7 +62,13 @@ pub(super) async fn load(shared: &Shared) -> Result<Due, Status> {
     loop {
         let records = shared.store.scan(key::JOBS, after.as_deref(), PAGE).map_err(Status::internal)?;
         for record in &records {
-            let mut job: Job = record.json().map_err(Status::internal)?;
+            let mut job: Job = match record.json() {
+                Ok(job) => job,
+                Err(error) => {
+                    tracing::error!(%error, "a job's record cannot be read: it does not run, the others do");
+                    continue;
+                }
+            };
             if let Some(attempt) = job.under_way() {
                 let outcome = Outcome::failed(Code::Aborted, "The server ended while the attempt was under way.");
                 job = finish(shared, &job, &attempt, &outcome).await?.unwrap_or(job);

@@ -59,7 +59,7 @@ fn a_process_that_is_killed_repeats_no_tick_and_loses_none() {
 
 /// From a start to a kill.
 async fn live(store: &Store, clock: &SharedClock, books: &Arc<Mutex<Books>>, random: &mut StdRng, life: usize) {
-    let way = BookedWay { clock: clock.clone(), books: books.clone() };
+    let way = BookedWay { clock: clock.clone(), books: books.clone(), takes_max: Duration::from_secs(100) };
     let (scheduler, _running) = Scheduler::start(store.clone(), Arc::new(clock.clone()), Arc::new(way), Busy::new(), Box::new(drop)).await.unwrap();
     if life == 0 {
         for (at, schedule) in SCHEDULES.iter().enumerate() {

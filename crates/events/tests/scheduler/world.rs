@@ -61,6 +61,8 @@ pub struct Books {
 pub struct BookedWay {
     pub clock: SharedClock,
     pub books: Arc<Mutex<Books>>,
+    /// How long attempts take, at most, by the clock.
+    pub takes_max: Duration,
 }
 
 impl Way for BookedWay {
@@ -79,9 +81,9 @@ impl Way for BookedWay {
                 // As it was recorded: the clock may have been set since.
                 attempts.push((attempt.tick, attempt.number, job.attempted.expect("an attempt that has begun")));
             }
-            // Some take minutes, some fail.
-            let takes = rand::random_range(0..200_u64);
-            self.clock.until(now + Duration::from_secs(takes.saturating_sub(100))).await;
+            // Half take no time; some fail.
+            let takes = self.takes_max.mul_f64(rand::random_range(-1.0..1.0_f64).max(0.0));
+            self.clock.until(now + takes).await;
             self.books.lock().unwrap().running.remove(&job.uid);
             if rand::random_bool(0.4) { Outcome::failed(Code::Unavailable, "") } else { Outcome::good() }
         })
