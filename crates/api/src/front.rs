@@ -27,6 +27,8 @@ use crate::{
 pub(crate) struct Front {
     deps: Deps,
     surfaces: Vec<Surface>,
+    /// Tried after all others: its paths begin with anyone's bucket.
+    xml: Surface,
     /// Surface and row, those tried first first.
     order: Vec<(usize, usize)>,
     methods: Methods,
@@ -68,7 +70,8 @@ impl Front {
         }
         let mut order: Vec<_> = surfaces.iter().enumerate().flat_map(|(s, surface)| (0..surface.rows.len()).map(move |r| (s, r))).collect();
         order.sort_by_key(|(s, r)| surfaces[*s].rows[*r].template.rank());
-        Self { deps, surfaces, order, methods, transcoder: OnceLock::new() }
+        let xml = storage::xml::surface(deps.clone());
+        Self { deps, surfaces, xml, order, methods, transcoder: OnceLock::new() }
     }
 
     pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {
@@ -78,12 +81,50 @@ impl Front {
         let host = Host::parse(host);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         if let Some((surface, row, vars)) = self.find(&host, &method, &path) {
-            return self.endpoint(&host, surface, row, vars, request).await;
+            return self.endpoint(&host, &self.surfaces[surface], row, vars, request).await;
         }
-        match self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
-            Some(found) => found.call(&self.methods, request).await,
-            None => error::rest(&error::no_method(&method, &host.name, &path)),
+        if method == Method::POST && path == storage::batch::PATH && host.serves(&["storage.googleapis.com", "www.googleapis.com"]) {
+            return self.batch(&host, request).await;
         }
+        if let Some(found) = self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
+            return found.call(&self.methods, request).await;
+        }
+        match storage::xml::path(&host.name, host.google, &path) {
+            // On a host of no API's own, a path is of this one only when a bucket is there.
+            Some(path) if host.google || storage::xml::bucket_of(&self.deps, &path).is_some() => self.objects(&host, &path, request).await,
+            _ => error::rest(&error::no_method(&method, &host.name, &path)),
+        }
+    }
+
+    /// Each call of a batch, one after the other, as if it had come by itself.
+    async fn batch(&self, host: &Host, request: Request) -> Response {
+        let parts = match storage::batch::read(request).await {
+            Ok(parts) => parts,
+            Err(error) => return error.into_response(),
+        };
+        let mut answers = Vec::new();
+        for part in parts {
+            let (id, request) = part.take();
+            answers.push((id, Box::pin(self.handle(&host.name, request)).await));
+        }
+        storage::batch::write(answers).await
+    }
+
+    /// Storage's XML API, at `path`.
+    async fn objects(&self, host: &Host, path: &str, mut request: Request) -> Response {
+        let (method, asked) = (request.method().clone(), request.headers().clone());
+        let bucket = path[1..].split('/').next().unwrap_or_default().to_owned();
+        if method == Method::OPTIONS {
+            return storage::xml::preflight(&self.deps, &bucket, &asked);
+        }
+        let found = self.xml.rows.iter().enumerate().filter(|(_, row)| row.verb == method).find_map(|(at, row)| Some((at, row.template.matches(path)?)));
+        let Some((row, vars)) = found else { return (self.xml.error)(&error::no_method(&method, &host.name, path)) };
+        if let Some(refused) = storage::xml::signed(&self.deps, &mut request) {
+            return refused;
+        }
+        let mut response = self.endpoint(host, &self.xml, row, vars.into_iter().collect(), request).await;
+        storage::xml::cors(&self.deps, &bucket, method.as_str(), &asked, &mut response);
+        response
     }
 
     pub(crate) async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
@@ -96,7 +137,7 @@ impl Front {
 
     /// Everything that is served over REST.
     pub(crate) fn served(&self) -> Vec<Served> {
-        let endpoints = self.surfaces.iter().flat_map(|surface| {
+        let endpoints = self.surfaces.iter().chain([&self.xml]).flat_map(|surface| {
             surface.rows.iter().map(|row| Served {
                 api: surface.name.to_owned(),
                 verb: row.verb.clone(),
@@ -126,8 +167,7 @@ impl Front {
         })
     }
 
-    async fn endpoint(&self, host: &Host, surface: usize, row: usize, mut vars: Vars, mut request: Request) -> Response {
-        let surface = &self.surfaces[surface];
+    async fn endpoint(&self, host: &Host, surface: &Surface, row: usize, mut vars: Vars, mut request: Request) -> Response {
         let need = surface.rows[row].need;
         let region = match self.region(host, &vars) {
             Ok(region) => region,
@@ -135,7 +175,12 @@ impl Front {
         };
         vars.entry("location".to_owned()).or_insert_with(|| region.to_string());
         let passed = (|| {
-            let who = if need == Need::Public { None } else { caller_check(&self.deps.iam, request.headers())? };
+            let signed = request.extensions().get::<storage::signed::SignedBy>().map(|signed| signed.0.clone());
+            let who = match (need, signed) {
+                (Need::Public, _) => None,
+                (_, Some(who)) => Some(who),
+                (_, None) => caller_check(&self.deps.iam, request.headers())?,
+            };
             if who.is_some() {
                 permission::quota_project_check(&self.deps, request.headers(), request.uri().query())?;
             }

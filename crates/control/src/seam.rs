@@ -39,6 +39,14 @@ pub(crate) trait Accounts: Send + Sync + 'static {
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>>;
 }
 
+/// Topics of Pub/Sub, as far as notifications of buckets need them.
+pub(crate) trait Topics: Send + Sync + 'static {
+    /// `topic` is `projects/P/topics/T`.
+    fn is_there(&self, topic: &str) -> Result<bool, Status>;
+    /// Resolves when the message is durable.
+    fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>>;
+}
+
 /// The real builder, and the store in which its images lie.
 pub(crate) struct Builder {
     pub builder: build::Builder,

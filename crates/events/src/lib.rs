@@ -6,4 +6,5 @@
 //! a service is called.
 
 pub mod deliver;
+pub mod storage;
 pub mod subscription;
