@@ -229,6 +229,10 @@ struct Host {
 
 impl Host {
     fn parse(host: &str) -> Self {
+        // A bucket's name may begin like a region.
+        if host.ends_with(storage::xml::BUCKET_HOSTS) {
+            return Self { name: host.to_owned(), region: None, google: true };
+        }
         // `run.asia-northeast1.rep.googleapis.com` is another way to write a region's endpoint.
         if let Some((api, region)) = host.strip_suffix(".rep.googleapis.com").and_then(|rest| rest.split_once('.'))
             && let Ok(region) = Region::parse(region)
@@ -286,6 +290,8 @@ mod tests {
         check("run.nowhere.rep.googleapis.com", "run.nowhere.rep.googleapis.com", None, true);
         check("asia-northeast1-run.localhost", "run.localhost", Some("asia-northeast1"), false);
         check("127.0.0.1", "127.0.0.1", None, false);
+        check("asia-northeast1-b.storage.googleapis.com", "asia-northeast1-b.storage.googleapis.com", None, true);
+        check("asia-northeast1-storage.googleapis.com", "storage.googleapis.com", Some("asia-northeast1"), true);
         check("accounts.google.com", "accounts.google.com", None, true);
     }
 }

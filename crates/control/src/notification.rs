@@ -4,14 +4,12 @@
 
 use model::{
     Code, Status, key,
+    limits::NOTIFICATIONS_MAX,
     storage::{Bucket, Notification},
 };
 use store::{Expect, Write};
 
 use crate::{Context, Control, Versioned, records};
-
-/// Of one bucket. Source: cloud.google.com/storage/quotas.
-const NOTIFICATIONS_MAX: usize = 100;
 
 impl Control {
     /// Those of a bucket, by id.

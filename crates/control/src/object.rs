@@ -10,16 +10,13 @@ use std::sync::atomic::Ordering;
 
 use model::{
     Code, Status, Timestamp, key,
+    limits::{OBJECT_METADATA_MAX_BYTES, OBJECT_NAME_MAX_BYTES},
     status::FieldViolation,
     storage::{Bucket, Change, ChangeKind, Lock, Object, SoftDeleted, later},
 };
 use store::{Expect, Write};
 
 use crate::{Context, Control, Versioned, records};
-
-const NAME_MAX_BYTES: usize = 1024;
-/// Custom metadata, and all fixed fields, in bytes together.
-const METADATA_MAX_BYTES: usize = 8 << 10;
 
 /// Marks the status of a precondition that did not hold: 412 on the wire, or 304 for a read that asks "only if changed".
 const PRECONDITION_FIELD: &str = "precondition";
@@ -454,8 +451,8 @@ fn missing(bucket: &str, name: &str) -> Status {
 
 fn object_check(object: &Object) -> Result<(), Status> {
     let name = &object.name;
-    if !(1..=NAME_MAX_BYTES).contains(&name.len()) {
-        return Err(Status::invalid_field("name", format!("an object's name must have 1 to {NAME_MAX_BYTES} bytes; it has {}", name.len())));
+    if !(1..=OBJECT_NAME_MAX_BYTES).contains(&name.len()) {
+        return Err(Status::invalid_field("name", format!("an object's name must have 1 to {OBJECT_NAME_MAX_BYTES} bytes; it has {}", name.len())));
     }
     if name.contains(['\r', '\n', '\0']) || name == "." || name == ".." || name.starts_with(".well-known/acme-challenge/") {
         return Err(Status::invalid_field(
@@ -465,8 +462,8 @@ fn object_check(object: &Object) -> Result<(), Status> {
     }
     let fixed = [&object.content_type, &object.content_encoding, &object.content_disposition, &object.content_language, &object.cache_control];
     let bytes = fixed.iter().map(|text| text.len()).sum::<usize>() + object.metadata.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-    if bytes > METADATA_MAX_BYTES {
-        return Err(Status::invalid_field("metadata", format!("must have at most {METADATA_MAX_BYTES} bytes together; it has {bytes}")));
+    if bytes > OBJECT_METADATA_MAX_BYTES {
+        return Err(Status::invalid_field("metadata", format!("must have at most {OBJECT_METADATA_MAX_BYTES} bytes together; it has {bytes}")));
     }
     // They become headers of an answer.
     if fixed.iter().any(|text| text.contains(char::is_control)) {

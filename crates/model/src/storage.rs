@@ -15,14 +15,6 @@ use crate::{
     name::{ProjectId, ProjectNumber},
 };
 
-/// How long what was deleted can be restored, in seconds, unless the bucket's owner says otherwise.
-pub const SOFT_DELETE_DEFAULT_S: u64 = 7 * 24 * 3600;
-/// The least and the most of it that is not nothing.
-pub const SOFT_DELETE_MIN_S: u64 = 7 * 24 * 3600;
-pub const SOFT_DELETE_MAX_S: u64 = 90 * 24 * 3600;
-/// The longest retention period, in seconds: a hundred years of 365.25 days.
-pub const RETENTION_MAX_S: u64 = 3_155_760_000;
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
     pub name: String,

@@ -7,13 +7,13 @@ use axum::{body::Body, response::IntoResponse};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 
+use model::limits::BATCH_CALLS_MAX;
+
 use super::error::Error;
 use crate::{OverTls, Response, surface::body_read};
 
 /// Where batches of this API arrive.
 pub(crate) const PATH: &str = "/batch/storage/v1";
-/// Calls of one batch, at most.
-const CALLS_MAX: usize = 100;
 /// So much of one call's answer is written, in bytes.
 const ANSWER_MAX_BYTES: usize = 10 << 20;
 
@@ -33,8 +33,8 @@ pub(crate) async fn read(request: Request<Body>) -> Result<Vec<Part>, Error> {
     let body = body_read(body).await?;
     let mut parts = Vec::new();
     for text in split(&body, boundary.as_str()).ok_or_else(|| Error::invalid("The batch is not framed by its boundary."))? {
-        if parts.len() == CALLS_MAX {
-            return Err(Error::invalid(format!("The batch has more than {CALLS_MAX} calls.")));
+        if parts.len() == BATCH_CALLS_MAX {
+            return Err(Error::invalid(format!("The batch has more than {BATCH_CALLS_MAX} calls.")));
         }
         let mut part = part(&body, text).ok_or_else(|| Error::invalid(format!("Call {} of the batch is no HTTP request.", parts.len() + 1)))?;
         for name in [header::AUTHORIZATION, header::HOST] {

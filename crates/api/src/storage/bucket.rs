@@ -10,8 +10,9 @@ use control::Versioned;
 use events::storage::{etag, time};
 use model::{
     Code, ProjectNumber, Timestamp,
+    limits::SOFT_DELETE_DEFAULT_S,
     policy::Member,
-    storage::{Bucket, SOFT_DELETE_DEFAULT_S, SoftDelete},
+    storage::{Bucket, SoftDelete},
 };
 use serde_json::{Map, Value, json};
 

@@ -4,7 +4,10 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use control::Preconditions;
-use model::storage::{Bucket, Object};
+use model::{
+    limits::COMPOSE_SOURCES_MAX,
+    storage::{Bucket, Object},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -16,8 +19,6 @@ use super::{
 };
 use crate::{Deps, Response, surface::Call};
 
-/// Source: cloud.google.com/storage/docs/composite-objects.
-const SOURCES_MAX: usize = 32;
 const SOURCE_CONDITIONS: &[&str] =
     &["sourceGeneration", "ifSourceGenerationMatch", "ifSourceGenerationNotMatch", "ifSourceMetagenerationMatch", "ifSourceMetagenerationNotMatch"];
 /// Source: cloud.google.com/storage/docs/json_api/v1/objects/rewrite.
@@ -188,8 +189,8 @@ pub(crate) async fn compose(deps: Deps, mut call: Call) -> Result<Response, Erro
     if asked.delete_source_objects {
         return Err(Error::not_served("deleteSourceObjects", "delete the sources after composing"));
     }
-    if !(1..=SOURCES_MAX).contains(&asked.source_objects.len()) {
-        return Err(Error::invalid(format!("sourceObjects has {} objects; from 1 to {SOURCES_MAX} are composed.", asked.source_objects.len())));
+    if !(1..=COMPOSE_SOURCES_MAX).contains(&asked.source_objects.len()) {
+        return Err(Error::invalid(format!("sourceObjects has {} objects; from 1 to {COMPOSE_SOURCES_MAX} are composed.", asked.source_objects.len())));
     }
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let name = call.var("object")?;

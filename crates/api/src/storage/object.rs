@@ -27,7 +27,7 @@ use crate::{Deps, Response, surface::Call};
 /// Objects on a page, unless fewer are asked for.
 const PAGE_MAX: usize = 1000;
 /// Bytes of all keys and values of an object's own metadata. Source: cloud.google.com/storage/quotas.
-const METADATA_MAX_BYTES: usize = 8 << 10;
+const METADATA_MAX_BYTES: usize = model::limits::OBJECT_METADATA_MAX_BYTES;
 /// Bytes of one of the other fields.
 const FIELD_MAX_BYTES: usize = 1024;
 /// Written by the server only.

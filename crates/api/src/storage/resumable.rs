@@ -31,7 +31,7 @@ const SESSIONS_MAX: usize = 1000;
 /// How long a done session tells what became of it, to who did not get the answer.
 const DONE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// How long a session lives. Source: cloud.google.com/storage/docs/resumable-uploads.
-const AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+const AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_secs(model::limits::RESUMABLE_MAX_S.cast_signed());
 /// Records deleted by one commit.
 const BATCH: usize = 500;
 

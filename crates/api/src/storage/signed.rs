@@ -19,7 +19,7 @@ use crate::Deps;
 /// The only algorithm of accounts' keys; `GOOG4-HMAC-SHA256` needs HMAC keys, which are not served.
 pub(crate) const ALGORITHM: &str = "GOOG4-RSA-SHA256";
 /// How long a URL lives, at most.
-const EXPIRES_MAX_S: i64 = 7 * 24 * 3600;
+const EXPIRES_MAX_S: i64 = model::limits::SIGNED_URL_MAX_S.cast_signed();
 /// How far ahead its beginning may lie: clocks differ.
 const SKEW: SignedDuration = SignedDuration::from_mins(15);
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');

@@ -6,9 +6,10 @@
 use events::storage::time;
 use model::{
     Timestamp,
+    limits::{LIFECYCLE_AFFIXES_MAX, LIFECYCLE_RULES_MAX, RETENTION_MAX_S, SOFT_DELETE_DEFAULT_S, SOFT_DELETE_MAX_S, SOFT_DELETE_MIN_S},
     storage::{
-        Bucket, RETENTION_MAX_S, Retention, SOFT_DELETE_DEFAULT_S, SOFT_DELETE_MAX_S, SOFT_DELETE_MIN_S,
-        lifecycle::{AFFIXES_MAX, Action, Condition, RULES_MAX, Rule},
+        Bucket, Retention,
+        lifecycle::{Action, Condition, Rule},
     },
 };
 use serde_json::{Map, Value, json};
@@ -125,8 +126,8 @@ fn lifecycle(value: &Value) -> Result<Vec<Rule>, Error> {
     let rules = rules.as_array().ok_or_else(|| bad("lifecycle.rule", "it is no array"))?;
     let rules: Vec<Rule> = rules.iter().map(rule).collect::<Result<_, _>>()?;
     let affixes: usize = rules.iter().map(|rule| rule.condition.prefixes.len() + rule.condition.suffixes.len()).sum();
-    if rules.len() > RULES_MAX || affixes > AFFIXES_MAX {
-        return Err(bad("lifecycle.rule", &format!("at most {RULES_MAX} rules with {AFFIXES_MAX} prefixes and suffixes are kept")));
+    if rules.len() > LIFECYCLE_RULES_MAX || affixes > LIFECYCLE_AFFIXES_MAX {
+        return Err(bad("lifecycle.rule", &format!("at most {LIFECYCLE_RULES_MAX} rules with {LIFECYCLE_AFFIXES_MAX} prefixes and suffixes are kept")));
     }
     Ok(rules)
 }

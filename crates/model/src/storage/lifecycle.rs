@@ -8,10 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::Object;
 use crate::clock::Timestamp;
 
-/// Rules of one bucket, at most.
-pub const RULES_MAX: usize = 100;
-/// Prefixes and suffixes of one bucket's rules together, at most.
-pub const AFFIXES_MAX: usize = 1000;
 const DAY_S: i64 = 24 * 3600;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::{
         listing::{Ask, page},
         object::{InBucket, Of},
     },
-    Query, element,
+    NAMESPACE, Query, element,
     object::etag,
     xml,
 };
@@ -77,5 +77,5 @@ pub(super) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
     for prefix in &found.prefixes {
         content += &format!("<CommonPrefixes>{}</CommonPrefixes>", element("Prefix", prefix));
     }
-    Ok(xml("ListBucketResult", &content))
+    Ok(xml("ListBucketResult", NAMESPACE, &content))
 }

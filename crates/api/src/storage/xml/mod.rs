@@ -24,7 +24,7 @@ use crate::{
 
 const HOSTS: &[&str] = &["storage.googleapis.com"];
 /// A bucket in front of this has a host of its own.
-const BUCKET_HOSTS: &str = ".storage.googleapis.com";
+pub(crate) const BUCKET_HOSTS: &str = ".storage.googleapis.com";
 
 /// Every method that is served.
 pub(crate) fn surface(deps: Deps) -> Surface {
@@ -164,9 +164,13 @@ impl Query {
     }
 }
 
+/// The namespace of lists and forms, and that of multipart uploads, which Google's libraries look for.
+const NAMESPACE: &str = "http://doc.s3.amazonaws.com/2006-03-01";
+const MULTIPART_NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
 /// An XML answer; `content` is escaped already.
-fn xml(root: &str, content: &str) -> Response {
-    let body = format!("<?xml version='1.0' encoding='UTF-8'?><{root} xmlns='http://doc.s3.amazonaws.com/2006-03-01'>{content}</{root}>");
+fn xml(root: &str, namespace: &str, content: &str) -> Response {
+    let body = format!("<?xml version='1.0' encoding='UTF-8'?><{root} xmlns='{namespace}'>{content}</{root}>");
     (StatusCode::OK, [(header::CONTENT_TYPE, "application/xml; charset=UTF-8")], body).into_response()
 }
 

@@ -10,6 +10,7 @@ use control::Preconditions;
 use http::{HeaderValue, StatusCode, header};
 use model::{
     Status, Timestamp, key,
+    limits::{MULTIPART_PART_MIN_BYTES, MULTIPART_PARTS_MAX},
     storage::{Bucket, Object},
 };
 use rand::Rng;
@@ -23,7 +24,7 @@ use super::{
         object::{Draft, write_check},
         upload::claims_add,
     },
-    Query, element,
+    MULTIPART_NAMESPACE, Query, element,
     object::etag,
     xml,
 };
@@ -32,9 +33,6 @@ use crate::{
     surface::{Call, body_read},
 };
 
-const PARTS_MAX: u32 = 10_000;
-/// All parts but the last have this size at least, in bytes.
-const PART_MIN_BYTES: u64 = 5 << 20;
 /// Uploads of all buckets together.
 const UPLOADS_MAX: usize = 1000;
 
@@ -79,7 +77,7 @@ pub(super) async fn start(deps: Deps, bucket: &Bucket, draft: Draft, conditions:
     let name = draft.name.clone();
     let upload = Upload { bucket: bucket.name.clone(), name: name.clone(), begun: deps.clock.now(), draft, generation_match, metageneration_match };
     store.commit(vec![Write::put(key::multipart_upload(&id), Expect::Absent, &upload)]).await.map_err(Status::internal)?;
-    Ok(xml("InitiateMultipartUploadResult", &(element("Bucket", &bucket.name) + &element("Key", &name) + &element("UploadId", &id))))
+    Ok(xml("InitiateMultipartUploadResult", MULTIPART_NAMESPACE, &(element("Bucket", &bucket.name) + &element("Key", &name) + &element("UploadId", &id))))
 }
 
 /// The upload that a call's query names, if it is of the call's object.
@@ -100,8 +98,9 @@ fn find(deps: &Deps, call: &Call, query: &Query) -> Result<(String, Upload, u64)
 /// `PUT ?partNumber=N&uploadId=ID`
 pub(super) async fn part_put(deps: Deps, call: Call, query: &Query, body: &mut Body) -> Result<Response, Error> {
     let number: Option<u32> = query.number("partNumber")?;
-    let number =
-        number.filter(|number| (1..=PARTS_MAX).contains(number)).ok_or_else(|| Error::invalid(format!("partNumber is no number from 1 to {PARTS_MAX}.")))?;
+    let number = number
+        .filter(|number| (1..=MULTIPART_PARTS_MAX).contains(number))
+        .ok_or_else(|| Error::invalid(format!("partNumber is no number from 1 to {MULTIPART_PARTS_MAX}.")))?;
     let (id, _, revision) = find(&deps, &call, query)?;
     let mut claimed = Draft::default();
     claims_add(&mut claimed, &call.headers, true)?;
@@ -129,7 +128,7 @@ pub(super) async fn part_put(deps: Deps, call: Call, query: &Query, body: &mut B
 
 fn parts(store: &Store, id: &str) -> Result<Vec<(u32, Part)>, Status> {
     let prefix = key::multipart_parts(id);
-    let records = store.scan(&prefix, None, PARTS_MAX as usize).map_err(Status::internal)?;
+    let records = store.scan(&prefix, None, MULTIPART_PARTS_MAX as usize).map_err(Status::internal)?;
     records
         .iter()
         .map(|record| {
@@ -161,7 +160,7 @@ pub(super) async fn parts_list(deps: Deps, call: Call, query: &Query) -> Result<
             + &element("Size", &part.stored.size.to_string());
         content += &format!("<Part>{lines}</Part>");
     }
-    Ok(xml("ListPartsResult", &content))
+    Ok(xml("ListPartsResult", MULTIPART_NAMESPACE, &content))
 }
 
 /// `POST ?uploadId=ID` with the parts in their order.
@@ -175,8 +174,8 @@ pub(super) async fn complete(deps: Deps, mut call: Call, query: &Query) -> Resul
     for (at, (number, claimed)) in wanted.iter().enumerate() {
         let part = have.remove(number).filter(|part| part.etag().trim_matches('"') == claimed.trim_matches('"'));
         let part = part.ok_or_else(|| Error::invalid(format!("One or more of the specified parts could not be found: part {number} with ETag {claimed}.")))?;
-        if at + 1 < wanted.len() && part.stored.size < PART_MIN_BYTES {
-            return Err(Error::invalid(format!("Part {number} has {} bytes; all but the last have at least {PART_MIN_BYTES}.", part.stored.size)));
+        if at + 1 < wanted.len() && part.stored.size < MULTIPART_PART_MIN_BYTES {
+            return Err(Error::invalid(format!("Part {number} has {} bytes; all but the last have at least {MULTIPART_PART_MIN_BYTES}.", part.stored.size)));
         }
         blobs.push((part.stored.blob, part.stored.size));
     }
@@ -189,7 +188,7 @@ pub(super) async fn complete(deps: Deps, mut call: Call, query: &Query) -> Resul
     remove(store, &id, Expect::Revision(revision)).await?;
     let location = format!("{}/{}/{}", super::super::base(&call), object.bucket, object.name);
     let content = element("Location", &location) + &element("Bucket", &object.bucket) + &element("Key", &object.name) + &element("ETag", &etag(&object));
-    let mut response = xml("CompleteMultipartUploadResult", &content);
+    let mut response = xml("CompleteMultipartUploadResult", MULTIPART_NAMESPACE, &content);
     response.headers_mut().insert("x-goog-generation", HeaderValue::from(object.generation));
     Ok(response)
 }
@@ -203,7 +202,7 @@ pub(super) async fn abort(deps: Deps, call: Call, query: &Query) -> Result<Respo
 
 /// The upload with its parts, in one commit; their blobs are left to the sweep.
 async fn remove(store: &Store, id: &str, expect: Expect) -> Result<(), Error> {
-    let records = store.scan(&key::multipart_parts(id), None, PARTS_MAX as usize).map_err(Status::internal)?;
+    let records = store.scan(&key::multipart_parts(id), None, MULTIPART_PARTS_MAX as usize).map_err(Status::internal)?;
     let mut writes: Vec<Write> = records.into_iter().map(|record| Write::delete(record.key, Expect::Any)).collect();
     writes.push(Write::delete(key::multipart_upload(id), expect));
     match store.commit(writes).await {

@@ -17,7 +17,7 @@ use super::{
         object::{denied, may, write_check},
         signed,
     },
-    Query, element,
+    NAMESPACE, Query, element,
     form::Form,
     header_text,
     object::{draft_of, etag, form_fields, store, written},
@@ -111,7 +111,7 @@ fn answer(call: &Call, fields: &Fields, object: &model::storage::Object) -> Resu
         Some("201") => {
             let location = format!("{}/{}/{}", super::super::base(call), object.bucket, object.name);
             let content = element("Location", &location) + &element("Bucket", &object.bucket) + &element("Key", &object.name) + &element("ETag", &etag(object));
-            let mut response = xml("PostResponse", &content);
+            let mut response = xml("PostResponse", NAMESPACE, &content);
             *response.status_mut() = StatusCode::CREATED;
             response.headers_mut().extend(headers);
             Ok(response)
