@@ -6,6 +6,7 @@
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use iam::Identity;
 use model::{ProjectId, Region, ServiceKey, ServiceName, Status};
@@ -51,9 +52,19 @@ impl Context {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
-/// From the caller and the encoded request to the encoded reply.
-type Call = Box<dyn Fn(Deps, Identity, Bytes) -> Answer + Send + Sync>;
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
+/// Encoded messages of one direction of a stream; ends with the first error.
+type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// From the caller and what is asked to what is answered, both encoded.
+enum Call {
+    Unary(Box<dyn Fn(Deps, Identity, Bytes) -> Answer<Bytes> + Send + Sync>),
+    /// Both ways at once; gRPC only.
+    Stream(Box<dyn Fn(Deps, Identity, Messages) -> Answer<Messages> + Send + Sync>),
+}
+
+/// The requests of a stream after the first.
+pub(crate) type Requests<Q> = Pin<Box<dyn Stream<Item = Result<Q, Status>> + Send>>;
 
 /// One method.
 pub(crate) struct Method {
@@ -106,18 +117,50 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
     {
         let state = self.state.clone();
         let (resource, handler) = (Arc::new(resource), Arc::new(handler));
-        let call: Call = Box::new(move |deps, who, bytes| {
+        let call = Call::Unary(Box::new(move |deps, who, bytes| {
             let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
             Box::pin(async move {
-                let request = Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))?;
-                let written = resource(&request);
-                let mut vars = permission::name_read(pattern, &written)
-                    .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
-                permission::check(&deps, Some(&who), need, &mut vars, &Vars::new())?;
-                let reply = handler(state, Context { who, vars }, request).await?;
+                let request: Q = decode(bytes)?;
+                let context = context(&deps, who, need, &resource(&request), field, pattern)?;
+                let reply = handler(state, context, request).await?;
                 Ok(reply.encode_to_vec().into())
             })
-        });
+        }));
+        self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
+        self
+    }
+
+    /// Adds a method that streams both ways. Its first request names the resource; `handler` is an
+    /// `async fn(S, Context, Request, Requests<Request>) -> Result<impl Stream<Item = Result<Reply, Status>>, Status>`.
+    pub(crate) fn stream<Q, A, R, H, F, O>(
+        mut self,
+        name: &'static str,
+        need: Need,
+        resource: R,
+        (field, pattern): (&'static str, &'static str),
+        handler: H,
+    ) -> Self
+    where
+        Q: Message + Default + 'static,
+        A: Message,
+        R: Fn(&Q) -> String + Send + Sync + 'static,
+        H: Fn(S, Context, Q, Requests<Q>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<O, Status>> + Send + 'static,
+        O: Stream<Item = Result<A, Status>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let (resource, handler) = (Arc::new(resource), Arc::new(handler));
+        let call = Call::Stream(Box::new(move |deps, who, messages| {
+            let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
+            Box::pin(async move {
+                let mut requests: Requests<Q> = Box::pin(messages.map(|message| message.and_then(decode)));
+                let first = requests.next().await.unwrap_or_else(|| Err(Status::invalid("The stream ended before its first request.")))?;
+                let context = context(&deps, who, need, &resource(&first), field, pattern)?;
+                let replies = handler(state, context, first, requests).await?;
+                let encoded: Messages = Box::pin(replies.map(|reply| Ok(reply?.encode_to_vec().into())));
+                Ok(encoded)
+            })
+        }));
         self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
         self
     }
@@ -140,6 +183,18 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
     }
 }
 
+fn decode<Q: Message + Default>(bytes: Bytes) -> Result<Q, Status> {
+    Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))
+}
+
+/// Reads the resource's name and asks whether the caller may.
+fn context(deps: &Deps, who: Identity, need: Need, written: &str, field: &str, pattern: &str) -> Result<Context, Status> {
+    let mut vars = permission::name_read(pattern, written)
+        .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
+    permission::check(deps, Some(&who), need, &mut vars, &Vars::new())?;
+    Ok(Context { who, vars })
+}
+
 /// A call whose caller is known.
 pub(crate) struct Admitted {
     deps: Deps,
@@ -149,19 +204,38 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     /// Calls the method with an encoded request.
+    ///
+    /// # Errors
+    /// Those of the method; `UNIMPLEMENTED` for one that streams.
     pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
         let (method, who) = (self.method.name, self.who.email.clone());
-        let reply = (self.method.call)(self.deps, self.who, request).await;
-        // Names that begin so only read.
-        let reads =
-            method.rsplit_once('/').is_some_and(|(_, name)| ["Get", "List", "Search", "Test", "BatchGet", "Wait"].iter().any(|verb| name.starts_with(verb)));
+        let reply = match &self.method.call {
+            Call::Unary(call) => call(self.deps, self.who, request).await,
+            Call::Stream(_) => Err(Status::unimplemented(format!("Method {method} streams; it is served over gRPC only."))),
+        };
+        // Names that begin so only read, or move data.
+        let reads = method.rsplit_once('/').is_some_and(|(_, name)| QUIET.iter().any(|verb| name.starts_with(verb)));
         if !reads {
             let status = reply.as_ref().map_or_else(|status| status.code.name(), |_| "OK");
             tracing::info!(target: "audit", method, who, status, "a call that may change something");
         }
         reply
     }
+
+    fn is_stream(&self) -> bool {
+        matches!(self.method.call, Call::Stream(_))
+    }
+
+    async fn stream(self, requests: Messages) -> Result<Messages, Status> {
+        match &self.method.call {
+            Call::Stream(call) => call(self.deps, self.who, requests).await,
+            Call::Unary(_) => Err(Status::internal(format!("{} does not stream", self.method.name))),
+        }
+    }
 }
+
+/// Beginnings of the names of methods that leave no line in the audit log.
+const QUIET: [&str; 11] = ["Get", "List", "Search", "Test", "BatchGet", "Wait", "Publish", "Pull", "Acknowledge", "ModifyAckDeadline", "StreamingPull"];
 
 impl Methods {
     /// # Panics
@@ -202,6 +276,21 @@ impl Methods {
             Ok(admitted) => admitted,
             Err(status) => return error::grpc(&status).into_http(),
         };
+        let mut grpc = tonic::server::Grpc::new(Encoded).apply_max_message_size_config(Some(BODY_MAX_BYTES), None);
+        if admitted.is_stream() {
+            let mut admitted = Some(admitted);
+            let stream = tower::service_fn(move |request: tonic::Request<tonic::Streaming<Bytes>>| {
+                let admitted = admitted.take();
+                async move {
+                    let admitted = admitted.ok_or_else(|| tonic::Status::internal("a call is one call"))?;
+                    // What breaks the stream is the client's end or the network's.
+                    let requests = request.into_inner().map(|message| message.map_err(|status| Status::new(model::Code::Cancelled, status.message())));
+                    let replies = admitted.stream(Box::pin(requests)).await.map_err(|status| error::grpc(&status))?;
+                    Ok::<_, tonic::Status>(tonic::Response::new(replies.map(|reply| reply.map_err(|status| error::grpc(&status)))))
+                }
+            });
+            return grpc.streaming(stream, request).await.map(axum::body::Body::new);
+        }
         let mut admitted = Some(admitted);
         let unary = tower::service_fn(move |request: tonic::Request<Bytes>| {
             let admitted = admitted.take();
@@ -210,7 +299,7 @@ impl Methods {
                 admitted.call(request.into_inner()).await.map(tonic::Response::new).map_err(|status| error::grpc(&status))
             }
         });
-        tonic::server::Grpc::new(Encoded).apply_max_message_size_config(Some(BODY_MAX_BYTES), None).unary(unary, request).await.map(axum::body::Body::new)
+        grpc.unary(unary, request).await.map(axum::body::Body::new)
     }
 }
 

@@ -94,6 +94,7 @@ fn main() {
             storage::versions_and_what_was_deleted_are_there,
             storage::what_is_held_stays,
             storage::a_rewrite_to_another_class_takes_steps,
+            storage::a_topic_is_told_of_what_happens,
             storage_xml::a_signed_url_is_good_for_one_request_only,
             storage_xml::objects_are_read_and_written_by_their_paths,
             storage_xml::a_form_uploads_what_its_policy_allows,

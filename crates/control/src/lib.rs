@@ -66,8 +66,7 @@ pub(crate) struct Context {
     images: Arc<dyn seam::Images>,
     starter: Arc<dyn seam::Starter>,
     accounts: Arc<dyn seam::Accounts>,
-    /// `None` as long as this server has none.
-    topics: Option<Arc<dyn seam::Topics>>,
+    topics: Arc<dyn seam::Topics>,
     log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     /// The last instant, in microseconds, that was given to a bucket or an object.
     instant_last: AtomicI64,
@@ -126,6 +125,7 @@ impl Control {
     /// Call inside a tokio runtime.
     /// # Errors
     /// `INTERNAL` when the store fails.
+    #[expect(clippy::too_many_arguments, reason = "all that the control plane stands on, each made once by the binary")]
     pub async fn start(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -134,12 +134,13 @@ impl Control {
         telemetry: telemetry::Telemetry,
         builder: ::build::Builder,
         serving: serving::Serving,
+        pubsub: events::pubsub::PubSub,
     ) -> Result<Self, Status> {
         let context = Context {
             images: Arc::new(seam::Builder { builder, store: store.clone() }),
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
-            topics: None,
+            topics: Arc::new(pubsub),
             log: Box::new(move |entry| telemetry.log(entry)),
             instant_last: AtomicI64::new(clock.now().as_microsecond()),
             objects: tokio::sync::RwLock::default(),

@@ -29,13 +29,11 @@ impl Control {
 
     /// Adds one; its id is set here.
     /// # Errors
-    /// `NOT_FOUND` for the bucket; `INVALID_ARGUMENT` for a topic that is not there; `RESOURCE_EXHAUSTED` past a hundred;
-    /// `UNIMPLEMENTED` as long as this server has no topics.
+    /// `NOT_FOUND` for the bucket; `INVALID_ARGUMENT` for a topic that is not there; `RESOURCE_EXHAUSTED` past a hundred.
     pub async fn notification_create(&self, bucket: &str, notification: Notification) -> Result<Notification, Status> {
         let cx = &self.context;
-        let topics = cx.topics.as_ref().ok_or_else(|| Status::unimplemented("Notifications need Pub/Sub topics, which this server does not have."))?;
         let bucket = cx.bucket_get(bucket)?.value;
-        if !topics.is_there(&notification.topic)? {
+        if !cx.topics.is_there(&notification.topic)? {
             return Err(Status::invalid(format!("No such topic: //pubsub.googleapis.com/{}", notification.topic)));
         }
         loop {

@@ -268,18 +268,24 @@ fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX
 
 fn resource_check(resource: &str) -> Result<(), Status> {
     let is_name = |part: &str| !part.is_empty() && part.len() <= 254 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
+    // Names of Pub/Sub may hold more.
+    let is_event_name = |part: &str| is_name(&part.replace(['~', '+', '%'], "-"));
     let parts: Vec<_> = resource.split('/').collect();
     let is_known = match parts[..] {
         ["projects", project] => is_name(project),
         ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
+        ["projects", project, "topics" | "subscriptions" | "snapshots", id] => is_name(project) && is_event_name(id),
         ["buckets", bucket] => is_name(bucket),
         _ => false,
     };
     if is_known {
         return Ok(());
     }
-    Err(Status::invalid_field("resource", format!("{resource:?} is no resource with a policy; those are projects, services, service accounts and buckets")))
+    Err(Status::invalid_field(
+        "resource",
+        format!("{resource:?} is no resource with a policy; those are projects, services, service accounts, buckets, topics, subscriptions and snapshots"),
+    ))
 }
 
 #[cfg(test)]
@@ -318,9 +324,15 @@ mod tests {
 
     #[test]
     fn resources_with_policies() {
-        for good in
-            ["projects/p", "projects/p/locations/asia-northeast1/services/s", "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com", "buckets/b.example.com"]
-        {
+        for good in [
+            "projects/p",
+            "projects/p/locations/asia-northeast1/services/s",
+            "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com",
+            "buckets/b.example.com",
+            "projects/p/topics/t+%~",
+            "projects/p/subscriptions/s",
+            "projects/p/snapshots/s",
+        ] {
             assert!(resource_check(good).is_ok(), "{good}");
         }
         for bad in [
@@ -330,7 +342,8 @@ mod tests {
             "projects/p/",
             "projects/p/locations/r",
             "projects/p/locations/r/services/",
-            "projects/p/topics/t",
+            "projects/p/topics/",
+            "projects/p/topics/t/x",
             "buckets/",
             "buckets/a/b",
             "projects/p q",

@@ -29,6 +29,9 @@ pub const MULTIPART_UPLOADS: &str = "upload/multipart/";
 /// What happened to objects and was not yet told to anyone.
 pub const OBJECT_CHANGES: &str = "objectchange/";
 pub const NOTIFICATIONS: &str = "notification/";
+pub const TOPICS: &str = "topic/";
+pub const SUBSCRIPTIONS: &str = "subscription/";
+pub const SNAPSHOTS: &str = "snapshot/";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -133,4 +136,16 @@ pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
 /// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
 pub fn image(uri: &str) -> String {
     format!("{IMAGES}{uri}")
+}
+
+pub fn topic(project: &ProjectId, id: &str) -> String {
+    format!("{TOPICS}{project}/{id}")
+}
+
+pub fn subscription(project: &ProjectId, id: &str) -> String {
+    format!("{SUBSCRIPTIONS}{project}/{id}")
+}
+
+pub fn snapshot(project: &ProjectId, id: &str) -> String {
+    format!("{SNAPSHOTS}{project}/{id}")
 }

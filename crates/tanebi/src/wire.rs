@@ -112,6 +112,9 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         keeper.clone(),
     )
     .context("the builder")?;
+    let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer });
+    let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let control = control::Control::start(
         control::Config { default_project: project.id.clone(), default_region: config.region.clone() },
         clock.clone(),
@@ -120,6 +123,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         telemetry.clone(),
         builder.clone(),
         serving.clone(),
+        pubsub.clone(),
     )
     .await
     .map_err(status)?;
@@ -128,6 +132,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
+        pubsub,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });

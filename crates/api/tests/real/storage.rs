@@ -369,8 +369,6 @@ pub async fn what_is_held_stays(world: &World) {
     object(world, "held-2", "o", "x").await;
     assert_eq!(call(world, "PATCH", "/storage/v1/b/held-2/o/o", retention).await.reason(), (400, "invalid".to_owned()));
     assert_eq!(call(world, "GET", "/storage/v1/b/held-2/acl", Json::Null).await.reason(), (400, "invalid".to_owned()));
-    let topic = json!({ "topic": "//pubsub.googleapis.com/projects/p/topics/t", "payload_format": "NONE" });
-    assert!(call(world, "POST", "/storage/v1/b/held-2/notificationConfigs", topic).await.status.as_u16() >= 400);
     assert_eq!(get(world, "/storage/v1/b/held-2/notificationConfigs", &[]).await.good().json(), json!({ "kind": "storage#notifications" }));
 }
 
@@ -393,4 +391,38 @@ pub async fn a_rewrite_to_another_class_takes_steps(world: &World) {
     assert_eq!((calls, &answer["totalBytesRewritten"], &answer["resource"]["storageClass"]), (3, &json!("2621440"), &json!("NEARLINE")));
     let composed = call(world, "POST", "/storage/v1/b/steps-1/o/c/compose", json!({ "sourceObjects": [{ "name": "o" }, { "name": "o" }] })).await.good().json();
     assert_eq!((&composed["componentCount"], composed.get("md5Hash")), (&json!(2), None));
+}
+
+pub async fn a_topic_is_told_of_what_happens(world: &World) {
+    bucket(world, "told-1").await;
+    let pubsub = async |method: &str, path: &str, body: Json| {
+        let url = format!("https://pubsub.googleapis.com/v1/projects/{PROJECT}/{path}");
+        send(&world.api, Some(&world.owner), method, &url, &[JSON], body.to_string()).await
+    };
+    pubsub("PUT", "topics/told", json!({})).await.good();
+    pubsub("PUT", "subscriptions/told", json!({ "topic": format!("projects/{PROJECT}/topics/told") })).await.good();
+    let configs = "/storage/v1/b/told-1/notificationConfigs";
+    let config = |topic: &str| json!({ "topic": format!("//pubsub.googleapis.com/projects/{PROJECT}/topics/{topic}"), "payload_format": "JSON_API_V1" });
+    assert_eq!(call(world, "POST", configs, config("absent")).await.status, 400);
+    let made = call(world, "POST", configs, config("told")).await.good().json();
+    assert_eq!((&made["id"], &made["kind"]), (&json!("1"), &json!("storage#notification")));
+    assert_eq!(get(world, &format!("{configs}/1"), &[]).await.good().json(), made);
+    let first = object(world, "told-1", "a%2Fb", "hello").await;
+    call(world, "PATCH", "/storage/v1/b/told-1/o/a%2Fb", json!({ "metadata": { "k": "v" } })).await.good();
+    call(world, "DELETE", "/storage/v1/b/told-1/o/a%2Fb", Json::Null).await.good();
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let pulled = pubsub("POST", "subscriptions/told:pull", json!({ "maxMessages": 10 })).await.good().json();
+        let received = pulled["receivedMessages"].as_array().cloned().unwrap_or_default();
+        let acks: Vec<&Json> = received.iter().map(|received| &received["ackId"]).collect();
+        if !acks.is_empty() {
+            pubsub("POST", "subscriptions/told:acknowledge", json!({ "ackIds": acks })).await.good();
+        }
+        told.extend(received.iter().map(|received| received["message"].clone()));
+    }
+    let kinds: Vec<&str> = told.iter().filter_map(|message| message["attributes"]["eventType"].as_str()).collect();
+    assert_eq!(kinds, ["OBJECT_FINALIZE", "OBJECT_METADATA_UPDATE", "OBJECT_DELETE"]);
+    assert_eq!((&told[0]["attributes"]["objectId"], &told[0]["attributes"]["objectGeneration"]), (&json!("a/b"), &first["generation"]));
+    assert_eq!(call(world, "DELETE", &format!("{configs}/1"), Json::Null).await.status, 204);
+    assert_eq!(get(world, &format!("{configs}/1"), &[]).await.status, 404);
 }

@@ -72,10 +72,9 @@ impl Reconciler for Changes {
 }
 
 async fn tell(cx: &Context, change: &model::storage::Change) -> Result<(), Status> {
-    let Some(topics) = &cx.topics else { return Ok(()) };
     for notification in wanting(cx, change)? {
         let message = events::storage::notification_message(change, &notification);
-        match topics.publish(&notification.topic, message).await {
+        match cx.topics.publish(&notification.topic, message).await {
             Ok(()) => {}
             Err(status) if matches!(status.code, Code::NotFound | Code::InvalidArgument | Code::PermissionDenied) => {
                 tracing::warn!(bucket = change.object.bucket, topic = notification.topic, %status, "a notification could not be published and is dropped");

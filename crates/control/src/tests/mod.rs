@@ -205,7 +205,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         images: Arc::new(build::Images { world: world.clone() }),
         starter: world.clone(),
         accounts: world.clone(),
-        topics: Some(world.clone()),
+        topics: world.clone(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),
         objects: tokio::sync::RwLock::default(),
