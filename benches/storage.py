@@ -67,7 +67,7 @@ def call(connection, token, method, path, body=None, headers=None):
 tanebi = Tanebi(profile=arguments.profile)
 folder = tempfile.mkdtemp(prefix="tanebi-bench-files-", dir=Path(tanebi.data).parent)
 try:
-    asked = 'curl -sS --noproxy "*" -H "Metadata-Flavor: Google" "http://$GCE_METADATA_HOST/computeMetadata/v1/instance/service-accounts/default/token"'
+    asked = 'curl -sS -H "Metadata-Flavor: Google" "http://$GCE_METADATA_HOST/computeMetadata/v1/instance/service-accounts/default/token"'
     token = json.loads(tanebi.run("exec", "--", "sh", "-c", asked).stdout)["access_token"]
     source = os.path.join(folder, "source")
     with open(source, "wb") as file:

@@ -106,14 +106,9 @@ with tempfile.NamedTemporaryFile() as file:
 with tempfile.NamedTemporaryFile() as file:
     transfer_manager.download_chunks_concurrently(bucket.blob("parts"), file.name, chunk_size=4 << 20, worker_type=transfer_manager.THREAD)
     check("parts at once", open(file.name, "rb").read() == content * 5)
-refused("a wrong hash", exceptions.BadRequest, lambda: wrong())
-
-
-def wrong():
-    blob = bucket.blob("wrong")
-    blob.md5_hash = "AAAAAAAAAAAAAAAAAAAAAA=="
-    blob.upload_from_string("x")
-
+wrong = bucket.blob("wrong")
+wrong.md5_hash = "AAAAAAAAAAAAAAAAAAAAAA=="
+refused("a wrong hash", exceptions.BadRequest, lambda: wrong.upload_from_string("x"))
 
 # Batches.
 with client.batch():
