@@ -67,13 +67,14 @@ def call(connection, token, method, path, body=None, headers=None):
 tanebi = Tanebi(profile=arguments.profile)
 folder = tempfile.mkdtemp(prefix="tanebi-bench-files-", dir=Path(tanebi.data).parent)
 try:
-    asked = 'curl -sS -H "Metadata-Flavor: Google" "http://$GCE_METADATA_HOST/computeMetadata/v1/instance/service-accounts/default/token"'
-    token = json.loads(tanebi.run("exec", "--", "sh", "-c", asked).stdout)["access_token"]
+    connection = http.client.HTTPConnection(tanebi.listen, blocksize=PIECE)
+    secret = (Path(tanebi.data) / "client/secret").read_text()
+    connection.request("POST", "/_tanebi/v1/sessions", '{"email":"developer@tanebi.local"}', {"Authorization": f"Bearer {secret}"})
+    token = json.loads(connection.getresponse().read())["accessToken"]
     source = os.path.join(folder, "source")
     with open(source, "wb") as file:
         for _ in range(arguments.mib):
             file.write(os.urandom(PIECE))
-    connection = http.client.HTTPConnection(tanebi.listen, blocksize=PIECE)
     answer = call(connection, token, "POST", "/storage/v1/b?project=tanebi-local", '{"name":"bench-1","softDeletePolicy":{"retentionDurationSeconds":"0"}}', {"Content-Type": "application/json"})
     assert answer.status in (200, 409), answer.read()
     answer.read()

@@ -50,9 +50,9 @@ pub(crate) struct Ingest {
 
 /// Where the sink is.
 enum At {
-    Rest(Sink),
+    Rest(Box<Sink>),
     /// With a buffer that is being written; it comes back empty.
-    Work(JoinHandle<Result<(Sink, Vec<u8>), Status>>),
+    Work(JoinHandle<Result<(Box<Sink>, Vec<u8>), Status>>),
     /// Gone with a failed write.
     Lost,
 }
@@ -67,7 +67,7 @@ impl Ingest {
     pub(crate) async fn new(store: &Store) -> Result<Self, Status> {
         let store = store.clone();
         let writer = blocking(move || store.blobs().writer().map_err(Status::internal)).await?;
-        Ok(Self { sink: At::Rest(Sink { writer, crc32c: 0, md5: Md5::new() }), buffer: Vec::new(), size: 0 })
+        Ok(Self { sink: At::Rest(Box::new(Sink { writer, crc32c: 0, md5: Md5::new() })), buffer: Vec::new(), size: 0 })
     }
 
     /// How many bytes were taken.
@@ -144,7 +144,7 @@ impl Ingest {
     }
 
     /// The sink, when nothing is being written, and an empty buffer.
-    async fn rest(&mut self) -> Result<(Sink, Vec<u8>), Status> {
+    async fn rest(&mut self) -> Result<(Box<Sink>, Vec<u8>), Status> {
         match std::mem::replace(&mut self.sink, At::Lost) {
             At::Rest(sink) => Ok((sink, Vec::with_capacity(QUANTUM_BYTES))),
             At::Work(task) => task.await.map_err(|error| Status::internal(format!("a blocking task failed: {error}")))?,
