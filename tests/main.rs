@@ -7,6 +7,7 @@ mod faults;
 mod gcloud;
 mod hostile;
 mod languages;
+mod scheduler;
 mod seed;
 mod serving;
 mod soak;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         clients::tests(),
         clones::tests(),
         languages::tests(),
+        scheduler::tests(),
         hostile::tests(),
         faults::tests(),
         soak::tests(),

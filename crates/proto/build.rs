@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "google/cloud/run/v2/revision.proto",
     "google/cloud/run/v2/build.proto",
     "google/cloud/functions/v2/functions.proto",
+    "google/cloud/scheduler/v1/cloudscheduler.proto",
     "google/longrunning/operations.proto",
     "google/iam/v1/iam_policy.proto",
     "google/cloud/location/locations.proto",

@@ -7,7 +7,7 @@ import google.auth
 import google.auth.impersonated_credentials
 from google.api_core import exceptions
 from google.auth.transport.requests import AuthorizedSession
-from google.cloud import artifactregistry_v1, iam_admin_v1, iam_credentials_v1, logging_v2, resourcemanager_v3, run_v2, storage
+from google.cloud import artifactregistry_v1, iam_admin_v1, iam_credentials_v1, logging_v2, resourcemanager_v3, run_v2, scheduler_v1, storage
 from google.iam.v1.iam_policy_pb2 import GetIamPolicyRequest, SetIamPolicyRequest
 from google.iam.v1.policy_pb2 import Binding, Policy
 
@@ -56,6 +56,30 @@ for transport in ("grpc", "rest"):
     refused("another project", exceptions.Forbidden, lambda: projects.get_project(name="projects/somebody-elses"))
     repositories = artifactregistry_v1.ArtifactRegistryClient(transport=transport).list_repositories(parent=parent)
     check("repositories", [r.name.rsplit("/", 1)[1] for r in repositories], ["cloud-run-source-deploy"])
+
+    jobs = scheduler_v1.CloudSchedulerClient(transport=transport)
+    name, uri = f"{parent}/jobs/from-python", service.uri
+    target = scheduler_v1.HttpTarget(uri=uri, http_method=scheduler_v1.HttpMethod.PUT, body=b"hello", headers={"X-Mine": "1"})
+    job = jobs.create_job(parent=parent, job=scheduler_v1.Job(name=name, http_target=target, schedule="0 9 * * *", time_zone="Asia/Tokyo"))
+    check("job", (job.name, job.state, job.attempt_deadline.seconds), (name, scheduler_v1.Job.State.ENABLED, 180))
+    check("due at nine in Tokyo", (job.schedule_time.hour, job.schedule_time.minute), (0, 0))
+    refused("a job twice", exceptions.Conflict, lambda: jobs.create_job(parent=parent, job=job))
+    changed = scheduler_v1.Job(name=name, description="mine", schedule="* * * * *")
+    job = jobs.update_job(job=changed, update_mask={"paths": ["description"]})
+    check("only what is named changes", (job.description, job.schedule, job.http_target.body), ("mine", "0 9 * * *", b"hello"))
+    check("pause", jobs.pause_job(name=name).state, scheduler_v1.Job.State.PAUSED)
+    refused("paused twice", exceptions.FailedPrecondition if transport == "grpc" else exceptions.BadRequest, lambda: jobs.pause_job(name=name))
+    check("resume", jobs.resume_job(name=name).state, scheduler_v1.Job.State.ENABLED)
+    check("run", jobs.run_job(name=name).name, name)
+    deadline = time.time() + 60
+    while "status" not in (job := jobs.get_job(name=name)) and time.time() < deadline:
+        time.sleep(0.2)
+    check("it ran", ("status" in job, job.status.code, "last_attempt_time" in job), (True, 0, True))
+    check("jobs", [j.name for j in jobs.list_jobs(parent=parent)], [name])
+    jobs.delete_job(name=name)
+    refused("a job that is gone", exceptions.NotFound, lambda: jobs.get_job(name=name))
+    bad = scheduler_v1.Job(http_target={"uri": "https://example.com/"}, schedule="* * * * *")
+    refused("a target outside", exceptions.BadRequest, lambda: jobs.create_job(parent=parent, job=bad))
 
 accounts, signer = iam_admin_v1.IAMClient(), iam_credentials_v1.IAMCredentialsClient()
 email = f"from-python@{project}.iam.gserviceaccount.com"

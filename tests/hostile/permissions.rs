@@ -25,6 +25,7 @@ const CREDENTIALS: &str = "iamcredentials.googleapis.com";
 const STORAGE: &str = "storage.googleapis.com";
 const FUNCTIONS: &str = "cloudfunctions.googleapis.com";
 const LOGGING: &str = "logging.googleapis.com";
+const SCHEDULER: &str = "cloudscheduler.googleapis.com";
 
 /// What nobody may set: whoever may set a policy is told so, and nothing changes.
 const BAD_POLICY: &str = r#"{"policy":{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}}"#;
@@ -60,6 +61,15 @@ const ROWS: &[Row] = &[
     (RUN, "GET", "/v1/projects/{project}/locations/{location}", "", "google.cloud.location.Locations/GetLocation"),
     // Functions v2.
     (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/runtimes", "", "google.cloud.functions.v2.FunctionService/ListRuntimes"),
+    // Jobs.
+    (SCHEDULER, "GET", "/v1/projects/{project}/locations/{location}/jobs", "", "google.cloud.scheduler.v1.CloudScheduler/ListJobs"),
+    (SCHEDULER, "POST", "/v1/projects/{project}/locations/{location}/jobs", "{}", "google.cloud.scheduler.v1.CloudScheduler/CreateJob"),
+    (SCHEDULER, "GET", "/v1/projects/{project}/locations/{location}/jobs/j", "", "google.cloud.scheduler.v1.CloudScheduler/GetJob"),
+    (SCHEDULER, "PATCH", "/v1/projects/{project}/locations/{location}/jobs/j", "{}", "google.cloud.scheduler.v1.CloudScheduler/UpdateJob"),
+    (SCHEDULER, "POST", "/v1/projects/{project}/locations/{location}/jobs/j:pause", "{}", "google.cloud.scheduler.v1.CloudScheduler/PauseJob"),
+    (SCHEDULER, "POST", "/v1/projects/{project}/locations/{location}/jobs/j:resume", "{}", "google.cloud.scheduler.v1.CloudScheduler/ResumeJob"),
+    (SCHEDULER, "POST", "/v1/projects/{project}/locations/{location}/jobs/j:run", "{}", "google.cloud.scheduler.v1.CloudScheduler/RunJob"),
+    (SCHEDULER, "DELETE", "/v1/projects/{project}/locations/{location}/jobs/j", "", "google.cloud.scheduler.v1.CloudScheduler/DeleteJob"),
     // Run v2.
     (RUN, "GET", "/v2/projects/{project}/locations/{location}/services", "", "google.cloud.run.v2.Services/ListServices"),
     (RUN, "POST", "/v2/projects/{project}/locations/{location}/services?serviceId=x", "{}", "google.cloud.run.v2.Services/CreateService"),

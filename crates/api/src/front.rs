@@ -18,7 +18,7 @@ use crate::{
     grpc::{self, Methods},
     iam_admin, location, logging, metadata, oauth, operation,
     permission::{self, Need, Passed, Vars},
-    pubsub, resource_manager, run_v1, run_v2, service_usage, sign_in, storage,
+    pubsub, resource_manager, run_v1, run_v2, scheduler, service_usage, sign_in, storage,
     surface::Surface,
     transcode::Transcoder,
 };
@@ -57,6 +57,7 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         credentials::methods,
         logging::methods,
         pubsub::methods,
+        scheduler::methods,
     ];
     groups.into_iter().flat_map(|group| group(app)).collect()
 }

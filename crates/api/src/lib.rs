@@ -33,6 +33,7 @@ mod quantity;
 mod resource_manager;
 mod run_v1;
 mod run_v2;
+mod scheduler;
 mod service_usage;
 mod sign_in;
 mod storage;
@@ -56,6 +57,8 @@ pub struct Deps {
     pub iam: iam::Iam,
     /// Topics and subscriptions.
     pub pubsub: events::pubsub::PubSub,
+    /// Jobs.
+    pub scheduler: events::scheduler::Scheduler,
     /// Logs and meters.
     pub telemetry: telemetry::Telemetry,
     /// What the operator decided.

@@ -1,6 +1,6 @@
 //! Logging v2: entries to read and to write.
 //!
-//! Kept are the logs of Cloud Run and Cloud Build, which is what [`model::log`] can say: entries of other logs or resources are refused
+//! Kept are the logs of Cloud Run, Cloud Build and Cloud Scheduler, which is what [`model::log`] can say: entries of other logs or resources are refused
 //! by name. Sinks, buckets, views, metrics and exclusions do not exist; TailLogEntries is not served.
 //! Source: google/logging/v2/{logging,log_entry}.proto.
 
@@ -24,7 +24,9 @@ use crate::{
 };
 
 const HOSTS: &[&str] = &["logging.googleapis.com"];
-const LOGS: [LogName; 5] = [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build];
+const LOGS: [LogName; 6] = [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions];
+/// Those that a client can write to.
+const LOGS_OPEN: [LogName; 4] = [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System];
 /// Entries of a page when the client does not say.
 const PAGE_DEFAULT: i32 = 50;
 /// Projects that one list may name. Source: the proto.
@@ -223,7 +225,7 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
     }
     let severity = severity_from(entry.severity).ok_or_else(|| bad("severity", format!("{} is no severity", entry.severity)))?;
     let (project, log) = log_from(&entry.log_name).ok_or_else(|| {
-        let known: Vec<&str> = LOGS.into_iter().filter(|log| *log != LogName::Build).map(log_id).collect();
+        let known: Vec<&str> = LOGS_OPEN.into_iter().map(log_id).collect();
         bad(
             "log_name",
             format!(
@@ -249,6 +251,7 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
         revision: label("revision_name"),
         instance: labels.remove("instanceId").unwrap_or_default(),
         build: String::new(),
+        job: String::new(),
     };
     if source.service.is_empty() {
         return Err(bad("resource.labels.service_name", "it is missing".to_owned()));
@@ -313,11 +316,11 @@ fn http_from(field: &str, http: kind::HttpRequest) -> Result<HttpRequest, Status
     })
 }
 
-/// Project and log of `projects/P/logs/ID`, whose slashes may be escaped. Builds write their own logs.
+/// Project and log of `projects/P/logs/ID`, whose slashes may be escaped. Builds and jobs write their own logs.
 fn log_from(name: &str) -> Option<(String, LogName)> {
     let (project, id) = name.strip_prefix("projects/")?.split_once("/logs/")?;
     let id = id.replace("%2F", "/").replace("%2f", "/");
-    let log = LOGS.into_iter().find(|log| *log != LogName::Build && log_id(*log) == id)?;
+    let log = LOGS_OPEN.into_iter().find(|log| log_id(*log) == id)?;
     (!project.is_empty() && !project.contains('/')).then(|| (project.to_owned(), log))
 }
 

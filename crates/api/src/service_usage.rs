@@ -19,6 +19,7 @@ const SERVED: &[(&str, &str)] = &[
     ("cloudbuild.googleapis.com", "Cloud Build API"),
     ("cloudfunctions.googleapis.com", "Cloud Functions API"),
     ("cloudresourcemanager.googleapis.com", "Cloud Resource Manager API"),
+    ("cloudscheduler.googleapis.com", "Cloud Scheduler API"),
     ("iam.googleapis.com", "Identity and Access Management (IAM) API"),
     ("iamcredentials.googleapis.com", "IAM Service Account Credentials API"),
     ("logging.googleapis.com", "Cloud Logging API"),

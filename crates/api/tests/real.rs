@@ -25,6 +25,8 @@ mod resumable;
 mod run_v1;
 #[path = "real/run_v2.rs"]
 mod run_v2;
+#[path = "real/scheduler.rs"]
+mod scheduler;
 #[path = "real/shapes.rs"]
 mod shapes;
 #[path = "real/storage.rs"]
@@ -121,6 +123,8 @@ fn main() {
             metadata::a_disabled_account_has_no_tokens,
             logging::entries_are_written_and_read,
             logging::lists_and_writes_are_checked,
+            scheduler::a_job_is_shown_with_googles_defaults,
+            scheduler::jobs_that_cannot_run_are_refused,
         );
         failed
     });

@@ -50,6 +50,8 @@ pub struct Config {
     /// Made at the start when it is not there.
     pub default_project: ProjectId,
     pub default_region: Region,
+    /// The clock by which the system dates files; another than that of records when that one is moved by hand.
+    pub files_clock: Arc<dyn Clock>,
 }
 
 /// A stored thing with the revision that is its etag and resourceVersion.
@@ -62,6 +64,8 @@ pub struct Versioned<T> {
 /// What the rules and the loops work with.
 pub(crate) struct Context {
     clock: Arc<dyn Clock>,
+    /// By which the system dates files.
+    files_clock: Arc<dyn Clock>,
     store: store::Store,
     images: Arc<dyn seam::Images>,
     starter: Arc<dyn seam::Starter>,
@@ -146,6 +150,7 @@ impl Control {
             objects: tokio::sync::RwLock::default(),
             deploys: tokio::sync::RwLock::default(),
             clock,
+            files_clock: config.files_clock.clone(),
             store,
         };
         Self::start_with(config, context, Some(serving)).await

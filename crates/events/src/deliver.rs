@@ -9,8 +9,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Full};
 use iam::{Iam, Identity};
-use model::{ProjectId, ServiceKey, Status};
+use model::{ProjectId, RevisionName, ServiceKey, Status, Timestamp};
 use serving::{Origin, Serving};
+
+use crate::{
+    busy::Busy,
+    history::{About, Attempt, Event, History},
+};
 
 /// So much of an answer's body is kept, in bytes; the rest is read and dropped.
 pub const ANSWER_MAX_BYTES: usize = 64 << 10;
@@ -22,6 +27,8 @@ pub enum Target {
     Url(Uri),
     /// A service by its name, with a path (and query).
     Service(ServiceKey, String),
+    /// One revision of a service, whatever its traffic says.
+    Revision(ServiceKey, RevisionName, String),
 }
 
 /// As whom a call is made. The account is an e-mail address.
@@ -76,11 +83,70 @@ pub enum Failure {
 pub struct Deliverer {
     serving: Serving,
     iam: Iam,
+    busy: Busy,
+    history: History,
 }
 
 impl Deliverer {
     pub fn new(serving: Serving, iam: Iam) -> Self {
-        Self { serving, iam }
+        Self { serving, iam, busy: Busy::new(), history: History::default() }
+    }
+
+    /// Counts the calls that are under way, and what their callers add.
+    pub fn busy(&self) -> &Busy {
+        &self.busy
+    }
+
+    /// What was delivered by [`Deliverer::deliver`].
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// [`Deliverer::call`] as an attempt, at `now`, of the event `about`: people can look at it and send it again.
+    ///
+    /// # Errors
+    /// As for [`Deliverer::call`].
+    pub async fn deliver(&self, about: About, now: Timestamp, call: Call) -> Result<Answer, Failure> {
+        let begun = Instant::now();
+        let result = self.call(call.clone()).await;
+        self.history.record(about, &call, Attempt::of(now, begun.elapsed(), &result));
+        result
+    }
+
+    /// Sends an event once more, to `revision` of the same service when one is named. What was waiting for it is not told of the outcome.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for an event that is not kept; `FAILED_PRECONDITION` when its body is not, or its service is gone.
+    pub async fn replay(&self, id: u64, now: Timestamp, revision: Option<RevisionName>) -> Result<Event, Status> {
+        let missing = || Status::not_found(format!("event {id} is not kept; tanebi events list shows those that are"));
+        let event = self.history.get(id).ok_or_else(missing)?;
+        if !event.is_whole() {
+            return Err(Status::failed_precondition(format!("the body of event {id} has {} bytes and was not kept", event.body_bytes)));
+        }
+        let mut call = event.call;
+        if let Some(revision) = &revision {
+            call.target = self.revision_of(call.target, revision)?;
+        }
+        let begun = Instant::now();
+        let result = self.call(call).await;
+        self.history.record_more(id, Attempt { replay: Some(revision), ..Attempt::of(now, begun.elapsed(), &result) });
+        self.history.get(id).ok_or_else(missing)
+    }
+
+    /// A target's service with `revision` in place of its traffic.
+    fn revision_of(&self, target: Target, revision: &RevisionName) -> Result<Target, Status> {
+        let gone = || Status::failed_precondition("the service that the event was for is gone");
+        let (service, path) = match target {
+            Target::Url(url) => {
+                let service = self.serving.service_of(&url.host().unwrap_or_default().to_ascii_lowercase()).ok_or_else(gone)?;
+                (service, url.path_and_query().map_or("/", |path| path.as_str()).to_owned())
+            }
+            Target::Service(service, path) | Target::Revision(service, _, path) => (service, path),
+        };
+        if !self.serving.has_revision(&service, revision) {
+            return Err(Status::not_found(format!("service {} has no revision {revision}", service.service)));
+        }
+        Ok(Target::Revision(service, revision.clone(), path))
     }
 
     /// `text` as the URL of a call, for who stores it. Whether the service is there is seen when it is called.
@@ -100,6 +166,7 @@ impl Deliverer {
     /// # Errors
     /// Why there is none.
     pub async fn call(&self, call: Call) -> Result<Answer, Failure> {
+        let _under_way = self.busy.begin();
         let begun = Instant::now();
         let timeout = call.timeout;
         tokio::time::timeout(timeout, self.exchange(call, begun)).await.unwrap_or(Err(Failure::TimedOut(timeout)))
@@ -120,7 +187,7 @@ impl Deliverer {
                 }
                 (authority, url.path_and_query().map_or("/", |path| path.as_str()))
             }
-            Target::Service(service, path) => (service.service.as_str(), path.as_str()),
+            Target::Service(service, path) | Target::Revision(service, _, path) => (service.service.as_str(), path.as_str()),
         };
         let not_here = || Failure::NotHere(format!("{authority}{path}"));
         headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| not_here())?);
@@ -131,6 +198,7 @@ impl Deliverer {
         let answer = match &call.target {
             Target::Url(_) => self.serving.handle(origin, request).await,
             Target::Service(service, _) => self.serving.handle_service(origin, service, request).await,
+            Target::Revision(service, revision, _) => self.serving.handle_revision(origin, service, revision, request).await,
         };
         let (parts, mut body) = answer.into_parts();
         let mut kept = BytesMut::new();

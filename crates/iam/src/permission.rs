@@ -20,6 +20,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("artifactregistry.dockerimages", "get list"),
     ("artifactregistry.locations", "get list"),
     ("cloudfunctions.runtimes", "list"),
+    ("cloudscheduler.jobs", "create delete enable get list pause run update"),
     ("serviceusage.services", "disable enable get list use"),
     ("serviceusage.operations", "get"),
     ("resourcemanager.projects", "get getIamPolicy list setIamPolicy update"),

@@ -32,6 +32,9 @@ pub const NOTIFICATIONS: &str = "notification/";
 pub const TOPICS: &str = "topic/";
 pub const SUBSCRIPTIONS: &str = "subscription/";
 pub const SNAPSHOTS: &str = "snapshot/";
+pub const JOBS: &str = "job/";
+/// The instant at which a clock that is moved by hand stands.
+pub const CLOCK: &str = "clock/manual";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -148,4 +151,15 @@ pub fn subscription(project: &ProjectId, id: &str) -> String {
 
 pub fn snapshot(project: &ProjectId, id: &str) -> String {
     format!("{SNAPSHOTS}{project}/{id}")
+}
+
+pub fn job(project: &ProjectId, region: &Region, id: &str) -> String {
+    format!("{}{id}", jobs_of(project, Some(region)))
+}
+
+pub fn jobs_of(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{JOBS}{project}/{region}/"),
+        None => format!("{JOBS}{project}/"),
+    }
 }

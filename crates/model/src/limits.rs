@@ -1,5 +1,7 @@
 //! Google's defaults and limits, each with its unit. Where they come from: Google's API protos and documentation.
 
+use std::time::Duration;
+
 /// One vCPU.
 pub const CPU_DEFAULT_MILLIS: u32 = 1000;
 pub const MEMORY_DEFAULT_BYTES: u64 = 512 << 20;
@@ -59,6 +61,24 @@ pub const SNAPSHOTS_MAX: usize = 5_000;
 pub const PUSH_ENDPOINT_BYTES_MAX: usize = 2048;
 /// Labels of one resource.
 pub const LABELS_MAX: usize = 64;
+/// A job of Cloud Scheduler: its id, description, target's URI and headers, and all that its owner set, as it is kept.
+pub const JOB_ID_MAX_BYTES: usize = 500;
+pub const JOB_DESCRIPTION_MAX_CHARS: usize = 500;
+pub const JOB_URI_MAX_BYTES: usize = 2083;
+/// Their sum is below it.
+pub const JOB_HEADERS_MAX_BYTES: usize = 80 << 10;
+pub const JOB_MAX_BYTES: usize = 1 << 20;
+/// How long one attempt may take.
+pub const JOB_DEADLINE_DEFAULT: Duration = Duration::from_secs(180);
+pub const JOB_DEADLINE_MIN: Duration = Duration::from_secs(15);
+pub const JOB_DEADLINE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Attempts after the first.
+pub const JOB_RETRIES_MAX: u32 = 5;
+pub const JOB_BACKOFF_MIN_DEFAULT: Duration = Duration::from_secs(5);
+pub const JOB_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(3600);
+pub const JOB_DOUBLINGS_DEFAULT: u32 = 5;
+/// Jobs of one page of a list, which is also the default.
+pub const JOBS_PAGE_MAX: usize = 500;
 
 /// How long what was deleted in a bucket can be restored, in seconds, unless its owner says otherwise; the least and the most that
 /// is not nothing.

@@ -22,7 +22,7 @@ pub enum Severity {
     Emergency = 800,
 }
 
-/// Which log of a revision, by the end of its name.
+/// Which log, by the end of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogName {
     /// `run.googleapis.com/requests`
@@ -35,6 +35,8 @@ pub enum LogName {
     System,
     /// `cloudbuild`
     Build,
+    /// `cloudscheduler.googleapis.com/executions`
+    Executions,
 }
 
 /// The one thing that entries of an instance share; made once for each instance.
@@ -42,7 +44,7 @@ pub enum LogName {
 pub struct Source {
     pub project: String,
     pub region: String,
-    /// Empty for a build.
+    /// Empty for a build and a job.
     pub service: String,
     pub revision: String,
     /// Empty when no instance was involved.
@@ -50,6 +52,9 @@ pub struct Source {
     /// Of a build only.
     #[serde(default)]
     pub build: String,
+    /// Of a job of Cloud Scheduler only: its id.
+    #[serde(default)]
+    pub job: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -64,6 +64,17 @@ impl Schedule {
         }
     }
 
+    /// An instant as the zone's clocks show it: RFC 3339 in whole seconds, with `Z` for UTC.
+    pub fn local(&self, at: Timestamp) -> String {
+        let offset_s = self.zone.to_offset(at).seconds();
+        let time = self.zone.to_datetime(at).strftime("%Y-%m-%dT%H:%M:%S");
+        if offset_s == 0 {
+            return format!("{time}Z");
+        }
+        let (sign, minutes) = (if offset_s < 0 { '-' } else { '+' }, offset_s.abs() / 60);
+        format!("{time}{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
+
     /// Whether it is in unix-cron: only such jobs tell their time in `X-CloudScheduler-ScheduleTime`.
     pub fn is_cron(&self) -> bool {
         matches!(self.rule, Rule::Cron(_))

@@ -44,6 +44,11 @@ impl Code {
         }
     }
 
+    /// The code of this number; `None` for 0, which is no error, and for what is none.
+    pub fn from_number(number: i32) -> Option<Self> {
+        ALL.into_iter().find(|code| *code as i32 == number)
+    }
+
     /// The name on the wire, such as `INVALID_ARGUMENT`.
     pub fn name(self) -> &'static str {
         match self {
@@ -66,6 +71,25 @@ impl Code {
         }
     }
 }
+
+const ALL: [Code; 16] = [
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
 
 /// An error of the control plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

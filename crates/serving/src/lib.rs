@@ -288,6 +288,36 @@ impl Serving {
         }
     }
 
+    /// Answers a request for one revision, whatever the service's traffic says: for the platform's own senders.
+    pub async fn handle_revision(&self, origin: Origin, service: &ServiceKey, revision: &RevisionName, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let entry = self.table.load().by_key(service).cloned();
+        let authority = match host::authority(&parts) {
+            Ok(authority) => authority.unwrap_or("localhost").to_owned(),
+            Err(refusal) => return pages::refusal(refusal, &parts.method, parts.uri.path()),
+        };
+        match entry.zip(self.pool_of(service, revision)) {
+            Some((entry, pool)) => self.answer(&entry, &Route::Tag(pool), &origin, authority, parts, body).await,
+            None => pages::refusal(Refusal::UnknownHost, &parts.method, parts.uri.path()),
+        }
+    }
+
+    /// The service that a host (no port, lower case) leads to.
+    pub fn service_of(&self, host: &str) -> Option<ServiceKey> {
+        self.table.load().by_host(host).map(|(entry, _)| entry.key.clone())
+    }
+
+    /// Whether requests for the revision can be answered.
+    pub fn has_revision(&self, service: &ServiceKey, revision: &RevisionName) -> bool {
+        self.pool_of(service, revision).is_some()
+    }
+
+    fn pool_of(&self, service: &ServiceKey, revision: &RevisionName) -> Option<Arc<Pool>> {
+        let record = self.shared.store.get(&model::key::revision(service, revision)).ok()??;
+        let revision: Revision = record.json().ok()?;
+        revision.image.is_some().then(|| self.pools.of(&revision))
+    }
+
     /// The story of a request for a service that is there.
     async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: String, mut parts: http::request::Parts, body: Body) -> Response {
         let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);

@@ -181,6 +181,7 @@ impl Pool {
                 revision: revision.name.to_string(),
                 instance: String::new(),
                 build: String::new(),
+                job: String::new(),
             }),
             digest: revision.image.clone(),
             image: OnceLock::new(),

@@ -275,6 +275,7 @@ impl Follower {
                 revision: String::new(),
                 instance: String::new(),
                 build: String::new(),
+                job: String::new(),
             }),
             hosts,
         })

@@ -48,6 +48,10 @@ pub struct ServeArgs {
     /// these; with 0 instances are cloned when they are asked for [default: 8]
     #[arg(long, value_name = "NUMBER", env = "TANEBI_ARMED_MAX")]
     pub armed_max: Option<usize>,
+    /// `manual` for a clock that stands until `tanebi clock` moves it, for tests; at first at the real time, or at the instant of
+    /// `manual=2026-01-01T00:00:00Z`, later where it stood [default: system]
+    #[arg(long, value_name = "CLOCK", env = "TANEBI_CLOCK")]
+    pub clock: Option<String>,
     /// Configuration file (TOML, the same names with underscores) [default: DATA_DIR/tanebi.toml when it is there]
     #[arg(long, value_name = "FILE", env = "TANEBI_CONFIG")]
     pub config: Option<PathBuf>,
@@ -66,6 +70,15 @@ struct File {
     owner: Option<String>,
     offline: Option<bool>,
     armed_max: Option<usize>,
+    clock: Option<String>,
+}
+
+/// Which clock the server goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockKind {
+    System,
+    /// Moved by hand; the instant is where it stands when it never stood anywhere.
+    Manual(Option<model::Timestamp>),
 }
 
 /// What holds.
@@ -83,6 +96,7 @@ pub struct Config {
     pub owner: String,
     pub offline: bool,
     pub armed_max: usize,
+    pub clock: ClockKind,
 }
 
 impl Config {
@@ -111,6 +125,7 @@ impl Config {
             owner: owner_check(args.owner.as_deref().or(file.owner.as_deref()).unwrap_or("developer@tanebi.local"))?,
             offline: args.offline || file.offline.unwrap_or(false),
             armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
+            clock: clock_parse(args.clock.as_deref().or(file.clock.as_deref()).unwrap_or("system"))?,
         };
         if config.armed_max > ARMED_MAX_MAX {
             bail!("armed_max {} is above {ARMED_MAX_MAX}: say a number from 0 to {ARMED_MAX_MAX}", config.armed_max);
@@ -182,6 +197,18 @@ fn domain_check(text: &str) -> Result<String> {
     Ok(domain)
 }
 
+fn clock_parse(text: &str) -> Result<ClockKind> {
+    match text.split_once('=') {
+        None if text == "system" => Ok(ClockKind::System),
+        None if text == "manual" => Ok(ClockKind::Manual(None)),
+        Some(("manual", at)) => match at.parse() {
+            Ok(at) => Ok(ClockKind::Manual(Some(at))),
+            Err(error) => bail!("clock {text:?}: {at:?} is no instant such as 2026-01-01T00:00:00Z: {error}"),
+        },
+        _ => bail!("clock {text:?} is none of system, manual and manual=INSTANT"),
+    }
+}
+
 fn owner_check(text: &str) -> Result<String> {
     match model::policy::Member::parse(&format!("user:{text}")) {
         Ok(model::policy::Member::User(email)) => Ok(email),
@@ -227,5 +254,16 @@ mod tests {
         check(ServeArgs { domain: Some("run.app".into()), ..Default::default() }, Err("Google's"));
         check(ServeArgs { owner: Some("nobody".into()), ..Default::default() }, Err("e-mail"));
         check(ServeArgs { armed_max: Some(101), ..Default::default() }, Err("armed_max 101 is above 100"));
+        check(ServeArgs { clock: Some("manual=9:00".into()), ..Default::default() }, Err("no instant such as"));
+        check(ServeArgs { clock: Some("sundial".into()), ..Default::default() }, Err("none of system, manual"));
+    }
+
+    #[test]
+    fn clocks() {
+        let check = |text: &str, expect: ClockKind| assert_eq!(clock_parse(text).unwrap(), expect, "{text}");
+        check("system", ClockKind::System);
+        check("manual", ClockKind::Manual(None));
+        check("manual=2026-01-01T00:00:00Z", ClockKind::Manual(Some("2026-01-01T00:00:00Z".parse().unwrap())));
+        check("manual=2026-01-01T09:00:00+09:00", ClockKind::Manual(Some("2026-01-01T00:00:00Z".parse().unwrap())));
     }
 }

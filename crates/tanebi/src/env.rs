@@ -305,6 +305,15 @@ fn bundle_make(ca_pem: &str) -> Result<Vec<u8>> {
     Ok(bundle)
 }
 
+/// Has gcloud ask for new access tokens: by its own clock those that it keeps are good, by a server's that was moved they may not be.
+pub fn tokens_forget(data_dir: &Path) {
+    let identities = std::fs::read_dir(crate::running::client_dir(data_dir).join("identities"));
+    for identity in identities.into_iter().flatten().flatten() {
+        // One that is not there is forgotten already.
+        let _ = std::fs::remove_file(identity.path().join("gcloud/access_tokens.db"));
+    }
+}
+
 /// gcloud's configuration folder, with `email` signed in.
 fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str, is_known: bool) -> Result<()> {
     gcloud_configure(config, Some(email), project)?;

@@ -10,6 +10,7 @@ mod doctor;
 mod env;
 mod folder;
 mod front;
+mod history;
 mod instances;
 mod logs;
 mod own;
@@ -21,6 +22,7 @@ mod runtimes;
 mod serve;
 mod source;
 mod supervise;
+mod time;
 mod trace;
 mod trust;
 mod trust_store;
@@ -77,6 +79,12 @@ enum Command {
     Instances(instances::InstancesArgs),
     /// Show where the time of starts went
     Trace(trace::TraceArgs),
+    /// Show or move the clock of a server that was started with --clock manual
+    Clock(time::ClockArgs),
+    /// List what was delivered to services, show one event, or send it again
+    Events(history::EventsArgs),
+    /// Wait until no job, push or trigger is being delivered
+    WaitIdle(time::WaitIdleArgs),
     /// List base images and what of them is here, or install one
     Runtimes(runtimes::RuntimesArgs),
     /// Make browsers on this machine believe tanebi's certificates, or no longer
@@ -114,6 +122,9 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Logs(args) => wait(logs::logs(&args)),
         Command::Instances(args) => wait(instances::instances(&args)),
         Command::Trace(args) => wait(trace::trace(&args)),
+        Command::Clock(args) => wait(time::clock(&args)),
+        Command::Events(args) => wait(history::events(&args)),
+        Command::WaitIdle(args) => wait(time::wait_idle(&args)),
         Command::Runtimes(args) => wait(runtimes::runtimes(&args)),
         Command::Trust(args) => trust::trust(&args),
         Command::Look { language, folder } => {

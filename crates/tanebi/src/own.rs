@@ -1,21 +1,27 @@
 //! tanebi's own methods (`/_tanebi/v1/...`), for its commands: what Google has no method for. The operator's secret opens them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use events::{deliver::Deliverer, history::Event};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use model::Status;
+use model::{Clock as _, Status};
 use serde_json::{Value, json};
 use serving::{Request, Response};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tokio_stream::StreamExt;
 
+use crate::clock::manual::ManualClock;
+
 /// Bytes of a request's body.
 const BODY_MAX_BYTES: usize = 64 << 10;
 const STOP_GRACE: Duration = Duration::from_secs(10);
+/// So long must nothing have begun for a wait until all has drained to be over.
+const QUIET: Duration = Duration::from_millis(100);
+const IDLE_WAIT_MAX_S: u64 = 3600;
 
 /// The methods and what they work on.
 pub struct Own {
@@ -28,6 +34,10 @@ pub struct Own {
     pub region: model::Region,
     pub owner: String,
     pub ca_pem: String,
+    /// When it is one that is moved by hand.
+    pub clock: Option<Arc<ManualClock>>,
+    pub time: Arc<dyn model::Clock>,
+    pub deliverer: Deliverer,
 }
 
 impl Own {
@@ -72,7 +82,14 @@ impl Own {
             (&Method::GET, "/_tanebi/v1/instances") => Ok(self.instances()),
             (&Method::GET, "/_tanebi/v1/templates") => Ok(self.templates()),
             (&Method::GET, "/_tanebi/v1/coldStarts") => Ok(self.cold_starts()),
+            (&Method::GET, "/_tanebi/v1/clock") => Ok(json!({ "now": self.manual_clock()?.now().to_string() })),
+            (&Method::POST, "/_tanebi/v1/clock:advance") => self.clock_advance(&body).await,
+            (&Method::POST, "/_tanebi/v1/idle:wait") => self.idle_wait(&body).await,
             (&Method::POST, "/_tanebi/v1/instances:stop") => self.instances_stop(&body).await,
+            (&Method::GET, "/_tanebi/v1/events") => {
+                Ok(json!({ "events": self.deliverer.history().list(usize::MAX).iter().map(event_json).collect::<Vec<_>>() }))
+            }
+            (&Method::POST, "/_tanebi/v1/events:replay") => self.event_replay(&body).await,
             (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
         }
     }
@@ -204,6 +221,61 @@ impl Own {
         json!({ "coldStarts": all })
     }
 
+    fn manual_clock(&self) -> Result<&ManualClock, Status> {
+        self.clock
+            .as_deref()
+            .ok_or_else(|| Status::failed_precondition("this server goes by the system's clock, which nobody moves: start it with tanebi serve --clock manual"))
+    }
+
+    async fn clock_advance(&self, body: &Value) -> Result<Value, Status> {
+        let clock = self.manual_clock()?;
+        let to = match body.get("by") {
+            Some(_) => {
+                let by = field(body, "by")?;
+                let wrong = |why: &dyn std::fmt::Display| Status::invalid_field("by", format!("{by:?} is no duration such as 24h, 90s or 1d: {why}"));
+                let span: jiff::Span = by.parse().map_err(|error: jiff::Error| wrong(&error))?;
+                let by = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|error| wrong(&error))?;
+                clock.now().checked_add(by).map_err(|error| wrong(&error))?
+            }
+            None => {
+                let to = field(body, "to")?;
+                to.parse().map_err(|error| Status::invalid_field("to", format!("{to:?} is no instant such as 2026-01-01T00:00:00Z: {error}")))?
+            }
+        };
+        clock.advance(to, self.deliverer.busy()).await?;
+        Ok(json!({ "now": clock.now().to_string() }))
+    }
+
+    async fn event_replay(&self, body: &Value) -> Result<Value, Status> {
+        let id = body.get("id").and_then(Value::as_u64).ok_or_else(|| Status::invalid_field("id", "is required: the number of an event"))?;
+        let revision = match body.get("revision") {
+            Some(_) => Some(model::RevisionName::parse(&field(body, "revision")?)?),
+            None => None,
+        };
+        Ok(event_json(&self.deliverer.replay(id, self.time.now(), revision).await?))
+    }
+
+    async fn idle_wait(&self, body: &Value) -> Result<Value, Status> {
+        let timeout_s = body.get("timeoutSeconds").and_then(Value::as_u64).filter(|s| *s <= IDLE_WAIT_MAX_S);
+        let timeout_s = timeout_s.ok_or_else(|| Status::invalid_field("timeoutSeconds", format!("must be a number from 0 to {IDLE_WAIT_MAX_S}")))?;
+        let drained = async {
+            loop {
+                match &self.clock {
+                    Some(clock) => clock.rest(self.deliverer.busy()).await,
+                    None => self.deliverer.busy().idle().await,
+                }
+                let begun = self.deliverer.busy().begun();
+                tokio::time::sleep(QUIET).await;
+                if self.deliverer.busy().is_idle() && self.deliverer.busy().begun() == begun {
+                    return;
+                }
+            }
+        };
+        let late = || Status::new(model::Code::DeadlineExceeded, format!("something is still being delivered after {timeout_s} s"));
+        tokio::time::timeout(Duration::from_secs(timeout_s), drained).await.map_err(|_| late())?;
+        Ok(json!({}))
+    }
+
     async fn instances_stop(&self, body: &Value) -> Result<Value, Status> {
         let key = match body.get("service").and_then(Value::as_str) {
             None => None,
@@ -220,6 +292,32 @@ impl Own {
         let stopped = self.control.serving().stop_instances(key.as_ref(), STOP_GRACE).await;
         Ok(json!({ "stopped": stopped }))
     }
+}
+
+fn event_json(event: &Event) -> Value {
+    let call = &event.call;
+    let target = match &call.target {
+        events::deliver::Target::Url(url) => url.to_string(),
+        events::deliver::Target::Service(service, path) | events::deliver::Target::Revision(service, _, path) => format!("{}{path}", service.resource()),
+    };
+    let headers: serde_json::Map<_, _> =
+        call.headers.iter().map(|(name, value)| (name.to_string(), json!(String::from_utf8_lossy(value.as_bytes())))).collect();
+    let attempts: Vec<_> = event
+        .attempts
+        .iter()
+        .map(|attempt| {
+            json!({
+                "began": attempt.began.to_string(), "latencyUs": micros(attempt.latency), "status": attempt.result.as_ref().ok(),
+                "failure": attempt.result.as_ref().err(), "answer": attempt.answer, "isReplay": attempt.replay.is_some(),
+                "revision": attempt.replay.iter().flatten().next(),
+            })
+        })
+        .collect();
+    json!({
+        "id": event.id, "sender": event.about.sender, "from": event.about.from, "method": call.method.as_str(), "target": target, "headers": headers,
+        "body": String::from_utf8_lossy(&call.body), "bodyBytes": event.body_bytes, "isWhole": event.is_whole(),
+        "attempts": attempts, "attemptsAll": event.attempts_all,
+    })
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -45,11 +45,12 @@ const KEYS_TICK: Duration = Duration::from_secs(3600);
 pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let Prepared { config, folders, listener, tls_listener, keeper, catalogue, packages, upstream, own_addresses, host_roots, secret } = prepared;
     let (listen, tls_listen) = (listener.local_addr()?, tls_listener.local_addr()?);
-    let clock: Arc<dyn model::Clock> = Arc::new(SystemClock);
     let status = |status: model::Status| anyhow!("{status}");
 
-    // State, and who may do what with it.
+    // State, and who may do what with it. A clock that is moved by hand is of the state; certificates and files go by the real one.
     let store = store::Store::open(&folders.state).context("the store")?;
+    let (clock, manual_clock) = crate::clock::open(config.clock, &store).await?;
+    let real_clock: Arc<dyn model::Clock> = Arc::new(SystemClock);
     let telemetry = telemetry::Telemetry::open(&folders.state, clock.clone()).context("the logs")?;
     let project = control::project_ensure(&store, &*clock, &config.project).await.map_err(status)?;
     let iam = iam::Iam::open(store.clone(), clock.clone(), project.id.clone(), project.number, &config.owner).await.map_err(status)?;
@@ -63,7 +64,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let java_trust_store = trust_store::java(&ca_bundle);
     let authority = Authority::new(
         root,
-        clock.clone(),
+        real_clock.clone(),
         Arc::new({
             let hosts = hosts.clone();
             move |host| hosts.has_certificate(host)
@@ -106,17 +107,17 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             catalogue,
             // The same binary, in a sandbox.
             looker: std::env::current_exe().ok(),
-            clock: clock.clone(),
+            clock: real_clock.clone(),
         },
         store.clone(),
         keeper.clone(),
     )
     .context("the builder")?;
     let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer });
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone() });
     let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let control = control::Control::start(
-        control::Config { default_project: project.id.clone(), default_region: config.region.clone() },
+        control::Config { default_project: project.id.clone(), default_region: config.region.clone(), files_clock: real_clock },
         clock.clone(),
         store.clone(),
         iam.clone(),
@@ -127,12 +128,20 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     )
     .await
     .map_err(status)?;
+    let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), clock: clock.clone(), topics: pubsub.clone() };
+    let log = {
+        let telemetry = telemetry.clone();
+        Box::new(move |entry| telemetry.log(entry))
+    };
+    let (scheduler, mut jobs) =
+        events::scheduler::Scheduler::start(store.clone(), clock.clone(), Arc::new(way), deliverer.busy().clone(), log).await.map_err(status)?;
     repository_ensure(&control, &project.id, &config.region).await.map_err(status)?;
     let api = api::Api::new(api::Deps {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
         pubsub,
+        scheduler,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });
@@ -153,6 +162,9 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             region: config.region.clone(),
             owner: config.owner.clone(),
             ca_pem: authority.root_pem().to_owned(),
+            clock: manual_clock,
+            deliverer: deliverer.clone(),
+            time: clock.clone(),
         },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
         tls: tls.clone(),
@@ -165,9 +177,9 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let plain = listener::serve(listener, None, Arc::new(door.clone()), limits, stop.clone(), &workers);
     let secure = listener::serve(tls_listener, Some(tls), Arc::new(door), limits, stop.clone(), &workers);
     let (mut plain, mut secure) = (std::pin::pin!(plain), std::pin::pin!(secure));
-    let keys = tokio::spawn(keys_turn(iam.clone()));
+    let keys = tokio::spawn(keys_turn(iam.clone(), clock.clone(), deliverer.busy().clone()));
 
-    greet(&config, &project, listen, tls_listen, &keeper, &iam);
+    greet(&config, &project, listen, tls_listen, &keeper, &iam, &*clock);
     let end = tokio::select! {
         end = asked_to_stop() => end?,
         () = keeper_gone(&keeper) => End::Broken("the keeper of sandboxes is gone".into()),
@@ -175,11 +187,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         name = control.failed() => End::Broken(format!("a loop of the control plane ended: {name}")),
         () = &mut plain => End::Broken("the plain listener ended".into()),
         () = &mut secure => End::Broken("the TLS listener ended".into()),
+        _ = &mut jobs => End::Broken("the loop of jobs ended".into()),
         _ = keys => End::Broken("the turning of keys ended".into()),
     };
     match end {
         End::Asked => {
             stop.cancel();
+            // What is due from now on is done after the next start.
+            jobs.abort();
             tokio::select! {
                 ((), (), ()) = async { tokio::join!(serving.shutdown(SHUTDOWN_GRACE), &mut plain, &mut secure) } => {}
                 _ = asked_to_stop() => {}
@@ -225,9 +240,13 @@ fn greet(
     tls_listen: std::net::SocketAddr,
     keeper: &sandbox::Keeper,
     iam: &iam::Iam,
+    clock: &dyn model::Clock,
 ) {
     println!("ready http://{listen} https://{tls_listen}");
     println!("project {} (number {}), region {}, owner {}", project.id, project.number, config.region, config.owner);
+    if config.clock != crate::config::ClockKind::System {
+        println!("clock stands at {} until tanebi clock moves it", clock.now());
+    }
     println!("for a shell: eval \"$(tanebi env --data-dir '{}')\"", config.data_dir.display());
     println!("to sign in in a browser: http://{listen}/sign-in?link={}", iam.sign_in_link_issue(&config.owner));
     match keeper.walls() {
@@ -258,10 +277,10 @@ async fn keeper_gone(keeper: &sandbox::Keeper) {
     let _ = telling.await;
 }
 
-async fn keys_turn(iam: iam::Iam) {
-    let mut tick = tokio::time::interval(KEYS_TICK);
+async fn keys_turn(iam: iam::Iam, clock: Arc<dyn model::Clock>, busy: events::busy::Busy) {
     loop {
-        tick.tick().await;
+        clock.until(clock.now() + KEYS_TICK).await;
+        let _under_way = busy.begin();
         if let Err(error) = iam.rotate().await {
             tracing::error!(%error, "signing keys could not be turned");
         }

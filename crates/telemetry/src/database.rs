@@ -44,6 +44,7 @@ CREATE TABLE source (
     region   TEXT NOT NULL,
     service  TEXT NOT NULL,
     revision TEXT NOT NULL,
+    -- A build's id, or `job/` and the id of a job.
     build    TEXT NOT NULL,
     -- The last day (since 1970) that one of its entries can be of.
     day      INTEGER NOT NULL,
@@ -193,11 +194,14 @@ pub(crate) fn log_number(log: LogName) -> i64 {
         LogName::Stderr => 3,
         LogName::System => 4,
         LogName::Build => 5,
+        LogName::Executions => 6,
     }
 }
 
 fn log_of(number: i64) -> Option<LogName> {
-    [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build].into_iter().find(|log| log_number(*log) == number)
+    [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions]
+        .into_iter()
+        .find(|log| log_number(*log) == number)
 }
 
 /// Nanoseconds since 1970; what an `i64` cannot hold (before 1677, after 2262) is its end.
@@ -348,19 +352,29 @@ pub(crate) fn entry_read(row: &Row<'_>, head: Head, source: &Arc<Source>) -> rus
     })
 }
 
+/// What a job's id is kept behind.
+const JOB: &str = "job/";
+
 /// The row `id` of `source`.
 pub(crate) fn source_read(connection: &Connection, id: i64) -> rusqlite::Result<Source> {
     connection.prepare_cached("SELECT project, region, service, revision, build FROM source WHERE id = ?1")?.query_row([id], |row| {
-        Ok(Source { project: row.get(0)?, region: row.get(1)?, service: row.get(2)?, revision: row.get(3)?, build: row.get(4)?, instance: String::new() })
+        let made: String = row.get(4)?;
+        // Ids of builds hold no slash.
+        let (build, job) = match made.strip_prefix(JOB) {
+            Some(job) => (String::new(), job.to_owned()),
+            None => (made, String::new()),
+        };
+        Ok(Source { project: row.get(0)?, region: row.get(1)?, service: row.get(2)?, revision: row.get(3)?, build, job, instance: String::new() })
     })
 }
 
 /// The row of `source`, made when it is not there, good until `day`.
 pub(crate) fn source_write(connection: &Connection, source: &Source, day: i64) -> rusqlite::Result<i64> {
+    let made = if source.job.is_empty() { source.build.clone() } else { format!("{JOB}{}", source.job) };
     connection
         .prepare_cached(
             "INSERT INTO source (project, region, service, revision, build, day) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT DO UPDATE SET day = max(day, excluded.day) RETURNING id",
         )?
-        .query_row((&source.project, &source.region, &source.service, &source.revision, &source.build, day), |row| row.get(0))
+        .query_row((&source.project, &source.region, &source.service, &source.revision, &made, day), |row| row.get(0))
 }

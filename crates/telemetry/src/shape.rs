@@ -14,6 +14,7 @@ pub fn log_id(log: LogName) -> &'static str {
         LogName::Stderr => "run.googleapis.com/stderr",
         LogName::System => "run.googleapis.com/varlog/system",
         LogName::Build => "cloudbuild",
+        LogName::Executions => "cloudscheduler.googleapis.com/executions",
     }
 }
 
@@ -32,7 +33,11 @@ pub fn resource_type(entry: &Entry) -> &'static str {
 }
 
 pub(crate) fn resource_type_of(source: &Source) -> &'static str {
-    if source.build.is_empty() { "cloud_run_revision" } else { "build" }
+    match (source.build.is_empty(), source.job.is_empty()) {
+        (true, true) => "cloud_run_revision",
+        (false, _) => "build",
+        (true, false) => "cloud_scheduler_job",
+    }
 }
 
 /// `resource.labels`.
@@ -40,17 +45,19 @@ pub fn resource_labels(entry: &Entry) -> BTreeMap<String, String> {
     RESOURCE_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), resource_label(&entry.source, name)?.to_owned()))).collect()
 }
 
-/// Of both types of resource.
-pub(crate) const RESOURCE_LABELS: [&str; 6] = ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id"];
+/// Of all types of resource.
+pub(crate) const RESOURCE_LABELS: [&str; 7] = ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id", "job_id"];
 
 /// One label of the resource; `None` when its type has none of this name.
 pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a str> {
-    let is_build = !source.build.is_empty();
+    let (is_build, is_job) = (!source.build.is_empty(), !source.job.is_empty());
     match name {
         "project_id" => Some(&source.project),
         "build_id" if is_build => Some(&source.build),
         _ if is_build => None,
         "location" => Some(&source.region),
+        "job_id" if is_job => Some(&source.job),
+        _ if is_job => None,
         // A configuration has the name of its service.
         "service_name" | "configuration_name" => Some(&source.service),
         "revision_name" => Some(&source.revision),
@@ -113,6 +120,7 @@ pub(crate) mod tests {
             revision: format!("{service}-00001-abc"),
             instance: "i1".into(),
             build: String::new(),
+            job: String::new(),
         }
     }
 
@@ -157,6 +165,16 @@ pub(crate) mod tests {
         assert_eq!(log_name(&entry), "projects/local-project/logs/cloudbuild");
         assert_eq!(resource_type(&entry), "build");
         assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), [("build_id".into(), "b1".into()), ("project_id".into(), "local-project".into())]);
+    }
+
+    #[test]
+    fn a_job_is_another_resource() {
+        let source = Source { job: "j1".into(), service: String::new(), revision: String::new(), ..source("") };
+        let entry = Entry { source: Arc::new(source), log: LogName::Executions, ..entry("") };
+        assert_eq!(log_name(&entry), "projects/local-project/logs/cloudscheduler.googleapis.com%2Fexecutions");
+        assert_eq!(resource_type(&entry), "cloud_scheduler_job");
+        let expect = [("job_id", "j1"), ("location", "asia-northeast1"), ("project_id", "local-project")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), expect);
     }
 
     #[test]

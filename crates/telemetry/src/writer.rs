@@ -222,7 +222,7 @@ impl Worker {
             return Ok(*id);
         }
         // No name holds a line end.
-        let key = [&source.project, &source.region, &source.service, &source.revision, &source.build].map(String::as_str).join("\n");
+        let key = [&source.project, &source.region, &source.service, &source.revision, &source.build, &source.job].map(String::as_str).join("\n");
         let known = match self.sources.get(&key) {
             Some(known) if known.1 >= day => *known,
             _ => {
@@ -285,7 +285,11 @@ impl Worker {
 fn loss_entry(source: &Arc<Source>, count: u64, time: Timestamp) -> Entry {
     Entry {
         source: source.clone(),
-        log: if source.build.is_empty() { LogName::System } else { LogName::Build },
+        log: match (source.build.is_empty(), source.job.is_empty()) {
+            (true, true) => LogName::System,
+            (false, _) => LogName::Build,
+            (true, false) => LogName::Executions,
+        },
         time,
         severity: Severity::Warning,
         payload: Payload::Text(format!("{count} log entries were dropped: they came faster than they could be written, or the disk did not take them")),

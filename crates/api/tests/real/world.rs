@@ -114,17 +114,22 @@ impl World {
             keeper,
         )
         .unwrap();
-        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone() };
         let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: events::deliver::Deliverer::new(serving.clone(), iam.clone()) });
         let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.unwrap();
+        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone() };
         let control =
             control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving, pubsub.clone()).await.unwrap();
+        let deliverer = events::deliver::Deliverer::new(control.serving().clone(), iam.clone());
+        let busy = deliverer.busy().clone();
+        let way = events::scheduler::Sender { deliverer, iam: iam.clone(), clock: clock.clone(), topics: pubsub.clone() };
+        let (scheduler, _) = events::scheduler::Scheduler::start(store.clone(), clock.clone(), Arc::new(way), busy, Box::new(drop)).await.unwrap();
         let image = image_put(&store).await;
         let api = Api::new(Deps {
             clock,
             control,
             iam: iam.clone(),
             pubsub,
+            scheduler,
             telemetry,
             config: api::Config { default_project, default_region, owner: "owner@example.com".to_owned() },
         });

@@ -75,7 +75,7 @@ impl Reconciler for Garbage {
     }
 
     async fn step(&self, _key: &str) -> Result<(), Status> {
-        let now = self.cx.clock.now();
+        let now = self.cx.files_clock.now();
         if is_due(*self.last.lock(), self.is_asked.load(Ordering::Acquire), now) {
             self.is_asked.store(false, Ordering::Release);
             let last = self.last.lock().replace(now);

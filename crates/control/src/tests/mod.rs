@@ -201,6 +201,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
     let log = world.clone();
     let context = Context {
         clock: world.clock.clone(),
+        files_clock: world.clock.clone(),
         store: store.clone(),
         images: Arc::new(build::Images { world: world.clone() }),
         starter: world.clone(),
@@ -212,7 +213,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         deploys: tokio::sync::RwLock::default(),
     };
     store.commit(image::image_writes(IMAGE, &world.digest())).await.unwrap();
-    Control::start_with(Config { default_project: project(), default_region: region() }, context, None).await.unwrap()
+    Control::start_with(Config { default_project: project(), default_region: region(), files_clock: world.clock.clone() }, context, None).await.unwrap()
 }
 
 /// Ends the loops wherever they are. What they had handed to the store is written before this returns: a process that is killed
