@@ -48,11 +48,14 @@ pub(crate) struct Ingest {
     size: u64,
 }
 
+/// What a write gives back: the sink, and the buffer to fill again.
+type Written = Result<(Box<Sink>, Vec<u8>), Status>;
+
 /// Where the sink is.
 enum At {
     Rest(Box<Sink>),
     /// With a buffer that is being written; it comes back empty.
-    Work(JoinHandle<Result<(Box<Sink>, Vec<u8>), Status>>),
+    Work(JoinHandle<Written>),
     /// Gone with a failed write.
     Lost,
 }
@@ -144,7 +147,7 @@ impl Ingest {
     }
 
     /// The sink, when nothing is being written, and an empty buffer.
-    async fn rest(&mut self) -> Result<(Box<Sink>, Vec<u8>), Status> {
+    async fn rest(&mut self) -> Written {
         match std::mem::replace(&mut self.sink, At::Lost) {
             At::Rest(sink) => Ok((sink, Vec::with_capacity(QUANTUM_BYTES))),
             At::Work(task) => task.await.map_err(|error| Status::internal(format!("a blocking task failed: {error}")))?,
