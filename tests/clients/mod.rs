@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use e2e::{Tanebi, holds, repository, tests};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["clients"; python]
+    tests!["clients"; python, storage]
 }
 
 /// Each check of `python.py` by gRPC and by REST, where a library has both.
@@ -17,6 +17,16 @@ fn python() -> Result<()> {
     tanebi.deploy("open", &example, "--function hello_http --allow-unauthenticated")?;
     tanebi.deploy("closed", &example, "--function hello_http")?;
     let script = repository().join("tests/clients/python.py");
+    let told = tanebi.script_all(&format!("tanebi exec -- '{}' -W ignore '{}'", python.display(), script.display()))?;
+    println!("  {}", told.lines().last().unwrap_or_default());
+    holds(&told, " checks passed")
+}
+
+/// Cloud Storage, each thing that its library does.
+fn storage() -> Result<()> {
+    let python = virtual_environment()?;
+    let tanebi = Tanebi::start()?;
+    let script = repository().join("tests/clients/storage.py");
     let told = tanebi.script_all(&format!("tanebi exec -- '{}' -W ignore '{}'", python.display(), script.display()))?;
     println!("  {}", told.lines().last().unwrap_or_default());
     holds(&told, " checks passed")

@@ -146,13 +146,37 @@ fn upload(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> 
     let mut content = vec![0; random.random_range(1..200_000)];
     random.fill(&mut content[..]);
     ledger.lock().expect("no panic").object_pending = Some((name.clone(), content.clone()));
-    let stored = client.call("POST", "storage.googleapis.com", &format!("/upload/storage/v1/b/ledger-of-kills/o?uploadType=media&name={name}"), &content)?;
+    let stored = if random.random() {
+        client.call("POST", "storage.googleapis.com", &format!("/upload/storage/v1/b/ledger-of-kills/o?uploadType=media&name={name}"), &content)?
+    } else {
+        // Longer than a chunk, so that a kill finds a session with bytes in it.
+        content.resize(content.len() + (256 << 10), 7);
+        ledger.lock().expect("no panic").object_pending = Some((name.clone(), content.clone()));
+        upload_in_chunks(client, &name, &content)?
+    };
     ensure!(stored["name"] == name);
     let mut ledger = ledger.lock().expect("no panic");
     ledger.objects.insert(name, content);
     ledger.object_pending = None;
     acknowledged.fetch_add(1, Ordering::Relaxed);
     Ok(())
+}
+
+/// A resumable upload in two requests.
+fn upload_in_chunks(client: &Client, name: &str, content: &[u8]) -> Result<Value> {
+    let authorization = format!("Authorization: Bearer {}", client.token);
+    let call =
+        |method: &str, target: &str, fields: &[&str], body: &[u8]| http1::call(client.tanebi.listen, method, target, "storage.googleapis.com", fields, body);
+    let target = format!("/upload/storage/v1/b/ledger-of-kills/o?uploadType=resumable&name={name}");
+    let session = call("POST", &target, &[&authorization, "Content-Type: application/json"], b"{}")?;
+    let location = session.field("location").with_context(|| session.text())?.to_owned();
+    let target = location.split_once("googleapis.com").context("a session on the host that was asked")?.1;
+    let (first, rest) = content.split_at(256 << 10);
+    let chunk = call("PUT", target, &[&format!("Content-Range: bytes 0-{}/*", first.len() - 1)], first)?;
+    ensure!(chunk.status == 308, "{} {}", chunk.status, chunk.text());
+    let last = call("PUT", target, &[&format!("Content-Range: bytes {}-{}/{}", first.len(), content.len() - 1, content.len())], rest)?;
+    ensure!(last.status == 200, "{} {}", last.status, last.text());
+    Ok(serde_json::from_slice(&last.body)?)
 }
 
 fn bind(client: &Client, ledger: &Mutex<Ledger>, acknowledged: &AtomicU64) -> Result<()> {

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use e2e::{PROJECT, Tanebi, eventually, folder, holds, repository, tests};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["gcloud"; services, identities, failed_deploys_leave_the_old_revision]
+    tests!["gcloud"; services, identities, storage, failed_deploys_leave_the_old_revision]
 }
 
 /// Services, revisions, policies, logs and the source bucket of one deployed function.
@@ -145,6 +145,34 @@ fn identities() -> Result<()> {
     let by_metadata = claims(&e2e::text(by_metadata, "print-identity-token by metadata")?)?;
     ensure!(by_metadata["email"] == robot, "{by_metadata}");
     Ok(())
+}
+
+/// Buckets and objects: copied, moved, composed, listed in their versions, signed for, and gone.
+fn storage() -> Result<()> {
+    let tanebi = Tanebi::start()?;
+    let files = folder(&[("a.txt", "hello "), ("b.txt", "world"), ("d/x", "x"), ("d/y", "y")])?;
+    tanebi.script_all(&format!(
+        "cd '{}'
+gcloud storage buckets create gs://from-gcloud-1 --location us --soft-delete-duration 7d
+gcloud storage buckets update gs://from-gcloud-1 --versioning --update-labels a=b
+gcloud storage cp a.txt b.txt gs://from-gcloud-1/
+gcloud storage rsync -r d gs://from-gcloud-1/d
+gcloud storage mv gs://from-gcloud-1/d/x gs://from-gcloud-1/moved
+gcloud storage objects compose gs://from-gcloud-1/a.txt gs://from-gcloud-1/b.txt gs://from-gcloud-1/ab
+gcloud storage objects update gs://from-gcloud-1/ab --custom-metadata k=v
+gcloud storage rm gs://from-gcloud-1/a.txt",
+        files.path().display()
+    ))?;
+    ensure!(tanebi.script("gcloud storage cat gs://from-gcloud-1/ab")? == "hello world");
+    let described = tanebi.script("gcloud storage objects describe gs://from-gcloud-1/ab --format 'value(custom_fields.k,size)'")?;
+    ensure!(described.trim() == "v\t11", "{described:?}");
+    let listed = tanebi.script("gcloud storage ls 'gs://from-gcloud-1/**'")?;
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix("gs://from-gcloud-1/")).collect();
+    ensure!(names == ["ab", "b.txt", "d/y", "moved"], "{listed}");
+    holds(&tanebi.script("gcloud storage ls -a gs://from-gcloud-1/a.txt")?, "gs://from-gcloud-1/a.txt#")?;
+    holds(&tanebi.script("gcloud storage hash gs://from-gcloud-1/b.txt")?, "md5_hash: fXkwN6B2AYZXSwKC8vQ15w==")?;
+    tanebi.script_all("gcloud storage rm -r gs://from-gcloud-1")?;
+    holds(&tanebi.script_failing("gcloud storage ls gs://from-gcloud-1 2>&1")?, "404")
 }
 
 /// Each mistake is told in gcloud's output with its cause; what served before goes on serving.

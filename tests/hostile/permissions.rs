@@ -244,6 +244,24 @@ const ROWS: &[Row] = &[
     (STORAGE, "PUT", "/storage/v1/b/{bucket}/iam", r#"{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}"#, ""),
     (STORAGE, "GET", "/storage/v1/b/{bucket}/managedFolders", "", ""),
     (STORAGE, "GET", "/storage/v1/b/{bucket}/notificationConfigs", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/notificationConfigs", "{}", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/notificationConfigs/{notification}", "", ""),
+    (STORAGE, "DELETE", "/storage/v1/b/{bucket}/notificationConfigs/{notification}", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/lockRetentionPolicy?ifMetagenerationMatch=1", "", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/acl", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/acl", "{}", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/defaultObjectAcl", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/defaultObjectAcl", "{}", ""),
+    (STORAGE, "GET", "/storage/v1/b/{bucket}/o/{object}/acl", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/o/{object}/acl", "{}", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/o/{object}/restore?generation=1", "{}", ""),
+    (STORAGE, "GET", "/{bucket}", "", ""),
+    (STORAGE, "HEAD", "/{bucket}", "", ""),
+    (STORAGE, "PUT", "/{bucket}/{object=**}", "x", ""),
+    (STORAGE, "GET", "/{bucket}/{object=**}", "", ""),
+    (STORAGE, "HEAD", "/{bucket}/{object=**}", "", ""),
+    (STORAGE, "POST", "/{bucket}/{object=**}", "", ""),
+    (STORAGE, "DELETE", "/{bucket}/{object=**}", "", ""),
     (STORAGE, "POST", "/upload/storage/v1/b/{bucket}/o?uploadType=media&name=object", "x", ""),
     (STORAGE, "POST", "/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=object", "{}", ""),
     (STORAGE, "POST", "/resumable/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=object", "{}", ""),
@@ -299,6 +317,8 @@ const PUBLIC: &[&str] = &[
     "PUT /resumable/upload/storage/v1/b/{bucket}/o",
     "DELETE /upload/storage/v1/b/{bucket}/o",
     "DELETE /resumable/upload/storage/v1/b/{bucket}/o",
+    // Its form names who signed it.
+    "POST /{bucket}",
 ];
 
 const BUCKET: &str = "rows-of-tanebi-e2e";

@@ -27,6 +27,8 @@ use crate::{
 pub(crate) struct Front {
     deps: Deps,
     surfaces: Vec<Surface>,
+    /// Tried after all others: its paths begin with anyone's bucket.
+    xml: Surface,
     /// Surface and row, those tried first first.
     order: Vec<(usize, usize)>,
     methods: Methods,
@@ -70,7 +72,8 @@ impl Front {
         }
         let mut order: Vec<_> = surfaces.iter().enumerate().flat_map(|(s, surface)| (0..surface.rows.len()).map(move |r| (s, r))).collect();
         order.sort_by_key(|(s, r)| surfaces[*s].rows[*r].template.rank());
-        Self { deps, surfaces, order, methods, transcoder: OnceLock::new() }
+        let xml = storage::xml::surface(deps.clone());
+        Self { deps, surfaces, xml, order, methods, transcoder: OnceLock::new() }
     }
 
     pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {
@@ -80,12 +83,50 @@ impl Front {
         let host = Host::parse(host);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         if let Some((surface, row, vars)) = self.find(&host, &method, &path) {
-            return self.endpoint(&host, surface, row, vars, request).await;
+            return self.endpoint(&host, &self.surfaces[surface], row, vars, request).await;
         }
-        match self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
-            Some(found) => found.call(&self.methods, request).await,
-            None => error::rest(&error::no_method(&method, &host.name, &path)),
+        if method == Method::POST && path == storage::batch::PATH && host.serves(&["storage.googleapis.com", "www.googleapis.com"]) {
+            return self.batch(&host, request).await;
         }
+        if let Some(found) = self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
+            return found.call(&self.methods, request).await;
+        }
+        match storage::xml::path(&host.name, host.google, &path) {
+            // On a host of no API's own, a path is of this one only when a bucket is there.
+            Some(path) if host.google || storage::xml::bucket_of(&self.deps, &path).is_some() => self.objects(&host, &path, request).await,
+            _ => error::rest(&error::no_method(&method, &host.name, &path)),
+        }
+    }
+
+    /// Each call of a batch, one after the other, as if it had come by itself.
+    async fn batch(&self, host: &Host, request: Request) -> Response {
+        let parts = match storage::batch::read(request).await {
+            Ok(parts) => parts,
+            Err(error) => return error.into_response(),
+        };
+        let mut answers = Vec::new();
+        for part in parts {
+            let (id, request) = part.take();
+            answers.push((id, Box::pin(self.handle(&host.name, request)).await));
+        }
+        storage::batch::write(answers).await
+    }
+
+    /// Storage's XML API, at `path`.
+    async fn objects(&self, host: &Host, path: &str, mut request: Request) -> Response {
+        let (method, asked) = (request.method().clone(), request.headers().clone());
+        let bucket = path[1..].split('/').next().unwrap_or_default().to_owned();
+        if method == Method::OPTIONS {
+            return storage::xml::preflight(&self.deps, &bucket, &asked);
+        }
+        let found = self.xml.rows.iter().enumerate().filter(|(_, row)| row.verb == method).find_map(|(at, row)| Some((at, row.template.matches(path)?)));
+        let Some((row, vars)) = found else { return (self.xml.error)(&error::no_method(&method, &host.name, path)) };
+        if let Some(refused) = storage::xml::signed(&self.deps, &mut request) {
+            return refused;
+        }
+        let mut response = self.endpoint(host, &self.xml, row, vars.into_iter().collect(), request).await;
+        storage::xml::cors(&self.deps, &bucket, method.as_str(), &asked, &mut response);
+        response
     }
 
     pub(crate) async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
@@ -98,7 +139,7 @@ impl Front {
 
     /// Everything that is served over REST.
     pub(crate) fn served(&self) -> Vec<Served> {
-        let endpoints = self.surfaces.iter().flat_map(|surface| {
+        let endpoints = self.surfaces.iter().chain([&self.xml]).flat_map(|surface| {
             surface.rows.iter().map(|row| Served {
                 api: surface.name.to_owned(),
                 verb: row.verb.clone(),
@@ -128,8 +169,7 @@ impl Front {
         })
     }
 
-    async fn endpoint(&self, host: &Host, surface: usize, row: usize, mut vars: Vars, mut request: Request) -> Response {
-        let surface = &self.surfaces[surface];
+    async fn endpoint(&self, host: &Host, surface: &Surface, row: usize, mut vars: Vars, mut request: Request) -> Response {
         let need = surface.rows[row].need;
         let region = match self.region(host, &vars) {
             Ok(region) => region,
@@ -137,7 +177,12 @@ impl Front {
         };
         vars.entry("location".to_owned()).or_insert_with(|| region.to_string());
         let passed = (|| {
-            let who = if need == Need::Public { None } else { caller_check(&self.deps.iam, request.headers())? };
+            let signed = request.extensions().get::<storage::signed::SignedBy>().map(|signed| signed.0.clone());
+            let who = match (need, signed) {
+                (Need::Public, _) => None,
+                (_, Some(who)) => Some(who),
+                (_, None) => caller_check(&self.deps.iam, request.headers())?,
+            };
             if who.is_some() {
                 permission::quota_project_check(&self.deps, request.headers(), request.uri().query())?;
             }
@@ -186,6 +231,10 @@ struct Host {
 
 impl Host {
     fn parse(host: &str) -> Self {
+        // A bucket's name may begin like a region.
+        if host.ends_with(storage::xml::BUCKET_HOSTS) {
+            return Self { name: host.to_owned(), region: None, google: true };
+        }
         // `run.asia-northeast1.rep.googleapis.com` is another way to write a region's endpoint.
         if let Some((api, region)) = host.strip_suffix(".rep.googleapis.com").and_then(|rest| rest.split_once('.'))
             && let Ok(region) = Region::parse(region)
@@ -243,6 +292,8 @@ mod tests {
         check("run.nowhere.rep.googleapis.com", "run.nowhere.rep.googleapis.com", None, true);
         check("asia-northeast1-run.localhost", "run.localhost", Some("asia-northeast1"), false);
         check("127.0.0.1", "127.0.0.1", None, false);
+        check("asia-northeast1-b.storage.googleapis.com", "asia-northeast1-b.storage.googleapis.com", None, true);
+        check("asia-northeast1-storage.googleapis.com", "storage.googleapis.com", Some("asia-northeast1"), true);
         check("accounts.google.com", "accounts.google.com", None, true);
     }
 }

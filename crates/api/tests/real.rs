@@ -31,6 +31,8 @@ mod scheduler;
 mod shapes;
 #[path = "real/storage.rs"]
 mod storage;
+#[path = "real/storage_xml.rs"]
+mod storage_xml;
 #[path = "real/world.rs"]
 mod world;
 
@@ -91,6 +93,14 @@ fn main() {
             storage::a_bucket_is_changed_and_goes,
             storage::who_may_read_and_write,
             storage::a_packed_object_is_unpacked_for_who_cannot,
+            storage::versions_and_what_was_deleted_are_there,
+            storage::what_is_held_stays,
+            storage::a_rewrite_to_another_class_takes_steps,
+            storage::a_topic_is_told_of_what_happens,
+            storage_xml::a_signed_url_is_good_for_one_request_only,
+            storage_xml::objects_are_read_and_written_by_their_paths,
+            storage_xml::a_form_uploads_what_its_policy_allows,
+            storage_xml::a_batch_is_many_calls,
             resumable::a_large_object_comes_in_one_request,
             resumable::chunks_are_put_together,
             resumable::a_broken_connection_loses_less_than_a_quantum,

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use model::{Code, ProjectId, Status, key, storage::Bucket};
 use store::{Expect, Write};
 
-use crate::{Control, Versioned, records, template};
+use crate::{Control, Versioned, object, records, template};
 
 /// Buckets on this host.
 const BUCKETS_MAX: usize = 10_000;
@@ -41,6 +41,10 @@ impl Control {
         bucket.created = cx.instant_next();
         bucket.updated = bucket.created;
         bucket.metageneration = 1;
+        bucket.soft_delete.effective = Some(bucket.created);
+        if let Some(retention) = &mut bucket.retention {
+            (retention.effective, retention.locked) = (bucket.created, false);
+        }
         if bucket.storage_class.is_empty() {
             "STANDARD".clone_into(&mut bucket.storage_class);
         }
@@ -69,9 +73,12 @@ impl Control {
 
     /// Replaces what the owner set; name, project, location and creation stay. The metageneration rises.
     /// # Errors
-    /// `ABORTED` when the bucket is not at the revision `expected`.
+    /// `ABORTED` when the bucket is not at the revision `expected`; `PERMISSION_DENIED` (see [`crate::lock_reason`]) when a locked
+    /// retention would be made shorter or taken away.
     pub async fn bucket_update(&self, bucket: Bucket, expected: u64) -> Result<Versioned<Bucket>, Status> {
         let cx = &self.context;
+        // No object is written by the old rules after the new ones were answered.
+        let _alone = cx.objects.write().await;
         let found = cx.bucket_get(&bucket.name)?;
         fields_check(&bucket)?;
         let mut next = bucket;
@@ -79,6 +86,13 @@ impl Control {
         next.location.clone_from(&found.value.location);
         next.created = found.value.created;
         next.updated = cx.clock.now();
+        next.object_retention |= found.value.object_retention;
+        retention_check(&found.value, &mut next)?;
+        if next.soft_delete.retention_s == found.value.soft_delete.retention_s {
+            next.soft_delete.effective = found.value.soft_delete.effective;
+        } else {
+            next.soft_delete.effective = Some(next.updated);
+        }
         next.metageneration = found.value.metageneration + 1;
         match records::commit(&cx.store, vec![Write::put(key::bucket(&next.name), Expect::Revision(expected), &next)]).await? {
             Some(revision) => Ok(Versioned { value: next, revision }),
@@ -86,19 +100,41 @@ impl Control {
         }
     }
 
+    /// Locks the retention for ever.
     /// # Errors
-    /// `NOT_FOUND`; `ABORTED` (409) while it holds objects.
+    /// `FAILED_PRECONDITION` for another metageneration (see [`crate::is_precondition`]); `INVALID_ARGUMENT` without a retention.
+    pub async fn bucket_retention_lock(&self, name: &str, metageneration: i64) -> Result<Versioned<Bucket>, Status> {
+        let Versioned { value: mut bucket, revision } = self.bucket_get(name)?;
+        if bucket.metageneration != metageneration {
+            return Err(object::precondition_failed());
+        }
+        let Some(retention) = &mut bucket.retention else {
+            return Err(Status::invalid("The bucket has no retention policy that could be locked."));
+        };
+        retention.locked = true;
+        self.bucket_update(bucket, revision).await
+    }
+
+    /// Deletes a bucket, with what was deleted in it and could have been restored.
+    /// # Errors
+    /// `NOT_FOUND`; `ABORTED` (409) while it holds objects, live or not.
     pub async fn bucket_delete(&self, name: &str) -> Result<(), Status> {
         let cx = &self.context;
         // No object is being written from here on: one that was acknowledged is seen below.
         let _alone = cx.objects.write().await;
         let found = cx.bucket_get(name)?;
         let objects = key::objects_of(name, found.value.created.as_microsecond());
-        if !cx.store.scan(&objects, None, 1).map_err(Status::internal)?.is_empty() {
-            return Err(Status::new(Code::Aborted, "The bucket you tried to delete is not empty."));
+        for versions in [objects, object::generations_of(key::OBJECT_VERSIONS, &found.value)] {
+            if !cx.store.scan(&versions, None, 1).map_err(Status::internal)?.is_empty() {
+                return Err(Status::new(Code::Aborted, "The bucket you tried to delete is not empty."));
+            }
         }
         cx.accounts.policy_remove(&format!("buckets/{name}")).await?;
-        records::commit(&cx.store, vec![Write::delete(key::bucket(name), Expect::Any)]).await?;
+        let mut writes = vec![Write::delete(key::bucket(name), Expect::Any)];
+        let notifications = records::keys(&cx.store, &key::notifications_of(name, found.value.created.as_microsecond()))?;
+        writes.extend(notifications.into_iter().map(|key| Write::delete(key, Expect::Any)));
+        // What was deleted softly goes by `reconcile::lifecycle`.
+        records::commit(&cx.store, writes).await?;
         Ok(())
     }
 }
@@ -107,6 +143,26 @@ impl crate::Context {
     pub(crate) fn bucket_get(&self, name: &str) -> Result<Versioned<Bucket>, Status> {
         records::read(&self.store, &key::bucket(name))?.ok_or_else(|| Status::not_found("The specified bucket does not exist."))
     }
+}
+
+/// What may become of a retention.
+fn retention_check(found: &Bucket, next: &mut Bucket) -> Result<(), Status> {
+    let Some(before) = found.retention else {
+        if let Some(retention) = &mut next.retention {
+            retention.effective = next.updated;
+        }
+        return Ok(());
+    };
+    let is_less = next.retention.is_none_or(|next| next.period_s < before.period_s);
+    if before.locked && is_less {
+        let text = format!("Cannot reduce retention duration of a locked Retention Policy for bucket '{}'.", found.name);
+        return Err(object::refused(text, "forbidden"));
+    }
+    if let Some(retention) = &mut next.retention {
+        retention.effective = if retention.period_s == before.period_s { before.effective } else { next.updated };
+        retention.locked |= before.locked;
+    }
+    Ok(())
 }
 
 fn fields_check(bucket: &Bucket) -> Result<(), Status> {

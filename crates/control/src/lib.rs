@@ -9,6 +9,7 @@
 mod bucket;
 mod build;
 mod image;
+mod notification;
 mod object;
 mod operation;
 mod project;
@@ -31,7 +32,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 pub use ::build::{Language, Runtime, Stage};
 pub use build::BuildRequest;
-pub use object::{Preconditions, is_precondition};
+pub use object::{Preconditions, UnlockedRetention, is_precondition, lock_reason, object_place};
 pub use project::{Project, project_ensure};
 pub use repository::Repository;
 
@@ -69,6 +70,7 @@ pub(crate) struct Context {
     images: Arc<dyn seam::Images>,
     starter: Arc<dyn seam::Starter>,
     accounts: Arc<dyn seam::Accounts>,
+    topics: Arc<dyn seam::Topics>,
     log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     /// The last instant, in microseconds, that was given to a bucket or an object.
     instant_last: AtomicI64,
@@ -92,10 +94,12 @@ impl Loops {
     }
 
     fn spawn<R: reconcile::Reconciler>(&self, reconciler: R, store: &store::Store) {
-        let stop = self.stop.subscribe();
+        self.spawn_loop(R::NAME, reconcile::run(Arc::new(reconciler), store.clone(), self.stop.subscribe()));
+    }
+
+    fn spawn_loop(&self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
         // Dropped at the end of the loop, by a panic too.
-        let ended = Ended { name: R::NAME, stop: stop.clone(), failed: self.failed.clone() };
-        let run = reconcile::run(Arc::new(reconciler), store.clone(), stop);
+        let ended = Ended { name, stop: self.stop.subscribe(), failed: self.failed.clone() };
         self.tasks.lock().push(tokio::spawn(async move {
             let _ended = ended;
             run.await;
@@ -125,6 +129,7 @@ impl Control {
     /// Call inside a tokio runtime.
     /// # Errors
     /// `INTERNAL` when the store fails.
+    #[expect(clippy::too_many_arguments, reason = "all that the control plane stands on, each made once by the binary")]
     pub async fn start(
         config: Config,
         clock: Arc<dyn Clock>,
@@ -133,11 +138,13 @@ impl Control {
         telemetry: telemetry::Telemetry,
         builder: ::build::Builder,
         serving: serving::Serving,
+        pubsub: events::pubsub::PubSub,
     ) -> Result<Self, Status> {
         let context = Context {
             images: Arc::new(seam::Builder { builder, store: store.clone() }),
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
+            topics: Arc::new(pubsub),
             log: Box::new(move |entry| telemetry.log(entry)),
             instant_last: AtomicI64::new(clock.now().as_microsecond()),
             objects: tokio::sync::RwLock::default(),
@@ -157,6 +164,8 @@ impl Control {
         loops.spawn(reconcile::revision::Revisions(context.clone()), &context.store);
         loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
         loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
+        loops.spawn_loop("lifecycle", reconcile::lifecycle::run(context.clone(), loops.stop.subscribe()));
+        loops.spawn(reconcile::change::Changes(context.clone()), &context.store);
         loops.spawn(reconcile::garbage::Garbage::new(context.clone()), &context.store);
         Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }

@@ -5,10 +5,11 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use events::pubsub::{Kind, Message, Name, PubSub};
 use futures_util::future::{BoxFuture, FutureExt};
 use iam::Identity;
 use model::{
-    Revision, ServiceKey, Status,
+    Code, ProjectId, Revision, ServiceKey, Status,
     image::{Image, ImageDigest},
 };
 
@@ -37,6 +38,39 @@ pub(crate) trait Accounts: Send + Sync + 'static {
     fn may_act_as(&self, who: &Identity, email: &str) -> bool;
     /// Forgets the policy of a resource that is gone.
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>>;
+}
+
+/// Topics of Pub/Sub, as far as notifications of buckets need them.
+pub(crate) trait Topics: Send + Sync + 'static {
+    /// `topic` is `projects/P/topics/T`.
+    fn is_there(&self, topic: &str) -> Result<bool, Status>;
+    /// Resolves when the message is durable.
+    fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>>;
+}
+
+impl Topics for PubSub {
+    fn is_there(&self, topic: &str) -> Result<bool, Status> {
+        match self.topic_get(&topic_name(topic)?) {
+            Ok(_) => Ok(true),
+            Err(status) if status.code == Code::NotFound => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
+
+    fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>> {
+        async move {
+            let message = Message { data: message.data.into(), attributes: message.attributes, ..Message::default() };
+            PubSub::publish(self, &topic_name(topic)?, vec![message]).await.map(drop)
+        }
+        .boxed()
+    }
+}
+
+/// `projects/P/topics/T`
+fn topic_name(topic: &str) -> Result<Name, Status> {
+    let bad = || Status::invalid(format!("Invalid topic name: {topic}"));
+    let (project, id) = topic.strip_prefix("projects/").and_then(|rest| rest.split_once("/topics/")).ok_or_else(bad)?;
+    Name::new(Kind::Topics, ProjectId::parse(project).map_err(|_| bad())?, id)
 }
 
 /// The real builder, and the store in which its images lie.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use store::{Expect, Write};
 
 use crate::{
-    Iam, ServiceAccountKey, Signed, jws, keys,
+    Iam, Identity, Kind, ServiceAccountKey, Signed, TokenError, jws, keys,
     service_account_key::{AccountKey, KeyRecord, key_new},
 };
 
@@ -31,6 +31,20 @@ impl Iam {
     pub async fn blob_sign(&self, email: &str, blob: &[u8]) -> Result<Signed<Vec<u8>>, Status> {
         let key = self.managed_key(email).await?;
         Ok(Signed { key_id: key.key.id.clone(), value: private(&key)?.sign(blob).to_vec() })
+    }
+
+    /// The account `email`, when `signature` is of `blob` by one of its keys, in a key file or managed: RSASSA-PKCS1-v1_5 with SHA-256.
+    ///
+    /// # Errors
+    /// `Signature` for another; `Subject` for an account that is gone or disabled.
+    pub fn blob_verify(&self, email: &str, blob: &[u8], signature: &[u8]) -> Result<Identity, TokenError> {
+        let now = self.inner.clock.now();
+        let keys = self.inner.tables.account_keys.select(|_, key| key.key.email == email && !key.key.disabled && key.key.expires > now);
+        if !keys.iter().any(|key| key.public.verify(blob, signature)) {
+            return Err(TokenError::Signature);
+        }
+        let account = self.inner.tables.accounts.get(email).filter(|account| !account.disabled).ok_or(TokenError::Subject)?;
+        Ok(Identity { kind: Kind::ServiceAccount, email: account.email.clone(), subject: account.unique_id.clone() })
     }
 
     /// Signs `claims`, a JSON object, as they are written.

@@ -21,6 +21,14 @@ pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 pub const OBJECTS: &str = "object/";
 pub const IMAGES: &str = "image/";
+/// Versions of objects that are not live, and those that were deleted but can be restored.
+pub const OBJECT_VERSIONS: &str = "objectversion/";
+pub const OBJECTS_DELETED: &str = "objectdeleted/";
+/// Multipart uploads, and their parts.
+pub const MULTIPART_UPLOADS: &str = "upload/multipart/";
+/// What happened to objects and was not yet told to anyone.
+pub const OBJECT_CHANGES: &str = "objectchange/";
+pub const NOTIFICATIONS: &str = "notification/";
 pub const TOPICS: &str = "topic/";
 pub const SUBSCRIPTIONS: &str = "subscription/";
 pub const SNAPSHOTS: &str = "snapshot/";
@@ -83,6 +91,28 @@ pub fn objects_of(bucket: &str, created_us: i64) -> String {
 
 pub fn object(bucket: &str, created_us: i64, name: &str) -> String {
     format!("{}{name}", objects_of(bucket, created_us))
+}
+
+/// Under [`OBJECT_VERSIONS`] or [`OBJECTS_DELETED`]: by name, then generation. No name has a NUL.
+pub fn object_generation(prefix: &str, bucket: &str, created_us: i64, name: &str, generation: i64) -> String {
+    format!("{prefix}{bucket}/{created_us}/{name}\0{generation:020}")
+}
+
+/// `number` rises with every change.
+pub fn object_change(number: i64) -> String {
+    format!("{OBJECT_CHANGES}{number:020}")
+}
+
+pub fn multipart_upload(id: &str) -> String {
+    format!("{MULTIPART_UPLOADS}{id}")
+}
+
+pub fn multipart_parts(id: &str) -> String {
+    format!("{UPLOADS}multipartpart/{id}/")
+}
+
+pub fn notifications_of(bucket: &str, created_us: i64) -> String {
+    format!("{NOTIFICATIONS}{bucket}/{created_us}/")
 }
 
 pub fn user(email: &str) -> String {

@@ -79,3 +79,61 @@ pub const JOB_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(3600);
 pub const JOB_DOUBLINGS_DEFAULT: u32 = 5;
 /// Jobs of one page of a list, which is also the default.
 pub const JOBS_PAGE_MAX: usize = 500;
+
+/// How long what was deleted in a bucket can be restored, in seconds, unless its owner says otherwise; the least and the most that
+/// is not nothing.
+pub const SOFT_DELETE_DEFAULT_S: u64 = 7 * 24 * 3600;
+pub const SOFT_DELETE_MIN_S: u64 = 7 * 24 * 3600;
+pub const SOFT_DELETE_MAX_S: u64 = 90 * 24 * 3600;
+/// A bucket's longest retention period, in seconds: a hundred years of 365.25 days.
+pub const RETENTION_MAX_S: u64 = 3_155_760_000;
+/// Rules of a bucket's lifecycle, and prefixes and suffixes in all of them.
+pub const LIFECYCLE_RULES_MAX: usize = 100;
+pub const LIFECYCLE_AFFIXES_MAX: usize = 1000;
+/// Configurations of notifications of one bucket.
+pub const NOTIFICATIONS_MAX: usize = 100;
+/// An object's name, and its custom metadata, in bytes.
+pub const OBJECT_NAME_MAX_BYTES: usize = 1024;
+pub const OBJECT_METADATA_MAX_BYTES: usize = 8 << 10;
+/// Objects that one composition joins.
+pub const COMPOSE_SOURCES_MAX: usize = 32;
+/// Chunks of a resumable upload are multiples of this, in bytes; how long its session lives, in seconds.
+pub const RESUMABLE_QUANTUM_BYTES: usize = 256 << 10;
+pub const RESUMABLE_MAX_S: u64 = 7 * 24 * 3600;
+/// Parts of a multipart upload, and the least size of all but the last, in bytes.
+pub const MULTIPART_PARTS_MAX: u32 = 10_000;
+pub const MULTIPART_PART_MIN_BYTES: u64 = 5 << 20;
+/// Calls of one batch.
+pub const BATCH_CALLS_MAX: usize = 100;
+/// How long a signed URL lives, in seconds.
+pub const SIGNED_URL_MAX_S: u64 = 7 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Google's documentation has them: the numbers are written once more, so that none is changed by mistake.
+    #[test]
+    fn limits_of_storage_are_googles() {
+        for (what, here, google) in [
+            ("soft deletion, default", SOFT_DELETE_DEFAULT_S, 604_800),
+            ("soft deletion, least", SOFT_DELETE_MIN_S, 604_800),
+            ("soft deletion, most", SOFT_DELETE_MAX_S, 7_776_000),
+            ("retention", RETENTION_MAX_S, 3_155_760_000),
+            ("lifecycle rules", LIFECYCLE_RULES_MAX as u64, 100),
+            ("lifecycle prefixes and suffixes", LIFECYCLE_AFFIXES_MAX as u64, 1000),
+            ("notification configurations", NOTIFICATIONS_MAX as u64, 100),
+            ("object name", OBJECT_NAME_MAX_BYTES as u64, 1024),
+            ("custom metadata", OBJECT_METADATA_MAX_BYTES as u64, 8192),
+            ("sources of a composition", COMPOSE_SOURCES_MAX as u64, 32),
+            ("chunk of a resumable upload", RESUMABLE_QUANTUM_BYTES as u64, 262_144),
+            ("session of a resumable upload", RESUMABLE_MAX_S, 604_800),
+            ("parts of a multipart upload", u64::from(MULTIPART_PARTS_MAX), 10_000),
+            ("part of a multipart upload", MULTIPART_PART_MIN_BYTES, 5_242_880),
+            ("calls of a batch", BATCH_CALLS_MAX as u64, 100),
+            ("signed URL", SIGNED_URL_MAX_S, 604_800),
+        ] {
+            assert_eq!(here, google, "{what}");
+        }
+    }
+}

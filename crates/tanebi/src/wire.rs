@@ -113,6 +113,9 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         keeper.clone(),
     )
     .context("the builder")?;
+    let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
+    let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let control = control::Control::start(
         control::Config { default_project: project.id.clone(), default_region: config.region.clone(), files_clock: real_clock },
         clock.clone(),
@@ -121,12 +124,10 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         telemetry.clone(),
         builder.clone(),
         serving.clone(),
+        pubsub.clone(),
     )
     .await
     .map_err(status)?;
-    let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
-    let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let way = events::scheduler::Sender { deliverer: deliverer.clone(), iam: iam.clone(), clock: clock.clone(), topics: pubsub.clone() };
     let log = {
         let telemetry = telemetry.clone();

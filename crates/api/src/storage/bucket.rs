@@ -7,17 +7,23 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use control::Versioned;
-use model::{Code, ProjectNumber, policy::Member, storage::Bucket};
+use events::storage::{etag, time};
+use model::{
+    Code, ProjectNumber, Timestamp,
+    limits::SOFT_DELETE_DEFAULT_S,
+    policy::Member,
+    storage::{Bucket, SoftDelete},
+};
 use serde_json::{Map, Value, json};
 
-use super::{error::Error, policy, query::Query};
+use super::{error::Error, policy, query::Query, staying};
 use crate::{Deps, Response, surface::Call};
 
 /// Buckets on a page, unless fewer are asked for.
 const PAGE_MAX: usize = 1000;
 const LABELS_MAX: usize = 64;
 /// Kept as they are written: [`Bucket::kept`].
-const CORS: &str = "cors";
+pub(crate) const CORS: &str = "cors";
 const IAM_CONFIGURATION: &str = "iamConfiguration";
 /// Written by the server only.
 const OUTPUT: &[&str] = &[
@@ -36,17 +42,12 @@ const OUTPUT: &[&str] = &[
     "satisfiesPZI",
     "softDeleteTime",
     "hardDeleteTime",
+    "objectRetention",
 ];
 /// Accepted as long as they ask for nothing, with what this server does instead.
 const OFF: &[(&str, &str)] = &[
     ("acl", "access is by IAM only"),
     ("defaultObjectAcl", "access is by IAM only"),
-    ("versioning", "only the live version of an object is kept"),
-    ("lifecycle", "objects are kept until they are deleted"),
-    ("retentionPolicy", "objects cannot be locked"),
-    ("objectRetention", "objects cannot be locked"),
-    ("defaultEventBasedHold", "objects cannot be locked"),
-    ("softDeletePolicy", "what is deleted is gone; a retentionDurationSeconds of 0 is accepted"),
     ("encryption", "objects are not encrypted with keys of Cloud KMS"),
     ("website", "buckets are not web sites"),
     ("logging", "access logs are not written"),
@@ -110,7 +111,7 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
 }
 
 pub(crate) async fn insert(deps: Deps, mut call: Call) -> Result<Response, Error> {
-    let query = Query::of(&call, &[&["project"]])?;
+    let query = Query::of(&call, &[&["project", "enableObjectRetention"]])?;
     let project = deps.control.project_get(query.required("project")?)?;
     let body: Map<String, Value> = call.json().await?;
     let now = deps.clock.now();
@@ -124,8 +125,14 @@ pub(crate) async fn insert(deps: Deps, mut call: Call) -> Result<Response, Error
         storage_class: "STANDARD".to_owned(),
         labels: BTreeMap::new(),
         kept: BTreeMap::new(),
+        versioning: false,
+        soft_delete: SoftDelete { retention_s: SOFT_DELETE_DEFAULT_S, effective: None },
+        retention: None,
+        object_retention: query.flag("enableObjectRetention")?,
+        default_event_based_hold: false,
+        lifecycle: Vec::new(),
     };
-    bucket_apply(&mut bucket, &body, Body::Insert)?;
+    bucket_apply(&mut bucket, &body, Body::Insert, now)?;
     if bucket.name.is_empty() {
         return Err(Error::invalid("Required field: name"));
     }
@@ -149,7 +156,7 @@ async fn change(deps: Deps, mut call: Call, how: Body) -> Result<Response, Error
     let body: Map<String, Value> = call.json().await?;
     let Versioned { value: mut bucket, revision } = deps.control.bucket_get(call.var("bucket")?)?;
     conditions(&query, &bucket)?;
-    bucket_apply(&mut bucket, &body, how)?;
+    bucket_apply(&mut bucket, &body, how, deps.clock.now())?;
     if public_access_prevented(&bucket) && policy::is_public(&deps.iam.policy_get(&policy::resource(&bucket.name))?.policy) {
         return Err(Error::condition(
             "The bucket's policy has bindings for allUsers or allAuthenticatedUsers: remove them before public access prevention is enforced.",
@@ -173,6 +180,15 @@ pub(crate) async fn delete(deps: Deps, call: Call) -> Result<Response, Error> {
         _ => status.into(),
     })?;
     Ok(super::no_content())
+}
+
+/// Locks the retention, for ever.
+pub(crate) async fn retention_lock(deps: Deps, call: Call) -> Result<Response, Error> {
+    let query = Query::of(&call, &[&["ifMetagenerationMatch"]])?;
+    let metageneration = query.integer("ifMetagenerationMatch")?.ok_or_else(|| Error::invalid("Required parameter: ifMetagenerationMatch"))?;
+    let number = number(&deps, &deps.control.bucket_get(call.var("bucket")?)?.value)?;
+    let locked = deps.control.bucket_retention_lock(call.var("bucket")?, metageneration).await.map_err(Error::of_write)?;
+    query.answer(bucket_json(&locked.value, number))
 }
 
 /// How the bucket lays out its objects: flat.
@@ -231,8 +247,8 @@ pub(crate) fn bucket_json(bucket: &Bucket, project: ProjectNumber) -> Value {
         "locationType": location_type(&bucket.location),
         "storageClass": bucket.storage_class,
         "iamConfiguration": kept(IAM_CONFIGURATION).unwrap_or_else(|| json!({ "uniformBucketLevelAccess": { "enabled": true }, "publicAccessPrevention": "inherited" })),
-        "softDeletePolicy": { "retentionDurationSeconds": "0" },
     });
+    staying::write(bucket, &mut json);
     if let Some(cors) = kept(CORS) {
         json["cors"] = cors;
     }
@@ -249,8 +265,9 @@ pub(crate) fn public_access_prevented(bucket: &Bucket) -> bool {
 }
 
 /// Reads a body into `bucket`.
-pub(crate) fn bucket_apply(bucket: &mut Bucket, body: &Map<String, Value>, how: Body) -> Result<(), Error> {
+pub(crate) fn bucket_apply(bucket: &mut Bucket, body: &Map<String, Value>, how: Body, now: Timestamp) -> Result<(), Error> {
     if how == Body::Update {
+        staying::clear(bucket);
         bucket.labels.clear();
         bucket.kept.clear();
         bucket.storage_class = "STANDARD".to_owned();
@@ -269,6 +286,7 @@ pub(crate) fn bucket_apply(bucket: &mut Bucket, body: &Map<String, Value>, how: 
             IAM_CONFIGURATION => iam_configuration(&mut bucket.kept, value)?,
             "rpo" if value.is_null() || value == "DEFAULT" => {}
             output if OUTPUT.contains(&output) => {}
+            other if staying::read(bucket, other, value, now)? => {}
             other => off(other, value, OFF)?,
         }
     }
@@ -318,7 +336,7 @@ fn location_type(location: &str) -> &'static str {
     }
 }
 
-fn storage_class(value: &Value) -> Result<String, Error> {
+pub(crate) fn storage_class(value: &Value) -> Result<String, Error> {
     match value {
         Value::Null => Ok("STANDARD".to_owned()),
         Value::String(class) if CLASSES.contains(&class.to_ascii_uppercase().as_str()) => Ok(class.to_ascii_uppercase()),
@@ -359,7 +377,7 @@ fn label(text: &str, may_be_empty: bool) -> bool {
     text.chars().count() <= 63 && chars_fit && begins
 }
 
-/// Kept and given back: a browser that reaches this server through its proxy is told nothing of it.
+/// What pages of other origins may do: `xml::cors`.
 fn cors(kept: &mut BTreeMap<String, String>, value: &Value) -> Result<(), Error> {
     const MEMBERS: [&str; 4] = ["origin", "method", "responseHeader", "maxAgeSeconds"];
     match value {
@@ -417,21 +435,6 @@ fn iam_configuration(kept: &mut BTreeMap<String, String>, value: &Value) -> Resu
     Ok(())
 }
 
-/// RFC 3339 with milliseconds, as this API writes times.
-pub(crate) fn time(at: model::Timestamp) -> String {
-    format!("{at:.3}")
-}
-
-/// An etag as Google's are: the numbers as fields 1, 2... of a protobuf message, in Base64.
-pub(crate) fn etag(numbers: &[i64]) -> String {
-    let mut bytes = Vec::new();
-    for (field, number) in numbers.iter().enumerate() {
-        prost::encoding::encode_varint(((field as u64) + 1) << 3, &mut bytes);
-        prost::encoding::encode_varint(*number as u64, &mut bytes);
-    }
-    STANDARD.encode(bytes)
-}
-
 /// Whether a member is anyone.
 pub(crate) fn anyone(member: &Member) -> bool {
     matches!(member, Member::AllUsers | Member::AllAuthenticatedUsers)
@@ -439,27 +442,18 @@ pub(crate) fn anyone(member: &Member) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use model::ProjectId;
-
     use super::*;
 
     fn empty() -> Bucket {
-        let at: model::Timestamp = "2026-11-24T06:20:13.316566Z".parse().unwrap();
-        Bucket {
-            name: String::new(),
-            project: ProjectId::parse("local-project").unwrap(),
-            location: "US".to_owned(),
-            created: at,
-            updated: at,
-            metageneration: 1,
-            storage_class: "STANDARD".to_owned(),
-            labels: BTreeMap::new(),
-            kept: BTreeMap::new(),
-        }
+        let at = "2026-11-24T06:20:13.316566Z";
+        serde_json::from_value(json!({
+            "name": "", "project": "local-project", "location": "US", "created": at, "updated": at, "metageneration": 1, "storage_class": "STANDARD",
+        }))
+        .unwrap()
     }
 
     fn apply(bucket: &mut Bucket, body: Value, how: Body) -> Result<(), Error> {
-        bucket_apply(bucket, body.as_object().unwrap(), how)
+        bucket_apply(bucket, body.as_object().unwrap(), how, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -487,10 +481,6 @@ mod tests {
             None,
         );
         check(json!({ "kind": "storage#bucket", "etag": "CAE=", "rpo": "DEFAULT", "storageClass": "nearline", "labels": { "a": "b" } }), None);
-        check(json!({ "versioning": { "enabled": true } }), Some("versioning"));
-        check(json!({ "lifecycle": { "rule": [{}] } }), Some("lifecycle"));
-        check(json!({ "retentionPolicy": { "retentionPeriod": "10" } }), Some("retentionPolicy"));
-        check(json!({ "softDeletePolicy": { "retentionDurationSeconds": "604800" } }), Some("softDeletePolicy"));
         check(json!({ "encryption": { "defaultKmsKeyName": "k" } }), Some("encryption"));
         check(json!({ "nonsense": 1 }), Some("nonsense"));
         check(json!({ "location": "moon" }), Some("moon"));

@@ -2,7 +2,12 @@
 //!
 //! A copy shares the bytes of its source, so that a rewrite of any size is done at the first call.
 
-use model::storage::{Bucket, Object};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use control::Preconditions;
+use model::{
+    limits::COMPOSE_SOURCES_MAX,
+    storage::{Bucket, Object},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -14,49 +19,116 @@ use super::{
 };
 use crate::{Deps, Response, surface::Call};
 
-/// Source: cloud.google.com/storage/docs/composite-objects.
-const SOURCES_MAX: usize = 32;
 const SOURCE_CONDITIONS: &[&str] =
     &["sourceGeneration", "ifSourceGenerationMatch", "ifSourceGenerationNotMatch", "ifSourceMetagenerationMatch", "ifSourceMetagenerationNotMatch"];
+/// Source: cloud.google.com/storage/docs/json_api/v1/objects/rewrite.
+const REWRITE_QUANTUM_BYTES: i64 = 1 << 20;
 /// Fields of a body that say something of the copy; without one it is described as its source.
 const DESCRIBES: &[&str] = &["contentType", "contentEncoding", "contentDisposition", "contentLanguage", "cacheControl", "metadata"];
 
 pub(crate) async fn copy(deps: Deps, mut call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[CONDITIONS, SOURCE_CONDITIONS])?;
-    let (object, bucket) = copied(&deps, &mut call, &query).await?;
-    query.answer(object_json(&object, &bucket.storage_class, &super::base(&call)))
+    let prepared = prepare(&deps, &mut call, &query).await?;
+    let bucket = prepared.bucket.clone();
+    let object = prepared.finish(&deps).await?;
+    query.answer(object_json(&object, &bucket, &super::base(&call)))
 }
 
 pub(crate) async fn rewrite(deps: Deps, mut call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[CONDITIONS, SOURCE_CONDITIONS, &["rewriteToken", "maxBytesRewrittenPerCall"]])?;
-    if query.get("rewriteToken").is_some() {
-        return Err(Error::invalid("Invalid value for rewriteToken: this server finishes every rewrite in one call and gives out no tokens."));
+    let per_call = match query.integer("maxBytesRewrittenPerCall")? {
+        None | Some(0) => None,
+        Some(bytes) if bytes > 0 && bytes % REWRITE_QUANTUM_BYTES == 0 => Some(bytes as u64),
+        Some(bytes) => {
+            return Err(Error::invalid(format!("Invalid value for maxBytesRewrittenPerCall: {bytes} is no positive multiple of {REWRITE_QUANTUM_BYTES}.")));
+        }
+    };
+    let prepared = prepare(&deps, &mut call, &query).await?;
+    let size = prepared.source.size;
+    let before = match query.get("rewriteToken") {
+        Some(token) => Token::read(token, &prepared)?,
+        None => 0,
+    };
+    // The bytes are shared, whatever the answer says: who asks for small steps where Google makes them gets them.
+    let done = before.saturating_add(per_call.filter(|_| prepared.moves()).unwrap_or(u64::MAX));
+    if done < size {
+        return query.answer(json!({
+            "kind": "storage#rewriteResponse", "done": false, "objectSize": size.to_string(), "totalBytesRewritten": done.to_string(),
+            "rewriteToken": Token::write(&prepared, done),
+        }));
     }
-    query.integer("maxBytesRewrittenPerCall")?;
-    let (object, bucket) = copied(&deps, &mut call, &query).await?;
+    let bucket = prepared.bucket.clone();
+    let object = prepared.finish(&deps).await?;
     query.answer(json!({
-        "kind": "storage#rewriteResponse", "done": true, "objectSize": object.size.to_string(), "totalBytesRewritten": object.size.to_string(),
-        "resource": object_json(&object, &bucket.storage_class, &super::base(&call)),
+        "kind": "storage#rewriteResponse", "done": true, "objectSize": size.to_string(), "totalBytesRewritten": size.to_string(),
+        "resource": object_json(&object, &bucket, &super::base(&call)),
     }))
 }
 
-async fn copied(deps: &Deps, call: &mut Call, query: &Query) -> Result<(Object, Bucket), Error> {
+/// A copy that may be made.
+struct Prepared {
+    source: Object,
+    source_bucket: Bucket,
+    bucket: Bucket,
+    draft: Draft,
+    conditions: Preconditions,
+}
+
+impl Prepared {
+    /// Whether the bytes would go elsewhere at Google: to another location or class. Only then does a rewrite take several calls.
+    fn moves(&self) -> bool {
+        let class = |class: &str, bucket: &Bucket| if class.is_empty() { bucket.storage_class.clone() } else { class.to_owned() };
+        self.source_bucket.location != self.bucket.location
+            || class(&self.source.storage_class, &self.source_bucket) != class(&self.draft.storage_class, &self.bucket)
+    }
+
+    async fn finish(self, deps: &Deps) -> Result<Object, Error> {
+        let Self { source, draft, conditions, .. } = self;
+        let stored = Stored { blob: source.blob, size: source.size, crc32c: source.crc32c, md5: source.md5 };
+        draft.verify(&stored)?;
+        let object = Object { components: source.components, ..draft.object(stored, deps.clock.now()) };
+        Ok(deps.control.object_put(object, &conditions).await.map_err(Error::of_write)?.value)
+    }
+}
+
+/// How far a rewrite has come: bytes, and what it is of. Not sealed: it grants nothing that each call does not ask for again.
+struct Token;
+
+impl Token {
+    fn write(prepared: &Prepared, done: u64) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{done} {}", Self::of(prepared)))
+    }
+
+    fn read(token: &str, prepared: &Prepared) -> Result<u64, Error> {
+        let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
+        match text.split_once(' ') {
+            Some((done, of)) if of == Self::of(prepared) => done.parse().ok(),
+            _ => None,
+        }
+        .ok_or_else(|| Error::invalid("Invalid value for rewriteToken: it is not one that this rewrite was given."))
+    }
+
+    fn of(prepared: &Prepared) -> String {
+        let Prepared { source, bucket, draft, .. } = prepared;
+        format!("{} {}/{} {}/{}", source.generation, source.bucket, source.name, bucket.name, draft.name)
+    }
+}
+
+async fn prepare(deps: &Deps, call: &mut Call, query: &Query) -> Result<Prepared, Error> {
     super::encryption_refuse(&call.headers)?;
     let body: Map<String, Value> = call.json().await?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
-    let source = source(deps, call, call.var("sourceBucket")?, call.var("sourceObject")?, query.integer("sourceGeneration")?)?;
+    let source_bucket = deps.control.bucket_get(call.var("sourceBucket")?)?.value;
+    let source = source(deps, call, &source_bucket.name, call.var("sourceObject")?, query.integer("sourceGeneration")?)?;
     read_check(&source, &query.source_preconditions()?).map_err(|_| Error::condition_not_met())?;
     let describes = body.keys().any(|name| DESCRIBES.contains(&name.as_str()));
-    let mut draft = if describes { Draft::default() } else { Draft::of(&source) };
-    draft.apply(&body, &bucket.storage_class)?;
+    let mut draft = if describes { Draft::default() } else { Draft::of(&source).copied() };
+    draft.apply(&body)?;
     let name = call.var("object")?;
     draft.place(&bucket.name, Some(name), &body)?;
     let conditions = query.preconditions()?;
     write_check(deps, call.who.as_ref(), &bucket, name, &conditions)?;
-    let stored = Stored { blob: source.blob, size: source.size, crc32c: source.crc32c, md5: source.md5 };
-    draft.verify(&stored)?;
-    let object = deps.control.object_put(draft.object(stored, deps.clock.now()), &conditions).await.map_err(Error::of_write)?;
-    Ok((object.value, bucket))
+    Ok(Prepared { source, source_bucket, bucket, draft, conditions })
 }
 
 fn source(deps: &Deps, call: &Call, bucket: &str, name: &str, generation: Option<i64>) -> Result<Object, Error> {
@@ -117,29 +189,31 @@ pub(crate) async fn compose(deps: Deps, mut call: Call) -> Result<Response, Erro
     if asked.delete_source_objects {
         return Err(Error::not_served("deleteSourceObjects", "delete the sources after composing"));
     }
-    if !(1..=SOURCES_MAX).contains(&asked.source_objects.len()) {
-        return Err(Error::invalid(format!("sourceObjects has {} objects; from 1 to {SOURCES_MAX} are composed.", asked.source_objects.len())));
+    if !(1..=COMPOSE_SOURCES_MAX).contains(&asked.source_objects.len()) {
+        return Err(Error::invalid(format!("sourceObjects has {} objects; from 1 to {COMPOSE_SOURCES_MAX} are composed.", asked.source_objects.len())));
     }
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let name = call.var("object")?;
     let mut draft = Draft::default();
-    draft.apply(&asked.destination, &bucket.storage_class)?;
+    draft.apply(&asked.destination)?;
     draft.place(&bucket.name, Some(name), &asked.destination)?;
     let conditions = query.preconditions()?;
     write_check(&deps, call.who.as_ref(), &bucket, name, &conditions)?;
-    let mut parts = Vec::new();
+    let (mut parts, mut components) = (Vec::new(), 0u32);
     for wanted in &asked.source_objects {
         let found = source(&deps, &call, &bucket.name, &wanted.name, wanted.generation.map(|number| number.0))?;
         if wanted.object_preconditions.if_generation_match.is_some_and(|number| number.0 != found.generation) {
             return Err(Error::condition_not_met());
         }
+        components = components.saturating_add(found.components.max(1));
         parts.push((found.blob, found.size));
     }
     // A composite object has no MD5 at Google, and clients copy the first source's claims: neither speaks of the whole.
     (draft.md5, draft.crc32c) = (String::new(), String::new());
     let stored = concatenate(deps.control.store(), parts).await?;
-    let object = deps.control.object_put(draft.object(stored, deps.clock.now()), &conditions).await.map_err(Error::of_write)?.value;
-    query.answer(object_json(&object, &bucket.storage_class, &super::base(&call)))
+    let object = Object { md5: String::new(), components, ..draft.object(stored, deps.clock.now()) };
+    let object = deps.control.object_put(object, &conditions).await.map_err(Error::of_write)?.value;
+    query.answer(object_json(&object, &bucket, &super::base(&call)))
 }
 
 #[cfg(test)]

@@ -5,15 +5,19 @@
 use std::io::Read;
 
 use axum::{body::Body, response::IntoResponse};
+use events::storage::object_etag;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use model::{Status, storage::Object};
+use model::{
+    Status,
+    storage::{Bucket, Object},
+};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{
     error::Error,
     ingest::blocking,
-    object::{object_etag, object_find, read_check},
+    object::{object_find, read_check},
     query::{CONDITIONS, Query},
     range::{Wanted, range_parse},
 };
@@ -32,18 +36,24 @@ pub(crate) async fn answer(deps: Deps, call: Call, query: Query) -> Result<Respo
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let object = object_find(&deps, call.who.as_ref(), &bucket, call.var("object")?, query.integer("generation")?)?;
     read_check(&object, &query.preconditions()?)?;
+    respond(&deps, &call.headers, &bucket, &object).await
+}
+
+/// The bytes that a request with `asked` gets of `object`.
+pub(crate) async fn respond(deps: &Deps, asked: &HeaderMap, bucket: &Bucket, object: &Object) -> Result<Response, Error> {
     let (store, blob) = (deps.control.store().clone(), object.blob.clone());
     let file =
         blocking(move || store.blobs().open(&blob).map_err(Status::internal)?.ok_or_else(|| Status::internal(format!("blob {blob} of an object is missing"))))
             .await?;
-    let mut headers = headers(&object, &bucket.storage_class);
-    if unpacks(&object, &call.headers) {
+    let class = if object.storage_class.is_empty() { &bucket.storage_class } else { &object.storage_class };
+    let mut headers = headers(object, class);
+    if unpacks(object, asked) {
         headers.remove(header::CONTENT_ENCODING);
         headers.remove(header::ACCEPT_RANGES);
         headers.insert(header::WARNING, HeaderValue::from_static("214 UploadServer gunzipped"));
         return Ok((StatusCode::OK, headers, unpacked(file)).into_response());
     }
-    let range = call.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = asked.get(header::RANGE).and_then(|value| value.to_str().ok());
     let (status, first, length) = match range_parse(range, object.size) {
         Wanted::All => (StatusCode::OK, 0, object.size),
         Wanted::Part { first, last } => {
@@ -88,7 +98,9 @@ fn headers(object: &Object, storage_class: &str) -> HeaderMap {
     headers.insert("x-goog-generation", HeaderValue::from(object.generation));
     headers.insert("x-goog-metageneration", HeaderValue::from(object.metageneration));
     headers.insert("x-goog-storage-class", text(storage_class));
-    headers.insert("x-goog-hash", text(&format!("crc32c={},md5={}", object.crc32c, object.md5)));
+    // A composed object has no MD5.
+    let md5 = if object.md5.is_empty() { String::new() } else { format!(",md5={}", object.md5) };
+    headers.insert("x-goog-hash", text(&format!("crc32c={}{md5}", object.crc32c)));
     headers.insert("x-goog-stored-content-length", HeaderValue::from(object.size));
     headers.insert("x-goog-stored-content-encoding", text(if object.content_encoding.is_empty() { "identity" } else { &object.content_encoding }));
     // An object is not a page of this server: in a browser it has no origin and runs nothing.
@@ -137,25 +149,11 @@ mod tests {
             if let Some(accept) = accept {
                 headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accept));
             }
-            let at: model::Timestamp = "2026-11-24T06:20:13Z".parse().unwrap();
-            let object = Object {
-                bucket: String::new(),
-                name: String::new(),
-                generation: 1,
-                metageneration: 1,
-                created: at,
-                updated: at,
-                size: 0,
-                blob: String::new(),
-                crc32c: String::new(),
-                md5: String::new(),
-                content_type: String::new(),
-                content_encoding: encoding.into(),
-                content_disposition: String::new(),
-                content_language: String::new(),
-                cache_control: cache.into(),
-                metadata: Default::default(),
-            };
+            let object: Object = serde_json::from_value(serde_json::json!({
+                "bucket": "", "name": "", "generation": 1, "metageneration": 1, "created": "2026-11-24T06:20:13Z", "updated": "2026-11-24T06:20:13Z",
+                "size": 0, "blob": "", "crc32c": "", "md5": "", "content_encoding": encoding, "cache_control": cache,
+            }))
+            .unwrap();
             assert_eq!(unpacks(&object, &headers), expect, "{encoding} {cache} {accept:?}");
         };
         check("gzip", "", None, true);

@@ -1,7 +1,7 @@
 //! Bytes from a request into a blob, hashed on the way.
 //!
-//! At most one buffer of [`QUANTUM_BYTES`] is in memory: the request is not read further while it is written (that is the back
-//! pressure), and no thread waits for a slow sender. What is not finished leaves nothing.
+//! At most two buffers of [`QUANTUM_BYTES`] are in memory: one is filled while the other is hashed and written, and the request is
+//! not read further than that (which is the back pressure). No thread waits for a slow sender. What is not finished leaves nothing.
 
 use std::{
     io::{Read, Write},
@@ -15,10 +15,11 @@ use http_body_util::BodyExt;
 use md5::{Digest, Md5};
 use model::{Code, Status};
 use store::{BlobWriter, Store};
+use tokio::task::JoinHandle;
 
 /// How much is written at a time, and of which an upload session's chunks are multiples, in bytes.
 /// Source: the resumable upload protocol of Cloud Storage.
-pub(crate) const QUANTUM_BYTES: usize = 256 << 10;
+pub(crate) const QUANTUM_BYTES: usize = model::limits::RESUMABLE_QUANTUM_BYTES;
 
 /// The largest object, in bytes. Google's limit is 5 TiB; one machine's disk needs a lower one.
 pub(crate) const OBJECT_MAX_BYTES: u64 = 10 << 30;
@@ -42,9 +43,21 @@ pub(crate) struct Stored {
 
 /// Where bytes go.
 pub(crate) struct Ingest {
-    sink: Option<Sink>,
+    sink: At,
     buffer: Vec<u8>,
     size: u64,
+}
+
+/// What a write gives back: the sink, and the buffer to fill again.
+type Written = Result<(Box<Sink>, Vec<u8>), Status>;
+
+/// Where the sink is.
+enum At {
+    Rest(Box<Sink>),
+    /// With a buffer that is being written; it comes back empty.
+    Work(JoinHandle<Written>),
+    /// Gone with a failed write.
+    Lost,
 }
 
 struct Sink {
@@ -57,7 +70,7 @@ impl Ingest {
     pub(crate) async fn new(store: &Store) -> Result<Self, Status> {
         let store = store.clone();
         let writer = blocking(move || store.blobs().writer().map_err(Status::internal)).await?;
-        Ok(Self { sink: Some(Sink { writer, crc32c: 0, md5: Md5::new() }), buffer: Vec::new(), size: 0 })
+        Ok(Self { sink: At::Rest(Box::new(Sink { writer, crc32c: 0, md5: Md5::new() })), buffer: Vec::new(), size: 0 })
     }
 
     /// How many bytes were taken.
@@ -118,24 +131,32 @@ impl Ingest {
         self.close(mark.as_bytes().to_vec()).await
     }
 
+    /// Begins to write the buffer, when the one before it is written.
     async fn flush(&mut self) -> Result<(), Status> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let mut sink = self.sink.take().ok_or_else(|| Status::internal("an upload went on after a failed write"))?;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let (sink, buffer) = blocking(move || {
+        let (mut sink, next) = self.rest().await?;
+        let mut buffer = std::mem::replace(&mut self.buffer, next);
+        self.sink = At::Work(tokio::task::spawn_blocking(move || {
             sink.take(&buffer)?;
             buffer.clear();
             Ok((sink, buffer))
-        })
-        .await?;
-        (self.sink, self.buffer) = (Some(sink), buffer);
+        }));
         Ok(())
     }
 
+    /// The sink, when nothing is being written, and an empty buffer.
+    async fn rest(&mut self) -> Written {
+        match std::mem::replace(&mut self.sink, At::Lost) {
+            At::Rest(sink) => Ok((sink, Vec::with_capacity(QUANTUM_BYTES))),
+            At::Work(task) => task.await.map_err(|error| Status::internal(format!("a blocking task failed: {error}")))?,
+            At::Lost => Err(Status::internal("an upload went on after a failed write")),
+        }
+    }
+
     async fn close(&mut self, mark: Vec<u8>) -> Result<Stored, Status> {
-        let mut sink = self.sink.take().ok_or_else(|| Status::internal("an upload went on after a failed write"))?;
+        let (mut sink, _) = self.rest().await?;
         let size = self.size;
         blocking(move || {
             sink.writer.write_all(&mark).map_err(disk)?;

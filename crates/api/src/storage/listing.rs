@@ -6,12 +6,14 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use model::Status;
 
-/// The objects of one bucket, by name.
+/// The objects of one bucket, in the order of their places: a place is the name, or begins with it when a name is there in several versions.
 pub(crate) trait Names {
     type Item;
-    /// Those after `after` that begin with `prefix`, in order, at most `limit`.
+    /// Those after the place `after` that begin with `prefix`, in order, at most `limit`; none only when there are none.
     fn after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Self::Item>, Status>;
+    /// The object whose place is `name`.
     fn get(&self, name: &str) -> Result<Option<Self::Item>, Status>;
+    fn place(&self, item: &Self::Item) -> String;
     fn name(item: &Self::Item) -> &str;
 }
 
@@ -97,11 +99,11 @@ pub(crate) fn page<N: Names>(names: &N, ask: &Ask<'_>) -> Result<Page<N::Item>, 
             }
         }
         for item in std::mem::take(&mut queue) {
-            let name = N::name(&item).to_owned();
+            let (name, place) = (N::name(&item).to_owned(), names.place(&item));
             if !ask.end.is_empty() && name.as_str() >= ask.end {
                 return Ok(page);
             }
-            cursor = cursor.max(Some(name.clone()));
+            cursor = cursor.max(Some(place.clone()));
             let common = common_prefix(&name, ask.prefix, ask.delimiter);
             let seen = matches!((&common, &last), (Some(common), Some(Token::Prefix(last))) if common == last);
             let listed = match &common {
@@ -116,7 +118,7 @@ pub(crate) fn page<N: Names>(names: &N, ask: &Ask<'_>) -> Result<Page<N::Item>, 
                 page.items.push(item);
             }
             match common {
-                None => last = Some(Token::Object(name)),
+                None => last = Some(Token::Object(place)),
                 Some(common) => {
                     if !seen {
                         page.prefixes.push(common.clone());
@@ -177,8 +179,11 @@ mod tests {
         fn get(&self, name: &str) -> Result<Option<String>, Status> {
             Ok(self.names.get(name).cloned())
         }
+        fn place(&self, item: &String) -> String {
+            item.clone()
+        }
         fn name(item: &String) -> &str {
-            item
+            item.split('\0').next().unwrap()
         }
     }
 
@@ -243,6 +248,20 @@ mod tests {
         let set = Set::of(names.iter().map(String::as_str));
         assert_eq!(all(&set, &Ask { delimiter: "/", limit: 1000, ..Ask::default() }), (vec!["z".to_owned()], vec!["big/".to_owned()]));
         assert!(set.read.get() < 2100, "{}", set.read.get());
+    }
+
+    #[test]
+    fn versions_of_a_name_are_listed_each_and_make_one_prefix() {
+        let set = Set::of(["a\u{0}1", "a\u{0}2", "b/\u{0}1", "b/c\u{0}1", "b/c\u{0}2"]);
+        let check = |ask: Ask<'_>, items: &[&str], prefixes: &[&str]| {
+            for limit in [1, 2, 1000] {
+                let owned = |names: &[&str]| names.iter().map(|s| s.to_string()).collect::<Vec<_>>();
+                assert_eq!(all(&set, &Ask { limit, ..ask.clone() }), (owned(items), owned(prefixes)), "{ask:?} by {limit}");
+            }
+        };
+        check(Ask { start: "a", ..Ask::default() }, &["a\u{0}1", "a\u{0}2", "b/\u{0}1", "b/c\u{0}1", "b/c\u{0}2"], &[]);
+        check(Ask { delimiter: "/", ..Ask::default() }, &["a\u{0}1", "a\u{0}2"], &["b/"]);
+        check(Ask { delimiter: "/", trailing_delimiter: true, end: "b/c", ..Ask::default() }, &["a\u{0}1", "a\u{0}2", "b/\u{0}1"], &["b/"]);
     }
 
     #[test]

@@ -1,23 +1,30 @@
 //! Cloud Storage's JSON API, version 1.
 //!
-//! What it does not have: ACLs (access is by IAM only), versions, holds and retention, soft deletion, lifecycle rules, customer
-//! keys, notifications, folders, HMAC keys, batches, the XML API. Each is refused by name. Source: the discovery document
+//! What it does not have: ACLs (access is by IAM only), customer keys, folders, HMAC keys, restoring of buckets. Each is refused by
+//! name. Source: the discovery document
 //! `storage:v1`, cloud.google.com/storage/docs/json_api, and what the Google Cloud CLI 528 was seen to send.
 
+mod acl;
+pub(crate) mod batch;
 mod bucket;
 mod copy;
 mod download;
 mod error;
 mod fields;
+mod glob;
 mod ingest;
 mod listing;
 mod multipart;
+mod notification;
 mod object;
 mod policy;
 mod query;
 mod range;
 mod resumable;
+pub(crate) mod signed;
+mod staying;
 mod upload;
+pub(crate) mod xml;
 
 use axum::response::IntoResponse;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -52,9 +59,20 @@ pub(crate) fn surface(deps: Deps) -> Surface {
         .on(M::GET, "/storage/v1/b/{bucket}/managedFolders", on("storage.objects.list", BUCKET), |_, c| {
             done(bucket::none_of(c, "storage#managedFolders", &["prefix", "pageSize", "pageToken"]))
         })
-        .on(M::GET, "/storage/v1/b/{bucket}/notificationConfigs", on("storage.buckets.get", BUCKET), |_, c| {
-            done(bucket::none_of(c, "storage#notifications", &[]))
+        .on(M::GET, "/storage/v1/b/{bucket}/notificationConfigs", on("storage.buckets.get", BUCKET), |d, c| done(notification::list(d, c)))
+        .on(M::POST, "/storage/v1/b/{bucket}/notificationConfigs", on("storage.buckets.update", BUCKET), |d, c| done(notification::insert(d, c)))
+        .on(M::GET, "/storage/v1/b/{bucket}/notificationConfigs/{notification}", on("storage.buckets.get", BUCKET), |d, c| done(notification::get(d, c)))
+        .on(M::DELETE, "/storage/v1/b/{bucket}/notificationConfigs/{notification}", on("storage.buckets.update", BUCKET), |d, c| {
+            done(notification::delete(d, c))
         })
+        .on(M::POST, "/storage/v1/b/{bucket}/lockRetentionPolicy", on("storage.buckets.update", BUCKET), |d, c| done(bucket::retention_lock(d, c)))
+        .on(M::GET, "/storage/v1/b/{bucket}/acl", on("storage.buckets.getIamPolicy", BUCKET), |_, c| done(acl::of_bucket(c)))
+        .on(M::POST, "/storage/v1/b/{bucket}/acl", on("storage.buckets.setIamPolicy", BUCKET), |_, c| done(acl::of_bucket(c)))
+        .on(M::GET, "/storage/v1/b/{bucket}/defaultObjectAcl", on("storage.buckets.getIamPolicy", BUCKET), |_, c| done(acl::of_object(c)))
+        .on(M::POST, "/storage/v1/b/{bucket}/defaultObjectAcl", on("storage.buckets.setIamPolicy", BUCKET), |_, c| done(acl::of_object(c)))
+        .on(M::GET, "/storage/v1/b/{bucket}/o/{object}/acl", on("storage.objects.getIamPolicy", BUCKET), |_, c| done(acl::of_object(c)))
+        .on(M::POST, "/storage/v1/b/{bucket}/o/{object}/acl", on("storage.objects.setIamPolicy", BUCKET), |_, c| done(acl::of_object(c)))
+        .on(M::POST, "/storage/v1/b/{bucket}/o/{object}/restore", on("storage.objects.restore", BUCKET), |d, c| done(object::restore(d, c)))
         .on(M::GET, "/storage/v1/b/{bucket}/o", on("storage.objects.list", BUCKET), |d, c| done(object::list(d, c)))
         .on(M::GET, "/storage/v1/b/{bucket}/o/{object=**}", on("storage.objects.get", BUCKET), |d, c| done(object::get(d, c)))
         .on(M::PATCH, "/storage/v1/b/{bucket}/o/{object=**}", on("storage.objects.update", BUCKET), |d, c| done(object::patch(d, c)))
@@ -85,8 +103,7 @@ pub(crate) fn surface(deps: Deps) -> Surface {
 async fn service_account(deps: Deps, call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[])?;
     let project = deps.control.project_get(call.var("project")?)?;
-    query
-        .answer(json!({ "kind": "storage#serviceAccount", "email_address": format!("service-{}@gs-project-accounts.iam.gserviceaccount.com", project.number) }))
+    query.answer(json!({ "kind": "storage#serviceAccount", "email_address": model::storage::agent(project.number) }))
 }
 
 /// This surface's errors are written here, not by the front.

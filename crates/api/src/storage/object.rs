@@ -1,21 +1,22 @@
-//! Objects: their JSON, what a writer may say of one, and the methods on metadata. Their bytes: `upload`, `resumable`, `copy`, `download`.
+//! Objects: what a writer may say of one, and the methods on metadata. Their bytes: `upload`, `resumable`, `copy`, `download`.
+//! Their JSON is that of events too: `events::storage`.
 
 use std::collections::BTreeMap;
 
-use control::Preconditions;
+use control::{Preconditions, UnlockedRetention, object_place};
 use http::HeaderValue;
 use iam::Identity;
 use model::{
     Code, Status, Timestamp,
-    storage::{Bucket, Object},
+    storage::{Bucket, Object, ObjectRetention},
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    bucket::{self, etag, off, time},
+    bucket::{self, off},
     error::Error,
+    glob::Glob,
     ingest::Stored,
     listing::{self, Ask, Names},
     policy,
@@ -26,11 +27,9 @@ use crate::{Deps, Response, surface::Call};
 /// Objects on a page, unless fewer are asked for.
 const PAGE_MAX: usize = 1000;
 /// Bytes of all keys and values of an object's own metadata. Source: cloud.google.com/storage/quotas.
-const METADATA_MAX_BYTES: usize = 8 << 10;
+const METADATA_MAX_BYTES: usize = model::limits::OBJECT_METADATA_MAX_BYTES;
 /// Bytes of one of the other fields.
 const FIELD_MAX_BYTES: usize = 1024;
-/// In a URL's path, everything but these is escaped.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Written by the server only.
 const OUTPUT: &[&str] = &[
     "kind",
@@ -57,12 +56,8 @@ const OUTPUT: &[&str] = &[
 ];
 const OFF: &[(&str, &str)] = &[
     ("acl", "access is by IAM only"),
-    ("eventBasedHold", "objects cannot be locked"),
-    ("temporaryHold", "objects cannot be locked"),
-    ("retention", "objects cannot be locked"),
     ("kmsKeyName", "objects are not encrypted with keys of Cloud KMS"),
     ("customerEncryption", "objects are not encrypted with keys of their owners"),
-    ("customTime", "nothing depends on it"),
     ("contexts", "nothing depends on them"),
 ];
 
@@ -77,14 +72,25 @@ pub(crate) struct Draft {
     pub content_language: String,
     pub cache_control: String,
     pub metadata: BTreeMap<String, String>,
+    /// Empty: the bucket's.
+    #[serde(default)]
+    pub storage_class: String,
+    #[serde(default)]
+    pub custom_time: Option<Timestamp>,
+    #[serde(default)]
+    pub event_based_hold: bool,
+    #[serde(default)]
+    pub temporary_hold: bool,
+    #[serde(default)]
+    pub retention: Option<ObjectRetention>,
     /// What the bytes must hash to, in Base64; empty for no claim.
     pub md5: String,
     pub crc32c: String,
 }
 
 impl Draft {
-    /// Reads an object resource. `storage_class` is the bucket's.
-    pub(crate) fn apply(&mut self, body: &Map<String, Value>, storage_class: &str) -> Result<(), Error> {
+    /// Reads an object resource.
+    pub(crate) fn apply(&mut self, body: &Map<String, Value>) -> Result<(), Error> {
         for (name, value) in body {
             let text = || match value {
                 Value::Null => Ok(String::new()),
@@ -100,8 +106,18 @@ impl Draft {
                 "md5Hash" => self.md5 = text()?,
                 "crc32c" => self.crc32c = text()?,
                 "metadata" => metadata(&mut self.metadata, value)?,
-                "storageClass" if value.is_null() || value.as_str().is_some_and(|c| c.eq_ignore_ascii_case(storage_class)) => {}
-                "storageClass" => return Err(Error::not_served("storageClass", &format!("objects have their bucket's class, which is {storage_class}"))),
+                "storageClass" if value.is_null() => self.storage_class = String::new(),
+                "storageClass" => self.storage_class = bucket::storage_class(value)?,
+                "customTime" => {
+                    let next = instant(name, value)?;
+                    if next.is_none_or(|next| self.custom_time.is_some_and(|before| next < before)) && self.custom_time.is_some() {
+                        return Err(Error::invalid("Custom time cannot be removed or set to an earlier date time."));
+                    }
+                    self.custom_time = next;
+                }
+                "eventBasedHold" => self.event_based_hold = boolean(name, value)?,
+                "temporaryHold" => self.temporary_hold = boolean(name, value)?,
+                "retention" => self.retention = retention(value)?,
                 output if OUTPUT.contains(&output) => {}
                 other => off(other, value, OFF)?,
             }
@@ -131,14 +147,25 @@ impl Draft {
             content_language: object.content_language,
             cache_control: object.cache_control,
             metadata: object.metadata,
+            storage_class: object.storage_class,
+            custom_time: object.custom_time,
+            event_based_hold: object.event_based_hold,
+            temporary_hold: object.temporary_hold,
+            retention: object.retention,
             md5: String::new(),
             crc32c: String::new(),
         }
     }
 
-    /// Forgets all but the place.
+    /// Forgets all but the place, and what only another way of writing changes.
     fn clear(&mut self) {
-        *self = Self { bucket: std::mem::take(&mut self.bucket), name: std::mem::take(&mut self.name), ..Self::default() };
+        let Self { bucket, name, storage_class, custom_time, .. } = std::mem::take(self);
+        *self = Self { bucket, name, storage_class, custom_time, ..Self::default() };
+    }
+
+    /// The same with what belongs to one object only taken away: its class, holds and retention.
+    pub(crate) fn copied(self) -> Self {
+        Self { storage_class: String::new(), event_based_hold: false, temporary_hold: false, retention: None, ..self }
     }
 
     /// Whether the bytes are those that were claimed.
@@ -170,7 +197,51 @@ impl Draft {
             content_language: self.content_language,
             cache_control: self.cache_control,
             metadata: self.metadata,
+            storage_class: self.storage_class,
+            class_changed: None,
+            components: 0,
+            custom_time: self.custom_time,
+            event_based_hold: self.event_based_hold,
+            temporary_hold: self.temporary_hold,
+            hold_released: None,
+            retention: self.retention,
+            noncurrent: None,
+            soft_deleted: None,
         }
+    }
+}
+
+fn boolean(name: &str, value: &Value) -> Result<bool, Error> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Bool(on) => Ok(*on),
+        _ => Err(Error::invalid(format!("Invalid value for field {name}: it is no boolean."))),
+    }
+}
+
+fn instant(name: &str, value: &Value) -> Result<Option<Timestamp>, Error> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => text.parse().map(Some).map_err(|_| Error::invalid(format!("Invalid value for field {name}: {text:?} is no time of RFC 3339."))),
+        _ => Err(Error::invalid(format!("Invalid value for field {name}: it is no string."))),
+    }
+}
+
+fn retention(value: &Value) -> Result<Option<ObjectRetention>, Error> {
+    let members = match value {
+        Value::Null => return Ok(None),
+        Value::Object(members) => members,
+        _ => return Err(Error::invalid("Invalid value for field retention: it is no object.")),
+    };
+    if let Some(unknown) = members.keys().find(|name| !["mode", "retainUntilTime"].contains(&name.as_str())) {
+        return Err(Error::not_served(&format!("retention.{unknown}"), "no field that it knows has this name"));
+    }
+    let until = instant("retention.retainUntilTime", members.get("retainUntilTime").unwrap_or(&Value::Null))?;
+    match (members.get("mode").and_then(Value::as_str), until) {
+        (None, None) => Ok(None),
+        (Some("Locked"), Some(until)) => Ok(Some(ObjectRetention { locked: true, until })),
+        (Some("Unlocked"), Some(until)) => Ok(Some(ObjectRetention { locked: false, until })),
+        _ => Err(Error::invalid("Invalid value for field retention: mode (Locked or Unlocked) and retainUntilTime belong together.")),
     }
 }
 
@@ -221,45 +292,8 @@ fn metadata(metadata: &mut BTreeMap<String, String>, value: &Value) -> Result<()
 }
 
 /// The resource `storage#object`. `base` is where the caller reaches this server, such as `https://storage.googleapis.com`.
-pub(crate) fn object_json(object: &Object, storage_class: &str, base: &str) -> Value {
-    let path = format!("{}/o/{}", utf8_percent_encode(&object.bucket, SEGMENT), utf8_percent_encode(&object.name, SEGMENT));
-    let mut json = json!({
-        "kind": "storage#object",
-        "id": format!("{}/{}/{}", object.bucket, object.name, object.generation),
-        "selfLink": format!("https://www.googleapis.com/storage/v1/b/{path}"),
-        "mediaLink": format!("{base}/download/storage/v1/b/{path}?generation={}&alt=media", object.generation),
-        "name": object.name,
-        "bucket": object.bucket,
-        "generation": object.generation.to_string(),
-        "metageneration": object.metageneration.to_string(),
-        "storageClass": storage_class,
-        "size": object.size.to_string(),
-        "md5Hash": object.md5,
-        "crc32c": object.crc32c,
-        "etag": object_etag(object),
-        "timeCreated": time(object.created),
-        "updated": time(object.updated),
-        "timeStorageClassUpdated": time(object.created),
-        "timeFinalized": time(object.created),
-    });
-    let texts = [
-        ("contentType", &object.content_type),
-        ("contentEncoding", &object.content_encoding),
-        ("contentDisposition", &object.content_disposition),
-        ("contentLanguage", &object.content_language),
-        ("cacheControl", &object.cache_control),
-    ];
-    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        json[name] = text.as_str().into();
-    }
-    if !object.metadata.is_empty() {
-        json["metadata"] = json!(object.metadata);
-    }
-    json
-}
-
-pub(crate) fn object_etag(object: &Object) -> String {
-    etag(&[object.generation, object.metageneration])
+pub(crate) fn object_json(object: &Object, bucket: &Bucket, base: &str) -> Value {
+    events::storage::object_resource(object, Some(bucket), base)
 }
 
 /// The object that a call's path and `generation` name.
@@ -274,9 +308,12 @@ pub(crate) fn object_find(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, 
             denied(who, "storage.objects.list", bucket).into()
         }
     };
-    match deps.control.object_get(&bucket.name, name) {
-        Ok(found) if generation.is_none_or(|wanted| wanted == found.value.generation) => Ok(found.value),
-        Ok(_) => Err(absent()),
+    let found = match generation {
+        None => deps.control.object_get(&bucket.name, name),
+        Some(generation) => deps.control.object_generation_get(&bucket.name, name, generation),
+    };
+    match found {
+        Ok(found) => Ok(found.value),
         Err(status) if status.code == Code::NotFound => Err(absent()),
         Err(status) => Err(status.into()),
     }
@@ -333,7 +370,7 @@ pub(crate) fn write_check(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, 
 
 /// `GET b/B/o/O`: metadata, or with `alt=media` the bytes.
 pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
-    let query = Query::of(&call, &[&["generation"], CONDITIONS])?;
+    let query = Query::of(&call, &[&["generation", "softDeleted"], CONDITIONS])?;
     match query.get("alt") {
         None | Some("json") => {}
         Some("media") => return super::download::answer(deps, call, query).await,
@@ -341,9 +378,30 @@ pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
     }
     super::encryption_refuse(&call.headers)?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
-    let object = object_find(&deps, call.who.as_ref(), &bucket, call.var("object")?, query.integer("generation")?)?;
+    let name = call.var("object")?;
+    let object = if query.flag("softDeleted")? {
+        let generation = query.integer("generation")?.ok_or_else(|| Error::invalid("You must specify a generation to get a soft-deleted object."))?;
+        deps.control.object_deleted_get(&bucket.name, name, generation)?.value
+    } else {
+        object_find(&deps, call.who.as_ref(), &bucket, name, query.integer("generation")?)?
+    };
     read_check(&object, &query.preconditions()?)?;
-    query.answer(object_json(&object, &bucket.storage_class, &super::base(&call)))
+    query.answer(object_json(&object, &bucket, &super::base(&call)))
+}
+
+/// What was deleted, live again.
+pub(crate) async fn restore(deps: Deps, mut call: Call) -> Result<Response, Error> {
+    let query = Query::of(&call, &[&["generation", "copySourceAcl"], CONDITIONS])?;
+    let _: Map<String, Value> = call.json().await?;
+    if query.flag("copySourceAcl")? {
+        return Err(Error::not_served("copySourceAcl", "access is by IAM only; leave it out"));
+    }
+    let generation = query.integer("generation")?.ok_or_else(|| Error::invalid("Required parameter: generation"))?;
+    let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
+    let (name, conditions) = (call.var("object")?, query.preconditions()?);
+    write_check(&deps, call.who.as_ref(), &bucket, name, &conditions)?;
+    let object = deps.control.object_restore(&bucket.name, name, generation, &conditions).await.map_err(Error::of_write)?.value;
+    query.answer(object_json(&object, &bucket, &super::base(&call)))
 }
 
 pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
@@ -358,19 +416,18 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
         "maxResults",
         "versions",
         "softDeleted",
+        "matchGlob",
     ];
     let query = Query::of(&call, &[KNOWN])?;
     // There are no folders but prefixes: both answers are the same.
     query.flag("includeFoldersAsPrefixes")?;
-    // Versions are never kept, so the live one is every one; what is deleted is gone, so none is deleted softly.
-    if query.flag("softDeleted")? {
-        if query.flag("versions")? {
-            return Err(Error::invalid("softDeleted and versions cannot be asked for together."));
-        }
-        deps.control.bucket_get(call.var("bucket")?)?;
-        return query.answer(json!({ "kind": "storage#objects" }));
-    }
-    query.flag("versions")?;
+    let of = match (query.flag("versions")?, query.flag("softDeleted")?) {
+        (true, true) => return Err(Error::invalid("softDeleted and versions cannot be asked for together.")),
+        (true, false) => Of::Versions,
+        (false, true) => Of::Deleted,
+        (false, false) => Of::Live,
+    };
+    let glob = query.get("matchGlob").map(Glob::parse).transpose().map_err(|why| Error::invalid(format!("Invalid value for matchGlob: {why}.")))?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let text = |name| query.get(name).unwrap_or_default();
     let ask = Ask {
@@ -382,11 +439,11 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
         token: text("pageToken"),
         limit: bucket::limit(&query, PAGE_MAX)?,
     };
-    let page = listing::page(&InBucket { deps: &deps, bucket: &bucket.name }, &ask)?;
+    let page = listing::page(&InBucket { deps: &deps, bucket: &bucket.name, of, glob }, &ask)?;
     let base = super::base(&call);
     let mut body = json!({ "kind": "storage#objects" });
     if !page.items.is_empty() {
-        body["items"] = page.items.iter().map(|object| object_json(object, &bucket.storage_class, &base)).collect();
+        body["items"] = page.items.iter().map(|object| object_json(object, &bucket, &base)).collect();
     }
     if !page.prefixes.is_empty() {
         body["prefixes"] = json!(page.prefixes);
@@ -397,24 +454,56 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
     query.answer(body)
 }
 
-struct InBucket<'a> {
-    deps: &'a Deps,
-    bucket: &'a str,
+/// Which objects are listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Live,
+    Versions,
+    Deleted,
+}
+
+pub(crate) struct InBucket<'a> {
+    pub deps: &'a Deps,
+    pub bucket: &'a str,
+    pub of: Of,
+    pub glob: Option<Glob>,
 }
 
 impl Names for InBucket<'_> {
     type Item = Object;
 
     fn after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Object>, Status> {
-        Ok(self.deps.control.object_list(self.bucket, prefix, after, limit)?.into_iter().map(|found| found.value).collect())
+        let (control, mut after) = (&self.deps.control, after.map(str::to_owned));
+        loop {
+            let found = match self.of {
+                Of::Live => control.object_list(self.bucket, prefix, after.as_deref(), limit),
+                Of::Versions => control.object_version_list(self.bucket, prefix, after.as_deref(), limit),
+                Of::Deleted => control.object_deleted_list(self.bucket, prefix, after.as_deref(), limit),
+            }?;
+            let Some(last) = found.last() else { return Ok(Vec::new()) };
+            after = Some(self.place(&last.value));
+            let matching: Vec<Object> =
+                found.into_iter().map(|found| found.value).filter(|object| self.glob.as_ref().is_none_or(|glob| glob.matches(&object.name))).collect();
+            if !matching.is_empty() {
+                return Ok(matching);
+            }
+        }
     }
 
     fn get(&self, name: &str) -> Result<Option<Object>, Status> {
+        // The places of versions come after their name.
+        if self.of != Of::Live || self.glob.as_ref().is_some_and(|glob| !glob.matches(name)) {
+            return Ok(None);
+        }
         match self.deps.control.object_get(self.bucket, name) {
             Ok(found) => Ok(Some(found.value)),
             Err(status) if status.code == Code::NotFound => Ok(None),
             Err(status) => Err(status),
         }
+    }
+
+    fn place(&self, item: &Object) -> String {
+        if self.of == Of::Live { item.name.clone() } else { object_place(item) }
     }
 
     fn name(item: &Object) -> &str {
@@ -431,7 +520,7 @@ pub(crate) async fn update(deps: Deps, call: Call) -> Result<Response, Error> {
 }
 
 async fn change(deps: Deps, mut call: Call, how: bucket::Body) -> Result<Response, Error> {
-    let query = Query::of(&call, &[&["generation"], CONDITIONS])?;
+    let query = Query::of(&call, &[&["generation", "overrideUnlockedRetention"], CONDITIONS])?;
     super::encryption_refuse(&call.headers)?;
     let body: Map<String, Value> = call.json().await?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
@@ -440,7 +529,24 @@ async fn change(deps: Deps, mut call: Call, how: bucket::Body) -> Result<Respons
     if how == bucket::Body::Update {
         draft.clear();
     }
-    draft.apply(&body, &bucket.storage_class)?;
+    draft.apply(&body)?;
+    if draft.retention != found.retention && !may(&deps, call.who.as_ref(), "storage.objects.setRetention", &bucket) {
+        return Err(denied(call.who.as_ref(), "storage.objects.setRetention", &bucket).into());
+    }
+    let unlocked = if query.flag("overrideUnlockedRetention")? {
+        if !may(&deps, call.who.as_ref(), "storage.objects.overrideUnlockedRetention", &bucket) {
+            return Err(denied(call.who.as_ref(), "storage.objects.overrideUnlockedRetention", &bucket).into());
+        }
+        UnlockedRetention::Overridden
+    } else {
+        UnlockedRetention::Kept
+    };
+    // Only a rewrite moves an object to another class.
+    let class = if found.storage_class.is_empty() { &bucket.storage_class } else { &found.storage_class };
+    if !draft.storage_class.is_empty() && draft.storage_class != *class {
+        return Err(Error::invalid("The storage class of an object is changed by rewriting it."));
+    }
+    draft.storage_class.clone_from(&found.storage_class);
     // Those that the bytes decide are output here.
     (draft.md5, draft.crc32c) = (String::new(), String::new());
     // Between our reading and writing nobody else may have written.
@@ -451,23 +557,16 @@ async fn change(deps: Deps, mut call: Call, how: bucket::Body) -> Result<Respons
     let stored = Stored { blob: found.blob.clone(), size: found.size, crc32c: found.crc32c.clone(), md5: found.md5.clone() };
     let object =
         Object { generation: found.generation, metageneration: found.metageneration, created: found.created, ..draft.object(stored, deps.clock.now()) };
-    let changed = deps.control.object_update(object, &conditions).await.map_err(Error::of_write)?.value;
-    query.answer(object_json(&changed, &bucket.storage_class, &super::base(&call)))
+    let changed = deps.control.object_update(object, &conditions, unlocked).await.map_err(Error::of_write)?.value;
+    query.answer(object_json(&changed, &bucket, &super::base(&call)))
 }
 
 pub(crate) async fn delete(deps: Deps, call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[&["generation"], CONDITIONS])?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let name = call.var("object")?;
-    let mut conditions = query.preconditions()?;
-    if let Some(generation) = query.integer("generation")? {
-        object_find(&deps, call.who.as_ref(), &bucket, name, Some(generation))?;
-        if conditions.generation_match.is_some_and(|wanted| wanted != generation) {
-            return Err(Error::condition_not_met());
-        }
-        conditions.generation_match = Some(generation);
-    }
-    deps.control.object_delete(&bucket.name, name, &conditions).await.map_err(|status| match status.code {
+    let (conditions, generation) = (query.preconditions()?, query.integer("generation")?);
+    deps.control.object_delete(&bucket.name, name, generation, &conditions).await.map_err(|status| match status.code {
         Code::NotFound => Error::not_found(format!("No such object: {}/{name}", bucket.name)),
         _ => Error::of_write(status),
     })?;
@@ -486,11 +585,11 @@ mod tests {
     fn an_object_has_the_fields_that_clients_read() {
         let mut draft = Draft::default();
         let body = json!({ "bucket": "my-bucket", "contentType": "text/x-python", "name": "a b/main.py", "metadata": { "k": "v" } });
-        draft.apply(body.as_object().unwrap(), "STANDARD").unwrap();
+        draft.apply(body.as_object().unwrap()).unwrap();
         draft.place("my-bucket", None, body.as_object().unwrap()).unwrap();
         let mut object = draft.object(stored(), "2026-11-24T06:36:45.012664Z".parse().unwrap());
         object.generation = 1795502205012144;
-        let json = object_json(&object, "STANDARD", "https://storage.googleapis.com");
+        let json = events::storage::object_resource(&object, None, "https://storage.googleapis.com");
         let check = |name: &str, expect: &str| assert_eq!(json[name], expect, "{name}");
         check("id", "my-bucket/a b/main.py/1795502205012144");
         check("mediaLink", "https://storage.googleapis.com/download/storage/v1/b/my-bucket/o/a%20b%2Fmain.py?generation=1795502205012144&alt=media");
@@ -504,14 +603,19 @@ mod tests {
 
     #[test]
     fn fields_have_an_effect_or_are_refused_by_name() {
-        let check = |body: Value, refused: Option<&str>| match (Draft::default().apply(body.as_object().unwrap(), "NEARLINE"), refused) {
+        let check = |body: Value, refused: Option<&str>| match (Draft::default().apply(body.as_object().unwrap()), refused) {
             (Ok(()), None) => {}
             (Err(error), Some(name)) => assert!(format!("{error:?}").contains(name), "{body}: {error:?}"),
             (result, _) => panic!("{body}: {result:?}"),
         };
         check(json!({ "size": "432", "storageClass": "nearline", "acl": [], "temporaryHold": false, "cacheControl": "no-store" }), None);
-        check(json!({ "storageClass": "STANDARD" }), Some("storageClass"));
-        check(json!({ "temporaryHold": true }), Some("temporaryHold"));
+        check(json!({ "temporaryHold": true, "eventBasedHold": true, "customTime": "2026-11-24T06:36:45Z" }), None);
+        check(json!({ "retention": { "mode": "Unlocked", "retainUntilTime": "2026-11-24T06:36:45Z" } }), None);
+        check(json!({ "storageClass": "FAST" }), Some("storageClass"));
+        check(json!({ "temporaryHold": 1 }), Some("temporaryHold"));
+        check(json!({ "customTime": "yesterday" }), Some("customTime"));
+        check(json!({ "retention": { "mode": "Locked" } }), Some("retention"));
+        check(json!({ "retention": { "mode": "Locked", "x": 1 } }), Some("retention.x"));
         check(json!({ "kmsKeyName": "k" }), Some("kmsKeyName"));
         check(json!({ "contentType": "a\nb" }), Some("contentType"));
         check(json!({ "contentType": 1 }), Some("contentType"));

@@ -29,10 +29,10 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Parameters that are known as long as they ask for nothing, to methods that do not know them themselves.
 const OFF: &[(&str, &str)] = &[
-    ("enableObjectRetention", "objects cannot be locked; leave it out"),
-    ("softDeleted", "deleted things are gone; leave it out"),
-    ("versions", "only the live version of an object is kept; leave it out"),
-    ("overrideUnlockedRetention", "objects cannot be locked; leave it out"),
+    ("enableObjectRetention", "it is enabled when a bucket is made; leave it out"),
+    ("softDeleted", "deleted buckets are gone; leave it out"),
+    ("versions", "this method has nothing of versions; leave it out"),
+    ("overrideUnlockedRetention", "this method changes no retention; leave it out"),
     ("returnPartialSuccess", "every list is whole; leave it out"),
 ];
 

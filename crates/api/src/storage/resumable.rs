@@ -31,7 +31,7 @@ const SESSIONS_MAX: usize = 1000;
 /// How long a done session tells what became of it, to who did not get the answer.
 const DONE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// How long a session lives. Source: cloud.google.com/storage/docs/resumable-uploads.
-const AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+const AGE_MAX: jiff::SignedDuration = jiff::SignedDuration::from_secs(model::limits::RESUMABLE_MAX_S.cast_signed());
 /// Records deleted by one commit.
 const BATCH: usize = 500;
 
@@ -99,11 +99,10 @@ fn part_key(id: &str, offset: u64) -> String {
     format!("{}{offset:020}", parts_key(id))
 }
 
-/// Makes a session, whose URI is the answer's `Location`.
-pub(super) async fn start(deps: Deps, call: Call, query: Query, draft: Draft) -> Result<Response, Error> {
+/// Makes a session, whose URI is the answer's `Location`. `size` is the object's, where it is known.
+pub(super) async fn start(deps: &Deps, base: &str, conditions: control::Preconditions, draft: Draft, size: Option<&HeaderValue>) -> Result<Response, Error> {
     let store = deps.control.store();
-    let base = super::base(&call);
-    let total = match call.headers.get("x-upload-content-length") {
+    let total = match size {
         Some(value) => Some(value.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(|| Error::invalid("X-Upload-Content-Length is no number."))?),
         None => None,
     };
@@ -116,7 +115,7 @@ pub(super) async fn start(deps: Deps, call: Call, query: Query, draft: Draft) ->
     rand::rng().fill_bytes(&mut secret);
     let id = hex::encode(secret);
     let bucket = draft.bucket.clone();
-    let session = Session { draft, conditions: query.preconditions()?.into(), created: now, total, received: 0, state: State::Open };
+    let session = Session { draft, conditions: conditions.into(), created: now, total, received: 0, state: State::Open };
     commit(store, vec![Write::put(session_key(&id), Expect::Absent, &session)]).await?;
     let location = format!("{base}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}");
     let location = HeaderValue::from_str(&location).map_err(|_| Error::invalid("The Host header is malformed."))?;
@@ -370,7 +369,7 @@ impl Open {
 
 fn answer(deps: &Deps, at: &Place, object: &Object) -> Result<Response, Error> {
     let bucket = deps.control.bucket_get(&object.bucket)?.value;
-    at.query.answer(object_json(object, &bucket.storage_class, &at.base))
+    at.query.answer(object_json(object, &bucket, &at.base))
 }
 
 /// How a request's body ended.

@@ -43,8 +43,9 @@ async fn inserted(deps: Deps, mut call: Call, body: &mut Body) -> Result<Respons
             if draft.content_type.is_empty() {
                 draft.content_type = text(&call.headers, "x-upload-content-type").unwrap_or_default().to_owned();
             }
-            write_check(&deps, call.who.as_ref(), &bucket, &draft.name, &query.preconditions()?)?;
-            resumable::start(deps, call, query, draft).await
+            let conditions = query.preconditions()?;
+            write_check(&deps, call.who.as_ref(), &bucket, &draft.name, &conditions)?;
+            resumable::start(&deps, &super::base(&call), conditions, draft, call.headers.get("x-upload-content-length")).await
         }
         other => Err(Error::invalid(format!("Invalid value for uploadType: {other:?} is none of media, multipart, resumable."))),
     }
@@ -105,7 +106,7 @@ async fn multipart(deps: Deps, call: Call, body: &mut Body, query: Query, bucket
 /// What metadata and query say of the object.
 fn draft(body: &Map<String, Value>, query: &Query, bucket: &Bucket) -> Result<Draft, Error> {
     let mut draft = Draft::default();
-    draft.apply(body, &bucket.storage_class)?;
+    draft.apply(body)?;
     draft.place(&bucket.name, query.get("name"), body)?;
     if let Some(coding) = query.get("contentEncoding") {
         draft.content_encoding = coding.to_owned();
@@ -117,7 +118,7 @@ async fn store(deps: &Deps, base: &str, query: &Query, bucket: &Bucket, draft: D
     draft.verify(&stored)?;
     let object = draft.object(stored, deps.clock.now());
     let put = deps.control.object_put(object, &query.preconditions()?).await.map_err(Error::of_write)?.value;
-    query.answer(object_json(&put, &bucket.storage_class, base))
+    query.answer(object_json(&put, bucket, base))
 }
 
 /// Hashes that the request's headers claim: `x-goog-hash: crc32c=...,md5=...`, and `Content-MD5` when the body is the object.

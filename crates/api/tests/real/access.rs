@@ -57,6 +57,11 @@ pub async fn no_method_answers_a_stranger(world: &World) {
     for method in world.api.served() {
         let Needs::Permission(permission) = method.needs else { continue };
         let path = path_of(&method.path, PROJECT);
+        if method.api == "storage XML" {
+            let (status, _) = world.raw(Some(&world.stranger), method.verb.as_str(), method.host, &path, "text/plain", Vec::new()).await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{} {path}", method.verb);
+            continue;
+        }
         let (status, body) = world.call(Some(&world.stranger), method.verb.as_str(), method.host, &path, Some(json!({}))).await;
         let expect = match &path {
             // Buckets' names are global: one that does not exist is not found, whoever asks.

@@ -18,7 +18,8 @@ pub async fn what_is_not_served_is_not_found(world: &World) {
     check("PATCH", RUN_REGION, &format!("/apis/serving.knative.dev/v1/namespaces/{PROJECT}/services/s"), "PATCH").await;
     check("GET", RUN, &format!("/v1/projects/{PROJECT}/locations/{REGION}/services/s:undelete"), "undelete").await;
     // An API does not answer on another's host.
-    check("GET", "storage.googleapis.com", &format!("/v2/projects/{PROJECT}/locations/{REGION}/services"), "storage.googleapis.com").await;
+    check("GET", "logging.googleapis.com", &format!("/v2/projects/{PROJECT}/locations/{REGION}/services"), "logging.googleapis.com").await;
+    check("PUT", "storage.googleapis.com", "/storage/v1/nothing", "PUT /storage/v1/nothing").await;
 }
 
 pub async fn bad_requests_are_named(world: &World) {

@@ -118,7 +118,8 @@ impl World {
         let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
         let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.unwrap();
         let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone() };
-        let control = control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving).await.unwrap();
+        let control =
+            control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving, pubsub.clone()).await.unwrap();
         let busy = deliverer.busy().clone();
         let way = events::scheduler::Sender { deliverer, iam: iam.clone(), clock: clock.clone(), topics: pubsub.clone() };
         let (scheduler, _) = events::scheduler::Scheduler::start(store.clone(), clock.clone(), Arc::new(way), busy, Box::new(drop)).await.unwrap();

@@ -57,7 +57,7 @@ fn is_due(last: Option<Timestamp>, is_asked: bool, now: Timestamp) -> bool {
 
 impl Reconciler for Garbage {
     const NAME: &'static str = "garbage";
-    const PREFIXES: &'static [&'static str] = &[key::SERVICES, key::REVISIONS, key::OBJECTS];
+    const PREFIXES: &'static [&'static str] = &[key::SERVICES, key::REVISIONS, key::OBJECTS, key::OBJECT_VERSIONS, key::OBJECTS_DELETED];
 
     fn parallel(&self) -> usize {
         1
@@ -196,10 +196,12 @@ impl Named {
             blob: String,
         }
         let mut named = Self { layers: cx.images.layers_cached().map_err(Status::internal)?, blobs: cx.store.logs().blobs_named().map_err(Status::internal)? };
-        records::each(&cx.store, key::OBJECTS, |record| {
-            named.blobs.insert(record.json::<Object>().map_err(Status::internal)?.blob);
-            Ok(())
-        })?;
+        for prefix in [key::OBJECTS, key::OBJECT_VERSIONS, key::OBJECTS_DELETED] {
+            records::each(&cx.store, prefix, |record| {
+                named.blobs.insert(record.json::<Object>().map_err(Status::internal)?.blob);
+                Ok(())
+            })?;
+        }
         records::each(&cx.store, key::UPLOADS, |record| {
             // Their shape is the business of who writes them.
             named.blobs.extend(digests_in(&record.value));

@@ -7,7 +7,9 @@
 //! Here is the part that all of them share: which key when. What is done for a key is in the modules.
 
 pub(crate) mod build;
+pub(crate) mod change;
 pub(crate) mod garbage;
+pub(crate) mod lifecycle;
 pub(crate) mod operation;
 pub(crate) mod revision;
 pub(crate) mod service;

@@ -58,7 +58,7 @@ async fn what_is_named_stays_and_the_rest_goes_when_it_is_old() {
     plane.control.build_submit(&owner(), super::build::request(&wanted, &[("GATE", "built")])).await.unwrap();
     put("source", b"after").await;
     for name in ["deleted", "deleted too"] {
-        plane.control.object_delete("sources", name, &any).await.unwrap();
+        plane.control.object_delete("sources", name, None, &any).await.unwrap();
     }
     // A part of an upload, in the shape that `api` gives it.
     let part = plane.store.blobs().put(b"part").unwrap();

@@ -7,6 +7,7 @@ mod garbage;
 mod property;
 mod rules;
 mod storage;
+mod versions;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -96,6 +97,8 @@ pub(crate) struct World {
     pub open: watch::Sender<HashSet<String>>,
     pub builds: Mutex<Vec<build::Started>>,
     pub log: Mutex<Vec<model::log::Entry>>,
+    /// Notifications, in order.
+    pub published: Mutex<Vec<events::storage::Message>>,
 }
 
 impl World {
@@ -122,6 +125,7 @@ impl World {
             open: watch::Sender::new(HashSet::new()),
             builds: Mutex::default(),
             log: Mutex::default(),
+            published: Mutex::default(),
         })
     }
 
@@ -180,6 +184,18 @@ impl seam::Accounts for World {
     }
 }
 
+/// One topic, `projects/local-project/topics/t`.
+impl seam::Topics for World {
+    fn is_there(&self, topic: &str) -> Result<bool, Status> {
+        Ok(topic == "projects/local-project/topics/t")
+    }
+
+    fn publish<'a>(&'a self, _topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>> {
+        self.published.lock().push(message);
+        std::future::ready(Ok(())).boxed()
+    }
+}
+
 /// Starts a control plane over `store`.
 pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
     let log = world.clone();
@@ -190,6 +206,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         images: Arc::new(build::Images { world: world.clone() }),
         starter: world.clone(),
         accounts: world.clone(),
+        topics: world.clone(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),
         objects: tokio::sync::RwLock::default(),

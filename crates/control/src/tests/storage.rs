@@ -6,7 +6,7 @@ use model::{
 };
 
 use super::*;
-use crate::{Preconditions, is_precondition};
+use crate::{Preconditions, UnlockedRetention, is_precondition};
 
 pub(crate) fn bucket(name: &str) -> Bucket {
     serde_json::from_value(serde_json::json!({
@@ -66,11 +66,11 @@ async fn preconditions_hold_or_nothing_is_written() {
     let mut edited = live.clone();
     edited.metadata.insert("k".into(), "v".into());
     let of_live = Preconditions { generation_match: Some(live.generation), metageneration_match: Some(1), ..Preconditions::default() };
-    let changed = plane.control.object_update(edited.clone(), &of_live).await.unwrap().value;
+    let changed = plane.control.object_update(edited.clone(), &of_live, UnlockedRetention::Kept).await.unwrap().value;
     assert_eq!((changed.generation, changed.metageneration, changed.blob), (live.generation, 2, live.blob));
-    assert!(is_precondition(&plane.control.object_update(edited.clone(), &of_live).await.unwrap_err()));
-    assert!(is_precondition(&plane.control.object_delete("b-1", "o", &of_live).await.unwrap_err()));
-    plane.control.object_delete("b-1", "o", &Preconditions::default()).await.unwrap();
+    assert!(is_precondition(&plane.control.object_update(edited.clone(), &of_live, UnlockedRetention::Kept).await.unwrap_err()));
+    assert!(is_precondition(&plane.control.object_delete("b-1", "o", None, &of_live).await.unwrap_err()));
+    plane.control.object_delete("b-1", "o", None, &Preconditions::default()).await.unwrap();
     assert_eq!(plane.control.object_get("b-1", "o").unwrap_err().outer, "No such object: b-1/o");
 }
 
@@ -98,7 +98,7 @@ async fn a_bucket_goes_only_when_it_is_empty_and_comes_back_empty() {
     put(&plane, "o", b"x").await;
     let refused = plane.control.bucket_delete("b-1").await.unwrap_err();
     assert_eq!((refused.code.http(), refused.outer.as_str()), (409, "The bucket you tried to delete is not empty."));
-    plane.control.object_delete("b-1", "o", &Preconditions::default()).await.unwrap();
+    plane.control.object_delete("b-1", "o", None, &Preconditions::default()).await.unwrap();
     plane.control.bucket_delete("b-1").await.unwrap();
     assert_eq!(plane.control.bucket_get("b-1").unwrap_err().code, Code::NotFound);
     assert_eq!(plane.control.object_get("b-1", "o").unwrap_err().outer, "The specified bucket does not exist.");

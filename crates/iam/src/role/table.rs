@@ -383,7 +383,11 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/storage.objectUser",
         title: "Storage Object User",
-        permissions: &[("resourcemanager.projects", "get list"), ("storage.objects", "create delete get list update"), ("storage.multipartUploads", "*")],
+        permissions: &[
+            ("resourcemanager.projects", "get list"),
+            ("storage.objects", "create delete get list restore update"),
+            ("storage.multipartUploads", "*"),
+        ],
     },
     RoleText {
         name: "roles/storage.objectViewer",

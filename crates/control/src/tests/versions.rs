@@ -1,0 +1,212 @@
+//! What stays of objects: versions, soft deletion, holds and retention, lifecycle rules; and what is told of it.
+
+use model::{
+    Code,
+    storage::{
+        Bucket, ChangeKind, Notification, Object, ObjectRetention, Retention, later,
+        lifecycle::{Action, Condition, Rule},
+    },
+};
+
+use super::{
+    storage::{bucket, object},
+    *,
+};
+use crate::{Preconditions, UnlockedRetention, Versioned, lock_reason, object_place, reconcile::lifecycle};
+
+const DAY_S: i64 = 24 * 3600;
+
+async fn made(plane: &Plane, change: impl FnOnce(&mut Bucket)) -> Bucket {
+    let mut wish = bucket("b-1");
+    change(&mut wish);
+    plane.control.bucket_create(wish).await.unwrap().value
+}
+
+async fn put(plane: &Plane, name: &str, bytes: &[u8]) -> Object {
+    plane.control.object_put(object(plane, "b-1", name, bytes), &Preconditions::default()).await.unwrap().value
+}
+
+async fn delete(plane: &Plane, name: &str, generation: Option<i64>) -> Result<(), Status> {
+    plane.control.object_delete("b-1", name, generation, &Preconditions::default()).await
+}
+
+fn listed(found: Vec<Versioned<Object>>) -> Vec<(String, i64, bool)> {
+    found.into_iter().map(|found| (found.value.name, found.value.generation, found.value.noncurrent.is_none())).collect()
+}
+
+fn versions(plane: &Plane) -> Vec<(String, i64, bool)> {
+    // By pages of one, which must be the same as all at once.
+    let (mut all, mut after) = (Vec::new(), None::<String>);
+    while let Some(found) = plane.control.object_version_list("b-1", "", after.as_deref(), 1).unwrap().pop() {
+        after = Some(object_place(&found.value));
+        all.extend(listed(vec![found]));
+    }
+    assert_eq!(all, listed(plane.control.object_version_list("b-1", "", None, 1000).unwrap()));
+    all
+}
+
+fn deleted(plane: &Plane) -> Vec<i64> {
+    plane.control.object_deleted_list("b-1", "", None, 1000).unwrap().into_iter().map(|found| found.value.generation).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_stay_until_they_are_deleted_by_generation() {
+    let plane = Plane::new().await;
+    made(&plane, |bucket| bucket.versioning = true).await;
+    let (a1, other, a2) = (put(&plane, "a", b"1").await, put(&plane, "a.b", b"x").await, put(&plane, "a", b"2").await);
+    let name = |name: &str, object: &Object, live: bool| (name.to_owned(), object.generation, live);
+    assert_eq!(versions(&plane), [name("a", &a1, false), name("a", &a2, true), name("a.b", &other, true)]);
+    delete(&plane, "a", None).await.unwrap();
+    assert_eq!(plane.control.object_get("b-1", "a").unwrap_err().code, Code::NotFound);
+    assert_eq!(versions(&plane), [name("a", &a1, false), name("a", &a2, false), name("a.b", &other, true)]);
+    assert_eq!(delete(&plane, "a", None).await.unwrap_err().code, Code::NotFound);
+    assert!(plane.control.object_generation_get("b-1", "a", a1.generation).unwrap().value.noncurrent.is_some());
+    assert_eq!(plane.control.bucket_delete("b-1").await.unwrap_err().code, Code::Aborted);
+    for (name, object) in [("a", &a1), ("a", &a2), ("a.b", &other)] {
+        delete(&plane, name, Some(object.generation)).await.unwrap();
+    }
+    assert_eq!((versions(&plane), deleted(&plane)), (Vec::new(), Vec::new()));
+    plane.control.bucket_delete("b-1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_softly_can_be_restored_until_its_time() {
+    let plane = Plane::new().await;
+    made(&plane, |bucket| bucket.soft_delete.retention_s = 7 * DAY_S as u64).await;
+    let (first, second) = (put(&plane, "o", b"1").await, put(&plane, "o", b"2").await);
+    assert_eq!(deleted(&plane), [first.generation]);
+    delete(&plane, "o", None).await.unwrap();
+    assert_eq!(deleted(&plane), [first.generation, second.generation]);
+    let restored = plane.control.object_restore("b-1", "o", first.generation, &Preconditions::default()).await.unwrap().value;
+    assert_eq!((restored.blob, restored.generation > second.generation, restored.soft_deleted), (first.blob, true, None));
+    plane.world.clock.advance(7 * DAY_S + 60);
+    let refused = plane.control.object_restore("b-1", "o", second.generation, &Preconditions::default()).await.unwrap_err();
+    assert_eq!(refused.code, Code::NotFound);
+    lifecycle::pass(&plane.control.context, plane.world.clock.now()).await.unwrap();
+    assert_eq!(deleted(&plane), [] as [i64; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_or_retained_neither_goes_nor_is_overwritten() {
+    let plane = Plane::new().await;
+    let now = plane.world.clock.now();
+    let made = made(&plane, |bucket| {
+        bucket.object_retention = true;
+        bucket.retention = Some(Retention { period_s: 3600, effective: now, locked: false });
+    })
+    .await;
+    let object_made = put(&plane, "o", b"1").await;
+    let refused = async |reason: &str| {
+        let again = plane.control.object_put(object(&plane, "b-1", "o", b"2"), &Preconditions::default()).await.unwrap_err();
+        for status in [delete(&plane, "o", None).await.unwrap_err(), again] {
+            assert_eq!((status.code, lock_reason(&status)), (Code::PermissionDenied, Some(reason)));
+        }
+    };
+    refused("retentionPolicyNotMet").await;
+    let change = async |edit: &dyn Fn(&mut Object), unlocked: UnlockedRetention| {
+        let mut next = plane.control.object_get("b-1", "o").unwrap().value;
+        edit(&mut next);
+        plane.control.object_update(next, &Preconditions::default(), unlocked).await
+    };
+    plane.world.clock.advance(4000);
+    change(&|object| object.event_based_hold = true, UnlockedRetention::Kept).await.unwrap();
+    refused("objectUnderActiveHold").await;
+    let released = change(&|object| object.event_based_hold = false, UnlockedRetention::Kept).await.unwrap().value;
+    assert_eq!(released.retention_end(&made), Some(later(released.hold_released.unwrap(), 3600)));
+    refused("retentionPolicyNotMet").await;
+    plane.world.clock.advance(4000);
+    // Its own retention: longer is well, shorter only by who says so, locked never.
+    let own = |locked: bool, hours: u64| {
+        let until = later(object_made.created, hours * 3600);
+        move |object: &mut Object| object.retention = Some(ObjectRetention { locked, until })
+    };
+    change(&own(false, 30), UnlockedRetention::Kept).await.unwrap();
+    assert!(change(&own(false, 20), UnlockedRetention::Kept).await.is_err());
+    change(&own(false, 20), UnlockedRetention::Overridden).await.unwrap();
+    change(&own(true, 40), UnlockedRetention::Kept).await.unwrap();
+    assert!(change(&own(true, 20), UnlockedRetention::Overridden).await.is_err());
+    assert!(change(&|object| object.retention = None, UnlockedRetention::Overridden).await.is_err());
+    refused("retentionPolicyNotMet").await;
+    plane.world.clock.advance(41 * 3600);
+    delete(&plane, "o", None).await.unwrap();
+    // The bucket's: longer is well, and once it is locked nothing else.
+    let set = async |period_s: Option<u64>| {
+        let Versioned { mut value, revision } = plane.control.bucket_get("b-1").unwrap();
+        value.retention = period_s.map(|period_s| Retention { period_s, effective: now, locked: false });
+        plane.control.bucket_update(value, revision).await
+    };
+    set(Some(10)).await.unwrap();
+    assert!(plane.control.bucket_retention_lock("b-1", 1).await.is_err());
+    let locked = plane.control.bucket_retention_lock("b-1", 2).await.unwrap().value;
+    assert!(locked.retention.unwrap().locked);
+    assert_eq!((set(None).await.unwrap_err().code, set(Some(9)).await.unwrap_err().code), (Code::PermissionDenied, Code::PermissionDenied));
+    assert!(set(Some(11)).await.unwrap().value.retention.unwrap().locked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lifecycle_rules_delete_and_change_classes() {
+    let plane = Plane::new().await;
+    let rule = |action: Action, condition: Condition| Rule { action, condition };
+    made(&plane, |bucket| {
+        bucket.versioning = true;
+        bucket.lifecycle = vec![
+            rule(Action::Delete, Condition { newer_versions: Some(2), ..Condition::default() }),
+            rule(Action::SetStorageClass("COLDLINE".into()), Condition { age_days: Some(30), ..Condition::default() }),
+            rule(Action::Delete, Condition { age_days: Some(60), is_live: Some(true), ..Condition::default() }),
+        ];
+    })
+    .await;
+    let mut all = Vec::new();
+    for bytes in [b"1", b"2", b"3", b"4"] {
+        all.push(put(&plane, "o", bytes).await);
+    }
+    let pass = async || lifecycle::pass(&plane.control.context, plane.world.clock.now()).await.unwrap();
+    pass().await;
+    assert_eq!(versions(&plane).into_iter().map(|(_, generation, _)| generation).collect::<Vec<_>>(), [all[2].generation, all[3].generation]);
+    plane.world.clock.advance(31 * DAY_S);
+    pass().await;
+    let live = plane.control.object_get("b-1", "o").unwrap().value;
+    assert_eq!((live.storage_class.as_str(), live.generation, live.class_changed.is_some()), ("COLDLINE", all[3].generation, true));
+    plane.world.clock.advance(31 * DAY_S);
+    pass().await;
+    assert_eq!(versions(&plane).into_iter().map(|(_, _, live)| live).collect::<Vec<_>>(), [false, false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_is_told_once_and_in_order_even_over_a_crash() {
+    let mut plane = Plane::new().await;
+    made(&plane, |bucket| bucket.versioning = true).await;
+    let notification = |topic: &str| Notification {
+        id: String::new(),
+        topic: format!("projects/local-project/topics/{topic}"),
+        kinds: vec![ChangeKind::Finalize, ChangeKind::Archive, ChangeKind::Delete, ChangeKind::MetadataUpdate],
+        attributes: Default::default(),
+        prefix: "o".into(),
+        payload: false,
+    };
+    assert_eq!(plane.control.notification_create("b-1", notification("absent")).await.unwrap_err().code, Code::InvalidArgument);
+    assert_eq!(plane.control.notification_create("b-1", notification("t")).await.unwrap().id, "1");
+    // Nobody follows while these are written.
+    crash(&plane.control, &plane.store).await;
+    let (first, second) = (put(&plane, "o", b"1").await, put(&plane, "o", b"2").await);
+    put(&plane, "not told", b"x").await;
+    plane.control.object_update(second.clone(), &Preconditions::default(), UnlockedRetention::Kept).await.unwrap();
+    delete(&plane, "o", None).await.unwrap();
+    delete(&plane, "o", Some(first.generation)).await.unwrap();
+    plane.restart().await;
+    plane.until("all are told", || plane.store.scan(model::key::OBJECT_CHANGES, None, 1).unwrap().is_empty()).await;
+    let told = plane.world.published.lock();
+    let told: Vec<(&str, i64)> = told.iter().map(|m| (m.attributes["eventType"].as_str(), m.attributes["objectGeneration"].parse().unwrap())).collect();
+    let (first, second) = (first.generation, second.generation);
+    assert_eq!(
+        told,
+        [
+            ("OBJECT_FINALIZE", first),
+            ("OBJECT_ARCHIVE", first),
+            ("OBJECT_FINALIZE", second),
+            ("OBJECT_METADATA_UPDATE", second),
+            ("OBJECT_ARCHIVE", second),
+            ("OBJECT_DELETE", first),
+        ]
+    );
+}
