@@ -103,7 +103,7 @@ impl PolicyRow {
 }
 
 impl Iam {
-    /// Resources: `projects/P`, `projects/P/locations/R/services/S`, `projects/P/serviceAccounts/EMAIL`, `buckets/B`.
+    /// Resources: `projects/P`, `projects/P/locations/R/services/S`, `projects/P/serviceAccounts/EMAIL`, `projects/P/secrets/S`, `buckets/B`.
     /// No record: the empty policy with the etag `ACAB`.
     ///
     /// # Errors
@@ -267,19 +267,20 @@ fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX
 }
 
 fn resource_check(resource: &str) -> Result<(), Status> {
-    let is_name = |part: &str| !part.is_empty() && part.len() <= 254 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
+    let is_name = |part: &str| !part.is_empty() && part.len() <= 255 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
     let parts: Vec<_> = resource.split('/').collect();
     let is_known = match parts[..] {
         ["projects", project] => is_name(project),
         ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
+        ["projects", project, "secrets", secret] => is_name(project) && is_name(secret),
         ["buckets", bucket] => is_name(bucket),
         _ => false,
     };
     if is_known {
         return Ok(());
     }
-    Err(Status::invalid_field("resource", format!("{resource:?} is no resource with a policy; those are projects, services, service accounts and buckets")))
+    Err(Status::invalid_field("resource", format!("{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets and buckets")))
 }
 
 #[cfg(test)]
@@ -319,7 +320,7 @@ mod tests {
     #[test]
     fn resources_with_policies() {
         for good in
-            ["projects/p", "projects/p/locations/asia-northeast1/services/s", "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com", "buckets/b.example.com"]
+            ["projects/p", "projects/p/locations/asia-northeast1/services/s", "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com", "projects/p/secrets/s_1", "buckets/b.example.com"]
         {
             assert!(resource_check(good).is_ok(), "{good}");
         }

@@ -2,7 +2,10 @@
 //!
 //! A key is `kind/part/part...`; parts that users choose cannot hold a slash, except the last one.
 
-use crate::name::{ProjectId, Region, RevisionName, ServiceKey};
+use crate::{
+    name::{ProjectId, Region, RevisionName, ServiceKey},
+    secret::SecretKey,
+};
 
 /// All services, all services of a project, of a region.
 pub const SERVICES: &str = "service/";
@@ -21,6 +24,10 @@ pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 pub const OBJECTS: &str = "object/";
 pub const IMAGES: &str = "image/";
+pub const SECRETS: &str = "secret/";
+pub const SECRET_VERSIONS: &str = "secretversion/";
+/// Not JSON: what `iam::Vault` sealed.
+pub const SECRET_PAYLOADS: &str = "secretpayload/";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -103,4 +110,25 @@ pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
 /// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
 pub fn image(uri: &str) -> String {
     format!("{IMAGES}{uri}")
+}
+
+pub fn secrets_of(project: &ProjectId) -> String {
+    format!("{SECRETS}{project}/")
+}
+
+pub fn secret(key: &SecretKey) -> String {
+    format!("{}{}", secrets_of(&key.project), key.secret)
+}
+
+pub fn secret_versions_of(key: &SecretKey) -> String {
+    format!("{SECRET_VERSIONS}{}/{}/", key.project, key.secret)
+}
+
+/// Numbers lie in their order.
+pub fn secret_version(key: &SecretKey, number: u64) -> String {
+    format!("{}{number:010}", secret_versions_of(key))
+}
+
+pub fn secret_payload(key: &SecretKey, number: u64) -> String {
+    format!("{SECRET_PAYLOADS}{}/{}/{number:010}", key.project, key.secret)
 }

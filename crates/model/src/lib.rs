@@ -17,6 +17,7 @@ pub mod policy;
 pub mod revision;
 pub mod scaling;
 pub mod schedule;
+pub mod secret;
 pub mod service;
 pub mod status;
 pub mod storage;
