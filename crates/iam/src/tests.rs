@@ -48,6 +48,10 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
     }
+
+    fn until(&self, _: Timestamp) -> model::clock::Until {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// An issuer on a store of its own.

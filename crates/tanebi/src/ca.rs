@@ -218,6 +218,10 @@ mod tests {
         fn now(&self) -> jiff::Timestamp {
             self.0
         }
+
+        fn until(&self, _: jiff::Timestamp) -> model::clock::Until {
+            Box::pin(std::future::pending())
+        }
     }
 
     #[test]

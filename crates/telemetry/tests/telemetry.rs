@@ -25,6 +25,10 @@ impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
     }
+
+    fn until(&self, _: Timestamp) -> model::clock::Until {
+        Box::pin(std::future::pending())
+    }
 }
 
 fn clock() -> Arc<ManualClock> {

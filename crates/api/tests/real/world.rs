@@ -51,6 +51,10 @@ impl model::Clock for Clock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+
+    fn until(&self, _: Timestamp) -> model::clock::Until {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Nothing in these tests comes so far as to use a network.

@@ -22,6 +22,10 @@ impl model::Clock for Clock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
     }
+
+    fn until(&self, _: Timestamp) -> model::clock::Until {
+        Box::pin(std::future::pending())
+    }
 }
 
 pub struct World {

@@ -72,6 +72,10 @@ impl Clock for SteppingClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(self.0.fetch_add(1, Ordering::SeqCst)).unwrap()
     }
+
+    fn until(&self, _: Timestamp) -> model::clock::Until {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// What stands for builder, instances and accounts; outlives the control planes that use it.

@@ -60,6 +60,10 @@ impl Clock for SystemClock {
         #[expect(clippy::disallowed_methods, reason = "a test is its own binary")]
         Timestamp::try_from(std::time::SystemTime::now()).expect("a time that fits")
     }
+
+    fn until(&self, _: Timestamp) -> model::clock::Until {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Instances here have no network: their listeners are closed.
