@@ -7,6 +7,7 @@ mod faults;
 mod gcloud;
 mod hostile;
 mod languages;
+mod secrets;
 mod seed;
 mod serving;
 mod soak;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         gcloud::tests(),
         serving::tests(),
         cli::tests(),
+        secrets::tests(),
         clients::tests(),
         clones::tests(),
         languages::tests(),

@@ -25,6 +25,8 @@ mod resumable;
 mod run_v1;
 #[path = "real/run_v2.rs"]
 mod run_v2;
+#[path = "real/secrets.rs"]
+mod secrets;
 #[path = "real/shapes.rs"]
 mod shapes;
 #[path = "real/storage.rs"]
@@ -77,6 +79,10 @@ fn main() {
             policies::permissions_are_tested,
             lists::pages_follow_each_other,
             lists::regions_projects_apis_and_repositories_are_listed,
+            secrets::a_secret_lives_and_dies,
+            secrets::masks_say_what_of_a_secret_changes,
+            secrets::lists_are_paged_and_filtered,
+            secrets::a_policy_of_a_secret_lets_one_in,
             storage::a_source_deploy_uploads_its_archive,
             storage::bytes_are_read_whole_and_in_part,
             storage::links_begin_as_the_request_came,

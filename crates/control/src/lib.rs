@@ -17,6 +17,7 @@ mod records;
 mod repository;
 mod revision;
 mod seam;
+mod secret;
 mod service;
 mod template;
 #[cfg(test)]
@@ -49,6 +50,8 @@ pub struct Config {
     /// Made at the start when it is not there.
     pub default_project: ProjectId,
     pub default_region: Region,
+    /// Seals secrets' payloads.
+    pub vault: iam::Vault,
 }
 
 /// A stored thing with the revision that is its etag and resourceVersion.
@@ -65,6 +68,7 @@ pub(crate) struct Context {
     images: Arc<dyn seam::Images>,
     starter: Arc<dyn seam::Starter>,
     accounts: Arc<dyn seam::Accounts>,
+    vault: iam::Vault,
     log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     /// The last instant, in microseconds, that was given to a bucket or an object.
     instant_last: AtomicI64,
@@ -88,10 +92,12 @@ impl Loops {
     }
 
     fn spawn<R: reconcile::Reconciler>(&self, reconciler: R, store: &store::Store) {
-        let stop = self.stop.subscribe();
+        self.run(R::NAME, reconcile::run(Arc::new(reconciler), store.clone(), self.stop.subscribe()));
+    }
+
+    fn run(&self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
         // Dropped at the end of the loop, by a panic too.
-        let ended = Ended { name: R::NAME, stop: stop.clone(), failed: self.failed.clone() };
-        let run = reconcile::run(Arc::new(reconciler), store.clone(), stop);
+        let ended = Ended { name, stop: self.stop.subscribe(), failed: self.failed.clone() };
         self.tasks.lock().push(tokio::spawn(async move {
             let _ended = ended;
             run.await;
@@ -134,6 +140,7 @@ impl Control {
             images: Arc::new(seam::Builder { builder, store: store.clone() }),
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
+            vault: config.vault.clone(),
             log: Box::new(move |entry| telemetry.log(entry)),
             instant_last: AtomicI64::new(clock.now().as_microsecond()),
             objects: tokio::sync::RwLock::default(),
@@ -153,6 +160,7 @@ impl Control {
         loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
         loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
         loops.spawn(reconcile::garbage::Garbage::new(context.clone()), &context.store);
+        loops.run("secrets", reconcile::secret::run(context.clone(), loops.stop.subscribe()));
         Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }
 

@@ -22,7 +22,6 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("cloudfunctions.runtimes", "list"),
     ("secretmanager.secrets", "create delete get getIamPolicy list setIamPolicy update"),
     ("secretmanager.versions", "access add destroy disable enable get list"),
-    ("secretmanager.locations", "get list"),
     ("serviceusage.services", "disable enable get list use"),
     ("serviceusage.operations", "get"),
     ("resourcemanager.projects", "get getIamPolicy list setIamPolicy update"),

@@ -280,7 +280,10 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     if is_known {
         return Ok(());
     }
-    Err(Status::invalid_field("resource", format!("{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets and buckets")))
+    Err(Status::invalid_field(
+        "resource",
+        format!("{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets and buckets"),
+    ))
 }
 
 #[cfg(test)]
@@ -319,9 +322,13 @@ mod tests {
 
     #[test]
     fn resources_with_policies() {
-        for good in
-            ["projects/p", "projects/p/locations/asia-northeast1/services/s", "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com", "projects/p/secrets/s_1", "buckets/b.example.com"]
-        {
+        for good in [
+            "projects/p",
+            "projects/p/locations/asia-northeast1/services/s",
+            "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com",
+            "projects/p/secrets/s_1",
+            "buckets/b.example.com",
+        ] {
             assert!(resource_check(good).is_ok(), "{good}");
         }
         for bad in [

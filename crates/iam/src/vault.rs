@@ -54,11 +54,7 @@ impl fmt::Debug for Payload {
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     #[error("{step} {}", path.display())]
-    File {
-        step: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    File { step: &'static str, path: PathBuf, source: io::Error },
     #[error("{} can be read by others (mode {mode:04o})\nhint: it holds the keys of all secrets; chmod 600 it", path.display())]
     Open { path: PathBuf, mode: u32 },
     #[error("{} is no file of keys: line {line} is not a number and 64 hexadecimal digits, in rising order of numbers", path.display())]

@@ -142,6 +142,11 @@ impl VersionState {
 }
 
 impl Secret {
+    /// The name under which the payload of a version is sealed: a later secret of the same id has other ones.
+    pub fn sealed_name(&self, number: u64) -> String {
+        format!("{}/versions/{number}@{}", self.key.resource(), self.created.as_microsecond())
+    }
+
     /// The number that `text` means: itself, `latest`, or an alias.
     ///
     /// `latest` is the newest version whatever its state, as at Google.

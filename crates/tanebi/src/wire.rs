@@ -50,6 +50,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
 
     // State, and who may do what with it.
     let store = store::Store::open(&folders.state).context("the store")?;
+    let vault = iam::Vault::open(&folders.state.join("vault.keys"), &store).context("the keys of secrets")?;
     let telemetry = telemetry::Telemetry::open(&folders.state, clock.clone()).context("the logs")?;
     let project = control::project_ensure(&store, &*clock, &config.project).await.map_err(status)?;
     let iam = iam::Iam::open(store.clone(), clock.clone(), project.id.clone(), project.number, &config.owner).await.map_err(status)?;
@@ -113,7 +114,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     )
     .context("the builder")?;
     let control = control::Control::start(
-        control::Config { default_project: project.id.clone(), default_region: config.region.clone() },
+        control::Config { default_project: project.id.clone(), default_region: config.region.clone(), vault },
         clock.clone(),
         store.clone(),
         iam.clone(),

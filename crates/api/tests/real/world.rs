@@ -114,7 +114,8 @@ impl World {
             keeper,
         )
         .unwrap();
-        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone() };
+        let vault = iam::Vault::open(&dir.join("vault.keys"), &store).unwrap();
+        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), vault };
         let control = control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving).await.unwrap();
         let image = image_put(&store).await;
         let api = Api::new(Deps {

@@ -10,6 +10,7 @@ pub(crate) mod build;
 pub(crate) mod garbage;
 pub(crate) mod operation;
 pub(crate) mod revision;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod traffic;
 

@@ -6,6 +6,7 @@ mod deploy;
 mod garbage;
 mod property;
 mod rules;
+mod secret;
 mod storage;
 
 use std::{
@@ -60,7 +61,7 @@ pub(crate) fn name(text: &str) -> RevisionName {
 }
 
 /// A clock that begins with that of the files and moves on by a second with every look.
-pub(crate) struct SteppingClock(AtomicI64);
+pub(crate) struct SteppingClock(Arc<AtomicI64>);
 
 impl SteppingClock {
     pub fn advance(&self, seconds: i64) {
@@ -73,8 +74,13 @@ impl Clock for SteppingClock {
         Timestamp::from_second(self.0.fetch_add(1, Ordering::SeqCst)).unwrap()
     }
 
-    fn until(&self, _: Timestamp) -> model::clock::Until {
-        Box::pin(std::future::pending())
+    fn until(&self, at: Timestamp) -> model::clock::Until {
+        let seconds = self.0.clone();
+        Box::pin(async move {
+            while seconds.load(Ordering::SeqCst) < at.as_second() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
     }
 }
 
@@ -96,6 +102,8 @@ pub(crate) struct World {
     pub open: watch::Sender<HashSet<String>>,
     pub builds: Mutex<Vec<build::Started>>,
     pub log: Mutex<Vec<model::log::Entry>>,
+    /// Where the vault's file lies.
+    pub keys: tempfile::TempDir,
 }
 
 impl World {
@@ -112,7 +120,7 @@ impl World {
             env: Vec::new(),
         };
         Arc::new(Self {
-            clock: Arc::new(SteppingClock(AtomicI64::new(Timestamp::now().as_second()))),
+            clock: Arc::new(SteppingClock(Arc::new(AtomicI64::new(Timestamp::now().as_second())))),
             digest: Mutex::new(ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()),
             cached: Mutex::default(),
             manifest,
@@ -122,6 +130,7 @@ impl World {
             open: watch::Sender::new(HashSet::new()),
             builds: Mutex::default(),
             log: Mutex::default(),
+            keys: tempfile::tempdir().unwrap(),
         })
     }
 
@@ -189,13 +198,15 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         images: Arc::new(build::Images { world: world.clone() }),
         starter: world.clone(),
         accounts: world.clone(),
+        vault: iam::Vault::open(&world.keys.path().join("vault.keys"), store).unwrap(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),
         objects: tokio::sync::RwLock::default(),
         deploys: tokio::sync::RwLock::default(),
     };
     store.commit(image::image_writes(IMAGE, &world.digest())).await.unwrap();
-    Control::start_with(Config { default_project: project(), default_region: region() }, context, None).await.unwrap()
+    let vault = context.vault.clone();
+    Control::start_with(Config { default_project: project(), default_region: region(), vault }, context, None).await.unwrap()
 }
 
 /// Ends the loops wherever they are. What they had handed to the store is written before this returns: a process that is killed

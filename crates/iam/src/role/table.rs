@@ -32,7 +32,6 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudfunctions.runtimes", "list"),
             ("secretmanager.secrets", "*"),
             ("secretmanager.versions", "*"),
-            ("secretmanager.locations", "*"),
             ("serviceusage.services", "*"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "*"),
@@ -67,7 +66,6 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudfunctions.runtimes", "list"),
             ("secretmanager.secrets", "create delete get getIamPolicy list update"),
             ("secretmanager.versions", "add destroy disable enable get list"),
-            ("secretmanager.locations", "*"),
             ("serviceusage.services", "*"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "get getIamPolicy list update"),
@@ -101,7 +99,6 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudfunctions.runtimes", "list"),
             ("secretmanager.secrets", "get getIamPolicy list"),
             ("secretmanager.versions", "get list"),
-            ("secretmanager.locations", "*"),
             ("serviceusage.services", "get list"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "get getIamPolicy list"),
@@ -228,7 +225,6 @@ pub(super) const TABLE: &[RoleText] = &[
             ("artifactregistry.locations", "list"),
             ("secretmanager.secrets", "getIamPolicy list setIamPolicy"),
             ("secretmanager.versions", "list"),
-            ("secretmanager.locations", "list"),
             ("serviceusage.services", "list"),
             ("resourcemanager.projects", "getIamPolicy list setIamPolicy"),
             ("iam.serviceAccounts", "get getIamPolicy list setIamPolicy"),
@@ -261,7 +257,6 @@ pub(super) const TABLE: &[RoleText] = &[
             ("artifactregistry.locations", "list"),
             ("secretmanager.secrets", "getIamPolicy list"),
             ("secretmanager.versions", "list"),
-            ("secretmanager.locations", "list"),
             ("serviceusage.services", "list"),
             ("resourcemanager.projects", "getIamPolicy list"),
             ("iam.serviceAccounts", "get getIamPolicy list"),
@@ -485,12 +480,7 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/secretmanager.admin",
         title: "Secret Manager Admin",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("secretmanager.secrets", "*"),
-            ("secretmanager.versions", "*"),
-            ("secretmanager.locations", "*"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("secretmanager.secrets", "*"), ("secretmanager.versions", "*")],
     },
     RoleText {
         name: "roles/secretmanager.secretAccessor",
@@ -510,12 +500,7 @@ pub(super) const TABLE: &[RoleText] = &[
     RoleText {
         name: "roles/secretmanager.viewer",
         title: "Secret Manager Viewer",
-        permissions: &[
-            ("resourcemanager.projects", "get list"),
-            ("secretmanager.secrets", "get getIamPolicy list"),
-            ("secretmanager.versions", "get list"),
-            ("secretmanager.locations", "*"),
-        ],
+        permissions: &[("resourcemanager.projects", "get list"), ("secretmanager.secrets", "get getIamPolicy list"), ("secretmanager.versions", "get list")],
     },
     RoleText {
         name: "roles/serviceusage.serviceUsageAdmin",
