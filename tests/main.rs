@@ -4,6 +4,7 @@ mod cli;
 mod clients;
 mod clones;
 mod faults;
+mod functions_api;
 mod gcloud;
 mod hostile;
 mod languages;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         serving::tests(),
         cli::tests(),
         secrets::tests(),
+        functions_api::tests(),
         clients::tests(),
         clones::tests(),
         languages::tests(),

@@ -173,6 +173,32 @@ const ROWS: &[Row] = &[
         r#"{"fullResourceName":"//run.googleapis.com/projects/{project}"}"#,
         "google.iam.admin.v1.IAM/QueryGrantableRoles",
     ),
+    // Functions.
+    (
+        FUNCTIONS,
+        "POST",
+        "/v2/projects/{project}/locations/{location}/functions?functionId=made-by-a-row",
+        r#"{"buildConfig":{"runtime":"python312","entryPoint":"f","source":{"storageSource":{"bucket":"rows-of-tanebi-e2e","object":"none"}}}}"#,
+        "google.cloud.functions.v2.FunctionService/CreateFunction",
+    ),
+    (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/functions", "", "google.cloud.functions.v2.FunctionService/ListFunctions"),
+    (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/functions/{service}", "", "google.cloud.functions.v2.FunctionService/GetFunction"),
+    (
+        FUNCTIONS,
+        "PATCH",
+        "/v2/projects/{project}/locations/{location}/functions/{service}?updateMask=labels",
+        "{}",
+        "google.cloud.functions.v2.FunctionService/UpdateFunction",
+    ),
+    (
+        FUNCTIONS,
+        "POST",
+        "/v2/projects/{project}/locations/{location}/functions:generateUploadUrl",
+        "{}",
+        "google.cloud.functions.v2.FunctionService/GenerateUploadUrl",
+    ),
+    (FUNCTIONS, "DELETE", "/v2/projects/{project}/locations/{location}/functions/{service}", "", "google.cloud.functions.v2.FunctionService/DeleteFunction"),
+    (FUNCTIONS, "GET", "/v1/projects/{project}/locations/{location}/functions", "", ""),
     // Secrets.
     (
         SECRETS,

@@ -13,7 +13,7 @@ use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::{
-    Deps, Request, Response,
+    Deps, Request, Response, audit,
     caller::caller_check,
     error,
     permission::{self, Need, Vars},
@@ -51,9 +51,19 @@ impl Context {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Bytes, Status>> + Send>>;
-/// From the caller and the encoded request to the encoded reply.
+type Answer = Pin<Box<dyn Future<Output = (Result<Bytes, Status>, Option<Seen>)> + Send>>;
+/// From the caller and the encoded request to the encoded reply, and what was seen of the resource.
 type Call = Box<dyn Fn(Deps, Identity, Bytes) -> Answer + Send + Sync>;
+
+/// What a request was about.
+struct Seen {
+    /// As the client wrote it.
+    resource: String,
+    /// An id, once it is known which; empty when the name holds none.
+    project: String,
+    /// Whether its permission was there.
+    granted: bool,
+}
 
 /// One method.
 pub(crate) struct Method {
@@ -109,13 +119,20 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
         let call: Call = Box::new(move |deps, who, bytes| {
             let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
             Box::pin(async move {
-                let request = Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))?;
-                let written = resource(&request);
-                let mut vars = permission::name_read(pattern, &written)
-                    .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
-                permission::check(&deps, Some(&who), need, &mut vars, &Vars::new())?;
-                let reply = handler(state, Context { who, vars }, request).await?;
-                Ok(reply.encode_to_vec().into())
+                let mut seen = None;
+                let reply = async {
+                    let request = Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))?;
+                    let written = resource(&request);
+                    let mut vars = permission::name_read(pattern, &written)
+                        .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
+                    let checked = permission::check(&deps, Some(&who), need, &mut vars, &Vars::new());
+                    seen = Some(Seen { resource: written, project: vars.get("project").cloned().unwrap_or_default(), granted: checked.is_ok() });
+                    checked?;
+                    let reply = handler(state, Context { who, vars }, request).await?;
+                    Ok(reply.encode_to_vec().into())
+                }
+                .await;
+                (reply, seen)
             })
         });
         self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
@@ -145,19 +162,22 @@ pub(crate) struct Admitted {
     deps: Deps,
     method: Arc<Method>,
     who: Identity,
+    user_agent: String,
 }
 
 impl Admitted {
     /// Calls the method with an encoded request.
     pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
-        let (method, who) = (self.method.name, self.who.email.clone());
-        let reply = (self.method.call)(self.deps, self.who, request).await;
-        // Names that begin so only read.
-        let reads =
-            method.rsplit_once('/').is_some_and(|(_, name)| ["Get", "List", "Search", "Test", "BatchGet", "Wait"].iter().any(|verb| name.starts_with(verb)));
-        if !reads {
-            let status = reply.as_ref().map_or_else(|status| status.code.name(), |_| "OK");
-            tracing::info!(target: "audit", method, who, status, "a call that may change something");
+        let (deps, method, who) = (self.deps.clone(), self.method.clone(), self.who.clone());
+        let (reply, seen) = (self.method.call)(self.deps, self.who, request).await;
+        let audited = audit::method_of(method.name).filter(|_| method.need != Need::SignedIn);
+        if let (Some(name), Some(Seen { resource, project, granted })) = (audited, seen) {
+            let permission = method.need.permission();
+            let (service, status) = (method.hosts[0], reply.as_ref().err());
+            audit::write(
+                &deps,
+                &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, user_agent: &self.user_agent },
+            );
         }
         reply
     }
@@ -189,7 +209,7 @@ impl Methods {
         let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
         let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
         permission::quota_project_check(&self.deps, headers, query)?;
-        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who })
+        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who, user_agent: audit::user_agent(headers) })
     }
 
     /// A gRPC call. The status is in the trailers.

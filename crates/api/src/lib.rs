@@ -10,6 +10,7 @@ mod app;
 #[cfg(test)]
 mod arbitrary;
 mod artifact_registry;
+mod audit;
 mod caller;
 mod cloud_build;
 mod convert;

@@ -7,6 +7,8 @@
 mod access;
 #[path = "real/accounts.rs"]
 mod accounts;
+#[path = "real/audit.rs"]
+mod audit;
 #[path = "real/http.rs"]
 mod http;
 #[path = "real/lists.rs"]
@@ -79,6 +81,7 @@ fn main() {
             policies::permissions_are_tested,
             lists::pages_follow_each_other,
             lists::regions_projects_apis_and_repositories_are_listed,
+            audit::calls_that_change_something_are_written_down,
             secrets::a_secret_lives_and_dies,
             secrets::masks_say_what_of_a_secret_changes,
             secrets::lists_are_paged_and_filtered,

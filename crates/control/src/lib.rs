@@ -8,6 +8,7 @@
 
 mod bucket;
 mod build;
+mod function;
 mod image;
 mod object;
 mod operation;
@@ -160,6 +161,7 @@ impl Control {
         loops.spawn(reconcile::build::Builds(context.clone()), &context.store);
         loops.spawn(reconcile::operation::Operations::new(context.clone()), &context.store);
         loops.spawn(reconcile::garbage::Garbage::new(context.clone()), &context.store);
+        loops.spawn(reconcile::function::Functions(context.clone()), &context.store);
         loops.run("secrets", reconcile::secret::run(context.clone(), loops.stop.subscribe()));
         Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }

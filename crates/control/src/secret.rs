@@ -11,10 +11,10 @@ use std::{
 
 use iam::Payload;
 use model::{
-    Code, ProjectId, Region, Status, Timestamp, key,
+    Code, ProjectId, Region, Service, Status, Timestamp, key,
     secret::{
-        ALIASES_MAX, ANNOTATIONS_MAX_BYTES, DESTROY_TTL_MAX_S, DESTROY_TTL_MIN_S, EXPIRY_MAX_S, LABELS_MAX, PAYLOAD_MAX_BYTES, Replication, Secret, SecretKey,
-        SecretVersion, VersionState, alias_check,
+        ALIASES_MAX, ANNOTATIONS_MAX_BYTES, DESTROY_TTL_MAX_S, DESTROY_TTL_MIN_S, EXPIRY_MAX_S, LABELS_MAX, PAYLOAD_MAX_BYTES, Replication, Secret, SecretId,
+        SecretKey, SecretVersion, VersionState, alias_check,
     },
 };
 use store::{Expect, Write};
@@ -196,6 +196,28 @@ impl Control {
 }
 
 impl Context {
+    /// Whether the secrets that a template names are there, and its service account may read them.
+    pub(crate) fn secrets_check(&self, service: &Service) -> Result<(), Status> {
+        const FIELD: &str = "spec.template.spec.containers[0].env.value_from.secret_key_ref.name";
+        let (project, account) = (&service.key.project, &service.template.service_account);
+        for source in service.template.container.secrets() {
+            let key = SecretKey { project: project.clone(), secret: SecretId::parse(&source.secret)? };
+            let name = self.secret_name(&key)?;
+            // Whether it is there is told to who may read it only.
+            if !self.accounts.may_read(account, &key) {
+                let text = format!(
+                    "Permission denied on secret: {name}/versions/{} for Revision service account {account}. The service account used must be granted the \
+                     'Secret Manager Secret Accessor' role (roles/secretmanager.secretAccessor) at the secret, project or higher level.",
+                    source.version
+                );
+                return Err(Status::invalid_field(FIELD, text));
+            }
+            let found = self.secret_version_get(&key, &source.version).and_then(|(_, version)| version.value.enabled_check(&name));
+            found.map_err(|error| Status::invalid_field(FIELD, error.outer))?;
+        }
+        Ok(())
+    }
+
     /// `projects/NUMBER/secrets/S`: the name as Google shows it.
     pub(crate) fn secret_name(&self, key: &SecretKey) -> Result<String, Status> {
         Ok(format!("projects/{}/secrets/{}", self.project_get(key.project.as_str())?.number, key.secret))

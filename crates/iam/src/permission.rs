@@ -19,6 +19,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("artifactregistry.repositories", "create delete deleteArtifacts downloadArtifacts get getIamPolicy list setIamPolicy update uploadArtifacts"),
     ("artifactregistry.dockerimages", "get list"),
     ("artifactregistry.locations", "get list"),
+    ("cloudfunctions.functions", "create delete get list sourceCodeSet update"),
     ("cloudfunctions.runtimes", "list"),
     ("secretmanager.secrets", "create delete get getIamPolicy list setIamPolicy update"),
     ("secretmanager.versions", "access add destroy disable enable get list"),

@@ -24,6 +24,7 @@ pub const REPOSITORIES: &str = "repository/";
 pub const UPLOADS: &str = "upload/";
 pub const OBJECTS: &str = "object/";
 pub const IMAGES: &str = "image/";
+pub const FUNCTIONS: &str = "function/";
 pub const SECRETS: &str = "secret/";
 pub const SECRET_VERSIONS: &str = "secretversion/";
 /// Not JSON: what `iam::Vault` sealed.
@@ -131,4 +132,15 @@ pub fn secret_version(key: &SecretKey, number: u64) -> String {
 
 pub fn secret_payload(key: &SecretKey, number: u64) -> String {
     format!("{SECRET_PAYLOADS}{}/{}/{number:010}", key.project, key.secret)
+}
+
+pub fn function(key: &ServiceKey) -> String {
+    format!("{FUNCTIONS}{}/{}/{}", key.project, key.region, key.service)
+}
+
+pub fn functions_of(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{FUNCTIONS}{project}/{region}/"),
+        None => format!("{FUNCTIONS}{project}/"),
+    }
 }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod build;
 pub mod clock;
 pub mod condition;
+pub mod function;
 pub mod image;
 pub mod key;
 pub mod limits;

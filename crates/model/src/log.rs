@@ -35,9 +35,17 @@ pub enum LogName {
     System,
     /// `cloudbuild`
     Build,
+    /// `cloudaudit.googleapis.com/activity`: calls that change something, by whom.
+    Activity,
+}
+
+impl LogName {
+    pub const ALL: [LogName; 6] = [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Activity];
 }
 
 /// The one thing that entries of an instance share; made once for each instance.
+///
+/// Of [`LogName::Activity`] it is an API's: `service` is its host, `revision` the method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     pub project: String,
@@ -50,6 +58,9 @@ pub struct Source {
     /// Of a build only.
     #[serde(default)]
     pub build: String,
+    /// `cloudfunctions` when the service is a function's; empty otherwise.
+    #[serde(default)]
+    pub managed_by: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +89,8 @@ pub enum Payload {
     Text(String),
     /// A structured line of the function's, less the fields that were understood. JSON text of an object.
     Json(String),
+    /// A `google.cloud.audit.AuditLog`, as JSON text.
+    Audit(String),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

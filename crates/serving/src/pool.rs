@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use model::function::MANAGED_BY;
 use model::{
     Revision, RevisionName, ServiceKey,
     image::{Image, ImageDigest},
@@ -181,6 +182,7 @@ impl Pool {
                 revision: revision.name.to_string(),
                 instance: String::new(),
                 build: String::new(),
+                managed_by: template.labels.get(MANAGED_BY).cloned().unwrap_or_default(),
             }),
             digest: revision.image.clone(),
             image: OnceLock::new(),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use model::function::MANAGED_BY;
 use model::{
     ProjectId, ProjectNumber, Revision, Service, ServiceKey, key,
     log::Source,
@@ -275,6 +276,7 @@ impl Follower {
                 revision: String::new(),
                 instance: String::new(),
                 build: String::new(),
+                managed_by: service.labels.get(MANAGED_BY).cloned().unwrap_or_default(),
             }),
             hosts,
         })

@@ -84,6 +84,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             instance_idle_max: IDLE_MAX,
             templates_bytes: templates_bytes(),
             armed_max: config.armed_max,
+            vault: vault.clone(),
         },
         clock.clone(),
         store.clone(),

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use model::log::{Entry, LogName, Severity, Source};
+use model::{
+    function::MANAGED_BY,
+    log::{Entry, LogName, Severity, Source},
+};
 
 /// The log's id as users write it, such as `run.googleapis.com/requests`.
 pub fn log_id(log: LogName) -> &'static str {
@@ -14,6 +17,7 @@ pub fn log_id(log: LogName) -> &'static str {
         LogName::Stderr => "run.googleapis.com/stderr",
         LogName::System => "run.googleapis.com/varlog/system",
         LogName::Build => "cloudbuild",
+        LogName::Activity => "cloudaudit.googleapis.com/activity",
     }
 }
 
@@ -28,26 +32,34 @@ pub(crate) fn log_name_of(project: &str, log: LogName) -> String {
 
 /// `resource.type`.
 pub fn resource_type(entry: &Entry) -> &'static str {
-    resource_type_of(&entry.source)
+    resource_type_of(&entry.source, entry.log)
 }
 
-pub(crate) fn resource_type_of(source: &Source) -> &'static str {
-    if source.build.is_empty() { "cloud_run_revision" } else { "build" }
+pub(crate) fn resource_type_of(source: &Source, log: LogName) -> &'static str {
+    match log {
+        LogName::Activity => "audited_resource",
+        _ if source.build.is_empty() => "cloud_run_revision",
+        _ => "build",
+    }
 }
 
 /// `resource.labels`.
 pub fn resource_labels(entry: &Entry) -> BTreeMap<String, String> {
-    RESOURCE_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), resource_label(&entry.source, name)?.to_owned()))).collect()
+    RESOURCE_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), resource_label(&entry.source, entry.log, name)?.to_owned()))).collect()
 }
 
-/// Of both types of resource.
-pub(crate) const RESOURCE_LABELS: [&str; 6] = ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id"];
+/// Of all types of resource.
+pub(crate) const RESOURCE_LABELS: [&str; 8] =
+    ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id", "service", "method"];
 
 /// One label of the resource; `None` when its type has none of this name.
-pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a str> {
+pub(crate) fn resource_label<'a>(source: &'a Source, log: LogName, name: &str) -> Option<&'a str> {
     let is_build = !source.build.is_empty();
     match name {
         "project_id" => Some(&source.project),
+        "service" if log == LogName::Activity => Some(&source.service),
+        "method" if log == LogName::Activity => Some(&source.revision),
+        _ if log == LogName::Activity => None,
         "build_id" if is_build => Some(&source.build),
         _ if is_build => None,
         "location" => Some(&source.region),
@@ -58,11 +70,14 @@ pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a s
     }
 }
 
-/// `labels`: the entry's own, and `instanceId` where an instance was involved.
+/// `labels`: the entry's own, `instanceId` where an instance was involved, `goog-managed-by` where the service is a function's.
 pub fn entry_labels(entry: &Entry) -> BTreeMap<String, String> {
     let mut labels = entry.labels.clone();
     if !entry.source.instance.is_empty() {
         labels.insert(INSTANCE_LABEL.to_owned(), entry.source.instance.clone());
+    }
+    if !entry.source.managed_by.is_empty() {
+        labels.insert(MANAGED_BY.to_owned(), entry.source.managed_by.clone());
     }
     labels
 }
@@ -113,6 +128,7 @@ pub(crate) mod tests {
             revision: format!("{service}-00001-abc"),
             instance: "i1".into(),
             build: String::new(),
+            managed_by: String::new(),
         }
     }
 
@@ -157,6 +173,16 @@ pub(crate) mod tests {
         assert_eq!(log_name(&entry), "projects/local-project/logs/cloudbuild");
         assert_eq!(resource_type(&entry), "build");
         assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), [("build_id".into(), "b1".into()), ("project_id".into(), "local-project".into())]);
+    }
+
+    #[test]
+    fn an_audited_call_is_of_its_api() {
+        let source = Source { service: "run.googleapis.com".into(), revision: "google.cloud.run.v2.Services.CreateService".into(), ..source("") };
+        let entry = Entry { source: Arc::new(source), log: LogName::Activity, ..entry("") };
+        assert_eq!(log_name(&entry), "projects/local-project/logs/cloudaudit.googleapis.com%2Factivity");
+        assert_eq!(resource_type(&entry), "audited_resource");
+        let expect = [("method", "google.cloud.run.v2.Services.CreateService"), ("project_id", "local-project"), ("service", "run.googleapis.com")];
+        assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), expect.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -47,6 +47,7 @@ fn source(project: &str, service: &str) -> Arc<Source> {
         revision: format!("{service}-00001-abc"),
         instance: "i1".into(),
         build: String::new(),
+        managed_by: String::new(),
     })
 }
 

@@ -73,7 +73,7 @@ pub async fn masks_say_what_of_a_secret_changes(world: &World) {
     let labelled = patch("labels", json!({ "labels": { "a": "b" }, "annotations": { "not": "named" } })).await;
     assert_eq!((&labelled["labels"], labelled.get("annotations"), &labelled["expireTime"]), (&json!({ "a": "b" }), None, &before["expireTime"]));
     let more = patch(
-        "annotations,versionAliases,versionDestroyTtl,expireTime",
+        "annotations,version_aliases,versionDestroyTtl,expire_time",
         json!({
             "annotations": { "x": "y" }, "versionAliases": { "prod": "1" }, "versionDestroyTtl": "86400s"
         }),

@@ -153,6 +153,7 @@ fn build_log(cx: &Arc<Context>, build: &Build) -> Log {
         revision: String::new(),
         instance: String::new(),
         build: build.id.clone(),
+        managed_by: String::new(),
     });
     let cx = cx.clone();
     Arc::new(move |severity, line| {

@@ -7,6 +7,7 @@
 //! Here is the part that all of them share: which key when. What is done for a key is in the modules.
 
 pub(crate) mod build;
+pub(crate) mod function;
 pub(crate) mod garbage;
 pub(crate) mod operation;
 pub(crate) mod revision;

@@ -3,6 +3,7 @@
 mod build;
 mod crash;
 mod deploy;
+mod function;
 mod garbage;
 mod property;
 mod rules;
@@ -38,6 +39,8 @@ use crate::{Config, Context, Control, image, seam};
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) const IMAGE: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/f";
+/// May read no secret.
+pub(crate) const BLIND_ACCOUNT: &str = "blind@local-project.iam.gserviceaccount.com";
 pub(crate) const STRANGER_ACCOUNT: &str = "not-mine@local-project.iam.gserviceaccount.com";
 
 pub(crate) fn project() -> ProjectId {
@@ -181,6 +184,10 @@ impl seam::Starter for World {
 impl seam::Accounts for World {
     fn may_act_as(&self, _who: &Identity, email: &str) -> bool {
         email != STRANGER_ACCOUNT
+    }
+
+    fn may_read(&self, email: &str, _secret: &model::secret::SecretKey) -> bool {
+        email != BLIND_ACCOUNT
     }
 
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {
