@@ -23,6 +23,8 @@ const FILES: &[&str] = &[
     "google/devtools/artifactregistry/v1/service.proto",
     "google/api/serviceusage/v1/serviceusage.proto",
     "google/cloud/resourcemanager/v3/projects.proto",
+    "google/pubsub/v1/pubsub.proto",
+    "google/pubsub/v1/schema.proto",
     "google/rpc/error_details.proto",
     "google/rpc/status.proto",
 ];

@@ -8,18 +8,19 @@
 // its generators reseeds itself when the pid is another one, and in a clone it is 1.
 const crypto = require('crypto');
 const { channel } = require('diagnostics_channel');
-const { EventEmitter } = require('events');
+const { EventEmitter, once } = require('events');
 const fs = require('fs');
-const { Server } = require('http');
+const { createServer, Server } = require('http');
 const { syncBuiltinESMExports } = require('module');
+const { connect } = require('net');
 const path = require('path');
-const { Duplex } = require('stream');
 const { setFlagsFromString } = require('v8');
 const { runInNewContext } = require('vm');
 const threads = require('worker_threads');
 
 const WORD = 'tanebi.word'; // under which worker threads find the word
 const PAGE = 4096;
+const ROUNDS = 20; // of two requests: 100 and 400 were no better
 const [early] = Object.keys(require.cache).filter((name) => name !== __filename);
 
 const flag = process.execArgv.indexOf(__filename);
@@ -44,12 +45,8 @@ function makeTemplate(word, level) {
     const renewPools = makeUnique(word);
     threads.setEnvironmentData(WORD, word);
     const known = framework();
-    if (level === 'runtime') {
-      if (!known) throw new Error('its program is not the framework as it is known');
-      stopBeforeFunction(word, known);
-    } else if (known && isLoadedLater()) {
-      process.nextTick(warm, known); // main.js has loaded the framework by then, and not yet the function
-    }
+    if (level === 'runtime' && !known) throw new Error('its program is not the framework as it is known');
+    if (known) beforeFunction(known, level === 'runtime' ? () => stop(word, known) : () => warm(known));
     beforeListen((server) => {
       if (parseInt(process.versions.node) < 20) collectOnce();
       for (const url of ['/favicon.ico', '/robots.txt']) if (known && endsInFramework(server, url)) say(`warm ${url}`);
@@ -65,20 +62,25 @@ function makeTemplate(word, level) {
   }
 }
 
-/** Has the framework wait to be a clone where it would load the function. */
-function stopBeforeFunction(word, known) {
-  const loader = require(path.join(known.build, 'loader.js'));
+/** Has the framework wait for `done` where it would load the function. */
+function beforeFunction({ build }, done) {
+  const loader = require(path.join(build, 'loader.js'));
   const { getUserFunction } = loader;
   loader.getUserFunction = async (...options) => {
     loader.getUserFunction = getUserFunction;
-    await import('node:path'); // the loader of modules is made at its first use
-    for (let i = 0; i < 4; i++) await warm(known);
-    if (parseInt(process.versions.node) < 20) collectOnce();
-    say('ready');
-    // A wait that is over by the clock, as every clone's is, ends at once.
-    while (word[0] === 0) Atomics.wait(word, 0, 0, 10);
+    await done();
     return getUserFunction(...options);
   };
+}
+
+/** Says that this is as far as a template of the runtime goes; resolves in a clone. */
+async function stop(word, known) {
+  await import('node:path'); // the loader of modules is made at its first use
+  await warm(known);
+  if (parseInt(process.versions.node) < 20) collectOnce();
+  say('ready');
+  // A wait that is over by the clock, as every clone's is, ends at once.
+  while (word[0] === 0) Atomics.wait(word, 0, 0, 10);
 }
 
 function say(line) {
@@ -206,33 +208,45 @@ function framework() {
   }
 }
 
-/** Whether the framework loads the function in a later turn of the loop: a .mjs or .cjs in this one, and it could see requests. */
-function isLoadedLater() {
-  let source = 'function.js'; // what the framework falls back on
-  try { source = require.resolve(path.resolve(process.env.FUNCTION_SOURCE ?? '')); } catch {}
-  return source.endsWith('.js');
+/**
+ * Has servers of the framework's, with functions made up here, answer requests made up here: what a first request costs beyond
+ * the second is compiled and known by then. Over sockets, as the code behind them is a third of it; all are closed when it is done.
+ */
+async function warm({ build, version }) {
+  const event = 'Ce-Id: 1\r\nCe-Type: warm\r\nCe-Source: warm\r\nCe-Specversion: 1.0\r\n';
+  for (const [signatureType, made, head] of [['http', (req, res) => res.type('text/plain').send('warm'), ''], ['cloudevent', () => {}, event]]) {
+    let server;
+    try {
+      const { getServer } = require.cache[path.join(build, 'server.js')].exports;
+      const options = { signatureType, ignoredRoutes: null, timeoutMilliseconds: 0, enableExecutionId: false };
+      server = getServer(made, /^3\.[0-3]\./.test(version) ? signatureType : options);
+      await once(server.listen(0, '127.0.0.1'), 'listening');
+      const post = `POST / HTTP/1.1\r\nHost: warm\r\n${head}Content-Type: application/json\r\nContent-Length: 2\r\n`;
+      for (let round = 0; round < ROUNDS; round++) {
+        const client = connect(server.address().port, '127.0.0.1');
+        client.setTimeout(1000, () => client.destroy(new Error('no answer')));
+        client.write(signatureType === 'http' ? 'GET / HTTP/1.1\r\nHost: warm\r\n\r\n' : `${post}\r\n{}`);
+        await once(client, 'data');
+        client.write(`${post}Connection: close\r\n\r\n{}`);
+        await once(client.resume(), 'close');
+      }
+    } catch {
+      // It starts colder.
+    }
+    if (server?.listening) await once(server.close(), 'close');
+  }
+  await warmTimers();
 }
 
-/** Serves requests made up here with servers of the framework's that have functions made up here, and no socket; until they have answers. */
-function warm({ build, version }) {
-  const answered = [];
-  try {
-    const { getServer } = require.cache[path.join(build, 'server.js')].exports;
-    const event = 'Ce-Id: 1\r\nCe-Type: warm\r\nCe-Source: warm\r\nCe-Specversion: 1.0\r\n';
-    for (const [signatureType, made, head] of [['http', (req, res) => res.json({}), ''], ['cloudevent', () => {}, event]]) {
-      const options = { signatureType, ignoredRoutes: null, timeoutMilliseconds: 0, enableExecutionId: false };
-      const server = getServer(made, /^3\.[0-3]\./.test(version) ? signatureType : options);
-      for (let i = 0; i < 5; i++) {
-        const client = new Duplex({ read() {}, write(part, encoding, done) { done(); } });
-        answered.push(new Promise((done) => client.on('close', done).on('finish', done)));
-        server.emit('connection', client);
-        client.push(`POST / HTTP/1.1\r\nHost: warm\r\n${head}Content-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}`);
-      }
-    }
-  } catch {
-    // It starts cold.
+/** Lets timers of servers come due together a few times: in a clone, whose clock has jumped, they do so before its first request. */
+async function warmTimers() {
+  const servers = [createServer({ connectionsCheckingInterval: 1 }), createServer({ connectionsCheckingInterval: 1 })];
+  for (const server of servers) await once(server.listen(0, '127.0.0.1'), 'listening');
+  for (let round = 0; round < ROUNDS; round++) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3);
+    await new Promise((done) => setTimeout(done, 1));
   }
-  return Promise.all(answered);
+  for (const server of servers) await once(server.close(), 'close');
 }
 
 /**

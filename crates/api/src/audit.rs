@@ -114,7 +114,7 @@ pub(crate) fn user_agent(headers: &HeaderMap) -> String {
 }
 
 /// Services of protos whose methods hand out tokens or move data.
-const DATA_SERVICES: [&str; 3] = ["google.iam.credentials.v1.IAMCredentials", "google.pubsub.v1.Publisher/Publish", "google.logging.v2."];
+const DATA_SERVICES: [&str; 2] = ["google.iam.credentials.v1.IAMCredentials", "google.logging.v2."];
 /// Methods that read, by how they begin, and those that move data, whatever service they are of.
 const READS: [&str; 8] = ["Get", "List", "Search", "Query", "Test", "BatchGet", "Wait", "Lookup"];
 const DATA: [&str; 8] =

@@ -34,11 +34,11 @@ pub(crate) fn rest(status: &Status) -> Response {
     json_response(http_status(status.code), &json!({ "error": frame(status) }))
 }
 
-/// The status of a gRPC call, with `google.rpc.BadRequest` for the fields at fault.
+/// The status of a gRPC call, with `google.rpc.BadRequest` for the fields at fault and `google.rpc.ErrorInfo` for programs.
 pub(crate) fn grpc(status: &Status) -> tonic::Status {
     log(status);
     let code = tonic::Code::from(status.code as i32);
-    if status.fields.is_empty() {
+    if status.fields.is_empty() && status.info.is_none() {
         return tonic::Status::new(code, &status.outer);
     }
     tonic::Status::with_details(code, &status.outer, Bytes::from(rpc_status(status).encode_to_vec()))
@@ -46,12 +46,9 @@ pub(crate) fn grpc(status: &Status) -> tonic::Status {
 
 /// `google.rpc.Status`, as it stands in an operation's `error`.
 pub(crate) fn rpc_status(status: &Status) -> rpc::Status {
-    let details = match bad_request(&status.fields) {
-        Some(detail) => {
-            vec![prost_types::Any::from_msg(&detail).expect("a Vec takes every message")]
-        }
-        None => Vec::new(),
-    };
+    let fields = bad_request(&status.fields).map(|detail| prost_types::Any::from_msg(&detail));
+    let info = error_info(status).map(|detail| prost_types::Any::from_msg(&detail));
+    let details = info.into_iter().chain(fields).map(|detail| detail.expect("a Vec takes every message")).collect();
     rpc::Status { code: status.code as i32, message: status.outer.clone(), details }
 }
 
@@ -86,7 +83,19 @@ fn frame(status: &Status) -> Json {
         let violations: Vec<Json> = detail.field_violations.iter().map(|v| json!({ "field": v.field, "description": v.description })).collect();
         error["details"] = json!([{ "@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": violations }]);
     }
+    if let Some(info) = &status.info {
+        let detail = json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": info.reason, "domain": info.domain, "metadata": info.metadata });
+        match &mut error["details"] {
+            Json::Array(details) => details.insert(0, detail),
+            none => *none = json!([detail]),
+        }
+    }
     error
+}
+
+fn error_info(status: &Status) -> Option<rpc::ErrorInfo> {
+    let info = status.info.as_ref()?;
+    Some(rpc::ErrorInfo { reason: info.reason.clone(), domain: info.domain.clone(), metadata: info.metadata.clone().into_iter().collect() })
 }
 
 fn bad_request(fields: &[FieldViolation]) -> Option<rpc::BadRequest> {

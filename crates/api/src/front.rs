@@ -18,7 +18,7 @@ use crate::{
     grpc::{self, Methods},
     iam_admin, location, logging, metadata, oauth, operation,
     permission::{self, Need, Passed, Vars},
-    resource_manager, run_v1, run_v2, secret_manager, service_usage, sign_in, storage,
+    pubsub, resource_manager, run_v1, run_v2, secret_manager, service_usage, sign_in, storage,
     surface::Surface,
     transcode::Transcoder,
 };
@@ -62,6 +62,7 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         credentials::methods,
         logging::methods,
         secret_manager::methods,
+        pubsub::methods,
     ];
     groups.into_iter().flat_map(|group| group(app)).collect()
 }

@@ -6,6 +6,7 @@
 use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes};
+use futures_util::{Stream, StreamExt as _};
 use http::HeaderMap;
 use iam::Identity;
 use model::{ProjectId, Region, ServiceKey, ServiceName, Status};
@@ -51,9 +52,21 @@ impl Context {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = (Result<Bytes, Status>, Option<Seen>)> + Send>>;
-/// From the caller and the encoded request to the encoded reply, and what was seen of the resource.
-type Call = Box<dyn Fn(Deps, Identity, Bytes) -> Answer + Send + Sync>;
+type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
+/// A reply, and what the request was about.
+type Told = Pin<Box<dyn Future<Output = (Result<Bytes, Status>, Option<Seen>)> + Send>>;
+/// Encoded messages of one direction of a stream; ends with the first error.
+type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// From the caller and what is asked to what is answered, both encoded.
+enum Call {
+    Unary(Box<dyn Fn(Deps, Identity, Bytes) -> Told + Send + Sync>),
+    /// Both ways at once; gRPC only.
+    Stream(Box<dyn Fn(Deps, Identity, Messages) -> Answer<Messages> + Send + Sync>),
+}
+
+/// The requests of a stream after the first.
+pub(crate) type Requests<Q> = Pin<Box<dyn Stream<Item = Result<Q, Status>> + Send>>;
 
 /// What a request was about.
 struct Seen {
@@ -116,12 +129,12 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
     {
         let state = self.state.clone();
         let (resource, handler) = (Arc::new(resource), Arc::new(handler));
-        let call: Call = Box::new(move |deps, who, bytes| {
+        let call = Call::Unary(Box::new(move |deps, who, bytes| {
             let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
             Box::pin(async move {
                 let mut seen = None;
                 let reply = async {
-                    let request = Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))?;
+                    let request: Q = decode(bytes)?;
                     let written = resource(&request);
                     let mut vars = permission::name_read(pattern, &written)
                         .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
@@ -134,7 +147,42 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
                 .await;
                 (reply, seen)
             })
-        });
+        }));
+        self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
+        self
+    }
+
+    /// Adds a method that streams both ways. Its first request names the resource; `handler` is an
+    /// `async fn(S, Context, Request, Requests<Request>) -> Result<impl Stream<Item = Result<Reply, Status>>, Status>`.
+    pub(crate) fn stream<Q, A, R, H, F, O>(
+        mut self,
+        name: &'static str,
+        need: Need,
+        resource: R,
+        (field, pattern): (&'static str, &'static str),
+        handler: H,
+    ) -> Self
+    where
+        Q: Message + Default + 'static,
+        A: Message,
+        R: Fn(&Q) -> String + Send + Sync + 'static,
+        H: Fn(S, Context, Q, Requests<Q>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<O, Status>> + Send + 'static,
+        O: Stream<Item = Result<A, Status>> + Send + 'static,
+    {
+        let state = self.state.clone();
+        let (resource, handler) = (Arc::new(resource), Arc::new(handler));
+        let call = Call::Stream(Box::new(move |deps, who, messages| {
+            let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
+            Box::pin(async move {
+                let mut requests: Requests<Q> = Box::pin(messages.map(|message| message.and_then(decode)));
+                let first = requests.next().await.unwrap_or_else(|| Err(Status::invalid("The stream ended before its first request.")))?;
+                let context = context(&deps, who, need, &resource(&first), field, pattern)?;
+                let replies = handler(state, context, first, requests).await?;
+                let encoded: Messages = Box::pin(replies.map(|reply| Ok(reply?.encode_to_vec().into())));
+                Ok(encoded)
+            })
+        }));
         self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
         self
     }
@@ -157,6 +205,18 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
     }
 }
 
+fn decode<Q: Message + Default>(bytes: Bytes) -> Result<Q, Status> {
+    Q::decode(bytes).map_err(|why| Status::invalid(format!("The request is not a well-formed message: {why}")))
+}
+
+/// Reads the resource's name and asks whether the caller may.
+fn context(deps: &Deps, who: Identity, need: Need, written: &str, field: &str, pattern: &str) -> Result<Context, Status> {
+    let mut vars = permission::name_read(pattern, written)
+        .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
+    permission::check(deps, Some(&who), need, &mut vars, &Vars::new())?;
+    Ok(Context { who, vars })
+}
+
 /// A call whose caller is known.
 pub(crate) struct Admitted {
     deps: Deps,
@@ -167,9 +227,15 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     /// Calls the method with an encoded request.
+    ///
+    /// # Errors
+    /// Those of the method; `UNIMPLEMENTED` for one that streams.
     pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
         let (deps, method, who) = (self.deps.clone(), self.method.clone(), self.who.clone());
-        let (reply, seen) = (self.method.call)(self.deps, self.who, request).await;
+        let (reply, seen) = match &self.method.call {
+            Call::Unary(call) => call(self.deps, self.who, request).await,
+            Call::Stream(_) => (Err(Status::unimplemented(format!("Method {} streams; it is served over gRPC only.", method.name))), None),
+        };
         let audited = audit::method_of(method.name).filter(|_| method.need != Need::SignedIn);
         if let (Some(name), Some(Seen { resource, project, granted })) = (audited, seen) {
             let permission = method.need.permission();
@@ -180,6 +246,17 @@ impl Admitted {
             );
         }
         reply
+    }
+
+    fn is_stream(&self) -> bool {
+        matches!(self.method.call, Call::Stream(_))
+    }
+
+    async fn stream(self, requests: Messages) -> Result<Messages, Status> {
+        match &self.method.call {
+            Call::Stream(call) => call(self.deps, self.who, requests).await,
+            Call::Unary(_) => Err(Status::internal(format!("{} does not stream", self.method.name))),
+        }
     }
 }
 
@@ -222,6 +299,21 @@ impl Methods {
             Ok(admitted) => admitted,
             Err(status) => return error::grpc(&status).into_http(),
         };
+        let mut grpc = tonic::server::Grpc::new(Encoded).apply_max_message_size_config(Some(BODY_MAX_BYTES), None);
+        if admitted.is_stream() {
+            let mut admitted = Some(admitted);
+            let stream = tower::service_fn(move |request: tonic::Request<tonic::Streaming<Bytes>>| {
+                let admitted = admitted.take();
+                async move {
+                    let admitted = admitted.ok_or_else(|| tonic::Status::internal("a call is one call"))?;
+                    // What breaks the stream is the client's end or the network's.
+                    let requests = request.into_inner().map(|message| message.map_err(|status| Status::new(model::Code::Cancelled, status.message())));
+                    let replies = admitted.stream(Box::pin(requests)).await.map_err(|status| error::grpc(&status))?;
+                    Ok::<_, tonic::Status>(tonic::Response::new(replies.map(|reply| reply.map_err(|status| error::grpc(&status)))))
+                }
+            });
+            return grpc.streaming(stream, request).await.map(axum::body::Body::new);
+        }
         let mut admitted = Some(admitted);
         let unary = tower::service_fn(move |request: tonic::Request<Bytes>| {
             let admitted = admitted.take();
@@ -230,7 +322,7 @@ impl Methods {
                 admitted.call(request.into_inner()).await.map(tonic::Response::new).map_err(|status| error::grpc(&status))
             }
         });
-        tonic::server::Grpc::new(Encoded).apply_max_message_size_config(Some(BODY_MAX_BYTES), None).unary(unary, request).await.map(axum::body::Body::new)
+        grpc.unary(unary, request).await.map(axum::body::Body::new)
     }
 }
 

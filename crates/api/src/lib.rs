@@ -30,6 +30,7 @@ mod operation;
 mod page;
 mod permission;
 mod policy;
+mod pubsub;
 mod quantity;
 mod resource_manager;
 mod run_v1;
@@ -56,6 +57,8 @@ pub struct Deps {
     pub control: control::Control,
     /// Tokens, accounts, policies.
     pub iam: iam::Iam,
+    /// Topics and subscriptions.
+    pub pubsub: events::pubsub::PubSub,
     /// Logs and meters.
     pub telemetry: telemetry::Telemetry,
     /// What the operator decided.

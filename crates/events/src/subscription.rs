@@ -260,12 +260,21 @@ impl Subscription {
 
     /// Leases up to `messages_max` messages to `subscriber`, the oldest first.
     pub fn pull(&mut self, subscriber: Subscriber, messages_max: usize, now: Timestamp) -> (Vec<Delivery>, Done) {
+        let mut left = messages_max;
+        self.pull_while(subscriber, self.settings.ack_deadline_s, now, |_| {
+            left = left.wrapping_sub(1);
+            left != usize::MAX
+        })
+    }
+
+    /// Leases messages to `subscriber` for `ack_deadline_s` seconds, the oldest first, for as long as `is_wanted` says so of the next one.
+    pub fn pull_while(&mut self, subscriber: Subscriber, ack_deadline_s: u32, now: Timestamp, mut is_wanted: impl FnMut(u64) -> bool) -> (Vec<Delivery>, Done) {
         let mut done = Done::default();
         self.advance_into(now, &mut done);
-        let deadline = later(now, Duration::from_secs(self.settings.ack_deadline_s.into()));
+        let deadline = later(now, Duration::from_secs(ack_deadline_s.into()));
         let mut deliveries = Vec::new();
-        while deliveries.len() < messages_max
-            && let Some(sequence) = self.first_ready(subscriber)
+        while let Some(sequence) = self.first_ready(subscriber)
+            && is_wanted(sequence)
         {
             self.lease += 1;
             self.give_out(sequence, State::Out { lease: self.lease, subscriber, deadline });
@@ -347,6 +356,14 @@ impl Subscription {
         self.seek(Acked::up_to(cursor), Some(time))
     }
 
+    /// The same, of a log that keeps what was acknowledged from the sequence `kept_from` on: what is acknowledged before it stays so.
+    pub fn seek_time_kept(&mut self, time: Timestamp, cursor: u64, kept_from: u64) -> Done {
+        let mut acked = self.durable.acked.clone();
+        acked.forget_from(kept_from);
+        acked.insert_run(1, cursor);
+        self.seek(acked, Some(time))
+    }
+
     /// Takes over what a snapshot of the same topic holds.
     pub fn seek_snapshot(&mut self, snapshot: Acked) -> Done {
         self.seek(snapshot, None)
@@ -367,7 +384,7 @@ impl Subscription {
     }
 
     /// Whether the lease that `id` names still runs.
-    fn is_current(&self, id: AckId) -> bool {
+    pub fn is_current(&self, id: AckId) -> bool {
         id.epoch == self.durable.epoch
             && self.messages.get(&id.sequence).is_some_and(|message| matches!(message.state, State::Out { lease, .. } if lease == id.lease))
     }

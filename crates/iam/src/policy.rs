@@ -268,12 +268,15 @@ fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX
 
 fn resource_check(resource: &str) -> Result<(), Status> {
     let is_name = |part: &str| !part.is_empty() && part.len() <= 255 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
+    // Names of Pub/Sub may hold more.
+    let is_event_name = |part: &str| is_name(&part.replace(['~', '+', '%'], "-"));
     let parts: Vec<_> = resource.split('/').collect();
     let is_known = match parts[..] {
         ["projects", project] => is_name(project),
         ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
         ["projects", project, "secrets", secret] => is_name(project) && is_name(secret),
+        ["projects", project, "topics" | "subscriptions" | "snapshots", id] => is_name(project) && is_event_name(id),
         ["buckets", bucket] => is_name(bucket),
         _ => false,
     };
@@ -282,7 +285,9 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     }
     Err(Status::invalid_field(
         "resource",
-        format!("{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets and buckets"),
+        format!(
+            "{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets, buckets, topics, subscriptions and snapshots"
+        ),
     ))
 }
 
@@ -328,6 +333,9 @@ mod tests {
             "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com",
             "projects/p/secrets/s_1",
             "buckets/b.example.com",
+            "projects/p/topics/t+%~",
+            "projects/p/subscriptions/s",
+            "projects/p/snapshots/s",
         ] {
             assert!(resource_check(good).is_ok(), "{good}");
         }
@@ -338,7 +346,8 @@ mod tests {
             "projects/p/",
             "projects/p/locations/r",
             "projects/p/locations/r/services/",
-            "projects/p/topics/t",
+            "projects/p/topics/",
+            "projects/p/topics/t/x",
             "buckets/",
             "buckets/a/b",
             "projects/p q",

@@ -29,6 +29,9 @@ pub const SECRETS: &str = "secret/";
 pub const SECRET_VERSIONS: &str = "secretversion/";
 /// Not JSON: what `iam::Vault` sealed.
 pub const SECRET_PAYLOADS: &str = "secretpayload/";
+pub const TOPICS: &str = "topic/";
+pub const SUBSCRIPTIONS: &str = "subscription/";
+pub const SNAPSHOTS: &str = "snapshot/";
 
 pub fn service(key: &ServiceKey) -> String {
     format!("{SERVICES}{}/{}/{}", key.project, key.region, key.service)
@@ -143,4 +146,16 @@ pub fn functions_of(project: &ProjectId, region: Option<&Region>) -> String {
         Some(region) => format!("{FUNCTIONS}{project}/{region}/"),
         None => format!("{FUNCTIONS}{project}/"),
     }
+}
+
+pub fn topic(project: &ProjectId, id: &str) -> String {
+    format!("{TOPICS}{project}/{id}")
+}
+
+pub fn subscription(project: &ProjectId, id: &str) -> String {
+    format!("{SUBSCRIPTIONS}{project}/{id}")
+}
+
+pub fn snapshot(project: &ProjectId, id: &str) -> String {
+    format!("{SNAPSHOTS}{project}/{id}")
 }

@@ -1,6 +1,6 @@
 //! The control plane's error: google.rpc codes, a text for the user, a text for our log.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,19 @@ pub struct Status {
     /// The fields at fault: google.rpc.BadRequest.
     #[serde(default)]
     pub fields: Vec<FieldViolation>,
+    /// What a program reads of it: google.rpc.ErrorInfo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Box<ErrorInfo>>,
+}
+
+/// google.rpc.ErrorInfo: a cause that programs tell apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorInfo {
+    /// In capitals, such as `EXACTLY_ONCE_ACKID_FAILURE`.
+    pub reason: String,
+    /// Of the API that says it, such as `pubsub.googleapis.com`.
+    pub domain: String,
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// One field that does not hold what it must.
@@ -91,7 +104,7 @@ pub struct FieldViolation {
 
 impl Status {
     pub fn new(code: Code, outer: impl Into<String>) -> Self {
-        Self { code, outer: outer.into(), inner: String::new(), fields: Vec::new() }
+        Self { code, outer: outer.into(), inner: String::new(), fields: Vec::new(), info: None }
     }
 
     /// `INVALID_ARGUMENT` that names the field.

@@ -126,10 +126,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     .await
     .map_err(status)?;
     repository_ensure(&control, &project.id, &config.region).await.map_err(status)?;
+    let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer });
+    let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let api = api::Api::new(api::Deps {
         clock: clock.clone(),
         control: control.clone(),
         iam: iam.clone(),
+        pubsub,
         telemetry: telemetry.clone(),
         config: api::Config { default_project: project.id.clone(), default_region: config.region.clone(), owner: config.owner.clone() },
     });

@@ -117,12 +117,15 @@ impl World {
         )
         .unwrap();
         let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), vault };
+        let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: events::deliver::Deliverer::new(serving.clone(), iam.clone()) });
+        let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.unwrap();
         let control = control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving).await.unwrap();
         let image = image_put(&store).await;
         let api = Api::new(Deps {
             clock,
             control,
             iam: iam.clone(),
+            pubsub,
             telemetry,
             config: api::Config { default_project, default_region, owner: "owner@example.com".to_owned() },
         });

@@ -69,6 +69,16 @@ impl Acked {
             self.beyond.insert(first, last);
         }
     }
+
+    /// Takes out `sequence` and all after it.
+    pub fn forget_from(&mut self, sequence: u64) {
+        let last = sequence.saturating_sub(1);
+        self.cursor = self.cursor.min(last);
+        drop(self.beyond.split_off(&sequence));
+        if let Some(mut run) = self.beyond.last_entry() {
+            *run.get_mut() = (*run.get()).min(last);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +103,13 @@ mod tests {
             }
             let gap = (1..).find(|sequence| !plain.contains(sequence)).expect("the set is finite");
             prop_assert_eq!(acked.cursor(), gap - 1);
+            for forgotten in [0, 1, 17, 40, 80] {
+                let mut rest = acked.clone();
+                rest.forget_from(forgotten);
+                for sequence in 1..80 {
+                    prop_assert_eq!(rest.contains(sequence), sequence < forgotten && plain.contains(&sequence), "{} of {}", sequence, forgotten);
+                }
+            }
             let runs = plain.iter().filter(|s| **s > gap && !plain.contains(&(**s - 1))).count();
             prop_assert_eq!(acked.runs(), runs);
         }

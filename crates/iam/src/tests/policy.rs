@@ -32,7 +32,7 @@ async fn the_first_policy_is_the_owners_and_the_compute_accounts() {
     assert_eq!(got.policy, policy(&[("roles/owner", &["user:owner@example.com"]), ("roles/editor", &[&format!("serviceAccount:{COMPUTE}")])]));
     let none = world.iam.policy_get(SERVICE).unwrap();
     assert_eq!(none, VersionedPolicy { policy: Policy::default(), etag: "ACAB".to_owned() });
-    assert_eq!(world.iam.policy_get("projects/local-project/topics/t").unwrap_err().code, Code::InvalidArgument);
+    assert_eq!(world.iam.policy_get("projects/local-project/queues/q").unwrap_err().code, Code::InvalidArgument);
 }
 
 #[tokio::test]

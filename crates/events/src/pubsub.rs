@@ -1,0 +1,266 @@
+//! Pub/Sub: topics, what is published to them, and the subscriptions that deliver it.
+//!
+//! Topics, subscriptions and snapshots are records; messages lie in one log for each topic (`topic/UID`), what is acknowledged in
+//! one for each subscription (`sub/UID`). A record is written after its log was begun and deleted before it is forgotten; a log that
+//! no record needs is swept at the start. What was answered is on disk: after a kill, everything that was published and not
+//! acknowledged is delivered.
+//!
+//! A topic's messages outlive it while a subscription or a snapshot needs them (`stream`). `live` is a running subscription,
+//! `upkeep` trims logs and ends what has expired, `push` sends to a service.
+//! Who may call, and Google's shapes, are not known here.
+
+mod ack_id;
+mod dead_letter;
+mod journal;
+mod live;
+mod message;
+mod name;
+mod puller;
+mod push;
+mod record;
+mod snapshots;
+mod stream;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+mod topics;
+mod upkeep;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use futures_util::future::{BoxFuture, try_join_all};
+use iam::Iam;
+use model::{Clock, Status, key};
+use parking_lot::RwLock;
+use serde::de::DeserializeOwned;
+use store::{CommitError, Store, Write};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::{live::Live, stream::Stream, topics::RunningTopic};
+pub use self::{
+    live::{Outcome, Received},
+    message::Message,
+    name::{Kind, Name},
+    puller::Puller,
+    record::{Oidc, Push, Snapshot, Subscription, Topic, Wrapper},
+    subscriptions::{SubscriptionNew, SubscriptionView},
+};
+use crate::deliver::{Answer, Call, Deliverer, Failure};
+
+/// What a deleted topic is called by those that were made of it.
+pub const DELETED_TOPIC: &str = "_deleted-topic_";
+
+/// All topics and subscriptions. Clones share it; when the last one is dropped, its tasks end.
+#[derive(Clone)]
+pub struct PubSub {
+    inner: Arc<Inner>,
+    _running: Arc<DropGuard>,
+}
+
+/// What lies outside of Pub/Sub, as far as it is needed.
+pub trait Outside: Send + Sync + 'static {
+    /// Forgets the policy of a resource that is deleted.
+    fn policy_forget(&self, resource: String) -> BoxFuture<'static, Result<(), Status>>;
+
+    /// Whether a push can be sent to `url`.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when not.
+    fn endpoint_check(&self, field: &str, url: &str) -> Result<http::Uri, Status>;
+
+    /// Sends a push.
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, Failure>>;
+}
+
+/// The real one.
+pub struct Platform {
+    pub iam: Iam,
+    pub deliverer: Deliverer,
+}
+
+impl Outside for Platform {
+    fn policy_forget(&self, resource: String) -> BoxFuture<'static, Result<(), Status>> {
+        let iam = self.iam.clone();
+        Box::pin(async move { iam.policy_delete(&resource).await })
+    }
+
+    fn endpoint_check(&self, field: &str, url: &str) -> Result<http::Uri, Status> {
+        self.deliverer.url(field, url)
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
+        let deliverer = self.deliverer.clone();
+        Box::pin(async move { deliverer.call(call).await })
+    }
+}
+
+pub(crate) struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    outside: Arc<dyn Outside>,
+    tables: RwLock<Tables>,
+    /// Held while resources are made, changed or deleted, and while logs are trimmed: no message is trimmed that a subscription or
+    /// snapshot in the making needs.
+    changes: tokio::sync::Mutex<()>,
+    /// Ends the tasks.
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Tables {
+    topics: BTreeMap<Name, Arc<RunningTopic>>,
+    subscriptions: BTreeMap<Name, Arc<Running>>,
+    snapshots: BTreeMap<Name, Arc<Snapshot>>,
+    /// By uid: those of topics, and of deleted ones that are still needed.
+    streams: BTreeMap<String, Arc<Stream>>,
+}
+
+/// A subscription, as it runs.
+enum Running {
+    Attached(Arc<Live>),
+    Detached(Subscription),
+}
+
+impl Running {
+    fn record(&self) -> Arc<Subscription> {
+        match self {
+            Self::Attached(live) => live.record(),
+            Self::Detached(record) => Arc::new(record.clone()),
+        }
+    }
+}
+
+impl PubSub {
+    /// Reads what there is and starts it. Call inside a tokio runtime.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the store fails.
+    pub async fn open(store: Store, clock: Arc<dyn Clock>, outside: Arc<dyn Outside>) -> Result<Self, Status> {
+        let stop = CancellationToken::new();
+        let inner = Arc::new(Inner { store, clock, outside, tables: RwLock::default(), changes: tokio::sync::Mutex::default(), stop: stop.clone() });
+        inner.load().await?;
+        tokio::spawn(upkeep::run(Arc::downgrade(&inner), inner.clock.clone(), stop.clone()));
+        Ok(Self { inner, _running: Arc::new(stop.drop_guard()) })
+    }
+}
+
+impl Inner {
+    async fn load(self: &Arc<Self>) -> Result<(), Status> {
+        let topics: Vec<Topic> = self.records(key::TOPICS)?;
+        let subscriptions: Vec<Subscription> = self.records(key::SUBSCRIPTIONS)?;
+        let snapshots: Vec<Snapshot> = self.records(key::SNAPSHOTS)?;
+        self.logs_sweep(&topics, &subscriptions, &snapshots).await?;
+
+        let attached = subscriptions.iter().filter(|subscription| !subscription.is_detached).map(|subscription| &subscription.topic_uid);
+        let uids: HashSet<&String> = topics.iter().map(|topic| &topic.uid).chain(attached).chain(snapshots.iter().map(|s| &s.topic_uid)).collect();
+        let mut streams = BTreeMap::new();
+        for uid in uids {
+            streams.insert(uid.clone(), Stream::open(self.store.clone(), uid)?);
+        }
+        let running = try_join_all(subscriptions.into_iter().map(|record| {
+            let stream = streams.get(&record.topic_uid).cloned();
+            async move {
+                let name = record.name.clone();
+                let running = match stream {
+                    Some(stream) if !record.is_detached => Running::Attached(self.live_start(record, stream).await?),
+                    _ => Running::Detached(record),
+                };
+                Ok::<_, Status>((name, Arc::new(running)))
+            }
+        }))
+        .await?;
+        let mut tables = self.tables.write();
+        for topic in topics {
+            let stream = streams[&topic.uid].clone();
+            tables.topics.insert(topic.name.clone(), Arc::new(RunningTopic { record: topic, stream }));
+        }
+        tables.subscriptions.extend(running);
+        tables.snapshots.extend(snapshots.into_iter().map(|snapshot| (snapshot.name.clone(), Arc::new(snapshot))));
+        tables.streams = streams;
+        Ok(())
+    }
+
+    /// Deletes logs that no record needs: their making or deletion was cut off.
+    async fn logs_sweep(&self, topics: &[Topic], subscriptions: &[Subscription], snapshots: &[Snapshot]) -> Result<(), Status> {
+        let attached = || subscriptions.iter().filter(|subscription| !subscription.is_detached);
+        let topic_logs = topics.iter().map(|topic| &topic.uid).chain(attached().map(|s| &s.topic_uid)).chain(snapshots.iter().map(|s| &s.topic_uid));
+        let needed: HashSet<String> =
+            topic_logs.map(|uid| stream::log_name(uid)).chain(attached().map(|subscription| live::log_name(&subscription.uid))).collect();
+        // A record that cannot be read may need any of them.
+        if !self.store.is_whole() {
+            return Ok(());
+        }
+        for prefix in [stream::log_name(""), live::log_name("")] {
+            for log in self.store.logs().names(&prefix).into_iter().filter(|log| !needed.contains(log)) {
+                self.store.logs().delete(&log).await.map_err(Status::internal)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a subscription run.
+    async fn live_start(self: &Arc<Self>, record: Subscription, stream: Arc<Stream>) -> Result<Arc<Live>, Status> {
+        let live = Live::open(self, record, stream).await?;
+        push::start(self, &live);
+        Ok(live)
+    }
+
+    fn records<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<T>, Status> {
+        const PAGE: usize = 1000;
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.store.scan(prefix, after.as_deref(), PAGE).map_err(Status::internal)?;
+            after = page.last().map(|record| record.key.clone());
+            let is_last = page.len() < PAGE;
+            for record in page {
+                found.push(record.json().map_err(Status::internal)?);
+            }
+            if is_last {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn commit(&self, write: Write) -> Result<(), Status> {
+        match self.store.commit(vec![write]).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Conflict { key }) => Err(Status::internal(format!("{key} was changed past the lock of changes"))),
+            Err(error) => Err(Status::internal(error)),
+        }
+    }
+
+    pub(crate) fn topic(&self, name: &Name) -> Result<Arc<RunningTopic>, Status> {
+        self.tables.read().topics.get(name).cloned().ok_or_else(|| name.missing())
+    }
+
+    fn subscription(&self, name: &Name) -> Result<Arc<Running>, Status> {
+        self.tables.read().subscriptions.get(name).cloned().ok_or_else(|| name.missing())
+    }
+
+    fn live(&self, name: &Name) -> Result<Arc<Live>, Status> {
+        match &*self.subscription(name)? {
+            Running::Attached(live) => Ok(live.clone()),
+            Running::Detached(_) => {
+                Err(Status::failed_precondition(format!("The subscription is detached from its topic and has no messages (resource={}).", name.id)))
+            }
+        }
+    }
+
+    /// The stream of a topic's uid is forgotten, with its log, when nothing needs it any more. The lock of changes is held.
+    async fn stream_release(&self, uid: &str) -> Result<(), Status> {
+        {
+            let mut tables = self.tables.write();
+            let is_needed = tables.topics.values().any(|topic| topic.record.uid == uid)
+                || tables.subscriptions.values().any(|running| matches!(&**running, Running::Attached(live) if live.stream.uid == uid))
+                || tables.snapshots.values().any(|snapshot| snapshot.topic_uid == uid);
+            if is_needed {
+                return Ok(());
+            }
+            tables.streams.remove(uid);
+        }
+        self.store.logs().delete(&stream::log_name(uid)).await.map_err(Status::internal)
+    }
+}

@@ -1,0 +1,459 @@
+//! The engine over a real store, with a clock that stands until it is moved and an outside that says what a test wants.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use model::{Clock, Code, ProjectId, Status, Timestamp, clock::Until};
+use parking_lot::Mutex;
+use store::Store;
+use tokio::sync::watch;
+
+use super::*;
+use crate::{
+    deliver::{Answer, Call, Failure},
+    subscription::{Retry, Settings},
+};
+
+/// Long enough for any machine; nothing waits for it to pass.
+const LONG: Duration = Duration::from_secs(60);
+const NOW: Duration = Duration::ZERO;
+
+struct TestClock(watch::Sender<Timestamp>);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
+    fn until(&self, at: Timestamp) -> Until {
+        let mut time = self.0.subscribe();
+        Box::pin(async move {
+            let _ = time.wait_for(|now| *now >= at).await;
+        })
+    }
+}
+
+/// Answers pushes with the next of its statuses, 204 when there is none.
+#[derive(Default)]
+struct TestOutside {
+    calls: Mutex<Vec<Call>>,
+    statuses: Mutex<Vec<u16>>,
+    forgotten: Mutex<Vec<String>>,
+}
+
+impl Outside for TestOutside {
+    fn policy_forget(&self, resource: String) -> BoxFuture<'static, Result<(), Status>> {
+        self.forgotten.lock().push(resource);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn endpoint_check(&self, field: &str, url: &str) -> Result<http::Uri, Status> {
+        url.parse().map_err(|_| Status::invalid_field(field, "is not a URL"))
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
+        self.calls.lock().push(call);
+        let status = self.statuses.lock().pop().unwrap_or(204);
+        Box::pin(
+            async move { Ok(Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: Bytes::new(), latency: Duration::ZERO }) },
+        )
+    }
+}
+
+struct World {
+    _dir: tempfile::TempDir,
+    store: Store,
+    clock: Arc<TestClock>,
+    outside: Arc<TestOutside>,
+    pubsub: PubSub,
+}
+
+fn name(kind: Kind, id: &str) -> Name {
+    Name::new(kind, ProjectId::parse("local-project").unwrap(), id).unwrap()
+}
+
+fn topic(id: &str) -> Name {
+    name(Kind::Topics, id)
+}
+
+fn sub(id: &str) -> Name {
+    name(Kind::Subscriptions, id)
+}
+
+fn message(text: &str) -> Message {
+    Message { data: text.as_bytes().to_vec().into(), ..Message::default() }
+}
+
+fn new(id: &str, to: &str) -> SubscriptionNew {
+    SubscriptionNew {
+        name: sub(id),
+        topic: topic(to),
+        settings: Settings::default(),
+        filter: String::new(),
+        push: None,
+        dead_letter_topic: None,
+        ttl: Some(Subscription::TTL_DEFAULT),
+        labels: BTreeMap::new(),
+    }
+}
+
+impl World {
+    /// With the topic `top` and the subscription `sub` of it.
+    async fn start() -> Self {
+        let world = Self::bare().await;
+        world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
+        world.pubsub.subscription_create(new("sub", "top")).await.unwrap();
+        world
+    }
+
+    async fn bare() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let clock = Arc::new(TestClock(watch::Sender::new("2026-11-28T09:00:00Z".parse().unwrap())));
+        let outside = Arc::new(TestOutside::default());
+        let pubsub = PubSub::open(store.clone(), clock.clone(), outside.clone()).await.unwrap();
+        Self { _dir: dir, store, clock, outside, pubsub }
+    }
+
+    /// As after a kill: what is not on disk is gone.
+    async fn restart(&mut self) {
+        self.pubsub = PubSub::open(self.store.clone(), self.clock.clone(), self.outside.clone()).await.unwrap();
+    }
+
+    fn advance(&self, seconds: u64) {
+        self.clock.0.send_modify(|now| *now = now.checked_add(Duration::from_secs(seconds)).unwrap());
+    }
+
+    async fn publish(&self, texts: &[&str]) -> Vec<String> {
+        self.pubsub.publish(&topic("top"), texts.iter().map(|text| message(text)).collect()).await.unwrap()
+    }
+
+    async fn pull(&self, id: &str, wait: Duration) -> Vec<Received> {
+        self.pubsub.pull(&sub(id), 1000, wait).await.unwrap()
+    }
+
+    async fn texts(&self, id: &str, wait: Duration) -> Vec<String> {
+        texts(&self.pull(id, wait).await)
+    }
+
+    fn log_len(&self) -> u64 {
+        let uid = self.pubsub.topic_get(&topic("top")).unwrap().uid;
+        self.store.logs().extent(&stream::log_name(&uid)).unwrap().len()
+    }
+}
+
+fn texts(received: &[Received]) -> Vec<String> {
+    received.iter().map(|one| String::from_utf8(one.message.data.to_vec()).unwrap()).collect()
+}
+
+fn ids(received: &[Received]) -> Vec<String> {
+    received.iter().map(|one| one.ack_id.clone()).collect()
+}
+
+#[tokio::test]
+async fn what_is_not_acknowledged_comes_again_after_a_restart() {
+    let mut world = World::start().await;
+    let published = world.publish(&["a", "b", "c"]).await;
+    let received = world.pull("sub", LONG).await;
+    assert_eq!(texts(&received), ["a", "b", "c"]);
+    assert_eq!(received.iter().map(|one| &one.message_id).collect::<Vec<_>>(), published.iter().collect::<Vec<_>>());
+    world.pubsub.ack(&sub("sub"), &ids(&received)[1..2]).await.unwrap();
+    assert!(world.texts("sub", NOW).await.is_empty());
+    world.restart().await;
+    assert_eq!(world.texts("sub", LONG).await, ["a", "c"]);
+}
+
+#[tokio::test]
+async fn a_pull_waits_for_a_message() {
+    let world = World::start().await;
+    let (received, _) = tokio::join!(world.texts("sub", LONG), async {
+        tokio::task::yield_now().await;
+        world.publish(&["late"]).await
+    });
+    assert_eq!(received, ["late"]);
+}
+
+#[tokio::test]
+async fn a_lease_ends_by_the_clock() {
+    let world = World::start().await;
+    world.publish(&["a"]).await;
+    let first = world.pull("sub", LONG).await;
+    world.advance(9);
+    assert!(world.texts("sub", NOW).await.is_empty());
+    world.pubsub.modify_ack_deadline(&sub("sub"), &ids(&first), 20).await.unwrap();
+    world.advance(19);
+    assert!(world.texts("sub", NOW).await.is_empty());
+    let (again, ()) = tokio::join!(world.pull("sub", LONG), async { world.advance(1) });
+    assert_eq!((texts(&again), again[0].attempt), (vec!["a".to_owned()], 2));
+    world.pubsub.modify_ack_deadline(&sub("sub"), &ids(&again), 0).await.unwrap();
+    assert_eq!(world.pull("sub", LONG).await[0].attempt, 3);
+}
+
+#[tokio::test]
+async fn wrong_calls_are_refused_in_googles_words() {
+    let world = World::start().await;
+    let check = |found: Result<(), Status>, code: Code, text: &str| {
+        let status = found.unwrap_err();
+        assert_eq!((status.code, status.outer.as_str()), (code, text));
+    };
+    let pubsub = &world.pubsub;
+    let again = pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.map(drop);
+    check(again, Code::AlreadyExists, "Resource already exists in the project (resource=top).");
+    check(pubsub.subscription_create(new("sub", "top")).await.map(drop), Code::AlreadyExists, "Resource already exists in the project (resource=sub).");
+    check(pubsub.subscription_create(new("two", "none")).await.map(drop), Code::NotFound, "Resource not found (resource=none).");
+    check(pubsub.publish(&topic("none"), vec![message("a")]).await.map(drop), Code::NotFound, "Resource not found (resource=none).");
+    check(pubsub.pull(&sub("none"), 1, NOW).await.map(drop), Code::NotFound, "Resource not found (resource=none).");
+    let zero = "The value for max_messages is too small. You passed 0 in the request, but the minimum value is 1.";
+    check(pubsub.pull(&sub("sub"), 0, NOW).await.map(drop), Code::InvalidArgument, zero);
+    let bad = pubsub.ack(&sub("sub"), &["x".to_owned()]).await.map(drop);
+    check(bad, Code::InvalidArgument, "You have passed an invalid ack ID to the service (ack_id=x).");
+    check(pubsub.ack(&sub("sub"), &[]).await.map(drop), Code::InvalidArgument, "No ack ids specified.");
+}
+
+#[tokio::test]
+async fn a_deleted_topic_leaves_its_messages_to_its_subscriptions() {
+    let mut world = World::start().await;
+    world.publish(&["a"]).await;
+    world.pubsub.topic_delete(topic("top")).await.unwrap();
+    assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap().topic, DELETED_TOPIC);
+    assert_eq!(*world.outside.forgotten.lock(), ["projects/local-project/topics/top"]);
+    world.restart().await;
+    // Another topic of the name is another topic.
+    world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
+    world.publish(&["b"]).await;
+    assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap().topic, DELETED_TOPIC);
+    assert_eq!(world.texts("sub", LONG).await, ["a"]);
+    assert!(world.pubsub.topic_subscriptions(&topic("top"), None, 10).unwrap().is_empty());
+    world.pubsub.subscription_delete(sub("sub")).await.unwrap();
+    // Only the new topic's log is left.
+    assert_eq!((world.store.logs().names("topic/").len(), world.store.logs().names("sub/").len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_detached_subscription_has_no_messages() {
+    let mut world = World::start().await;
+    world.publish(&["a"]).await;
+    world.pubsub.subscription_detach(sub("sub")).await.unwrap();
+    for _ in 0..2 {
+        assert!(world.pubsub.subscription_get(&sub("sub")).unwrap().record.is_detached);
+        assert_eq!(world.pubsub.pull(&sub("sub"), 1, NOW).await.unwrap_err().code, Code::FailedPrecondition);
+        assert!(world.pubsub.topic_subscriptions(&topic("top"), None, 10).unwrap().is_empty());
+        world.restart().await;
+    }
+    world.pubsub.subscription_delete(sub("sub")).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_when_the_subscription_goes() {
+    let world = World::start().await;
+    let mut puller = world.pubsub.puller(&sub("sub")).unwrap();
+    let name = sub("sub");
+    let (pulled, streamed, deleted) = tokio::join!(world.pubsub.pull(&name, 1, LONG), puller.next(), world.pubsub.subscription_delete(name.clone()));
+    deleted.unwrap();
+    assert_eq!((pulled.unwrap_err().code, streamed.unwrap_err().code), (Code::NotFound, Code::NotFound));
+}
+
+#[tokio::test]
+async fn seeks_replay_what_is_kept() {
+    let world = World::start().await;
+    let pubsub = &world.pubsub;
+    let keeping = SubscriptionNew { settings: Settings { retain_acked: true, ..Settings::default() }, ..new("keep", "top") };
+    pubsub.subscription_create(keeping).await.unwrap();
+    world.publish(&["a"]).await;
+    world.advance(60);
+    let between = world.clock.now();
+    world.publish(&["b"]).await;
+    for (id, expect) in [("sub", Vec::new()), ("keep", vec!["b"])] {
+        let received = world.pull(id, LONG).await;
+        pubsub.ack(&sub(id), &ids(&received)).await.unwrap();
+        // Back to where what was acknowledged may be kept; then to the future, which skips what comes.
+        pubsub.seek_time(&sub(id), between).await.unwrap();
+        assert_eq!(world.texts(id, NOW).await, expect, "{id}");
+        pubsub.seek_time(&sub(id), "2100-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
+        assert!(world.texts(id, NOW).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_keeps_what_was_not_acknowledged() {
+    let mut world = World::start().await;
+    let snap = name(Kind::Snapshots, "snap");
+    world.publish(&["a", "b"]).await;
+    let received = world.pull("sub", LONG).await;
+    world.pubsub.ack(&sub("sub"), &ids(&received)[..1]).await.unwrap();
+    let made = world.pubsub.snapshot_create(snap.clone(), sub("sub"), BTreeMap::new()).await.unwrap();
+    assert_eq!(made.expires.duration_since(world.clock.now()), jiff::SignedDuration::from_hours(7 * 24));
+    world.pubsub.ack(&sub("sub"), &ids(&received)[1..]).await.unwrap();
+    world.publish(&["c"]).await;
+    let rest = world.pull("sub", LONG).await;
+    world.pubsub.ack(&sub("sub"), &ids(&rest)).await.unwrap();
+    world.restart().await;
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.log_len(), 2);
+    world.pubsub.seek_snapshot(&sub("sub"), &snap).await.unwrap();
+    assert_eq!(world.texts("sub", LONG).await, ["b", "c"]);
+    // Of a subscription of another topic it is refused.
+    world.pubsub.topic_create(topic("other"), BTreeMap::new(), None).await.unwrap();
+    world.pubsub.subscription_create(new("elsewhere", "other")).await.unwrap();
+    assert_eq!(world.pubsub.seek_snapshot(&sub("elsewhere"), &snap).await.unwrap_err().code, Code::InvalidArgument);
+    world.advance(7 * 24 * 3600);
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.pubsub.snapshot_get(&snap).unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn what_nobody_needs_is_trimmed() {
+    let world = World::start().await;
+    world.publish(&["a", "b"]).await;
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.log_len(), 2);
+    let received = world.pull("sub", LONG).await;
+    world.pubsub.ack(&sub("sub"), &ids(&received)[..1]).await.unwrap();
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.log_len(), 1);
+    // Unacknowledged messages go after seven days.
+    world.advance(7 * 24 * 3600);
+    world.pubsub.inner.look_after().await;
+    assert!(world.texts("sub", NOW).await.is_empty());
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.log_len(), 0);
+    // A topic's own retention keeps all.
+    world.pubsub.topic_update(topic("top"), |topic| Ok(Topic { retention: Some(Duration::from_secs(600)), ..topic })).await.unwrap();
+    world.publish(&["c"]).await;
+    let received = world.pull("sub", LONG).await;
+    world.pubsub.ack(&sub("sub"), &ids(&received)).await.unwrap();
+    for (seconds, expect) in [(0, 1), (600, 1), (1, 0)] {
+        world.advance(seconds);
+        world.pubsub.inner.look_after().await;
+        assert_eq!(world.log_len(), expect, "{seconds}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_without_subscribers_ends() {
+    let mut world = World::start().await;
+    let never = SubscriptionNew { ttl: None, ..new("never", "top") };
+    world.pubsub.subscription_create(never).await.unwrap();
+    world.advance(20 * 24 * 3600);
+    world.publish(&["a"]).await;
+    let received = world.pull("sub", LONG).await;
+    world.pubsub.ack(&sub("sub"), &ids(&received)).await.unwrap();
+    world.restart().await;
+    world.advance(31 * 24 * 3600 - 1);
+    world.pubsub.inner.look_after().await;
+    assert!(world.pubsub.subscription_get(&sub("sub")).is_ok());
+    world.advance(1);
+    world.pubsub.inner.look_after().await;
+    assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap_err().code, Code::NotFound);
+    assert!(world.pubsub.subscription_get(&sub("never")).is_ok());
+}
+
+#[tokio::test]
+async fn a_message_whose_attempts_are_used_up_goes_to_the_dead_letter_topic() {
+    let world = World::start().await;
+    let pubsub = &world.pubsub;
+    pubsub.topic_create(topic("dead"), BTreeMap::new(), None).await.unwrap();
+    pubsub.subscription_create(new("dead-sub", "dead")).await.unwrap();
+    let settings = Settings { delivery_attempts_max: Some(5), ..Settings::default() };
+    let without = SubscriptionNew { settings: settings.clone(), ..new("failing", "top") };
+    assert_eq!(pubsub.subscription_create(without).await.unwrap_err().code, Code::InvalidArgument);
+    pubsub.subscription_create(SubscriptionNew { settings, dead_letter_topic: Some(topic("dead")), ..new("failing", "top") }).await.unwrap();
+    let message = Message { attributes: [("k".to_owned(), "v".to_owned())].into(), ..message("poison") };
+    pubsub.publish(&topic("top"), vec![message]).await.unwrap();
+    for attempt in 1..=5 {
+        let received = world.pull("failing", LONG).await;
+        assert_eq!(received[0].attempt, attempt);
+        pubsub.modify_ack_deadline(&sub("failing"), &ids(&received), 0).await.unwrap();
+    }
+    let dead = world.pull("dead-sub", LONG).await;
+    let attribute = |key: &str| dead[0].message.attributes[key].as_str();
+    assert_eq!((texts(&dead), attribute("k")), (vec!["poison".to_owned()], "v"));
+    assert_eq!(attribute("CloudPubSubDeadLetterSourceDeliveryCount"), "5");
+    assert_eq!(attribute("CloudPubSubDeadLetterSourceSubscription"), "failing");
+    assert_eq!(attribute("CloudPubSubDeadLetterSourceSubscriptionProject"), "local-project");
+    assert_eq!(attribute("CloudPubSubDeadLetterSourceTopicPublishTime"), "2026-11-28T09:00:00Z");
+    assert!(world.texts("failing", NOW).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_gets_no_more_than_it_asked_for() {
+    let world = World::start().await;
+    world.publish(&["a", "b", "c", "d"]).await;
+    let mut puller = world.pubsub.puller(&sub("sub")).unwrap();
+    puller.messages_max = Some(2);
+    let first = puller.next().await.unwrap();
+    assert_eq!(texts(&first), ["a", "b"]);
+    let more = tokio::time::timeout(Duration::from_millis(50), puller.next()).await;
+    assert!(more.is_err(), "{more:?}");
+    world.pubsub.ack(&sub("sub"), &ids(&first)[..1]).await.unwrap();
+    assert_eq!(texts(&puller.next().await.unwrap()), ["c"]);
+    world.pubsub.modify_ack_deadline(&sub("sub"), &ids(&first)[1..], 0).await.unwrap();
+    assert_eq!(texts(&puller.next().await.unwrap()), ["b"]);
+}
+
+#[tokio::test]
+async fn exactly_once_says_which_ids_are_refused() {
+    let world = World::start().await;
+    let settings = Settings { is_exactly_once: true, is_ordered: true, ..Settings::default() };
+    world.pubsub.subscription_create(SubscriptionNew { settings, ..new("once", "top") }).await.unwrap();
+    let keyed = |text: &str| Message { ordering_key: "k".to_owned(), ..message(text) };
+    world.pubsub.publish(&topic("top"), vec![keyed("a"), keyed("b")]).await.unwrap();
+    let received = world.pull("once", LONG).await;
+    let outcome = world.pubsub.ack(&sub("once"), &[received[1].ack_id.clone(), "x".to_owned()]).await.unwrap();
+    let refused: BTreeMap<_, _> = outcome.refused.into_iter().map(|(id, refusal)| (id, refusal.reason())).collect();
+    assert_eq!(refused["x"], "PERMANENT_FAILURE_INVALID_ACK_ID");
+    assert_eq!(refused[&received[1].ack_id], "TRANSIENT_FAILURE_UNORDERED_ACK_ID");
+    assert_eq!(world.pubsub.ack(&sub("once"), &ids(&received)).await.unwrap(), Outcome::default());
+}
+
+#[tokio::test]
+async fn a_push_is_sent_until_it_is_acknowledged() {
+    let world = World::bare().await;
+    world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
+    let push = Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unwrapped { write_metadata: false } };
+    world.outside.statuses.lock().extend([204, 500, 404]);
+    let settings = Settings { retry: Some(Retry { minimum_backoff: Duration::ZERO, maximum_backoff: Duration::ZERO }), ..Settings::default() };
+    world.pubsub.subscription_create(SubscriptionNew { push: Some(push), settings, ..new("push", "top") }).await.unwrap();
+    assert_eq!(world.pubsub.pull(&sub("push"), 1, NOW).await.unwrap_err().code, Code::FailedPrecondition);
+    world.publish(&["a"]).await;
+    let until = |count: usize| {
+        let outside = world.outside.clone();
+        tokio::time::timeout(LONG, async move {
+            while outside.calls.lock().len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    };
+    until(3).await.unwrap();
+    world.publish(&["b"]).await;
+    until(4).await.unwrap();
+    let bodies: Vec<_> = world.outside.calls.lock().iter().map(|call| String::from_utf8(call.body.to_vec()).unwrap()).collect();
+    assert_eq!(bodies, ["a", "a", "a", "b"]);
+    // Cleared, it is pulled.
+    world.pubsub.subscription_update(sub("push"), |old| Ok(Subscription { push: None, ..old })).await.unwrap();
+    world.publish(&["c"]).await;
+    assert_eq!(world.texts("push", LONG).await, ["c"]);
+}
+
+#[tokio::test]
+async fn a_checkpoint_stands_for_what_was_before_it() {
+    let mut world = World::start().await;
+    let uid = world.pubsub.subscription_get(&sub("sub")).unwrap().record.uid.clone();
+    for round in 0..1_100 {
+        world.publish(&[&round.to_string()]).await;
+        let received = world.pull("sub", LONG).await;
+        world.pubsub.ack(&sub("sub"), &ids(&received)).await.unwrap();
+    }
+    let trimmed = async {
+        while world.store.logs().extent(&live::log_name(&uid)).unwrap().len() > 200 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, trimmed).await.unwrap();
+    world.restart().await;
+    assert!(world.texts("sub", NOW).await.is_empty());
+    world.publish(&["last"]).await;
+    assert_eq!(world.texts("sub", LONG).await, ["last"]);
+}
