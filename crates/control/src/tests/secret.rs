@@ -3,6 +3,7 @@
 use iam::Payload;
 use model::{
     Code,
+    revision::{SecretMount, SecretRef},
     secret::{Replication, Secret, SecretId, SecretKey, VersionState},
 };
 
@@ -255,4 +256,54 @@ async fn no_file_of_the_store_holds_a_payload() {
         }
     }
     assert!(files >= 1, "{files}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_is_given_what_its_account_may_read_and_what_is_there() {
+    let plane = Plane::new().await;
+    plane.control.secret_create(secret("s")).await.unwrap();
+    add(&plane, "s", b"x").await;
+    add(&plane, "s", b"y").await;
+    plane.control.secret_version_disable(&secret_key("s"), "1", None).await.unwrap();
+    let check = async |id: &str, version: &str, account: &str, expect: Option<&str>| {
+        let mut wish = service("f");
+        account.clone_into(&mut wish.template.service_account);
+        wish.template.container.secret_env.push(("V".into(), SecretRef { secret: id.into(), version: version.into() }));
+        let error = plane.control.service_create(&owner(), wish, true).await.err().map(|error| (error.code, error.outer));
+        match (error, expect) {
+            (None, None) => {}
+            (Some((Code::InvalidArgument, text)), Some(part)) => assert!(text.contains(part), "{text}"),
+            (error, _) => panic!("{id}:{version}: {error:?}"),
+        }
+    };
+    check("s", "latest", "", None).await;
+    check("s", "2", "", None).await;
+    check("s", "1", "", Some("is in DISABLED state")).await;
+    check("s", "3", "", Some("not found")).await;
+    check("none", "1", "", Some("not found")).await;
+    check("a.b", "1", "", Some("does not match the expected format")).await;
+    // Whether it is there is not told.
+    for id in ["s", "none"] {
+        check(id, "latest", BLIND_ACCOUNT, Some("for Revision service account blind@local-project.iam.gserviceaccount.com")).await;
+    }
+    let mount = async |path: &str, items: &[(&str, &str)], env: &[&str]| {
+        let mut wish = service("f");
+        let items = items.iter().map(|(version, file)| (version.to_string(), file.to_string())).collect();
+        wish.template.container.secret_mounts.push(SecretMount { name: "v".into(), path: path.into(), secret: "s".into(), items });
+        wish.template.container.env.push(("A".into(), "1".into()));
+        wish.template.container.secret_env.extend(env.iter().map(|name| ((*name).to_owned(), SecretRef { secret: "s".into(), version: "2".into() })));
+        plane.control.service_create(&owner(), wish, true).await.is_ok()
+    };
+    assert!(mount("/secrets", &[("2", "api"), ("latest", "deep/er")], &["B"]).await);
+    assert!(mount("/secrets/", &[], &[]).await);
+    for path in ["", "secrets", "/", "/../etc", "/a/../b", "/proc/x", "/dev", "/tmp/x", "/sys"] {
+        assert!(!mount(path, &[], &[]).await, "{path:?}");
+    }
+    for file in ["", "../x", "a//b", "a/.."] {
+        assert!(!mount("/secrets", &[("2", file)], &[]).await, "{file:?}");
+    }
+    assert!(!mount("/secrets", &[("2", "a"), ("latest", "a")], &[]).await);
+    for name in ["A", "PORT", ""] {
+        assert!(!mount("/secrets", &[], &[name]).await, "{name:?}");
+    }
 }
