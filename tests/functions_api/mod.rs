@@ -48,10 +48,17 @@ fn commands() -> Result<()> {
     })?;
 
     // Deployed again with another environment only, and then broken: what served before goes on.
-    tanebi.script_all(&deploy(&source, "--trigger-http --update-env-vars B=2 --memory 512Mi"))?;
+    tanebi.script_all(&format!(
+        "printf canary-of-a-function | gcloud --quiet secrets create key-of-hello --replication-policy automatic --data-file -\ngcloud secrets add-iam-policy-binding key-of-hello --member serviceAccount:{}-compute@developer.gserviceaccount.com --role roles/secretmanager.secretAccessor",
+        tanebi.number
+    ))?;
+    tanebi.script_all(&deploy(&source, "--trigger-http --update-env-vars B=2 --memory 512Mi --set-secrets KEY=key-of-hello:latest"))?;
     let config = "serviceConfig.availableMemory,serviceConfig.environmentVariables.A,serviceConfig.environmentVariables.B";
     let described = value(&format!("gcloud functions describe hello-fn --gen2 --region asia-northeast1 --format 'value({config})'"))?;
     ensure!(described == "512Mi\t1\t2", "{described}");
+    let described =
+        value("gcloud functions describe hello-fn --gen2 --region asia-northeast1 --format 'value(serviceConfig.secretEnvironmentVariables[0].secret)'")?;
+    ensure!(described == "key-of-hello", "{described}");
     let broken = folder(&[("main.py", "def hello_http(:\n"), ("requirements.txt", "functions-framework==3.*\n")])?;
     let failed = tanebi.script_failing(&deploy(broken.path(), "--trigger-http"))?;
     holds(&failed, "Build failed with status: FAILURE")?;

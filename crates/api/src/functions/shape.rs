@@ -7,7 +7,7 @@ use model::{
     build::{BuildState, StorageSource},
     function::{self, Deployer, Function, FunctionBuild},
     operation::{Operation, Verb},
-    revision::{Container, ExecutionEnvironment, RevisionTemplate},
+    revision::{Container, ExecutionEnvironment, RevisionTemplate, SecretMount, SecretRef},
     service::{Ingress, Service, ServiceScaling},
 };
 use prost::{Message, Name};
@@ -107,8 +107,7 @@ fn build_from(key: &ServiceKey, build: pb::BuildConfig) -> Result<FunctionBuild,
 
 fn service_from(key: &ServiceKey, config: pb::ServiceConfig, memory_bytes: u64, cpu_millis: u32, now: Timestamp) -> Result<Service, Status> {
     refuse(!config.vpc_connector.is_empty() || config.vpc_connector_egress_settings != 0, "function.service_config.vpc_connector")?;
-    refuse(!config.secret_environment_variables.is_empty(), "function.service_config.secret_environment_variables")?;
-    refuse(!config.secret_volumes.is_empty(), "function.service_config.secret_volumes")?;
+    let (secret_env, secret_mounts) = secrets_from(key, &config)?;
     refuse(!config.binary_authorization_policy.is_empty(), "function.service_config.binary_authorization_policy")?;
     refuse(config.security_level == pb::service_config::SecurityLevel::SecureAlways as i32, "function.service_config.security_level")?;
     let or = |value: i32, default: i32| if value == 0 { default } else { value };
@@ -123,7 +122,14 @@ fn service_from(key: &ServiceKey, config: pb::ServiceConfig, memory_bytes: u64, 
         revision: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
-        container: Container { env: env.into_iter().collect(), cpu_millis: Some(cpu_millis), memory_bytes: Some(memory_bytes), ..Container::default() },
+        container: Container {
+            env: env.into_iter().collect(),
+            cpu_millis: Some(cpu_millis),
+            memory_bytes: Some(memory_bytes),
+            secret_env,
+            secret_mounts,
+            ..Container::default()
+        },
         min_instances: count("function.service_config.min_instance_count", config.min_instance_count)?,
         max_instances: Some(count("function.service_config.max_instance_count", or(config.max_instance_count, INSTANCES_DEFAULT))?),
         concurrency: Some(count("function.service_config.max_instance_request_concurrency", or(config.max_instance_request_concurrency, 1))?),
@@ -157,6 +163,49 @@ fn service_from(key: &ServiceKey, config: pb::ServiceConfig, memory_bytes: u64, 
         traffic: Vec::new(),
         status: Default::default(),
     })
+}
+
+/// What of secrets becomes a variable, and what a file.
+type Secrets = (Vec<(String, SecretRef)>, Vec<SecretMount>);
+
+fn secrets_from(key: &ServiceKey, config: &pb::ServiceConfig) -> Result<Secrets, Status> {
+    let own = |field: &str, project: &str| {
+        let is_own = project.is_empty() || project == key.project.as_str();
+        if is_own {
+            Ok(())
+        } else {
+            Err(Status::invalid_field(format!("function.service_config.{field}.project_id"), "only secrets of the function's own project can be given to it"))
+        }
+    };
+    let variable = |variable: &pb::SecretEnvVar| {
+        own("secret_environment_variables", &variable.project_id)?;
+        Ok((variable.key.clone(), SecretRef { secret: variable.secret.clone(), version: variable.version.clone() }))
+    };
+    let mount = |(at, volume): (usize, &pb::SecretVolume)| {
+        own("secret_volumes", &volume.project_id)?;
+        // The file's path may begin with a slash, which is that of the mount.
+        let items = volume.versions.iter().map(|version| (version.version.clone(), version.path.trim_start_matches('/').to_owned()));
+        Ok(SecretMount { name: format!("secret-{at}"), path: volume.mount_path.clone(), secret: volume.secret.clone(), items: items.collect() })
+    };
+    let variables = config.secret_environment_variables.iter().map(variable).collect::<Result<_, Status>>()?;
+    Ok((variables, config.secret_volumes.iter().enumerate().map(mount).collect::<Result<_, Status>>()?))
+}
+
+fn secrets_to(function: &Function) -> (Vec<pb::SecretEnvVar>, Vec<pb::SecretVolume>) {
+    let (project_id, container) = (function.key.project.to_string(), &function.service.template.container);
+    let variable = |(key, source): &(String, SecretRef)| pb::SecretEnvVar {
+        key: key.clone(),
+        project_id: project_id.clone(),
+        secret: source.secret.clone(),
+        version: source.version.clone(),
+    };
+    let volume = |mount: &SecretMount| pb::SecretVolume {
+        mount_path: mount.path.clone(),
+        project_id: project_id.clone(),
+        secret: mount.secret.clone(),
+        versions: mount.items.iter().map(|(version, path)| pb::secret_volume::SecretVersion { version: version.clone(), path: path.clone() }).collect(),
+    };
+    (container.secret_env.iter().map(variable).collect(), container.secret_mounts.iter().map(volume).collect())
 }
 
 fn repository(key: &ServiceKey) -> String {
@@ -225,7 +274,10 @@ fn service_to(deps: &Deps, function: &Function) -> pb::ServiceConfig {
         Ingress::Internal | Ingress::None => IngressSettings::AllowInternalOnly,
         Ingress::InternalAndLoadBalancer => IngressSettings::AllowInternalAndGclb,
     };
+    let (secret_environment_variables, secret_volumes) = secrets_to(function);
     pb::ServiceConfig {
+        secret_environment_variables,
+        secret_volumes,
         service: function.key.resource(),
         timeout_seconds: int(template.timeout_s.unwrap_or_default()),
         available_memory: function.memory.clone(),
@@ -366,8 +418,11 @@ mod tests {
         check(|f| f.build_config.as_mut().unwrap().source = None, "function.build_config.source");
         check(|f| f.build_config.as_mut().unwrap().worker_pool = "w".into(), "function.build_config.worker_pool");
         check(
-            |f| f.service_config = Some(pb::ServiceConfig { secret_volumes: vec![Default::default()], ..Default::default() }),
-            "function.service_config.secret_volumes",
+            |f| {
+                let of_another = pb::SecretVolume { project_id: "other-project".into(), ..Default::default() };
+                f.service_config = Some(pb::ServiceConfig { secret_volumes: vec![of_another], ..Default::default() });
+            },
+            "function.service_config.secret_volumes.project_id",
         );
         check(|f| f.service_config = Some(pb::ServiceConfig { vpc_connector: "c".into(), ..Default::default() }), "function.service_config.vpc_connector");
         check(
