@@ -4,11 +4,13 @@ mod cli;
 mod clients;
 mod clones;
 mod faults;
+mod functions_api;
 mod gcloud;
 mod hostile;
 mod languages;
 mod pubsub;
 mod scheduler;
+mod secrets;
 mod seed;
 mod serving;
 mod soak;
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         gcloud::tests(),
         serving::tests(),
         cli::tests(),
+        secrets::tests(),
+        functions_api::tests(),
         clients::tests(),
         clones::tests(),
         languages::tests(),

@@ -12,6 +12,8 @@ const FILES: &[&str] = &[
     "google/cloud/run/v2/build.proto",
     "google/cloud/functions/v2/functions.proto",
     "google/cloud/scheduler/v1/cloudscheduler.proto",
+    "google/cloud/secretmanager/v1/service.proto",
+    "google/cloud/audit/audit_log.proto",
     "google/longrunning/operations.proto",
     "google/iam/v1/iam_policy.proto",
     "google/cloud/location/locations.proto",

@@ -4,10 +4,12 @@ import os
 import time
 
 import google.auth
+import google_crc32c
 import google.auth.impersonated_credentials
 from google.api_core import exceptions
 from google.auth.transport.requests import AuthorizedSession
-from google.cloud import artifactregistry_v1, iam_admin_v1, iam_credentials_v1, logging_v2, resourcemanager_v3, run_v2, scheduler_v1, storage
+from google.cloud import artifactregistry_v1, iam_admin_v1, iam_credentials_v1, logging_v2, resourcemanager_v3, run_v2, scheduler_v1
+from google.cloud import secretmanager, storage
 from google.iam.v1.iam_policy_pb2 import GetIamPolicyRequest, SetIamPolicyRequest
 from google.iam.v1.policy_pb2 import Binding, Policy
 
@@ -80,6 +82,29 @@ for transport in ("grpc", "rest"):
     refused("a job that is gone", exceptions.NotFound, lambda: jobs.get_job(name=name))
     bad = scheduler_v1.Job(http_target={"uri": "https://example.com/"}, schedule="* * * * *")
     refused("a target outside", exceptions.BadRequest, lambda: jobs.create_job(parent=parent, job=bad))
+
+for transport in ("grpc", "rest"):
+    manager, secret_id = secretmanager.SecretManagerServiceClient(transport=transport), f"from-python-{transport}"
+    made = manager.create_secret(parent=f"projects/{project}", secret_id=secret_id, secret={"replication": {"automatic": {}}, "labels": {"by": "python"}})
+    for text in (b"first", b"second"):
+        version = manager.add_secret_version(parent=made.name, payload={"data": text, "data_crc32c": google_crc32c.value(text)})
+    check("version", version.name, f"{made.name}/versions/2")
+    payload = manager.access_secret_version(name=f"projects/{project}/secrets/{secret_id}/versions/latest").payload
+    check("payload", (payload.data, payload.data_crc32c), (b"second", google_crc32c.value(b"second")))
+    made.version_aliases["prod"] = 1
+    aliased = manager.update_secret(secret=made, update_mask={"paths": ["version_aliases"]})
+    check("an alias", manager.access_secret_version(name=f"{made.name}/versions/prod").payload.data, b"first")
+    refused("an old etag", exceptions.BadRequest,
+            lambda: manager.delete_secret(request={"name": made.name, "etag": made.etag}))
+    refused("a wrong checksum", exceptions.BadRequest,
+            lambda: manager.add_secret_version(parent=made.name, payload={"data": b"x", "data_crc32c": 1}))
+    check("versions", [v.name.rsplit("/", 1)[1] for v in manager.list_secret_versions(request={"parent": made.name, "page_size": 1})], ["2", "1"])
+    check("destroyed", manager.destroy_secret_version(name=f"{made.name}/versions/1").state.name, "DESTROYED")
+    refused("destroyed is gone", exceptions.BadRequest, lambda: manager.access_secret_version(name=f"{made.name}/versions/1"))
+    found = manager.list_secrets(request={"parent": f"projects/{project}", "filter": f"labels.by=python AND name:{secret_id}"})
+    check("a filter", [s.name for s in found], [made.name])
+    manager.delete_secret(request={"name": made.name, "etag": aliased.etag})
+    refused("deleted", exceptions.NotFound, lambda: manager.get_secret(name=made.name))
 
 accounts, signer = iam_admin_v1.IAMClient(), iam_credentials_v1.IAMCredentialsClient()
 email = f"from-python@{project}.iam.gserviceaccount.com"

@@ -27,6 +27,7 @@ const FUNCTIONS: &str = "cloudfunctions.googleapis.com";
 const LOGGING: &str = "logging.googleapis.com";
 const SCHEDULER: &str = "cloudscheduler.googleapis.com";
 const PUBSUB: &str = "pubsub.googleapis.com";
+const SECRETS: &str = "secretmanager.googleapis.com";
 
 /// What nobody may set: whoever may set a policy is told so, and nothing changes.
 const BAD_POLICY: &str = r#"{"policy":{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}}"#;
@@ -232,6 +233,83 @@ const ROWS: &[Row] = &[
     (PUBSUB, "DELETE", "/v1/projects/{project}/snapshots/{service}", "", "google.pubsub.v1.Subscriber/DeleteSnapshot"),
     (PUBSUB, "DELETE", "/v1/projects/{project}/subscriptions/{service}", "", "google.pubsub.v1.Subscriber/DeleteSubscription"),
     (PUBSUB, "DELETE", "/v1/projects/{project}/topics/{service}", "", "google.pubsub.v1.Publisher/DeleteTopic"),
+    // Functions.
+    (
+        FUNCTIONS,
+        "POST",
+        "/v2/projects/{project}/locations/{location}/functions?functionId=made-by-a-row",
+        r#"{"buildConfig":{"runtime":"python312","entryPoint":"f","source":{"storageSource":{"bucket":"rows-of-tanebi-e2e","object":"none"}}}}"#,
+        "google.cloud.functions.v2.FunctionService/CreateFunction",
+    ),
+    (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/functions", "", "google.cloud.functions.v2.FunctionService/ListFunctions"),
+    (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/functions/{service}", "", "google.cloud.functions.v2.FunctionService/GetFunction"),
+    (
+        FUNCTIONS,
+        "PATCH",
+        "/v2/projects/{project}/locations/{location}/functions/{service}?updateMask=labels",
+        "{}",
+        "google.cloud.functions.v2.FunctionService/UpdateFunction",
+    ),
+    (
+        FUNCTIONS,
+        "POST",
+        "/v2/projects/{project}/locations/{location}/functions:generateUploadUrl",
+        "{}",
+        "google.cloud.functions.v2.FunctionService/GenerateUploadUrl",
+    ),
+    (FUNCTIONS, "DELETE", "/v2/projects/{project}/locations/{location}/functions/{service}", "", "google.cloud.functions.v2.FunctionService/DeleteFunction"),
+    (FUNCTIONS, "GET", "/v1/projects/{project}/locations/{location}/functions", "", ""),
+    // Secrets.
+    (
+        SECRETS,
+        "POST",
+        "/v1/projects/{project}/secrets?secretId=made-by-a-row",
+        r#"{"replication":{"automatic":{}}}"#,
+        "google.cloud.secretmanager.v1.SecretManagerService/CreateSecret",
+    ),
+    (SECRETS, "GET", "/v1/projects/{project}/secrets", "", "google.cloud.secretmanager.v1.SecretManagerService/ListSecrets"),
+    (SECRETS, "GET", "/v1/projects/{project}/secrets/{secret}", "", "google.cloud.secretmanager.v1.SecretManagerService/GetSecret"),
+    (
+        SECRETS,
+        "PATCH",
+        "/v1/projects/{project}/secrets/{secret}?updateMask=labels",
+        r#"{"labels":{"a":"b"}}"#,
+        "google.cloud.secretmanager.v1.SecretManagerService/UpdateSecret",
+    ),
+    (SECRETS, "GET", "/v1/projects/{project}/secrets/{secret}:getIamPolicy", "", "google.cloud.secretmanager.v1.SecretManagerService/GetIamPolicy"),
+    (SECRETS, "POST", "/v1/projects/{project}/secrets/{secret}:setIamPolicy", BAD_POLICY, "google.cloud.secretmanager.v1.SecretManagerService/SetIamPolicy"),
+    (
+        SECRETS,
+        "POST",
+        "/v1/projects/{project}/secrets/{secret}:addVersion",
+        r#"{"payload":{"data":"eA=="}}"#,
+        "google.cloud.secretmanager.v1.SecretManagerService/AddSecretVersion",
+    ),
+    (SECRETS, "GET", "/v1/projects/{project}/secrets/{secret}/versions", "", "google.cloud.secretmanager.v1.SecretManagerService/ListSecretVersions"),
+    (SECRETS, "GET", "/v1/projects/{project}/secrets/{secret}/versions/1", "", "google.cloud.secretmanager.v1.SecretManagerService/GetSecretVersion"),
+    (SECRETS, "GET", "/v1/projects/{project}/secrets/{secret}/versions/1:access", "", "google.cloud.secretmanager.v1.SecretManagerService/AccessSecretVersion"),
+    (
+        SECRETS,
+        "POST",
+        "/v1/projects/{project}/secrets/{secret}/versions/1:disable",
+        "{}",
+        "google.cloud.secretmanager.v1.SecretManagerService/DisableSecretVersion",
+    ),
+    (
+        SECRETS,
+        "POST",
+        "/v1/projects/{project}/secrets/{secret}/versions/1:enable",
+        "{}",
+        "google.cloud.secretmanager.v1.SecretManagerService/EnableSecretVersion",
+    ),
+    (
+        SECRETS,
+        "POST",
+        "/v1/projects/{project}/secrets/{secret}/versions/1:destroy",
+        "{}",
+        "google.cloud.secretmanager.v1.SecretManagerService/DestroySecretVersion",
+    ),
+    (SECRETS, "DELETE", "/v1/projects/{project}/secrets/{secret}", "", "google.cloud.secretmanager.v1.SecretManagerService/DeleteSecret"),
     // Buckets and objects.
     (STORAGE, "GET", "/storage/v1/b?project={project}", "", ""),
     (STORAGE, "POST", "/storage/v1/b?project={project}", r#"{"name":"made-by-a-row-of-tanebi"}"#, ""),
@@ -287,6 +365,13 @@ const SIGNED_IN: &[Row] = &[
     (PUBSUB, "POST", "/v1/projects/{project}/topics/{service}:testIamPermissions", TEST, "google.iam.v1.IAMPolicy/TestIamPermissions"),
     (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:testIamPermissions", TEST, ""),
     (PUBSUB, "POST", "/v1/projects/{project}/snapshots/{service}:testIamPermissions", TEST, ""),
+    (
+        SECRETS,
+        "POST",
+        "/v1/projects/{project}/secrets/{secret}:testIamPermissions",
+        TEST,
+        "google.cloud.secretmanager.v1.SecretManagerService/TestIamPermissions",
+    ),
     (STORAGE, "GET", "/storage/v1/b/{bucket}/iam/testPermissions?permissions=storage.objects.get", "", ""),
     (PROJECTS, "GET", "/v1/projects", "", ""),
     (PROJECTS, "GET", "/v3/projects:search", "", "google.cloud.resourcemanager.v3.Projects/SearchProjects"),
@@ -332,6 +417,7 @@ pub(super) fn api_methods_need_permission() -> Result<()> {
     let nobody = Client { address: tanebi.listen, token: None };
     owner.json("POST", IAM, &format!("/v1/projects/{PROJECT}/serviceAccounts"), &json!({ "accountId": "robot-1" }))?;
     owner.json("POST", STORAGE, &format!("/storage/v1/b?project={PROJECT}"), &json!({ "name": BUCKET }))?;
+    owner.json("POST", SECRETS, &format!("/v1/projects/{PROJECT}/secrets?secretId=row-1"), &json!({ "replication": { "automatic": {} } }))?;
     let policy = json!({ "policy": { "bindings": [{ "role": "roles/iam.serviceAccountTokenCreator", "members": [format!("user:{OWNER}")] }] } });
     owner.json("POST", IAM, &format!("/v1/projects/{PROJECT}/serviceAccounts/{account}:setIamPolicy"), &policy)?;
     let blob = format!("/v1/projects/-/serviceAccounts/{account}:generateIdToken");
@@ -345,6 +431,7 @@ pub(super) fn api_methods_need_permission() -> Result<()> {
             ("{revision}", "no-such-00001-abc"),
             ("{operation}", "no-such"),
             ("{account}", &account),
+            ("{secret}", "row-1"),
         ]
         .iter()
         .chain(&[("{bucket}", BUCKET), ("{sourceBucket}", BUCKET), ("{object=**}", "object"), ("{object}", "object"), ("{sourceObject}", "object")])

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use model::{
     ProjectId, Region, RevisionName, Service, ServiceKey, ServiceName,
-    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate},
+    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, SecretMount, SecretRef},
     service::{BuildConfig, Ingress, ServiceScaling, TrafficTarget},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -87,16 +87,26 @@ pub(crate) fn template() -> impl Strategy<Value = RevisionTemplate> {
 fn container() -> impl Strategy<Value = Container> {
     let texts = ("[a-z]{0,5}", "[a-z./]{1,20}", "[a-z./]{0,20}");
     let lists = (vec("[a-z]{1,5}", 0..3), vec("[ -~]{0,5}", 0..3), vec(("[A-Z]{1,5}", "[ -~]{0,8}"), 0..4));
+    let secret_env = vec(("[A-Z]{1,5}", "[a-z]{1,5}", "[0-9]{1,3}"), 0..3);
+    let mounts = vec(("/[a-z]{1,5}", "[a-z]{1,5}", vec(("[0-9]{1,3}", "[a-z]{1,5}"), 0..3)), 0..3);
     let numbers = (option::of(80u32..8000), option::of((1u64 << 20)..(1 << 35)), option::of(1u16..));
     let flags = (any::<bool>(), option::of(Just(false)), any::<bool>(), option::of(probe()));
-    (texts, lists, numbers, flags).prop_map(
-        |((name, image, base_image), (command, args, env), (cpu_millis, memory_bytes, port), (h2c, cpu_idle, startup_cpu_boost, startup_probe))| Container {
+    (texts, lists, (secret_env, mounts), numbers, flags).prop_map(
+        |(
+            (name, image, base_image),
+            (command, args, env),
+            (secret_env, mounts),
+            (cpu_millis, memory_bytes, port),
+            (h2c, cpu_idle, startup_cpu_boost, startup_probe),
+        )| Container {
             name,
             image,
             base_image,
             command,
             args,
             env,
+            secret_env: secret_env.into_iter().map(|(name, secret, version)| (name, SecretRef { secret, version })).collect(),
+            secret_mounts: (0..).zip(mounts).map(|(n, (path, secret, items))| SecretMount { name: format!("v{n}"), path, secret, items }).collect(),
             cpu_millis,
             memory_bytes,
             port,

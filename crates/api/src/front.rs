@@ -12,13 +12,13 @@ use tower::ServiceExt;
 use crate::{
     Deps, MetadataIdentity, Request, Response, Served,
     app::App,
-    artifact_registry,
+    artifact_registry, audit,
     caller::caller_check,
     cloud_build, credentials, error, functions,
     grpc::{self, Methods},
     iam_admin, location, logging, metadata, oauth, operation,
     permission::{self, Need, Passed, Vars},
-    pubsub, resource_manager, run_v1, run_v2, scheduler, service_usage, sign_in, storage,
+    pubsub, resource_manager, run_v1, run_v2, scheduler, secret_manager, service_usage, sign_in, storage,
     surface::Surface,
     transcode::Transcoder,
 };
@@ -39,7 +39,14 @@ pub(crate) struct Front {
 /// The surfaces, in no order that matters.
 fn surfaces(app: &App) -> Vec<Surface> {
     let deps = || (**app).clone();
-    vec![run_v1::surface(app), resource_manager::surface(app), storage::surface(deps()), oauth::surface(deps()), sign_in::surface(deps())]
+    vec![
+        run_v1::surface(app),
+        functions::surface(app),
+        resource_manager::surface(app),
+        storage::surface(deps()),
+        oauth::surface(deps()),
+        sign_in::surface(deps()),
+    ]
 }
 
 /// The methods that protos describe, in no order that matters.
@@ -56,6 +63,7 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         iam_admin::methods,
         credentials::methods,
         logging::methods,
+        secret_manager::methods,
         pubsub::methods,
         scheduler::methods,
     ];
@@ -176,9 +184,12 @@ impl Front {
             Err(status) => return (surface.error)(&status),
         };
         vars.entry("location".to_owned()).or_insert_with(|| region.to_string());
+        let user_agent = audit::user_agent(request.headers());
+        let mut who = None;
+        let query = request.uri().query().map(|q| form_urlencoded::parse(q.as_bytes()).into_owned().collect()).unwrap_or_default();
         let passed = (|| {
             let signed = request.extensions().get::<storage::signed::SignedBy>().map(|signed| signed.0.clone());
-            let who = match (need, signed) {
+            who = match (need, signed) {
                 (Need::Public, _) => None,
                 (_, Some(who)) => Some(who),
                 (_, None) => caller_check(&self.deps.iam, request.headers())?,
@@ -186,28 +197,39 @@ impl Front {
             if who.is_some() {
                 permission::quota_project_check(&self.deps, request.headers(), request.uri().query())?;
             }
-            let query = request.uri().query().map(|q| form_urlencoded::parse(q.as_bytes()).into_owned().collect()).unwrap_or_default();
-            permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)?;
-            Ok::<_, Status>(Passed { who, vars, region, row })
+            permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)
         })();
-        let passed = match passed {
-            Ok(passed) => passed,
-            Err(status) => return (surface.error)(&status),
+        let audited = who.clone().zip(audit::endpoint_of(surface.name, surface.hosts[0], request.method(), need));
+        let told = |status: Option<&Status>, granted: bool, vars: &Vars| {
+            let Some((who, (service, method))) = &audited else { return };
+            let Need::On { permission, resource } = need else { return };
+            let Ok(resource) = permission::fill(resource, vars, &query) else { return };
+            let project = self.project_of(&resource);
+            let user_agent = &user_agent;
+            audit::write(&self.deps, &audit::Call { service, method, resource, project, permission, who, granted, status, user_agent });
         };
-        if let Some(who) = &passed.who {
+        if let Err(status) = passed {
+            told(Some(&status), false, &vars);
+            return (surface.error)(&status);
+        }
+        if let Some(who) = &who {
             request.extensions_mut().insert(who.clone());
         }
-        let (verb, who) = (request.method().clone(), passed.who.as_ref().map(|who| who.email.clone()));
-        request.extensions_mut().insert(passed);
+        request.extensions_mut().insert(Passed { who: who.clone(), vars: vars.clone(), region, row });
         let response = match surface.router.clone().oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        if verb != Method::GET && verb != Method::HEAD {
-            let (api, path) = (surface.name, &surface.rows[row].template);
-            tracing::info!(target: "audit", api, %verb, %path, who, status = response.status().as_u16(), "a call that may change something");
-        }
+        told(audit::status_of(response.status()).as_ref(), true, &vars);
         response
+    }
+
+    /// The id of the project that a resource is in; empty when it is in none.
+    fn project_of(&self, resource: &str) -> String {
+        match resource.strip_prefix("buckets/") {
+            Some(bucket) => self.deps.control.bucket_get(bucket).map(|bucket| bucket.value.project.to_string()).unwrap_or_default(),
+            None => resource.split('/').nth(1).unwrap_or_default().to_owned(),
+        }
     }
 
     /// The region that the path names, else the host, else the default.

@@ -14,7 +14,7 @@ use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::{
-    Deps, Request, Response,
+    Deps, Request, Response, audit,
     caller::caller_check,
     error,
     permission::{self, Need, Vars},
@@ -53,18 +53,30 @@ impl Context {
 }
 
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
+/// A reply, and what the request was about.
+type Told = Pin<Box<dyn Future<Output = (Result<Bytes, Status>, Option<Seen>)> + Send>>;
 /// Encoded messages of one direction of a stream; ends with the first error.
 type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
 /// From the caller and what is asked to what is answered, both encoded.
 enum Call {
-    Unary(Box<dyn Fn(Deps, Identity, Bytes) -> Answer<Bytes> + Send + Sync>),
+    Unary(Box<dyn Fn(Deps, Identity, Bytes) -> Told + Send + Sync>),
     /// Both ways at once; gRPC only.
     Stream(Box<dyn Fn(Deps, Identity, Messages) -> Answer<Messages> + Send + Sync>),
 }
 
 /// The requests of a stream after the first.
 pub(crate) type Requests<Q> = Pin<Box<dyn Stream<Item = Result<Q, Status>> + Send>>;
+
+/// What a request was about.
+struct Seen {
+    /// As the client wrote it.
+    resource: String,
+    /// An id, once it is known which; empty when the name holds none.
+    project: String,
+    /// Whether its permission was there.
+    granted: bool,
+}
 
 /// One method.
 pub(crate) struct Method {
@@ -120,10 +132,20 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
         let call = Call::Unary(Box::new(move |deps, who, bytes| {
             let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
             Box::pin(async move {
-                let request: Q = decode(bytes)?;
-                let context = context(&deps, who, need, &resource(&request), field, pattern)?;
-                let reply = handler(state, context, request).await?;
-                Ok(reply.encode_to_vec().into())
+                let mut seen = None;
+                let reply = async {
+                    let request: Q = decode(bytes)?;
+                    let written = resource(&request);
+                    let mut vars = permission::name_read(pattern, &written)
+                        .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
+                    let checked = permission::check(&deps, Some(&who), need, &mut vars, &Vars::new());
+                    seen = Some(Seen { resource: written, project: vars.get("project").cloned().unwrap_or_default(), granted: checked.is_ok() });
+                    checked?;
+                    let reply = handler(state, Context { who, vars }, request).await?;
+                    Ok(reply.encode_to_vec().into())
+                }
+                .await;
+                (reply, seen)
             })
         }));
         self.methods.push(Method { name, hosts: self.hosts, need, resource: (field, pattern), call });
@@ -200,6 +222,7 @@ pub(crate) struct Admitted {
     deps: Deps,
     method: Arc<Method>,
     who: Identity,
+    user_agent: String,
 }
 
 impl Admitted {
@@ -208,16 +231,19 @@ impl Admitted {
     /// # Errors
     /// Those of the method; `UNIMPLEMENTED` for one that streams.
     pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
-        let (method, who) = (self.method.name, self.who.email.clone());
-        let reply = match &self.method.call {
+        let (deps, method, who) = (self.deps.clone(), self.method.clone(), self.who.clone());
+        let (reply, seen) = match &self.method.call {
             Call::Unary(call) => call(self.deps, self.who, request).await,
-            Call::Stream(_) => Err(Status::unimplemented(format!("Method {method} streams; it is served over gRPC only."))),
+            Call::Stream(_) => (Err(Status::unimplemented(format!("Method {} streams; it is served over gRPC only.", method.name))), None),
         };
-        // Names that begin so only read, or move data.
-        let reads = method.rsplit_once('/').is_some_and(|(_, name)| QUIET.iter().any(|verb| name.starts_with(verb)));
-        if !reads {
-            let status = reply.as_ref().map_or_else(|status| status.code.name(), |_| "OK");
-            tracing::info!(target: "audit", method, who, status, "a call that may change something");
+        let audited = audit::method_of(method.name).filter(|_| method.need != Need::SignedIn);
+        if let (Some(name), Some(Seen { resource, project, granted })) = (audited, seen) {
+            let permission = method.need.permission();
+            let (service, status) = (method.hosts[0], reply.as_ref().err());
+            audit::write(
+                &deps,
+                &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, user_agent: &self.user_agent },
+            );
         }
         reply
     }
@@ -233,9 +259,6 @@ impl Admitted {
         }
     }
 }
-
-/// Beginnings of the names of methods that leave no line in the audit log.
-const QUIET: [&str; 11] = ["Get", "List", "Search", "Test", "BatchGet", "Wait", "Publish", "Pull", "Acknowledge", "ModifyAckDeadline", "StreamingPull"];
 
 impl Methods {
     /// # Panics
@@ -263,7 +286,7 @@ impl Methods {
         let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
         let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
         permission::quota_project_check(&self.deps, headers, query)?;
-        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who })
+        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who, user_agent: audit::user_agent(headers) })
     }
 
     /// A gRPC call. The status is in the trailers.

@@ -1,7 +1,7 @@
 //! Logging v2: entries to read and to write.
 //!
-//! Kept are the logs of Cloud Run, Cloud Build and Cloud Scheduler, which is what [`model::log`] can say: entries of other logs or resources are refused
-//! by name. Sinks, buckets, views, metrics and exclusions do not exist; TailLogEntries is not served.
+//! Kept are the logs of Cloud Run, Cloud Build and Cloud Scheduler and the audit log, which is what [`model::log`] can say: entries of other logs or
+//! resources are refused by name. Sinks, buckets, views, metrics and exclusions do not exist; TailLogEntries is not served.
 //! Source: google/logging/v2/{logging,log_entry}.proto.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -18,15 +18,13 @@ use telemetry::{Query, QueryError, entry_labels, log_id, log_name, resource_labe
 
 use crate::{
     app::App,
+    audit,
     convert::{refuse, time},
     grpc::{Context, Group, Method},
     permission::{Need, on, project_checked},
 };
 
 const HOSTS: &[&str] = &["logging.googleapis.com"];
-const LOGS: [LogName; 6] = [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions];
-/// Those that a client can write to.
-const LOGS_OPEN: [LogName; 4] = [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System];
 /// Entries of a page when the client does not say.
 const PAGE_DEFAULT: i32 = 50;
 /// Projects that one list may name. Source: the proto.
@@ -102,7 +100,7 @@ async fn log_list(app: App, context: Context, request: pb::ListLogsRequest) -> R
     refuse(!request.page_token.is_empty(), "page_token")?;
     let project = context.project()?.to_string();
     let mut log_names = Vec::new();
-    for log in LOGS {
+    for log in LogName::ALL {
         let name = format!("projects/{project}/logs/{}", log_id(log).replace('/', "%2F"));
         let mut query = Query { projects: vec![project.clone()], filter: format!("logName=\"{name}\""), newest_first: true, limit: 1, page: None };
         for _ in 0..LOOKS_MAX {
@@ -138,6 +136,7 @@ fn entry_to(id: &str, entry: &Entry) -> pb::LogEntry {
             Ok(serde_json::Value::Object(members)) => pb::log_entry::Payload::JsonPayload(struct_to(members)),
             _ => pb::log_entry::Payload::TextPayload(text.clone()),
         }),
+        Payload::Audit(text) => Some(pb::log_entry::Payload::ProtoPayload(audit::payload(text))),
     };
     pb::LogEntry {
         log_name: log_name(entry),
@@ -225,7 +224,7 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
     }
     let severity = severity_from(entry.severity).ok_or_else(|| bad("severity", format!("{} is no severity", entry.severity)))?;
     let (project, log) = log_from(&entry.log_name).ok_or_else(|| {
-        let known: Vec<&str> = LOGS_OPEN.into_iter().map(log_id).collect();
+        let known: Vec<&str> = LogName::ALL.into_iter().filter(|log| is_written(*log)).map(log_id).collect();
         bad(
             "log_name",
             format!(
@@ -252,6 +251,7 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
         instance: labels.remove("instanceId").unwrap_or_default(),
         build: String::new(),
         job: String::new(),
+        managed_by: String::new(),
     };
     if source.service.is_empty() {
         return Err(bad("resource.labels.service_name", "it is missing".to_owned()));
@@ -272,7 +272,7 @@ fn entry_from(field: &str, entry: pb::LogEntry, now: Timestamp) -> Result<Entry,
         }
     };
     let bytes = match &payload {
-        Payload::Text(text) | Payload::Json(text) => text.len(),
+        Payload::Text(text) | Payload::Json(text) | Payload::Audit(text) => text.len(),
         Payload::None => 0,
     } + labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     if bytes > ENTRY_MAX_BYTES {
@@ -316,11 +316,16 @@ fn http_from(field: &str, http: kind::HttpRequest) -> Result<HttpRequest, Status
     })
 }
 
-/// Project and log of `projects/P/logs/ID`, whose slashes may be escaped. Builds and jobs write their own logs.
+/// Whether clients may write it: builds and jobs write their own logs, and who calls is written by [`crate::audit`] alone.
+fn is_written(log: LogName) -> bool {
+    !matches!(log, LogName::Build | LogName::Executions | LogName::Activity)
+}
+
+/// Project and log of `projects/P/logs/ID`, whose slashes may be escaped.
 fn log_from(name: &str) -> Option<(String, LogName)> {
     let (project, id) = name.strip_prefix("projects/")?.split_once("/logs/")?;
     let id = id.replace("%2F", "/").replace("%2f", "/");
-    let log = LOGS_OPEN.into_iter().find(|log| log_id(*log) == id)?;
+    let log = LogName::ALL.into_iter().find(|log| is_written(*log) && log_id(*log) == id)?;
     (!project.is_empty() && !project.contains('/')).then(|| (project.to_owned(), log))
 }
 
@@ -423,6 +428,7 @@ mod tests {
         check(|e| e.log_name = "projects/p/logs/python".into(), "entries[0].log_name");
         check(|e| e.log_name = "folders/p/logs/run.googleapis.com%2Fstdout".into(), "entries[0].log_name");
         check(|e| e.log_name = "projects/local-project/logs/cloudbuild".into(), "entries[0].log_name");
+        check(|e| e.log_name = "projects/local-project/logs/cloudaudit.googleapis.com%2Factivity".into(), "entries[0].log_name");
         check(|e| e.resource = None, "entries[0].resource");
         check(|e| e.resource.as_mut().unwrap().r#type = "gce_instance".into(), "entries[0].resource.type");
         check(|e| _ = e.resource.as_mut().unwrap().labels.insert("project_id".into(), "other".into()), "project_id");

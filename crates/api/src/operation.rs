@@ -14,14 +14,14 @@ use proto::google::{cloud::run::v2 as run, devtools::artifactregistry::v1 as art
 use crate::{
     Deps,
     app::App,
-    artifact_registry, cloud_build, error,
+    artifact_registry, cloud_build, error, functions,
     grpc::{Context, Group, Method},
     permission::on,
     run_v2,
 };
 
 /// The hosts whose operations these are.
-const HOSTS: &[&str] = &["run.googleapis.com", "cloudbuild.googleapis.com", "artifactregistry.googleapis.com"];
+const HOSTS: &[&str] = &["run.googleapis.com", "cloudbuild.googleapis.com", "artifactregistry.googleapis.com", "cloudfunctions.googleapis.com"];
 /// A wait at most, whatever the client asks for.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -102,6 +102,9 @@ async fn operation_list(app: App, context: Context, request: lro::ListOperations
 
 /// The operation as clients see it.
 pub(crate) fn write(deps: &Deps, operation: &Operation) -> Result<lro::Operation, Status> {
+    if let Subject::Function { key, uid, verb, .. } = &operation.subject {
+        return functions::operation_to(deps, operation, key, uid, *verb);
+    }
     let done = operation.finished.is_some();
     let subject = subject(deps, operation)?;
     let result = match (&operation.error, done) {
@@ -134,6 +137,11 @@ fn subject(deps: &Deps, operation: &Operation) -> Result<prost_types::Any, Statu
                 Err(error) => return Err(error),
             };
             Ok(any(&revision))
+        }
+        Subject::Function { key, uid, .. } => {
+            let name = model::function::resource(key);
+            let function = functions::function_of(deps, key, uid)?.map(|function| functions::function_to(deps, &function));
+            Ok(any(&function.unwrap_or_else(|| proto::google::cloud::functions::v2::Function { name, ..Default::default() })))
         }
         Subject::Repository { name } => {
             let id = name.rsplit('/').next().unwrap_or_default();

@@ -33,6 +33,16 @@ pub(crate) enum Need {
     },
 }
 
+impl Need {
+    /// Empty for what asks for none.
+    pub(crate) fn permission(self) -> &'static str {
+        match self {
+            Self::Public | Self::SignedIn => "",
+            Self::Inside { permission } | Self::On { permission, .. } => permission,
+        }
+    }
+}
+
 impl From<Need> for crate::Needs {
     fn from(need: Need) -> Self {
         match need {
@@ -130,7 +140,7 @@ pub(crate) fn name_read(pattern: &str, value: &str) -> Option<Vars> {
 }
 
 /// Puts the variables in the places of `template`.
-fn fill(template: &str, vars: &Vars, query: &Vars) -> Result<String, Status> {
+pub(crate) fn fill(template: &str, vars: &Vars, query: &Vars) -> Result<String, Status> {
     let mut out = String::with_capacity(template.len() + 32);
     let mut rest = template;
     while let Some(open) = rest.find('{') {

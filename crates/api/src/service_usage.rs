@@ -24,6 +24,7 @@ const SERVED: &[(&str, &str)] = &[
     ("iamcredentials.googleapis.com", "IAM Service Account Credentials API"),
     ("logging.googleapis.com", "Cloud Logging API"),
     ("run.googleapis.com", "Cloud Run Admin API"),
+    ("secretmanager.googleapis.com", "Secret Manager API"),
     ("serviceusage.googleapis.com", "Service Usage API"),
     ("storage.googleapis.com", "Cloud Storage API"),
 ];

@@ -7,6 +7,8 @@
 mod access;
 #[path = "real/accounts.rs"]
 mod accounts;
+#[path = "real/audit.rs"]
+mod audit;
 #[path = "real/http.rs"]
 mod http;
 #[path = "real/lists.rs"]
@@ -27,6 +29,8 @@ mod run_v1;
 mod run_v2;
 #[path = "real/scheduler.rs"]
 mod scheduler;
+#[path = "real/secrets.rs"]
+mod secrets;
 #[path = "real/shapes.rs"]
 mod shapes;
 #[path = "real/storage.rs"]
@@ -81,6 +85,11 @@ fn main() {
             policies::permissions_are_tested,
             lists::pages_follow_each_other,
             lists::regions_projects_apis_and_repositories_are_listed,
+            audit::calls_that_change_something_are_written_down,
+            secrets::a_secret_lives_and_dies,
+            secrets::masks_say_what_of_a_secret_changes,
+            secrets::lists_are_paged_and_filtered,
+            secrets::a_policy_of_a_secret_lets_one_in,
             storage::a_source_deploy_uploads_its_archive,
             storage::bytes_are_read_whole_and_in_part,
             storage::links_begin_as_the_request_came,

@@ -8,6 +8,7 @@
 
 mod bucket;
 mod build;
+mod function;
 mod image;
 mod notification;
 mod object;
@@ -18,6 +19,7 @@ mod records;
 mod repository;
 mod revision;
 mod seam;
+mod secret;
 mod service;
 mod template;
 #[cfg(test)]
@@ -52,6 +54,8 @@ pub struct Config {
     pub default_region: Region,
     /// The clock by which the system dates files; another than that of records when that one is moved by hand.
     pub files_clock: Arc<dyn Clock>,
+    /// Seals secrets' payloads.
+    pub vault: iam::Vault,
 }
 
 /// A stored thing with the revision that is its etag and resourceVersion.
@@ -71,6 +75,7 @@ pub(crate) struct Context {
     starter: Arc<dyn seam::Starter>,
     accounts: Arc<dyn seam::Accounts>,
     topics: Arc<dyn seam::Topics>,
+    vault: iam::Vault,
     log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     /// The last instant, in microseconds, that was given to a bucket or an object.
     instant_last: AtomicI64,
@@ -145,6 +150,7 @@ impl Control {
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
             topics: Arc::new(pubsub),
+            vault: config.vault.clone(),
             log: Box::new(move |entry| telemetry.log(entry)),
             instant_last: AtomicI64::new(clock.now().as_microsecond()),
             objects: tokio::sync::RwLock::default(),
@@ -167,6 +173,8 @@ impl Control {
         loops.spawn_loop("lifecycle", reconcile::lifecycle::run(context.clone(), loops.stop.subscribe()));
         loops.spawn(reconcile::change::Changes(context.clone()), &context.store);
         loops.spawn(reconcile::garbage::Garbage::new(context.clone()), &context.store);
+        loops.spawn(reconcile::function::Functions(context.clone()), &context.store);
+        loops.spawn_loop("secrets", reconcile::secret::run(context.clone(), loops.stop.subscribe()));
         Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }
 

@@ -11,6 +11,7 @@ use iam::Identity;
 use model::{
     Code, ProjectId, Revision, ServiceKey, Status,
     image::{Image, ImageDigest},
+    secret::SecretKey,
 };
 
 /// Builds images and knows those that are there.
@@ -36,6 +37,8 @@ pub(crate) trait Starter: Send + Sync + 'static {
 pub(crate) trait Accounts: Send + Sync + 'static {
     /// Whether the account is there, enabled, and `who` may let code run as it.
     fn may_act_as(&self, who: &Identity, email: &str) -> bool;
+    /// Whether the account may read the payloads of a secret.
+    fn may_read(&self, email: &str, secret: &SecretKey) -> bool;
     /// Forgets the policy of a resource that is gone.
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>>;
 }
@@ -121,6 +124,10 @@ impl Accounts for iam::Iam {
         };
         let resource = format!("projects/{}/serviceAccounts/{}", account.project, account.email);
         !account.disabled && self.may(Some(who), "iam.serviceAccounts.actAs", &resource, account.project.as_str())
+    }
+
+    fn may_read(&self, email: &str, secret: &SecretKey) -> bool {
+        self.may(Some(&self.identity(email)), "secretmanager.versions.access", &secret.resource(), secret.project.as_str())
     }
 
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {

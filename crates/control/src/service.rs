@@ -40,44 +40,7 @@ impl Control {
     /// `INVALID_ARGUMENT` naming the field; `PERMISSION_DENIED` without actAs on the service account; `ALREADY_EXISTS`;
     /// `RESOURCE_EXHAUSTED` past 1000 services in the region.
     pub async fn service_create(&self, who: &Identity, service: Service, dry_run: bool) -> Result<(Versioned<Service>, Operation), Status> {
-        let cx = &self.context;
-        let now = cx.clock.now();
-        let mut service = service;
-        service.uid = uuid::Uuid::new_v4().to_string();
-        service.generation = 1;
-        service.created = now;
-        service.updated = now;
-        service.deleted = None;
-        service.creator.clone_from(&who.email);
-        service.last_modifier.clone_from(&who.email);
-        service.status = ServiceStatus::default();
-        traffic_default(&mut service);
-        let _deploying = cx.deploys.read().await;
-        cx.template_default(&mut service)?;
-        cx.service_check(who, &service, None, dry_run)?;
-
-        let key = key::service(&service.key);
-        if let Some(found) = records::read::<Service>(&cx.store, &key)? {
-            return Err(exists(&found.value));
-        }
-        let siblings = key::services_of(&service.key.project, Some(&service.key.region));
-        if cx.store.scan(&siblings, None, SERVICES_MAX).map_err(Status::internal)?.len() >= SERVICES_MAX {
-            return Err(Status::new(
-                Code::ResourceExhausted,
-                format!("Quota exceeded: there are already {SERVICES_MAX} services in {}. Delete one, or use another region.", service.key.region),
-            ));
-        }
-        service.status = reconcile::traffic::status_first(now);
-        let operation = cx.operation_of_service(&service, Verb::Create);
-        if dry_run {
-            return Ok((Versioned { value: service, revision: 0 }, operation));
-        }
-        // The intent before its receipt: a service without an operation is still made, an operation without a service would lie.
-        let writes = vec![Write::put(key.as_str(), Expect::Absent, &service), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
-        match records::commit(&cx.store, writes).await? {
-            Some(revision) => Ok((Versioned { value: service, revision }, operation)),
-            None => Err(exists(&service)),
-        }
+        self.context.service_create(who, service, dry_run).await
     }
 
     /// Replaces what the owner wrote. A template that differs from that of the latest revision makes a revision.
@@ -92,53 +55,14 @@ impl Control {
         expected: Option<u64>,
         dry_run: bool,
     ) -> Result<(Versioned<Service>, Operation), Status> {
-        let cx = &self.context;
-        let key = key::service(&service.key);
-        let _deploying = cx.deploys.read().await;
-        let mut service = service;
-        cx.template_default(&mut service)?;
-        loop {
-            let found = cx.service_get(&service.key)?;
-            if found.value.deleted.is_some() {
-                return Err(deleting(&service.key));
-            }
-            version_check(&found, expected)?;
-            let next = replaced(who, &found.value, service.clone(), cx.clock.now());
-            cx.service_check(who, &next, Some(&found.value), dry_run)?;
-            let operation = cx.operation_of_service(&next, Verb::Replace);
-            if dry_run {
-                return Ok((Versioned { value: next, revision: found.revision }, operation));
-            }
-            let writes =
-                vec![Write::put(key.as_str(), Expect::Revision(found.revision), &next), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
-            if let Some(revision) = records::commit(&cx.store, writes).await? {
-                return Ok((Versioned { value: next, revision }, operation));
-            }
-        }
+        self.context.service_replace(who, service, expected, dry_run).await
     }
 
     /// Marks a service as deleted: it serves no more, and what belongs to it is removed.
     /// # Errors
     /// `NOT_FOUND`; `ABORTED` when `expected` is not its revision.
     pub async fn service_delete(&self, who: &Identity, key: &ServiceKey, expected: Option<u64>) -> Result<(Versioned<Service>, Operation), Status> {
-        let cx = &self.context;
-        loop {
-            let found = cx.service_get(key)?;
-            version_check(&found, expected)?;
-            let mut next = found.value.clone();
-            if next.deleted.is_none() {
-                next.deleted = Some(cx.clock.now());
-                next.last_modifier.clone_from(&who.email);
-            }
-            let operation = cx.operation_of_service(&next, Verb::Delete);
-            let writes = vec![
-                Write::put(key::service(key), Expect::Revision(found.revision), &next),
-                Write::put(operation::key_of(&operation), Expect::Absent, &operation),
-            ];
-            if let Some(revision) = records::commit(&cx.store, writes).await? {
-                return Ok((Versioned { value: next, revision }, operation));
-            }
-        }
+        self.context.service_delete(who, key, expected).await
     }
 
     /// Waits until the service is settled at `generation` or later; as it is after `timeout` otherwise.
@@ -205,6 +129,108 @@ impl Context {
         records::read(&self.store, &key::service(key))?.ok_or_else(|| missing(key))
     }
 
+    pub(crate) async fn service_create(&self, who: &Identity, service: Service, dry_run: bool) -> Result<(Versioned<Service>, Operation), Status> {
+        let cx = self;
+        let now = cx.clock.now();
+        let mut service = service;
+        service.uid = uuid::Uuid::new_v4().to_string();
+        service.generation = 1;
+        service.created = now;
+        service.updated = now;
+        service.deleted = None;
+        service.creator.clone_from(&who.email);
+        service.last_modifier.clone_from(&who.email);
+        service.status = ServiceStatus::default();
+        traffic_default(&mut service);
+        let _deploying = cx.deploys.read().await;
+        cx.template_default(&mut service)?;
+        cx.service_check(who, &service, None, dry_run)?;
+
+        let key = key::service(&service.key);
+        if let Some(found) = records::read::<Service>(&cx.store, &key)? {
+            return Err(exists(&found.value));
+        }
+        let siblings = key::services_of(&service.key.project, Some(&service.key.region));
+        if cx.store.scan(&siblings, None, SERVICES_MAX).map_err(Status::internal)?.len() >= SERVICES_MAX {
+            return Err(Status::new(
+                Code::ResourceExhausted,
+                format!("Quota exceeded: there are already {SERVICES_MAX} services in {}. Delete one, or use another region.", service.key.region),
+            ));
+        }
+        service.status = reconcile::traffic::status_first(now);
+        let operation = cx.operation_of_service(&service, Verb::Create);
+        if dry_run {
+            return Ok((Versioned { value: service, revision: 0 }, operation));
+        }
+        // The intent before its receipt: a service without an operation is still made, an operation without a service would lie.
+        let writes = vec![Write::put(key.as_str(), Expect::Absent, &service), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
+        match records::commit(&cx.store, writes).await? {
+            Some(revision) => Ok((Versioned { value: service, revision }, operation)),
+            None => Err(exists(&service)),
+        }
+    }
+
+    pub(crate) async fn service_replace(
+        &self,
+        who: &Identity,
+        service: Service,
+        expected: Option<u64>,
+        dry_run: bool,
+    ) -> Result<(Versioned<Service>, Operation), Status> {
+        let cx = self;
+        let key = key::service(&service.key);
+        let _deploying = cx.deploys.read().await;
+        let mut service = service;
+        cx.template_default(&mut service)?;
+        loop {
+            let found = cx.service_get(&service.key)?;
+            if found.value.deleted.is_some() {
+                return Err(deleting(&service.key));
+            }
+            version_check(&found, expected)?;
+            let next = replaced(who, &found.value, service.clone(), cx.clock.now());
+            cx.service_check(who, &next, Some(&found.value), dry_run)?;
+            let operation = cx.operation_of_service(&next, Verb::Replace);
+            if dry_run {
+                return Ok((Versioned { value: next, revision: found.revision }, operation));
+            }
+            let writes =
+                vec![Write::put(key.as_str(), Expect::Revision(found.revision), &next), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
+            if let Some(revision) = records::commit(&cx.store, writes).await? {
+                return Ok((Versioned { value: next, revision }, operation));
+            }
+        }
+    }
+
+    pub(crate) async fn service_delete(&self, who: &Identity, key: &ServiceKey, expected: Option<u64>) -> Result<(Versioned<Service>, Operation), Status> {
+        let cx = self;
+        loop {
+            let found = cx.service_get(key)?;
+            version_check(&found, expected)?;
+            let mut next = found.value.clone();
+            if next.deleted.is_none() {
+                next.deleted = Some(cx.clock.now());
+                next.last_modifier.clone_from(&who.email);
+            }
+            let operation = cx.operation_of_service(&next, Verb::Delete);
+            let writes = vec![
+                Write::put(key::service(key), Expect::Revision(found.revision), &next),
+                Write::put(operation::key_of(&operation), Expect::Absent, &operation),
+            ];
+            if let Some(revision) = records::commit(&cx.store, writes).await? {
+                return Ok((Versioned { value: next, revision }, operation));
+            }
+        }
+    }
+
+    /// All rules of a service that is made of something else: with its defaults, and as if its image were there.
+    pub(crate) fn service_rules_check(&self, who: &Identity, service: &Service) -> Result<(), Status> {
+        let mut service = service.clone();
+        traffic_default(&mut service);
+        self.template_default(&mut service)?;
+        self.service_check(who, &service, None, true)
+    }
+
     /// What the owner left out of the template.
     fn template_default(&self, service: &mut Service) -> Result<(), Status> {
         service.template = template::template_fill(&service.template, &self.service_account_default(&service.key.project)?);
@@ -240,6 +266,7 @@ impl Context {
         self.revision_name_check(service, old)?;
         traffic::traffic_check(name, &service.traffic, |revision| self.is_target(service, revision))?;
         self.account_check(who, project, &service.template.service_account)?;
+        self.secrets_check(service)?;
         let image = &service.template.container.image;
         if image.is_empty() {
             return Err(Status::invalid_field("spec.template.spec.containers[0].image", "should not be empty"));

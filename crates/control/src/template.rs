@@ -27,6 +27,7 @@ const ANNOTATIONS_MAX_BYTES: usize = 256 << 10;
 const CPU: &str = "spec.template.spec.containers[0].resources.limits.cpu";
 const MEMORY: &str = "spec.template.spec.containers[0].resources.limits.memory";
 const ENV: &str = "spec.template.spec.containers[0].env";
+const MOUNTS: &str = "spec.template.spec.containers[0].volumeMounts";
 const PROBE: &str = "spec.template.spec.containers[0].startupProbe";
 
 /// Checks all that can be told from the template alone.
@@ -118,7 +119,29 @@ fn container_check(container: &Container) -> Result<(), Status> {
     if container.port == Some(0) {
         return Err(Status::invalid_field("spec.template.spec.containers[0].ports[0].containerPort", "Invalid value 0: must be between 1 and 65535"));
     }
-    env_check(ENV, &container.env)
+    env_check(ENV, &container.env)?;
+    secrets_check(container)
+}
+
+/// Names of variables that hold secrets, and the files that secrets become.
+fn secrets_check(container: &Container) -> Result<(), Status> {
+    let named = container.env.iter().cloned().chain(container.secret_env.iter().map(|(name, _)| (name.clone(), String::new())));
+    env_check(ENV, &named.collect::<Vec<_>>())?;
+    let mut paths = HashSet::new();
+    for mount in &container.secret_mounts {
+        let bad = |text: &str| text.split('/').any(|part| matches!(part, "" | "." | ".."));
+        let path = mount.path.strip_prefix('/').map(|path| path.trim_end_matches('/'));
+        let is_taken = ["proc", "dev", "sys", "tmp"].iter().any(|taken| path.and_then(|path| path.split('/').next()) == Some(taken));
+        if path.is_none_or(bad) || is_taken || mount.path.len() > 1024 {
+            return Err(Status::invalid_field(MOUNTS, format!("{:?} is no absolute path at which secrets can be mounted", mount.path)));
+        }
+        for (file, _) in mount.files() {
+            if bad(file.trim_start_matches('/')) || file.len() > 1024 || !paths.insert(file.clone()) {
+                return Err(Status::invalid_field(MOUNTS, format!("the file {file:?} is not a path of its own below the mount")));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Checks environment variables; `field` is where they are written.

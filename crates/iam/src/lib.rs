@@ -6,7 +6,7 @@
 //! Files, in the order in which a caller meets them: `token` and `id_token` say who calls, on the narrow reader of `jws`, the
 //! keys of `signing` and the memory of `verified`; `policy` says whether they may, by the tables of `role` and `permission`.
 //! `user`, `sign_in`, `refresh_token` and `assertion` are the ways to a token; `service_account` and `service_account_key` are
-//! what they look up, and `managed_key` signs for an account. `table` is how records are held, `keys` the arithmetic of RSA.
+//! what they look up, and `managed_key` signs for an account. `vault` seals payloads of secrets. `table` is how records are held, `keys` the arithmetic of RSA.
 
 mod assertion;
 mod id_token;
@@ -24,6 +24,7 @@ mod signing;
 mod table;
 mod token;
 mod user;
+mod vault;
 mod verified;
 
 #[cfg(test)]
@@ -48,7 +49,11 @@ use self::{
     table::{Source, Table},
     user::User,
 };
-pub use self::{role::Role, token::Access};
+pub use self::{
+    role::Role,
+    token::Access,
+    vault::{Payload, Unopened, Vault, VaultError},
+};
 
 /// gcloud's own OAuth client: its id is an audience that services accept.
 pub const GCLOUD_CLIENT_ID: &str = "32555940559.apps.googleusercontent.com";

@@ -103,7 +103,7 @@ impl PolicyRow {
 }
 
 impl Iam {
-    /// Resources: `projects/P`, `projects/P/locations/R/services/S`, `projects/P/serviceAccounts/EMAIL`, `buckets/B`.
+    /// Resources: `projects/P`, `projects/P/locations/R/services/S`, `projects/P/serviceAccounts/EMAIL`, `projects/P/secrets/S`, `buckets/B`.
     /// No record: the empty policy with the etag `ACAB`.
     ///
     /// # Errors
@@ -267,7 +267,7 @@ fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX
 }
 
 fn resource_check(resource: &str) -> Result<(), Status> {
-    let is_name = |part: &str| !part.is_empty() && part.len() <= 254 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
+    let is_name = |part: &str| !part.is_empty() && part.len() <= 255 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
     // Names of Pub/Sub may hold more.
     let is_event_name = |part: &str| is_name(&part.replace(['~', '+', '%'], "-"));
     let parts: Vec<_> = resource.split('/').collect();
@@ -275,6 +275,7 @@ fn resource_check(resource: &str) -> Result<(), Status> {
         ["projects", project] => is_name(project),
         ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
+        ["projects", project, "secrets", secret] => is_name(project) && is_name(secret),
         ["projects", project, "topics" | "subscriptions" | "snapshots", id] => is_name(project) && is_event_name(id),
         ["buckets", bucket] => is_name(bucket),
         _ => false,
@@ -284,7 +285,9 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     }
     Err(Status::invalid_field(
         "resource",
-        format!("{resource:?} is no resource with a policy; those are projects, services, service accounts, buckets, topics, subscriptions and snapshots"),
+        format!(
+            "{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets, buckets, topics, subscriptions and snapshots"
+        ),
     ))
 }
 
@@ -328,6 +331,7 @@ mod tests {
             "projects/p",
             "projects/p/locations/asia-northeast1/services/s",
             "projects/p/serviceAccounts/a@p.iam.gserviceaccount.com",
+            "projects/p/secrets/s_1",
             "buckets/b.example.com",
             "projects/p/topics/t+%~",
             "projects/p/subscriptions/s",

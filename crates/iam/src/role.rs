@@ -109,7 +109,7 @@ mod tests {
             assert!(role.permissions().next().is_some(), "{}", role.name);
             assert!(std::ptr::eq(Role::find(role.name).unwrap(), role));
         }
-        for unknown in ["", "roles/", "run.invoker", "roles/run.Invoker", "roles/secretmanager.admin"] {
+        for unknown in ["", "roles/", "run.invoker", "roles/run.Invoker", "roles/secretmanager.nobody"] {
             assert!(Role::find(unknown).is_none(), "{unknown}");
         }
     }

@@ -2,7 +2,10 @@
 //!
 //! A key is `kind/part/part...`; parts that users choose cannot hold a slash, except the last one.
 
-use crate::name::{ProjectId, Region, RevisionName, ServiceKey};
+use crate::{
+    name::{ProjectId, Region, RevisionName, ServiceKey},
+    secret::SecretKey,
+};
 
 /// All services, all services of a project, of a region.
 pub const SERVICES: &str = "service/";
@@ -29,6 +32,11 @@ pub const MULTIPART_UPLOADS: &str = "upload/multipart/";
 /// What happened to objects and was not yet told to anyone.
 pub const OBJECT_CHANGES: &str = "objectchange/";
 pub const NOTIFICATIONS: &str = "notification/";
+pub const FUNCTIONS: &str = "function/";
+pub const SECRETS: &str = "secret/";
+pub const SECRET_VERSIONS: &str = "secretversion/";
+/// Not JSON: what `iam::Vault` sealed.
+pub const SECRET_PAYLOADS: &str = "secretpayload/";
 pub const TOPICS: &str = "topic/";
 pub const SUBSCRIPTIONS: &str = "subscription/";
 pub const SNAPSHOTS: &str = "snapshot/";
@@ -139,6 +147,38 @@ pub fn repository(project: &ProjectId, region: &Region, id: &str) -> String {
 /// The image that a tag or digest of a repository names: `uri` is `R-docker.pkg.dev/P/REPO/NAME`.
 pub fn image(uri: &str) -> String {
     format!("{IMAGES}{uri}")
+}
+
+pub fn secrets_of(project: &ProjectId) -> String {
+    format!("{SECRETS}{project}/")
+}
+
+pub fn secret(key: &SecretKey) -> String {
+    format!("{}{}", secrets_of(&key.project), key.secret)
+}
+
+pub fn secret_versions_of(key: &SecretKey) -> String {
+    format!("{SECRET_VERSIONS}{}/{}/", key.project, key.secret)
+}
+
+/// Numbers lie in their order.
+pub fn secret_version(key: &SecretKey, number: u64) -> String {
+    format!("{}{number:010}", secret_versions_of(key))
+}
+
+pub fn secret_payload(key: &SecretKey, number: u64) -> String {
+    format!("{SECRET_PAYLOADS}{}/{}/{number:010}", key.project, key.secret)
+}
+
+pub fn function(key: &ServiceKey) -> String {
+    format!("{FUNCTIONS}{}/{}/{}", key.project, key.region, key.service)
+}
+
+pub fn functions_of(project: &ProjectId, region: Option<&Region>) -> String {
+    match region {
+        Some(region) => format!("{FUNCTIONS}{project}/{region}/"),
+        None => format!("{FUNCTIONS}{project}/"),
+    }
 }
 
 pub fn topic(project: &ProjectId, id: &str) -> String {

@@ -37,9 +37,18 @@ pub enum LogName {
     Build,
     /// `cloudscheduler.googleapis.com/executions`
     Executions,
+    /// `cloudaudit.googleapis.com/activity`: calls that change something, by whom.
+    Activity,
+}
+
+impl LogName {
+    pub const ALL: [LogName; 7] =
+        [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions, LogName::Activity];
 }
 
 /// The one thing that entries of an instance share; made once for each instance.
+///
+/// Of [`LogName::Activity`] it is an API's: `service` is its host, `revision` the method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     pub project: String,
@@ -55,6 +64,9 @@ pub struct Source {
     /// Of a job of Cloud Scheduler only: its id.
     #[serde(default)]
     pub job: String,
+    /// `cloudfunctions` when the service is a function's; empty otherwise.
+    #[serde(default)]
+    pub managed_by: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +95,8 @@ pub enum Payload {
     Text(String),
     /// A structured line of the function's, less the fields that were understood. JSON text of an object.
     Json(String),
+    /// A `google.cloud.audit.AuditLog`, as JSON text.
+    Audit(String),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

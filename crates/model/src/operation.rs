@@ -29,6 +29,7 @@ pub struct Operation {
 pub enum Subject {
     Service { key: ServiceKey, uid: String, generation: u64, verb: Verb },
     Repository { name: String },
+    Function { key: ServiceKey, uid: String, generation: u64, verb: Verb },
     Revision { key: ServiceKey, revision: String },
 }
 

@@ -59,6 +59,12 @@ pub struct Container {
     /// In order, as the client gave them.
     #[serde(default)]
     pub env: Vec<(String, String)>,
+    /// Variables whose values are secrets: read whenever an instance starts, kept nowhere.
+    #[serde(default)]
+    pub secret_env: Vec<(String, SecretRef)>,
+    /// Folders with secrets as files, read likewise.
+    #[serde(default)]
+    pub secret_mounts: Vec<SecretMount>,
     /// 1000 is one vCPU; 1000 when unset.
     #[serde(default)]
     pub cpu_millis: Option<u32>,
@@ -78,6 +84,47 @@ pub struct Container {
     pub startup_cpu_boost: bool,
     #[serde(default)]
     pub startup_probe: Option<Probe>,
+}
+
+/// A version of a secret of the service's own project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// The secret's id.
+    pub secret: String,
+    /// A number, an alias or `latest`.
+    pub version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretMount {
+    /// Of the volume.
+    pub name: String,
+    /// Where the folder is, absolute.
+    pub path: String,
+    pub secret: String,
+    /// Version and file in the folder; none is the latest version under the secret's own id.
+    pub items: Vec<(String, String)>,
+}
+
+impl SecretMount {
+    /// Each file's path and what is in it.
+    pub fn files(&self) -> Vec<(String, SecretRef)> {
+        let file = |version: &str, file: &str| {
+            (format!("{}/{file}", self.path.trim_end_matches('/')), SecretRef { secret: self.secret.clone(), version: version.to_owned() })
+        };
+        match self.items.as_slice() {
+            [] => vec![file("latest", &self.secret)],
+            items => items.iter().map(|(version, name)| file(version, name)).collect(),
+        }
+    }
+}
+
+impl Container {
+    /// Every secret that an instance is given.
+    pub fn secrets(&self) -> Vec<SecretRef> {
+        let files = self.secret_mounts.iter().flat_map(|mount| mount.files().into_iter().map(|(_, source)| source));
+        self.secret_env.iter().map(|(_, source)| source.clone()).chain(files).collect()
+    }
 }
 
 /// run v2 Probe.

@@ -20,7 +20,7 @@ use std::{
 
 use model::{
     log::{Entry, LogName, Payload, Severity},
-    revision::Start,
+    revision::{SecretRef, Start},
 };
 use parking_lot::Mutex;
 use sandbox::{Sandbox, Spec};
@@ -36,6 +36,7 @@ use crate::{
     launch::{self, Level},
     output::Lines,
     pool::Pool,
+    secret,
 };
 
 /// How an instance came to be; in the order of `telemetry::RUNGS`.
@@ -590,6 +591,10 @@ impl From<sandbox::Error> for Unmade {
 
 /// Makes the best template that the revision can have.
 fn make(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle) -> Result<Template, Unmade> {
+    // A clone has its template's environment and files, and `latest` is what it is when an instance starts.
+    if !pool.template.container.secrets().is_empty() {
+        return Err(Unmade::Refused("its secrets are read whenever an instance starts".to_owned()));
+    }
     let mut why = String::new();
     if pool.template.start() == Start::Revision {
         match make_at(Level::Revision, pool, runtime) {
@@ -621,7 +626,8 @@ fn made(level: Level, pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle
     let instance = Instance::id_make();
     let id = format!("t-{}", &instance[..24]);
     let layer = |digest: &str| shared.store.layers().path(digest);
-    let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer).map_err(Unmade::Internal)?;
+    let read = |source: &SecretRef| secret::read(pool, source);
+    let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer, read).map_err(Unmade::Internal)?;
     spec.template = true;
     if !launch::prepare(&image, level, &mut spec) {
         return Err(Unmade::Refused(match level {

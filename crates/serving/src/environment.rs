@@ -7,28 +7,50 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use model::{image::Image, limits};
+use iam::Payload;
+use model::{
+    image::Image,
+    limits,
+    revision::{SecretMount, SecretRef},
+};
 use sandbox::{Limits, Mount, Network, Spec};
 
 use crate::{Config, pool::Pool};
 
-/// The sandbox of an instance. `layer` finds the folder of a layer by its digest.
+/// The sandbox of an instance. `layer` finds the folder of a layer by its digest, `secret` reads a secret.
 ///
 /// # Errors
-/// A layer that is not there, in words.
-pub(crate) fn spec(pool: &Pool, image: &Image, config: &Config, id: String, layer: impl Fn(&str) -> Option<PathBuf>) -> Result<Spec, String> {
+/// A layer or a secret that is not there, in words.
+pub(crate) fn spec(
+    pool: &Pool,
+    image: &Image,
+    config: &Config,
+    id: String,
+    layer: impl Fn(&str) -> Option<PathBuf>,
+    secret: impl Fn(&SecretRef) -> Result<Payload, String>,
+) -> Result<Spec, String> {
     let template = &pool.template;
     let mut mounts: Vec<Mount> = image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
     for part in &image.layers {
         let source = layer(&part.digest).ok_or_else(|| format!("layer {} of the image is not there", part.digest))?;
         mounts.push(Mount { source, target: part.target.clone(), writable: false });
     }
+    let mut owner = template.container.env.clone();
+    for (name, source) in &template.container.secret_env {
+        let value = String::from_utf8(secret(source)?.as_bytes().to_vec());
+        let value = value.ok().filter(|value| !value.contains('\0'));
+        owner.push((name.clone(), value.ok_or_else(|| format!("the secret {} is no text: it cannot be the variable {name}", source.secret))?));
+    }
+    let mut files = files(image, config);
+    for (path, source) in template.container.secret_mounts.iter().flat_map(SecretMount::files) {
+        files.push((path.into(), secret(&source)?.as_bytes().to_vec()));
+    }
     Ok(Spec {
         id,
         mounts,
-        files: files(image, config),
+        files,
         command: command(&template.container.command, &template.container.args, &image.command),
-        env: variables(image, template.memory_bytes(), &template.container.env, &names(pool), template.port(), template.timeout().as_secs()),
+        env: variables(image, template.memory_bytes(), &owner, &names(pool), template.port(), template.timeout().as_secs()),
         working_dir: image.working_dir.clone(),
         limits: Limits {
             memory_bytes: template.memory_bytes(),

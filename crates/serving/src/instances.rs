@@ -38,6 +38,7 @@ use crate::{
     pool::{Freeze, Pool},
     probe,
     refusal::Refusal,
+    secret,
 };
 
 /// One instance of a revision.
@@ -326,7 +327,8 @@ async fn start_ordinarily(instance: &Arc<Instance>) -> Result<Sandbox, StartFail
             let shared = instance.shared();
             let image = instance.pool.image()?;
             let layer = |digest: &str| shared.store.layers().path(digest);
-            let spec = environment::spec(&instance.pool, &image, &shared.config, instance.sandbox.clone(), layer)?;
+            let spec =
+                environment::spec(&instance.pool, &image, &shared.config, instance.sandbox.clone(), layer, |source| secret::read(&instance.pool, source))?;
             shared.keeper.start(&spec).map_err(|error| error.to_string())
         })
         .await

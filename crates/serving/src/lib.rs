@@ -42,6 +42,7 @@ mod pool;
 mod pools;
 mod probe;
 pub mod refusal;
+mod secret;
 mod slots;
 mod stream;
 mod supervise;
@@ -92,6 +93,8 @@ pub struct Config {
     pub templates_bytes: u64,
     /// How many clones of a revision may wait armed.
     pub armed_max: usize,
+    /// Opens the secrets that instances are given.
+    pub vault: iam::Vault,
 }
 
 /// The data plane. Clones share it.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use model::function::MANAGED_BY;
 use model::{
     Revision, RevisionName, ServiceKey,
     image::{Image, ImageDigest},
@@ -182,6 +183,7 @@ impl Pool {
                 instance: String::new(),
                 build: String::new(),
                 job: String::new(),
+                managed_by: template.labels.get(MANAGED_BY).cloned().unwrap_or_default(),
             }),
             digest: revision.image.clone(),
             image: OnceLock::new(),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
+use model::function::MANAGED_BY;
 use model::{
     ProjectId, ProjectNumber, Revision, Service, ServiceKey, key,
     log::Source,
@@ -276,6 +277,7 @@ impl Follower {
                 instance: String::new(),
                 build: String::new(),
                 job: String::new(),
+                managed_by: service.labels.get(MANAGED_BY).cloned().unwrap_or_default(),
             }),
             hosts,
         })

@@ -36,7 +36,11 @@ CREATE TABLE head (
 /// # Errors
 /// [`Error::Newer`] and [`Error::Foreign`] before anything is written.
 pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
-    open_as(path, &Layout { application: APPLICATION_ID, format: FORMAT, schema: SCHEMA, first: |connection| head_write(connection, Head::default()) })
+    let layout = Layout { application: APPLICATION_ID, format: FORMAT, schema: SCHEMA, first: |connection| head_write(connection, Head::default()) };
+    let connection = open_as(path, &layout)?;
+    // What a deleted record held (keys, tokens' hashes, sealed secrets) is overwritten, not only unlinked.
+    connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(())).map_err(Error::sqlite("settings of a database of the store"))?;
+    Ok(connection)
 }
 
 /// What makes a database of the store one of its kind.

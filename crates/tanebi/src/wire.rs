@@ -51,6 +51,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let store = store::Store::open(&folders.state).context("the store")?;
     let (clock, manual_clock) = crate::clock::open(config.clock, &store).await?;
     let real_clock: Arc<dyn model::Clock> = Arc::new(SystemClock);
+    let vault = iam::Vault::open(&folders.state.join("vault.keys"), &store).context("the keys of secrets")?;
     let telemetry = telemetry::Telemetry::open(&folders.state, clock.clone()).context("the logs")?;
     let project = control::project_ensure(&store, &*clock, &config.project).await.map_err(status)?;
     let iam = iam::Iam::open(store.clone(), clock.clone(), project.id.clone(), project.number, &config.owner).await.map_err(status)?;
@@ -84,6 +85,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             instance_idle_max: IDLE_MAX,
             templates_bytes: templates_bytes(),
             armed_max: config.armed_max,
+            vault: vault.clone(),
         },
         clock.clone(),
         store.clone(),
@@ -117,7 +119,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
     let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let control = control::Control::start(
-        control::Config { default_project: project.id.clone(), default_region: config.region.clone(), files_clock: real_clock },
+        control::Config { default_project: project.id.clone(), default_region: config.region.clone(), files_clock: real_clock, vault },
         clock.clone(),
         store.clone(),
         iam.clone(),

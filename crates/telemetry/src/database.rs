@@ -195,13 +195,12 @@ pub(crate) fn log_number(log: LogName) -> i64 {
         LogName::System => 4,
         LogName::Build => 5,
         LogName::Executions => 6,
+        LogName::Activity => 7,
     }
 }
 
 fn log_of(number: i64) -> Option<LogName> {
-    [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions]
-        .into_iter()
-        .find(|log| log_number(*log) == number)
+    LogName::ALL.into_iter().find(|log| log_number(*log) == number)
 }
 
 /// Nanoseconds since 1970; what an `i64` cannot hold (before 1677, after 2262) is its end.
@@ -224,6 +223,8 @@ pub(crate) fn insert_id(id: i64) -> String {
 struct AboutRef<'a> {
     #[serde(rename = "i", skip_serializing_if = "str::is_empty")]
     instance: &'a str,
+    #[serde(rename = "m", skip_serializing_if = "str::is_empty")]
+    managed_by: &'a str,
     #[serde(rename = "h", skip_serializing_if = "Option::is_none")]
     http: Option<HttpRow<&'a str>>,
     #[serde(rename = "t", skip_serializing_if = "str::is_empty")]
@@ -240,6 +241,8 @@ struct AboutRef<'a> {
 struct About {
     #[serde(rename = "i", default)]
     instance: String,
+    #[serde(rename = "m", default)]
+    managed_by: String,
     #[serde(rename = "h", default)]
     http: Option<HttpRow<String>>,
     #[serde(rename = "t", default)]
@@ -283,6 +286,7 @@ pub(crate) fn entry_insert(connection: &Connection) -> rusqlite::Result<CachedSt
 pub(crate) fn entry_write(insert: &mut CachedStatement<'_>, id: i64, source: i64, entry: &Entry, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
     let about = AboutRef {
         instance: &entry.source.instance,
+        managed_by: &entry.source.managed_by,
         http: entry.http.as_ref().map(http_row),
         trace: &entry.trace,
         span: &entry.span,
@@ -296,6 +300,7 @@ pub(crate) fn entry_write(insert: &mut CachedStatement<'_>, id: i64, source: i64
         Payload::None => (0, None),
         Payload::Text(text) => (1, Some(text.as_str())),
         Payload::Json(text) => (2, Some(text.as_str())),
+        Payload::Audit(text) => (3, Some(text.as_str())),
     };
     insert
         .execute((time_number(entry.time), id, source, log_number(entry.log), entry.severity as i64, kind, payload, (about != "{}").then_some(about)))
@@ -333,11 +338,13 @@ pub(crate) fn entry_read(row: &Row<'_>, head: Head, source: &Arc<Source>) -> rus
     let payload = match kind {
         1 => Payload::Text(row.get(6)?),
         2 => Payload::Json(row.get(6)?),
+        3 => Payload::Audit(row.get(6)?),
         _ => Payload::None,
     };
     let about = row.get_ref(7)?.as_str_or_null()?.map(serde_json::from_str::<About>);
     let about = about.transpose().ok().flatten().unwrap_or_default();
-    let source = if about.instance.is_empty() { source.clone() } else { Arc::new(Source { instance: about.instance, ..(**source).clone() }) };
+    let is_plain = about.instance.is_empty() && about.managed_by.is_empty();
+    let source = if is_plain { source.clone() } else { Arc::new(Source { instance: about.instance, managed_by: about.managed_by, ..(**source).clone() }) };
     Ok(Entry {
         source,
         log: head.log,
@@ -364,7 +371,8 @@ pub(crate) fn source_read(connection: &Connection, id: i64) -> rusqlite::Result<
             Some(job) => (String::new(), job.to_owned()),
             None => (made, String::new()),
         };
-        Ok(Source { project: row.get(0)?, region: row.get(1)?, service: row.get(2)?, revision: row.get(3)?, build, job, instance: String::new() })
+        let [instance, managed_by] = Default::default();
+        Ok(Source { project: row.get(0)?, region: row.get(1)?, service: row.get(2)?, revision: row.get(3)?, build, job, instance, managed_by })
     })
 }
 

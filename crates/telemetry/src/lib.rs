@@ -20,6 +20,7 @@ mod telemetry;
 mod writer;
 
 pub use database::Error;
+pub use filter::syntax;
 pub use line::{LINE_MAX_BYTES, LineParsed, line_parse};
 pub use meter::{Meter, MeterKey, RUNGS, Snapshot};
 pub use query::{FILTER_MAX_BYTES, PAGE_MAX, Page, Query, QueryError};

@@ -257,7 +257,7 @@ impl Sources<'_> {
 fn payload_bytes(entry: &Entry) -> usize {
     match &entry.payload {
         Payload::None => 0,
-        Payload::Text(text) | Payload::Json(text) => text.len(),
+        Payload::Text(text) | Payload::Json(text) | Payload::Audit(text) => text.len(),
     }
 }
 

@@ -187,7 +187,7 @@ impl Queue {
 fn entry_bytes(entry: &Entry) -> i64 {
     let payload = match &entry.payload {
         Payload::None => 0,
-        Payload::Text(text) | Payload::Json(text) => text.len(),
+        Payload::Text(text) | Payload::Json(text) | Payload::Audit(text) => text.len(),
     };
     let http = entry
         .http

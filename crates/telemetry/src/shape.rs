@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use model::log::{Entry, LogName, Severity, Source};
+use model::{
+    function::MANAGED_BY,
+    log::{Entry, LogName, Severity, Source},
+};
 
 /// The log's id as users write it, such as `run.googleapis.com/requests`.
 pub fn log_id(log: LogName) -> &'static str {
@@ -15,6 +18,7 @@ pub fn log_id(log: LogName) -> &'static str {
         LogName::System => "run.googleapis.com/varlog/system",
         LogName::Build => "cloudbuild",
         LogName::Executions => "cloudscheduler.googleapis.com/executions",
+        LogName::Activity => "cloudaudit.googleapis.com/activity",
     }
 }
 
@@ -29,30 +33,35 @@ pub(crate) fn log_name_of(project: &str, log: LogName) -> String {
 
 /// `resource.type`.
 pub fn resource_type(entry: &Entry) -> &'static str {
-    resource_type_of(&entry.source)
+    resource_type_of(&entry.source, entry.log)
 }
 
-pub(crate) fn resource_type_of(source: &Source) -> &'static str {
-    match (source.build.is_empty(), source.job.is_empty()) {
-        (true, true) => "cloud_run_revision",
-        (false, _) => "build",
-        (true, false) => "cloud_scheduler_job",
+pub(crate) fn resource_type_of(source: &Source, log: LogName) -> &'static str {
+    match log {
+        LogName::Activity => "audited_resource",
+        _ if !source.build.is_empty() => "build",
+        _ if !source.job.is_empty() => "cloud_scheduler_job",
+        _ => "cloud_run_revision",
     }
 }
 
 /// `resource.labels`.
 pub fn resource_labels(entry: &Entry) -> BTreeMap<String, String> {
-    RESOURCE_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), resource_label(&entry.source, name)?.to_owned()))).collect()
+    RESOURCE_LABELS.iter().filter_map(|name| Some(((*name).to_owned(), resource_label(&entry.source, entry.log, name)?.to_owned()))).collect()
 }
 
 /// Of all types of resource.
-pub(crate) const RESOURCE_LABELS: [&str; 7] = ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id", "job_id"];
+pub(crate) const RESOURCE_LABELS: [&str; 9] =
+    ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id", "job_id", "service", "method"];
 
 /// One label of the resource; `None` when its type has none of this name.
-pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a str> {
+pub(crate) fn resource_label<'a>(source: &'a Source, log: LogName, name: &str) -> Option<&'a str> {
     let (is_build, is_job) = (!source.build.is_empty(), !source.job.is_empty());
     match name {
         "project_id" => Some(&source.project),
+        "service" if log == LogName::Activity => Some(&source.service),
+        "method" if log == LogName::Activity => Some(&source.revision),
+        _ if log == LogName::Activity => None,
         "build_id" if is_build => Some(&source.build),
         _ if is_build => None,
         "location" => Some(&source.region),
@@ -65,11 +74,14 @@ pub(crate) fn resource_label<'a>(source: &'a Source, name: &str) -> Option<&'a s
     }
 }
 
-/// `labels`: the entry's own, and `instanceId` where an instance was involved.
+/// `labels`: the entry's own, `instanceId` where an instance was involved, `goog-managed-by` where the service is a function's.
 pub fn entry_labels(entry: &Entry) -> BTreeMap<String, String> {
     let mut labels = entry.labels.clone();
     if !entry.source.instance.is_empty() {
         labels.insert(INSTANCE_LABEL.to_owned(), entry.source.instance.clone());
+    }
+    if !entry.source.managed_by.is_empty() {
+        labels.insert(MANAGED_BY.to_owned(), entry.source.managed_by.clone());
     }
     labels
 }
@@ -121,6 +133,7 @@ pub(crate) mod tests {
             instance: "i1".into(),
             build: String::new(),
             job: String::new(),
+            managed_by: String::new(),
         }
     }
 
@@ -175,6 +188,16 @@ pub(crate) mod tests {
         assert_eq!(resource_type(&entry), "cloud_scheduler_job");
         let expect = [("job_id", "j1"), ("location", "asia-northeast1"), ("project_id", "local-project")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), expect);
+    }
+
+    #[test]
+    fn an_audited_call_is_of_its_api() {
+        let source = Source { service: "run.googleapis.com".into(), revision: "google.cloud.run.v2.Services.CreateService".into(), ..source("") };
+        let entry = Entry { source: Arc::new(source), log: LogName::Activity, ..entry("") };
+        assert_eq!(log_name(&entry), "projects/local-project/logs/cloudaudit.googleapis.com%2Factivity");
+        assert_eq!(resource_type(&entry), "audited_resource");
+        let expect = [("method", "google.cloud.run.v2.Services.CreateService"), ("project_id", "local-project"), ("service", "run.googleapis.com")];
+        assert_eq!(resource_labels(&entry).into_iter().collect::<Vec<_>>(), expect.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn source(project: &str, service: &str) -> Arc<Source> {
         instance: "i1".into(),
         build: String::new(),
         job: String::new(),
+        managed_by: String::new(),
     })
 }
 

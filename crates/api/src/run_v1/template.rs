@@ -3,7 +3,7 @@
 
 use model::{
     RevisionName, Status,
-    revision::{Check, Container, Probe, RevisionTemplate},
+    revision::{Check, Container, Probe, RevisionTemplate, SecretMount, SecretRef},
 };
 
 use super::{
@@ -29,7 +29,7 @@ pub(super) fn read(template: v1::RevisionTemplate) -> Result<RevisionTemplate, S
         revision: if template.metadata.name.is_empty() { None } else { Some(RevisionName::parse(&template.metadata.name)?) },
         labels: template.metadata.labels,
         annotations: Default::default(),
-        container: container_one(spec.containers)?,
+        container: container_one(spec.containers, spec.volumes)?,
         min_instances: 0,
         max_instances: None,
         concurrency: spec.container_concurrency.map(|n| count("spec.template.spec.containerConcurrency", n)).transpose()?.filter(|n| *n > 0),
@@ -74,20 +74,21 @@ pub(super) fn spec_write(template: &RevisionTemplate) -> v1::RevisionSpec {
         service_account_name: template.service_account.clone(),
         runtime_class_name: if template.container.base_image.is_empty() { String::new() } else { BASE_IMAGE_UPDATE.to_owned() },
         containers: vec![container_write(&template.container)],
+        volumes: template.container.secret_mounts.iter().map(volume_write).collect(),
         rest: Default::default(),
     }
 }
 
-fn container_one(mut containers: Vec<v1::Container>) -> Result<Container, Status> {
+fn container_one(mut containers: Vec<v1::Container>, volumes: Vec<v1::Volume>) -> Result<Container, Status> {
     const AT: &str = "spec.template.spec.containers";
     match (containers.pop(), containers.is_empty()) {
-        (Some(container), true) => container_read(container),
+        (Some(container), true) => container_read(container, volumes),
         (None, _) => Err(Status::invalid_field(AT, "a container with an image is required")),
         (Some(_), false) => Err(Status::invalid_field(AT, "more than one container is not supported by this server; leave the sidecars out")),
     }
 }
 
-fn container_read(container: v1::Container) -> Result<Container, Status> {
+fn container_read(container: v1::Container, volumes: Vec<v1::Volume>) -> Result<Container, Status> {
     const AT: &str = "spec.template.spec.containers[0]";
     refuse_rest(AT, &container.rest)?;
     let mut out = Container {
@@ -100,8 +101,20 @@ fn container_read(container: v1::Container) -> Result<Container, Status> {
     };
     for (i, variable) in container.env.into_iter().enumerate() {
         refuse_rest(&format!("{AT}.env[{i}]"), &variable.rest)?;
-        out.env.push((variable.name, variable.value));
+        match variable.value_from {
+            None => out.env.push((variable.name, variable.value.unwrap_or_default())),
+            Some(from) => {
+                let at = format!("{AT}.env[{i}].valueFrom");
+                refuse_rest(&at, &from.rest)?;
+                refuse_rest(&format!("{at}.secretKeyRef"), &from.secret_key_ref.rest)?;
+                if variable.value.is_some_and(|value| !value.is_empty()) {
+                    return Err(Status::invalid_field(at, "a variable has a value or a secret, not both"));
+                }
+                out.secret_env.push((variable.name, SecretRef { secret: from.secret_key_ref.name, version: from.secret_key_ref.key }));
+            }
+        }
     }
+    out.secret_mounts = mounts_read(container.volume_mounts, volumes)?;
     if let Some(resources) = container.resources {
         refuse_rest(&format!("{AT}.resources"), &resources.rest)?;
         for (name, value) in resources.limits {
@@ -128,6 +141,41 @@ fn container_read(container: v1::Container) -> Result<Container, Status> {
     Ok(out)
 }
 
+/// Volumes and where they are mounted: each once, and secrets only.
+fn mounts_read(mounts: Vec<v1::VolumeMount>, volumes: Vec<v1::Volume>) -> Result<Vec<SecretMount>, Status> {
+    const MOUNTS: &str = "spec.template.spec.containers[0].volumeMounts";
+    const VOLUMES: &str = "spec.template.spec.volumes";
+    if let Some(spare) = volumes.iter().find(|volume| !mounts.iter().any(|mount| mount.name == volume.name)) {
+        return Err(Status::invalid_field(VOLUMES, format!("the volume {:?} is not mounted", spare.name)));
+    }
+    let read = |(i, mount): (usize, v1::VolumeMount)| {
+        refuse_rest(&format!("{MOUNTS}[{i}]"), &mount.rest)?;
+        let mut named = volumes.iter().enumerate().filter(|(_, volume)| volume.name == mount.name);
+        let (Some((at, volume)), None) = (named.next(), named.next()) else {
+            return Err(Status::invalid_field(MOUNTS, format!("there is not exactly one volume {:?}", mount.name)));
+        };
+        let at = format!("{VOLUMES}[{at}]");
+        refuse_rest(&at, &volume.rest)?;
+        let Some(secret) = &volume.secret else {
+            return Err(Status::invalid_field(at, "only volumes of secrets are supported by this server"));
+        };
+        refuse_rest(&format!("{at}.secret"), &secret.rest)?;
+        let items = secret.items.iter().enumerate().map(|(i, item)| {
+            refuse_rest(&format!("{at}.secret.items[{i}]"), &item.rest)?;
+            Ok((item.key.clone(), item.path.clone()))
+        });
+        let items = items.collect::<Result<_, Status>>()?;
+        Ok(SecretMount { name: mount.name, path: mount.mount_path, secret: secret.secret_name.clone(), items })
+    };
+    mounts.into_iter().enumerate().map(read).collect()
+}
+
+fn volume_write(mount: &SecretMount) -> v1::Volume {
+    let items = mount.items.iter().map(|(version, file)| v1::KeyToPath { key: version.clone(), path: file.clone(), rest: Default::default() });
+    let secret = v1::SecretVolumeSource { secret_name: mount.secret.clone(), items: items.collect(), rest: Default::default() };
+    v1::Volume { name: mount.name.clone(), secret: Some(secret), rest: Default::default() }
+}
+
 /// 0 and nothing are the same: unset.
 fn port_read(field: &str, value: Option<i32>) -> Result<Option<u16>, Status> {
     Ok(value.map(|value| port(field, value)).transpose()?.filter(|port| *port != 0))
@@ -148,12 +196,27 @@ fn container_write(container: &Container) -> v1::Container {
         image: container.image.clone(),
         command: container.command.clone(),
         args: container.args.clone(),
-        env: container.env.iter().map(|(name, value)| v1::EnvVar { name: name.clone(), value: value.clone(), rest: Default::default() }).collect(),
+        env: env_write(container),
+        volume_mounts: container
+            .secret_mounts
+            .iter()
+            .map(|mount| v1::VolumeMount { name: mount.name.clone(), mount_path: mount.path.clone(), rest: Default::default() })
+            .collect(),
         ports: ports.into_iter().collect(),
         resources: (!limits.is_empty()).then(|| v1::Resources { limits, rest: Default::default() }),
         startup_probe: container.startup_probe.as_ref().map(probe_write),
         rest: Default::default(),
     }
+}
+
+/// Those with values, then those with secrets.
+fn env_write(container: &Container) -> Vec<v1::EnvVar> {
+    let plain = container.env.iter().map(|(name, value)| v1::EnvVar { name: name.clone(), value: Some(value.clone()), ..Default::default() });
+    let secret = container.secret_env.iter().map(|(name, source)| {
+        let secret_key_ref = v1::SecretKeySelector { name: source.secret.clone(), key: source.version.clone(), rest: Default::default() };
+        v1::EnvVar { name: name.clone(), value_from: Some(v1::EnvVarSource { secret_key_ref, rest: Default::default() }), ..Default::default() }
+    });
+    plain.chain(secret).collect()
 }
 
 fn probe_read(probe: v1::Probe) -> Result<Probe, Status> {

@@ -121,6 +121,7 @@ fn what_is_not_supported_is_named() {
     };
     const CONTAINER: &str = "/spec/template/spec/containers/0";
     check("/spec/template/spec/volumes", json!([{ "name": "v" }]), "spec.template.spec.volumes");
+    check("/spec/template/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }]), "spec.template.spec.containers[0].volumeMounts");
     check("/spec/template/spec/nodeSelector", json!({ "run.googleapis.com/accelerator": "nvidia-l4" }), "spec.template.spec.nodeSelector");
     check("/spec/template/spec/runtimeClassName", json!("gvisor"), "spec.template.spec.runtimeClassName");
     check("/spec/template/spec/containers/-", json!({ "image": "sidecar" }), "spec.template.spec.containers");
@@ -129,7 +130,6 @@ fn what_is_not_supported_is_named() {
     check("/spec/surprise", json!(1), "spec.surprise");
     check("/metadata/generateName", json!("x-"), "metadata.generateName");
     for (field, value) in [
-        ("volumeMounts", json!([{ "name": "v", "mountPath": "/v" }])),
         ("livenessProbe", json!({ "httpGet": { "path": "/" } })),
         ("workingDir", json!("/x")),
         ("envFrom", json!([{ "secretRef": { "name": "s" } }])),
@@ -139,8 +139,8 @@ fn what_is_not_supported_is_named() {
     }
     check(
         &format!("{CONTAINER}/env"),
-        json!([{ "name": "S", "valueFrom": { "secretKeyRef": { "name": "s", "key": "1" } } }]),
-        "spec.template.spec.containers[0].env[0].valueFrom",
+        json!([{ "name": "S", "valueFrom": { "configMapKeyRef": { "name": "s", "key": "1" } } }]),
+        "spec.template.spec.containers[0].env[0].valueFrom.configMapKeyRef",
     );
     check(
         &format!("{CONTAINER}/resources"),

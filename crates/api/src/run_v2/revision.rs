@@ -28,6 +28,7 @@ pub(crate) fn write(revision: &Revision, etag: u64) -> pb::Revision {
         timeout: template::timeout_write(template),
         service_account: template.service_account.clone(),
         containers: vec![container],
+        volumes: template::volumes_write(&template.container),
         execution_environment: template::environment_write(template.execution_environment),
         session_affinity: template.session_affinity,
         reconciling: revision.conditions.iter().any(|c| c.kind == "Ready" && c.state == State::Unknown),

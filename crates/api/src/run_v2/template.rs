@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{
     RevisionName, Status,
-    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate},
+    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, SecretMount, SecretRef},
 };
 use proto::google::cloud::run::v2 as pb;
 
@@ -50,7 +50,6 @@ pub(super) fn annotations_write(annotations: &BTreeMap<String, String>) -> std::
 /// `INVALID_ARGUMENT` naming the field at fault.
 pub(super) fn read(template: pb::RevisionTemplate) -> Result<RevisionTemplate, Status> {
     refuse(template.vpc_access.is_some(), "template.vpc_access")?;
-    refuse(!template.volumes.is_empty(), "template.volumes")?;
     refuse(!template.encryption_key.is_empty(), "template.encryption_key")?;
     refuse(template.encryption_key_revocation_action != 0, "template.encryption_key_revocation_action")?;
     refuse(template.encryption_key_shutdown_duration.is_some(), "template.encryption_key_shutdown_duration")?;
@@ -63,7 +62,7 @@ pub(super) fn read(template: pb::RevisionTemplate) -> Result<RevisionTemplate, S
         revision: if template.revision.is_empty() { None } else { Some(RevisionName::parse(&template.revision)?) },
         labels: template.labels.into_iter().collect(),
         annotations: annotations_read("template.annotations", template.annotations)?,
-        container: container_one(template.containers)?,
+        container: container_one(template.containers, template.volumes)?,
         min_instances: count("template.scaling.min_instance_count", scaling.min_instance_count)?,
         max_instances: set(count("template.scaling.max_instance_count", scaling.max_instance_count)?),
         concurrency: set(count("template.max_instance_request_concurrency", template.max_instance_request_concurrency)?),
@@ -88,6 +87,7 @@ pub(super) fn write(template: &RevisionTemplate) -> pb::RevisionTemplate {
         timeout: timeout_write(template),
         service_account: template.service_account.clone(),
         containers: vec![container_write(&template.container)],
+        volumes: volumes_write(&template.container),
         execution_environment: environment_write(template.execution_environment),
         max_instance_request_concurrency: int(template.concurrency.unwrap_or(0)),
         session_affinity: template.session_affinity,
@@ -124,9 +124,9 @@ fn set(value: u32) -> Option<u32> {
     (value != 0).then_some(value)
 }
 
-fn container_one(mut containers: Vec<pb::Container>) -> Result<Container, Status> {
+fn container_one(mut containers: Vec<pb::Container>, volumes: Vec<pb::Volume>) -> Result<Container, Status> {
     match (containers.pop(), containers.is_empty()) {
-        (Some(container), true) => container_read(container),
+        (Some(container), true) => container_read(container, volumes),
         (None, _) => Err(Status::invalid_field("template.containers", "a container with an image is required")),
         (Some(_), false) => {
             Err(Status::invalid_field("template.containers", "more than one container is not supported by this server; leave the sidecars out"))
@@ -134,9 +134,8 @@ fn container_one(mut containers: Vec<pb::Container>) -> Result<Container, Status
     }
 }
 
-fn container_read(container: pb::Container) -> Result<Container, Status> {
+fn container_read(container: pb::Container, volumes: Vec<pb::Volume>) -> Result<Container, Status> {
     let at = |field: &str| format!("template.containers[0].{field}");
-    refuse(!container.volume_mounts.is_empty(), &at("volume_mounts"))?;
     refuse(!container.working_dir.is_empty(), &at("working_dir"))?;
     refuse(container.liveness_probe.is_some(), &at("liveness_probe"))?;
     refuse(container.readiness_probe.is_some(), &at("readiness_probe"))?;
@@ -152,13 +151,16 @@ fn container_read(container: pb::Container) -> Result<Container, Status> {
         ..Default::default()
     };
     for (i, variable) in container.env.into_iter().enumerate() {
-        let value = match variable.values {
-            Some(pb::env_var::Values::Value(value)) => value,
-            None => String::new(),
-            Some(pb::env_var::Values::ValueSource(_)) => return Err(unsupported(at(&format!("env[{i}].value_source")))),
-        };
-        out.env.push((variable.name, value));
+        match variable.values {
+            Some(pb::env_var::Values::Value(value)) => out.env.push((variable.name, value)),
+            None => out.env.push((variable.name, String::new())),
+            Some(pb::env_var::Values::ValueSource(source)) => {
+                let source = source.secret_key_ref.ok_or_else(|| unsupported(at(&format!("env[{i}].value_source"))))?;
+                out.secret_env.push((variable.name, SecretRef { secret: source.secret, version: source.version }));
+            }
+        }
     }
+    out.secret_mounts = mounts_read(container.volume_mounts, volumes)?;
     if let Some(resources) = container.resources {
         for (name, value) in resources.limits {
             let field = at(&format!("resources.limits[{name}]"));
@@ -206,12 +208,60 @@ pub(super) fn container_write(container: &Container) -> pb::Container {
         base_image_uri: container.base_image.clone(),
         command: container.command.clone(),
         args: container.args.clone(),
-        env: container.env.iter().map(|(name, value)| pb::EnvVar { name: name.clone(), values: Some(pb::env_var::Values::Value(value.clone())) }).collect(),
+        env: env_write(container),
+        volume_mounts: container
+            .secret_mounts
+            .iter()
+            .map(|mount| pb::VolumeMount { name: mount.name.clone(), mount_path: mount.path.clone(), ..Default::default() })
+            .collect(),
         resources,
         ports: ports.into_iter().collect(),
         startup_probe: container.startup_probe.as_ref().map(probe_write),
         ..Default::default()
     }
+}
+
+/// Those with values, then those with secrets.
+fn env_write(container: &Container) -> Vec<pb::EnvVar> {
+    use pb::env_var::Values;
+    let plain = container.env.iter().map(|(name, value)| pb::EnvVar { name: name.clone(), values: Some(Values::Value(value.clone())) });
+    let secret = container.secret_env.iter().map(|(name, source)| {
+        let secret_key_ref = pb::SecretKeySelector { secret: source.secret.clone(), version: source.version.clone() };
+        pb::EnvVar { name: name.clone(), values: Some(Values::ValueSource(pb::EnvVarSource { secret_key_ref: Some(secret_key_ref) })) }
+    });
+    plain.chain(secret).collect()
+}
+
+/// Volumes and where they are mounted: each once, and secrets only.
+fn mounts_read(mounts: Vec<pb::VolumeMount>, volumes: Vec<pb::Volume>) -> Result<Vec<SecretMount>, Status> {
+    const MOUNTS: &str = "template.containers[0].volume_mounts";
+    if let Some(spare) = volumes.iter().find(|volume| !mounts.iter().any(|mount| mount.name == volume.name)) {
+        return Err(Status::invalid_field("template.volumes", format!("the volume {:?} is not mounted", spare.name)));
+    }
+    let read = |mount: pb::VolumeMount| {
+        refuse(!mount.sub_path.is_empty(), &format!("{MOUNTS}.sub_path"))?;
+        let mut named = volumes.iter().filter(|volume| volume.name == mount.name);
+        let (Some(volume), None) = (named.next(), named.next()) else {
+            return Err(Status::invalid_field(MOUNTS, format!("there is not exactly one volume {:?}", mount.name)));
+        };
+        let Some(pb::volume::VolumeType::Secret(secret)) = &volume.volume_type else {
+            return Err(Status::invalid_field("template.volumes", "only volumes of secrets are supported by this server"));
+        };
+        let has_modes = secret.default_mode != 0 || secret.items.iter().any(|item| item.mode != 0);
+        refuse(has_modes, "template.volumes.secret.default_mode")?;
+        let items = secret.items.iter().map(|item| (item.version.clone(), item.path.clone())).collect();
+        Ok(SecretMount { name: mount.name, path: mount.mount_path, secret: secret.secret.clone(), items })
+    };
+    mounts.into_iter().map(read).collect()
+}
+
+pub(super) fn volumes_write(container: &Container) -> Vec<pb::Volume> {
+    let volume = |mount: &SecretMount| {
+        let items = mount.items.iter().map(|(version, file)| pb::VersionToPath { version: version.clone(), path: file.clone(), mode: 0 }).collect();
+        let secret = pb::SecretVolumeSource { secret: mount.secret.clone(), items, default_mode: 0 };
+        pb::Volume { name: mount.name.clone(), volume_type: Some(pb::volume::VolumeType::Secret(secret)) }
+    };
+    container.secret_mounts.iter().map(volume).collect()
 }
 
 fn probe_read(probe: pb::Probe) -> Result<Probe, Status> {

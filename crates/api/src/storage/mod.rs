@@ -38,6 +38,8 @@ use crate::{
     surface::{Call, Endpoints, Surface},
 };
 
+pub(crate) use self::resumable::begin as upload_begin;
+
 const HOSTS: &[&str] = &["storage.googleapis.com", "www.googleapis.com"];
 
 /// Every method that is served.

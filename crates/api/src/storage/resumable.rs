@@ -123,6 +123,18 @@ pub(super) async fn start(deps: &Deps, base: &str, conditions: control::Precondi
     Ok(([(header::LOCATION, location), (http::HeaderName::from_static("x-guploader-uploadid"), id)], Body::empty()).into_response())
 }
 
+/// Makes a session for an object that somebody else is to upload: path and query of its URI, which is the only credential that is needed.
+pub(crate) async fn begin(deps: &Deps, bucket: &str, name: &str, content_type: &str) -> Result<String, Status> {
+    let draft = Draft { bucket: bucket.to_owned(), name: name.to_owned(), content_type: content_type.to_owned(), ..Draft::default() };
+    let (store, now) = (deps.control.store(), deps.clock.now());
+    let mut secret = [0u8; 32];
+    rand::rng().fill_bytes(&mut secret);
+    let id = hex::encode(secret);
+    let session = Session { draft, conditions: Conditions::default(), created: now, total: None, received: 0, state: State::Open };
+    store.commit(vec![Write::put(session_key(&id), Expect::Absent, &session)]).await.map_err(Status::internal)?;
+    Ok(format!("/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}"))
+}
+
 /// Bytes for a session, or a question how much has arrived.
 pub(super) async fn put(deps: Deps, mut call: Call) -> Result<Response, Error> {
     let mut body = std::mem::replace(&mut call.body, Body::empty());

@@ -58,6 +58,8 @@ fn put_at(message: &MessageDescriptor, into: &mut Map<String, Json>, whole: &str
 fn scalar(field: &FieldDescriptor, path: &str, text: &str) -> Result<Json, Status> {
     let is_bool = match field.kind() {
         Kind::Bool => true,
+        // Google takes a mask in the proto's spelling too, and gcloud writes it so.
+        Kind::Message(message) if message.full_name() == "google.protobuf.FieldMask" => return Ok(Json::String(camel(text))),
         Kind::Message(message) => message.full_name() == "google.protobuf.BoolValue",
         _ => false,
     };
@@ -67,6 +69,19 @@ fn scalar(field: &FieldDescriptor, path: &str, text: &str) -> Result<Json, Statu
         (true, "false" | "False" | "0") => Ok(Json::Bool(false)),
         (true, _) => Err(violation(path, format!("Invalid value at '{path}' (TYPE_BOOL), \"{text}\""))),
     }
+}
+
+/// `version_aliases,labels` is `versionAliases,labels`.
+fn camel(mask: &str) -> String {
+    let mut text = String::with_capacity(mask.len());
+    let mut letters = mask.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letters.peek() {
+            Some(next) if letter == '_' && next.is_ascii_lowercase() => text.extend(letters.next().map(|next| next.to_ascii_uppercase())),
+            _ => text.push(letter),
+        }
+    }
+    text
 }
 
 /// Refuses names that `message` does not have, anywhere in `value`, all of them at once.

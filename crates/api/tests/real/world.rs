@@ -75,6 +75,7 @@ impl World {
         let clock: Arc<dyn model::Clock> = Arc::new(Clock);
         let (default_project, default_region) = (ProjectId::parse(PROJECT).unwrap(), Region::parse(REGION).unwrap());
         let store = Store::open(&dir.join("state")).unwrap();
+        let vault = iam::Vault::open(&dir.join("vault.keys"), &store).unwrap();
         let telemetry = telemetry::Telemetry::open(&dir.join("state"), clock.clone()).unwrap();
         let project = control::project_ensure(&store, &*clock, &default_project).await.unwrap();
         let iam = iam::Iam::open(store.clone(), clock.clone(), project.id.clone(), project.number, "owner@example.com").await.unwrap();
@@ -87,6 +88,7 @@ impl World {
                 instance_idle_max: Duration::from_secs(1),
                 templates_bytes: 1 << 30,
                 armed_max: 1,
+                vault: vault.clone(),
             },
             clock.clone(),
             store.clone(),
@@ -117,7 +119,7 @@ impl World {
         let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
         let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
         let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.unwrap();
-        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone() };
+        let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone(), vault };
         let control =
             control::Control::start(config, clock.clone(), store.clone(), iam.clone(), telemetry.clone(), builder, serving, pubsub.clone()).await.unwrap();
         let busy = deliverer.busy().clone();

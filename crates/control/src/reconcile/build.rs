@@ -154,6 +154,7 @@ fn build_log(cx: &Arc<Context>, build: &Build) -> Log {
         instance: String::new(),
         build: build.id.clone(),
         job: String::new(),
+        managed_by: String::new(),
     });
     let cx = cx.clone();
     Arc::new(move |severity, line| {

@@ -8,10 +8,12 @@
 
 pub(crate) mod build;
 pub(crate) mod change;
+pub(crate) mod function;
 pub(crate) mod garbage;
 pub(crate) mod lifecycle;
 pub(crate) mod operation;
 pub(crate) mod revision;
+pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod traffic;
 

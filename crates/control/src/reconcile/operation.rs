@@ -1,6 +1,6 @@
 //! One operation at a time: done when its subject is settled; forgotten when it is old.
 //!
-//! Which operations wait for a service is kept in memory, filled from the store at every look at everything.
+//! Which operations wait for a service or a function is kept in memory, filled from the store at every look at everything.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,6 +10,7 @@ use std::{
 use model::{
     Code, Service, Status, Timestamp,
     condition::{self, State},
+    function::Function,
     key,
     operation::{Operation, Subject, Verb},
 };
@@ -27,7 +28,7 @@ const RETENTION: &str = "retention";
 
 pub(crate) struct Operations {
     context: Arc<Context>,
-    /// Open operations by the key of the service they wait for.
+    /// Open operations by the key of the service or function they wait for.
     open: Mutex<HashMap<String, HashSet<String>>>,
 }
 
@@ -38,17 +39,18 @@ impl Operations {
 
     /// Keeps the index as the operation at `key` is.
     fn note(&self, key: &str, operation: &Operation) {
-        let Subject::Service { key: service, .. } = &operation.subject else {
-            return;
+        let waited = match &operation.subject {
+            Subject::Service { key, .. } => key::service(key),
+            Subject::Function { key, .. } => key::function(key),
+            Subject::Repository { .. } | Subject::Revision { .. } => return,
         };
-        let service = key::service(service);
         let mut open = self.open.lock();
         if operation.finished.is_none() {
-            open.entry(service).or_default().insert(key.to_owned());
-        } else if let Some(keys) = open.get_mut(&service) {
+            open.entry(waited).or_default().insert(key.to_owned());
+        } else if let Some(keys) = open.get_mut(&waited) {
             keys.remove(key);
             if keys.is_empty() {
-                open.remove(&service);
+                open.remove(&waited);
             }
         }
     }
@@ -56,14 +58,14 @@ impl Operations {
 
 impl Reconciler for Operations {
     const NAME: &'static str = "operations";
-    const PREFIXES: &'static [&'static str] = &[key::OPERATIONS, key::SERVICES];
+    const PREFIXES: &'static [&'static str] = &[key::OPERATIONS, key::SERVICES, key::FUNCTIONS];
 
     fn parallel(&self) -> usize {
         16
     }
 
     fn concerned(&self, change: &Change) -> Vec<String> {
-        if change.key.starts_with(key::SERVICES) {
+        if change.key.starts_with(key::SERVICES) || change.key.starts_with(key::FUNCTIONS) {
             return self.open.lock().get(&change.key).into_iter().flatten().cloned().collect();
         }
         let Some(operation) = change.value.as_deref().and_then(|value| serde_json::from_slice::<Operation>(value).ok()) else {
@@ -125,6 +127,9 @@ impl Operations {
 
 /// How an operation ended; `None` while it goes on.
 fn outcome(cx: &Context, operation: &Operation) -> Result<Option<Result<(), Status>>, Status> {
+    if let Subject::Function { key, uid, generation, verb } = &operation.subject {
+        return outcome_of_function(cx, key, uid, *generation, *verb);
+    }
     let Subject::Service { key, uid, generation, verb } = &operation.subject else {
         // Repositories and revisions are done when their operation is stored.
         return Ok(Some(Ok(())));
@@ -136,6 +141,21 @@ fn outcome(cx: &Context, operation: &Operation) -> Result<Option<Result<(), Stat
         (_, None) => Some(Err(deleted(key))),
         (_, Some(service)) if service.deleted.is_some() => Some(Err(deleted(key))),
         (_, Some(service)) if service.generation >= *generation && service.is_settled() => Some(ready(&service)),
+        _ => None,
+    })
+}
+
+fn outcome_of_function(cx: &Context, key: &model::ServiceKey, uid: &str, generation: u64, verb: Verb) -> Result<Option<Result<(), Status>>, Status> {
+    let function = records::read::<Function>(&cx.store, &key::function(key))?.map(|function| function.value).filter(|function| function.uid == uid);
+    Ok(match (verb, function) {
+        (Verb::Delete, None) => Some(Ok(())),
+        (Verb::Delete, Some(_)) => None,
+        (_, None) => Some(Err(deleted(key))),
+        (_, Some(function)) if function.deleted.is_some() => Some(Err(deleted(key))),
+        (_, Some(function)) if function.status.observed_generation >= generation => Some(match function.status.failure.as_str() {
+            "" => Ok(()),
+            why => Err(Status::failed_precondition(why)),
+        }),
         _ => None,
     })
 }

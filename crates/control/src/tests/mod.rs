@@ -3,9 +3,11 @@
 mod build;
 mod crash;
 mod deploy;
+mod function;
 mod garbage;
 mod property;
 mod rules;
+mod secret;
 mod storage;
 mod versions;
 
@@ -38,6 +40,8 @@ use crate::{Config, Context, Control, image, seam};
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) const IMAGE: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/f";
+/// May read no secret.
+pub(crate) const BLIND_ACCOUNT: &str = "blind@local-project.iam.gserviceaccount.com";
 pub(crate) const STRANGER_ACCOUNT: &str = "not-mine@local-project.iam.gserviceaccount.com";
 
 pub(crate) fn project() -> ProjectId {
@@ -61,7 +65,7 @@ pub(crate) fn name(text: &str) -> RevisionName {
 }
 
 /// A clock that begins with that of the files and moves on by a second with every look.
-pub(crate) struct SteppingClock(AtomicI64);
+pub(crate) struct SteppingClock(Arc<AtomicI64>);
 
 impl SteppingClock {
     pub fn advance(&self, seconds: i64) {
@@ -74,8 +78,13 @@ impl Clock for SteppingClock {
         Timestamp::from_second(self.0.fetch_add(1, Ordering::SeqCst)).unwrap()
     }
 
-    fn until(&self, _: Timestamp) -> model::clock::Until {
-        Box::pin(std::future::pending())
+    fn until(&self, at: Timestamp) -> model::clock::Until {
+        let seconds = self.0.clone();
+        Box::pin(async move {
+            while seconds.load(Ordering::SeqCst) < at.as_second() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
     }
 }
 
@@ -99,6 +108,8 @@ pub(crate) struct World {
     pub log: Mutex<Vec<model::log::Entry>>,
     /// Notifications, in order.
     pub published: Mutex<Vec<events::storage::Message>>,
+    /// Where the vault's file lies.
+    pub keys: tempfile::TempDir,
 }
 
 impl World {
@@ -115,7 +126,7 @@ impl World {
             env: Vec::new(),
         };
         Arc::new(Self {
-            clock: Arc::new(SteppingClock(AtomicI64::new(Timestamp::now().as_second()))),
+            clock: Arc::new(SteppingClock(Arc::new(AtomicI64::new(Timestamp::now().as_second())))),
             digest: Mutex::new(ImageDigest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap()),
             cached: Mutex::default(),
             manifest,
@@ -126,6 +137,7 @@ impl World {
             builds: Mutex::default(),
             log: Mutex::default(),
             published: Mutex::default(),
+            keys: tempfile::tempdir().unwrap(),
         })
     }
 
@@ -178,6 +190,10 @@ impl seam::Accounts for World {
         email != STRANGER_ACCOUNT
     }
 
+    fn may_read(&self, email: &str, _secret: &model::secret::SecretKey) -> bool {
+        email != BLIND_ACCOUNT
+    }
+
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {
         self.policies_removed.lock().push(resource.to_owned());
         std::future::ready(Ok(())).boxed()
@@ -207,13 +223,16 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         starter: world.clone(),
         accounts: world.clone(),
         topics: world.clone(),
+        vault: iam::Vault::open(&world.keys.path().join("vault.keys"), store).unwrap(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),
         objects: tokio::sync::RwLock::default(),
         deploys: tokio::sync::RwLock::default(),
     };
     store.commit(image::image_writes(IMAGE, &world.digest())).await.unwrap();
-    Control::start_with(Config { default_project: project(), default_region: region(), files_clock: world.clock.clone() }, context, None).await.unwrap()
+    let vault = context.vault.clone();
+    let config = Config { default_project: project(), default_region: region(), files_clock: world.clock.clone(), vault };
+    Control::start_with(config, context, None).await.unwrap()
 }
 
 /// Ends the loops wherever they are. What they had handed to the store is written before this returns: a process that is killed

@@ -230,6 +230,7 @@ fn entry(shared: &Shared, job: &Job, severity: Severity, about: &serde_json::Val
         revision: String::new(),
         instance: String::new(),
         build: String::new(),
+        managed_by: String::new(),
         job: job.key.id.clone(),
     };
     Entry {

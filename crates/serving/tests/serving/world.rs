@@ -95,6 +95,8 @@ fn nix_id(field: &str) -> u32 {
 const IDLE_MAX: Duration = Duration::from_secs(900);
 
 fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Iam, telemetry: &telemetry::Telemetry, keeper: &Arc<Keeper>) -> Serving {
+    // Read once.
+    let keys = tempfile::tempdir().expect("a folder");
     let config = serving::Config {
         domains: vec!["run.app".to_owned(), "run.localhost".to_owned()],
         ca_bundle: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
@@ -103,6 +105,7 @@ fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Ia
         instance_idle_max: idle_max,
         templates_bytes: 1 << 30,
         armed_max: 1,
+        vault: iam::Vault::open(&keys.path().join("vault.keys"), store).expect("a vault"),
     };
     Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving")
 }
@@ -264,7 +267,7 @@ impl World {
 
 pub fn text(entry: &Entry) -> &str {
     match &entry.payload {
-        Payload::Text(text) | Payload::Json(text) => text,
+        Payload::Text(text) | Payload::Json(text) | Payload::Audit(text) => text,
         Payload::None => "",
     }
 }

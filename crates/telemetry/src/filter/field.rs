@@ -2,6 +2,7 @@
 
 use model::{
     Timestamp,
+    function::MANAGED_BY,
     log::{HttpRequest, Payload, Severity},
 };
 use serde_json::Value as Json;
@@ -28,6 +29,8 @@ pub(super) enum Field {
     TextPayload,
     /// `jsonPayload` and a path in it; empty for all of it.
     Json(Vec<String>),
+    /// `protoPayload` and a path in it.
+    Proto(Vec<String>),
     Http,
     HttpField(HttpField),
     Labels,
@@ -71,7 +74,8 @@ const HTTP_MISSING: [&str; 5] = ["serverIp", "cacheLookup", "cacheHit", "cacheVa
 /// Parts of a field's path.
 const PATH_MAX: usize = 32;
 
-const KNOWN: &str = "logName, resource, severity, timestamp, insertId, textPayload, jsonPayload, httpRequest, labels, trace, spanId, traceSampled";
+const KNOWN: &str =
+    "logName, resource, severity, timestamp, insertId, textPayload, jsonPayload, protoPayload, httpRequest, labels, trace, spanId, traceSampled";
 
 impl Field {
     /// # Errors
@@ -95,6 +99,7 @@ impl Field {
             "spanid" => whole(Field::SpanId),
             "tracesampled" => whole(Field::TraceSampled),
             "jsonpayload" => Ok(Field::Json(rest.to_vec())),
+            "protopayload" => Ok(Field::Proto(rest.iter().map(|part| camel(part)).collect())),
             "labels" => match rest {
                 [] => Ok(Field::Labels),
                 // A label's name may hold dots; Google takes them with and without quotes.
@@ -112,7 +117,7 @@ impl Field {
                 (Some(name), 1) => http_field(&camel(name)),
                 _ => Err(format!("field httpRequest has no field {}", rest.join("."))),
             },
-            "protopayload" | "operation" | "sourcelocation" | "metadata" | "split" | "errorgroups" => Ok(Field::Missing),
+            "operation" | "sourcelocation" | "metadata" | "split" | "errorgroups" => Ok(Field::Missing),
             _ => Err(format!("unknown field '{first}'; the fields of an entry are {KNOWN}; quote it to search for it as text")),
         }
     }
@@ -166,13 +171,13 @@ pub(super) fn any(subject: &Subject<'_>, field: &Field, test: &mut dyn FnMut(Sca
         Field::Severity => return Some(test(Scalar::Severity(subject.severity))),
         Field::Timestamp => return Some(test(Scalar::Time(subject.time))),
         Field::InsertId => return Some(test(Scalar::Text(&insert_id(subject.id)))),
-        Field::ResourceType => return Some(test(Scalar::Text(resource_type_of(subject.source)))),
+        Field::ResourceType => return Some(test(Scalar::Text(resource_type_of(subject.source, subject.log)))),
         Field::ResourceLabel(name) => {
-            return Some(resource_label(subject.source, name).is_some_and(|value| test(Scalar::Text(value))));
+            return Some(resource_label(subject.source, subject.log, name).is_some_and(|value| test(Scalar::Text(value))));
         }
         Field::ResourceLabels => return Some(resource_labels_any(subject, test)),
         Field::Resource => {
-            return Some(test(Scalar::Text(resource_type_of(subject.source))) || resource_labels_any(subject, test));
+            return Some(test(Scalar::Text(resource_type_of(subject.source, subject.log))) || resource_labels_any(subject, test));
         }
         Field::Missing => return Some(false),
         _ => {}
@@ -186,10 +191,19 @@ pub(super) fn any(subject: &Subject<'_>, field: &Field, test: &mut dyn FnMut(Sca
             Payload::Json(text) => json_any(subject.json.get_or_init(|| serde_json::from_str(text).unwrap_or_default()), path, test),
             _ => false,
         },
+        Field::Proto(path) => match &body.payload {
+            Payload::Audit(text) => json_any(subject.json.get_or_init(|| serde_json::from_str(text).unwrap_or_default()), path, test),
+            _ => false,
+        },
         Field::Http => body.http.as_ref().is_some_and(|http| HTTP_FIELDS.iter().any(|(_, field)| http_any(http, *field, test))),
         Field::HttpField(field) => body.http.as_ref().is_some_and(|http| http_any(http, *field, test)),
-        Field::Labels => label_instance_any(&body.source.instance, test) || body.labels.values().any(|value| test(Scalar::Text(value))),
+        Field::Labels => {
+            label_instance_any(&body.source.instance, test)
+                || text_any(&body.source.managed_by, test)
+                || body.labels.values().any(|value| test(Scalar::Text(value)))
+        }
         Field::Label(name) if name == INSTANCE_LABEL && !body.source.instance.is_empty() => test(Scalar::Text(&body.source.instance)),
+        Field::Label(name) if name == MANAGED_BY && !body.source.managed_by.is_empty() => test(Scalar::Text(&body.source.managed_by)),
         Field::Label(name) => body.labels.get(name).is_some_and(|value| test(Scalar::Text(value))),
         Field::Trace => text_any(&body.trace, test),
         Field::SpanId => text_any(&body.span, test),
@@ -208,6 +222,7 @@ pub(super) fn any_of_all(subject: &Subject<'_>, test: &mut dyn FnMut(Scalar<'_>)
         Field::InsertId,
         Field::TextPayload,
         Field::Json(Vec::new()),
+        Field::Proto(Vec::new()),
         Field::Http,
         Field::Labels,
         Field::Trace,
@@ -225,7 +240,7 @@ pub(super) fn any_of_all(subject: &Subject<'_>, test: &mut dyn FnMut(Scalar<'_>)
 }
 
 fn resource_labels_any(subject: &Subject<'_>, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
-    RESOURCE_LABELS.iter().filter_map(|name| resource_label(subject.source, name)).any(|value| test(Scalar::Text(value)))
+    RESOURCE_LABELS.iter().filter_map(|name| resource_label(subject.source, subject.log, name)).any(|value| test(Scalar::Text(value)))
 }
 
 fn label_instance_any(instance: &str, test: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {

@@ -4,7 +4,7 @@
 //! refused by name, are its functions other than `log_id`.
 
 mod field;
-mod syntax;
+pub mod syntax;
 mod test;
 
 use model::{
@@ -20,7 +20,7 @@ use self::{
 
 /// What was not understood, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FilterError {
+pub struct FilterError {
     /// 1-based, in characters.
     line: usize,
     column: usize,

@@ -20,7 +20,7 @@ use super::FilterError;
 const DEPTH_MAX: usize = 60;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Expression {
+pub enum Expression {
     And(Vec<Expression>),
     Or(Vec<Expression>),
     Not(Box<Expression>),
@@ -31,11 +31,11 @@ pub(super) enum Expression {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Comparison {
+pub struct Comparison {
     /// Never empty.
-    pub(super) field: Vec<String>,
-    pub(super) operator: Operator,
-    pub(super) value: Value,
+    pub field: Vec<String>,
+    pub operator: Operator,
+    pub value: Value,
     /// Where the field and the value stand in the text.
     pub(super) field_at: usize,
     pub(super) value_at: usize,
@@ -49,14 +49,14 @@ impl PartialEq for Comparison {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub enum Value {
     Text(String),
     /// `:*`, the field is there.
     Any,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operator {
+pub enum Operator {
     Equal,
     NotEqual,
     Less,
@@ -82,9 +82,9 @@ const OPERATORS: [(&str, Operator); 9] = [
 ];
 
 #[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) function: String,
-    pub(super) argument: String,
+pub struct Call {
+    pub function: String,
+    pub argument: String,
     pub(super) at: usize,
 }
 
@@ -110,7 +110,7 @@ impl Misfit {
 }
 
 /// Parses a whole filter. An empty one matches everything.
-pub(super) fn parse(text: &str) -> Result<Expression, FilterError> {
+pub fn parse(text: &str) -> Result<Expression, FilterError> {
     let mut parser = Parser { text, at: 0, depth: 0 };
     parser.whole().map_err(|misfit| misfit.at(text))
 }
