@@ -134,6 +134,8 @@ fn pushes() -> Result<()> {
     ensure!(body["message"]["data"] == "aGVsbG8=" && body["subscription"] == format!("projects/{PROJECT}/subscriptions/wrapped"), "{body}");
     let bare = line("PUSHED /bare none ")?;
     ensure!(bare == format!("{} hello", body["message"]["messageId"].as_str().unwrap_or_default()), "{bare}");
+    let events = tanebi.script("tanebi events list")?;
+    ensure!(events.contains(&format!("projects/{PROJECT}/subscriptions/wrapped")), "{events}");
     // Refused once, taken once: nothing more comes.
     ensure!(log.matches("PUSHED").count() == 3, "{log}");
     Ok(())

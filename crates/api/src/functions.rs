@@ -134,7 +134,7 @@ async fn function_list(app: App, context: Context, request: pb::ListFunctionsReq
 async fn function_create(app: App, context: Context, request: pb::CreateFunctionRequest) -> Result<lro::Operation, Status> {
     let key = ServiceKey { project: context.project()?, region: context.region()?, service: ServiceName::parse(&request.function_id)? };
     let written = request.function.ok_or_else(|| Status::invalid_field("function", "it is required"))?;
-    let wish = shape::function_from(&key, written, app.clock.now())?;
+    let wish = shape::function_from(&key, app.control.project_get(key.project.as_str())?.number, written, app.clock.now())?;
     let (_, operation) = app.control.function_create(&context.who, wish).await?;
     answer(&app, &operation)
 }
@@ -145,7 +145,7 @@ async fn function_update(app: App, context: Context, request: pb::UpdateFunction
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let found = app.control.function_get(&key)?;
     let merged = mask::masked(&function_to(&app, &found.value), written, &paths)?;
-    let wish = shape::function_from(&key, merged, app.clock.now())?;
+    let wish = shape::function_from(&key, app.control.project_get(key.project.as_str())?.number, merged, app.clock.now())?;
     let (_, operation) = app.control.function_replace(&context.who, &found, wish).await?;
     answer(&app, &operation)
 }

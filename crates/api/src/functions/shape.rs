@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ServiceKey, Status, Timestamp,
+    ProjectNumber, ServiceKey, Status, Timestamp,
     build::{BuildState, StorageSource},
     function::{self, Deployer, Function, FunctionBuild},
     operation::{Operation, Verb},
@@ -27,8 +27,8 @@ const INSTANCES_DEFAULT: i32 = 100;
 const CPUS: [(u64, &str); 9] =
     [(128, "0.083"), (256, "0.1666"), (512, "0.3333"), (1024, "0.5833"), (2048, "1"), (8192, "2"), (16_384, "4"), (32_768, "8"), (u64::MAX, "8")];
 
-/// What a client writes, less what is only shown. Names, times and state are the control plane's.
-pub(crate) fn function_from(key: &ServiceKey, written: pb::Function, now: Timestamp) -> Result<Function, Status> {
+/// What a client writes, less what is only shown. Names, times and state are the control plane's; `number` is the project's.
+pub(crate) fn function_from(key: &ServiceKey, number: ProjectNumber, written: pb::Function, now: Timestamp) -> Result<Function, Status> {
     let pb::Function { description, build_config, service_config, event_trigger, labels, environment, kms_key_name, .. } = written;
     if event_trigger.is_some() {
         return Err(Status::invalid_field("function.event_trigger", "event triggers are not served by this server yet; deploy with --trigger-http"));
@@ -56,7 +56,7 @@ pub(crate) fn function_from(key: &ServiceKey, written: pb::Function, now: Timest
         description,
         labels: labels.into_iter().collect(),
         build,
-        service: service_from(key, config, memory_bytes, cpu_millis, now)?,
+        service: service_from(key, number, config, memory_bytes, cpu_millis, now)?,
         memory,
         cpu,
         status: Default::default(),
@@ -105,9 +105,16 @@ fn build_from(key: &ServiceKey, build: pb::BuildConfig) -> Result<FunctionBuild,
     })
 }
 
-fn service_from(key: &ServiceKey, config: pb::ServiceConfig, memory_bytes: u64, cpu_millis: u32, now: Timestamp) -> Result<Service, Status> {
+fn service_from(
+    key: &ServiceKey,
+    number: ProjectNumber,
+    config: pb::ServiceConfig,
+    memory_bytes: u64,
+    cpu_millis: u32,
+    now: Timestamp,
+) -> Result<Service, Status> {
     refuse(!config.vpc_connector.is_empty() || config.vpc_connector_egress_settings != 0, "function.service_config.vpc_connector")?;
-    let (secret_env, secret_mounts) = secrets_from(key, &config)?;
+    let (secret_env, secret_mounts) = secrets_from(key, number, &config)?;
     refuse(!config.binary_authorization_policy.is_empty(), "function.service_config.binary_authorization_policy")?;
     refuse(config.security_level == pb::service_config::SecurityLevel::SecureAlways as i32, "function.service_config.security_level")?;
     let or = |value: i32, default: i32| if value == 0 { default } else { value };
@@ -168,9 +175,9 @@ fn service_from(key: &ServiceKey, config: pb::ServiceConfig, memory_bytes: u64, 
 /// What of secrets becomes a variable, and what a file.
 type Secrets = (Vec<(String, SecretRef)>, Vec<SecretMount>);
 
-fn secrets_from(key: &ServiceKey, config: &pb::ServiceConfig) -> Result<Secrets, Status> {
+fn secrets_from(key: &ServiceKey, number: ProjectNumber, config: &pb::ServiceConfig) -> Result<Secrets, Status> {
     let own = |field: &str, project: &str| {
-        let is_own = project.is_empty() || project == key.project.as_str();
+        let is_own = project.is_empty() || project == key.project.as_str() || project == number.to_string();
         if is_own {
             Ok(())
         } else {
@@ -386,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_googles_default() {
-        let function = function_from(&key(), written(), Timestamp::UNIX_EPOCH).unwrap();
+        let function = function_from(&key(), ProjectNumber(9), written(), Timestamp::UNIX_EPOCH).unwrap();
         let template = &function.service.template;
         assert_eq!((function.memory.as_str(), function.cpu.as_str()), ("256M", "0.1666"));
         assert_eq!((template.container.memory_bytes, template.container.cpu_millis), (Some(256_000_000), Some(166)));
@@ -407,7 +414,7 @@ mod tests {
         let check = |change: fn(&mut pb::Function), field: &str| {
             let mut function = written();
             change(&mut function);
-            let error = function_from(&key(), function, Timestamp::UNIX_EPOCH).unwrap_err();
+            let error = function_from(&key(), ProjectNumber(9), function, Timestamp::UNIX_EPOCH).unwrap_err();
             assert_eq!(error.fields[0].field, field);
         };
         check(|f| f.event_trigger = Some(Default::default()), "function.event_trigger");
