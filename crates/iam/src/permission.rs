@@ -145,6 +145,6 @@ mod tests {
         assert!(held.iter().all(|name| *name == "run.routes.invoke" || name.starts_with("storage.objects.")), "{held:?}");
         let mut both = PermissionSet::of(&[("run.routes", "get")]);
         both.union(&set);
-        assert_eq!(Permission::all().filter(|p| both.contains(*p)).count(), 9);
+        assert_eq!(Permission::all().filter(|p| both.contains(*p)).count(), 12);
     }
 }

@@ -44,7 +44,7 @@ pub async fn events(args: &EventsArgs) -> Result<ExitCode> {
             let events = answer["events"].as_array().cloned().unwrap_or_default();
             for event in &events[events.len().saturating_sub(*limit)..] {
                 let last = event["attempts"].as_array().and_then(|attempts| attempts.last()).unwrap_or(&Value::Null);
-                println!("{}\t{}\t{} attempts\t{}\t{}", event["id"], outcome(last), event["attemptsAll"], text(&event["from"]), text(&event["target"]));
+                println!("{}\t{}\t{}\t{}\t{}", event["id"], outcome(last), count(&event["attemptsAll"]), text(&event["from"]), text(&event["target"]));
             }
         }
         EventsCommand::Show { id } => {
@@ -86,6 +86,10 @@ fn show(event: &Value) {
     } else {
         println!("\n(a body of {} bytes, which was not kept)", event["bodyBytes"]);
     }
+}
+
+fn count(attempts: &Value) -> String {
+    if *attempts == 1 { "1 attempt".to_owned() } else { format!("{attempts} attempts") }
 }
 
 /// Time, status and latency of an attempt.
