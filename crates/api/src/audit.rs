@@ -23,7 +23,7 @@ use prost::Message as _;
 
 use crate::{Deps, permission::Need, transcode};
 
-/// Of a user agent and of an error's text, in characters.
+/// Of a user agent, of a resource's name and of an error's text, in characters.
 const TEXT_MAX: usize = 1000;
 
 /// One audited call.
@@ -47,7 +47,7 @@ pub(crate) struct Call<'a> {
 /// Writes a call down, in the log of the project that it was about; calls about a project that is not here are in none.
 pub(crate) fn write(deps: &Deps, call: &Call<'_>) {
     let status = call.status.map_or("OK", |status| status.code.name());
-    tracing::info!(target: "audit", method = call.method, who = call.who.email, resource = call.resource, status, "a call that may change something");
+    tracing::info!(target: "audit", method = call.method, who = call.who.email, resource = cut(&call.resource), status, "a call that may change something");
     let Ok(project) = deps.control.project_get(&call.project) else { return };
     let json = match transcode::to_json(&log_of(call)) {
         Ok(json) => json.to_string(),
@@ -82,7 +82,7 @@ pub(crate) fn write(deps: &Deps, call: &Call<'_>) {
 
 fn log_of(call: &Call<'_>) -> AuditLog {
     let authorization = AuthorizationInfo {
-        resource: call.resource.clone(),
+        resource: cut(&call.resource),
         permission: call.permission.to_owned(),
         granted: call.granted,
         permission_type: PermissionType::AdminWrite as i32,
@@ -91,7 +91,7 @@ fn log_of(call: &Call<'_>) -> AuditLog {
     AuditLog {
         service_name: call.service.to_owned(),
         method_name: call.method.to_owned(),
-        resource_name: call.resource.clone(),
+        resource_name: cut(&call.resource),
         status: Some(call.status.map(|status| rpc::Status { code: status.code as i32, message: cut(&status.outer), details: Vec::new() }).unwrap_or_default()),
         authentication_info: Some(AuthenticationInfo { principal_email: call.who.email.clone(), ..Default::default() }),
         authorization_info: vec![authorization],

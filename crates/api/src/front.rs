@@ -129,7 +129,7 @@ impl Front {
         }
         let found = self.xml.rows.iter().enumerate().filter(|(_, row)| row.verb == method).find_map(|(at, row)| Some((at, row.template.matches(path)?)));
         let Some((row, vars)) = found else { return (self.xml.error)(&error::no_method(&method, &host.name, path)) };
-        if let Some(refused) = storage::xml::signed(&self.deps, &mut request) {
+        if let Some(refused) = storage::xml::signed(&self.deps, path, &mut request) {
             return refused;
         }
         let mut response = self.endpoint(host, &self.xml, row, vars.into_iter().collect(), request).await;

@@ -96,6 +96,7 @@ pub(super) async fn streaming_pull(
     }
     let has_heartbeats = first.protocol_version > 0;
     let (answers, stream) = mpsc::channel(1);
+    let named = name.clone();
     let reading = Reading { pubsub: app.pubsub.clone(), name, deadline_s, answers: answers.clone() };
     tokio::spawn(async move {
         let sending = async {
@@ -113,6 +114,8 @@ pub(super) async fn streaming_pull(
                         }
                     }
                 };
+                // Who may not receive any more does not, however old the stream is.
+                let received = may(&app, &context, "pubsub.subscriptions.consume", &named).and(received);
                 let answer = match received {
                     Ok(received) => answer(&puller.settings(), received),
                     Err(status) => {

@@ -28,6 +28,7 @@ pub(super) async fn create(app: App, context: Context, request: pb::Subscription
     let topic = name_read(&app, "topic", Kind::Topics, &request.topic)?;
     may(&app, &context, "pubsub.topics.attachSubscription", &topic)?;
     let wish = read(&app, &context.who, request)?;
+    dead_letter_check(&app, &context, wish.dead_letter_topic.as_ref())?;
     let new = SubscriptionNew {
         name,
         topic,
@@ -82,9 +83,17 @@ async fn change(
     let changed = pubsub.subscription_update(name, move |old| {
         let current = SubscriptionView { record: std::sync::Arc::new(old.clone()), ..view };
         let wish = read(&app, &context.who, edit(write(&current))?)?;
+        if wish.dead_letter_topic != old.dead_letter_topic {
+            dead_letter_check(&app, &context, wish.dead_letter_topic.as_ref())?;
+        }
         Ok(Subscription { settings: wish.settings, push: wish.push, dead_letter_topic: wish.dead_letter_topic, ttl: wish.ttl, labels: wish.labels, ..old })
     });
     Ok(write(&changed.await?))
+}
+
+/// Google asks whether its agent may publish there; there is none here, so whoever names the topic must be allowed to send to it.
+fn dead_letter_check(app: &App, context: &Context, topic: Option<&Name>) -> Result<(), Status> {
+    topic.map_or(Ok(()), |topic| may(app, context, "pubsub.topics.publish", topic))
 }
 
 pub(super) async fn delete(app: App, context: Context, _: pb::DeleteSubscriptionRequest) -> Result<(), Status> {

@@ -14,8 +14,9 @@ use crate::{OverTls, Response, surface::body_read};
 
 /// Where batches of this API arrive.
 pub(crate) const PATH: &str = "/batch/storage/v1";
-/// So much of one call's answer is written, in bytes.
+/// The bodies of one answer, and of all answers together, in bytes: a call whose answer is over it is told so.
 const ANSWER_MAX_BYTES: usize = 10 << 20;
+const ANSWERS_MAX_BYTES: usize = 16 << 20;
 
 /// One call.
 pub(crate) struct Part {
@@ -37,6 +38,11 @@ pub(crate) async fn read(request: Request<Body>) -> Result<Vec<Part>, Error> {
             return Err(Error::invalid(format!("The batch has more than {BATCH_CALLS_MAX} calls.")));
         }
         let mut part = part(&body, text).ok_or_else(|| Error::invalid(format!("Call {} of the batch is no HTTP request.", parts.len() + 1)))?;
+        // A part goes to the host that the batch came to; a signature over another one must not hold.
+        part.request.headers_mut().remove(header::HOST);
+        if let Some(authority) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+            part.request.headers_mut().insert(header::HOST, authority);
+        }
         for name in [header::AUTHORIZATION, header::HOST] {
             if let Some(value) = head.headers.get(&name).filter(|_| !part.request.headers().contains_key(&name)) {
                 part.request.headers_mut().insert(name, value.clone());
@@ -117,10 +123,17 @@ fn headers(body: &[u8], mut at: usize, end: usize) -> Option<(HeaderMap, usize)>
 /// The answers as one.
 pub(crate) async fn write(answers: Vec<(Option<String>, Response)>) -> Response {
     let boundary = format!("batch_{:032x}", rand::random::<u128>());
-    let mut text = Vec::new();
+    let (mut text, mut left) = (Vec::new(), ANSWERS_MAX_BYTES);
     for (id, answer) in answers {
-        let (head, body) = answer.into_parts();
-        let body = axum::body::to_bytes(body, ANSWER_MAX_BYTES).await.unwrap_or_default();
+        let (mut head, body) = answer.into_parts();
+        let body = match axum::body::to_bytes(body, ANSWER_MAX_BYTES.min(left)).await {
+            Ok(body) => body,
+            Err(_) => {
+                (head.status, head.headers) = (StatusCode::PAYLOAD_TOO_LARGE, HeaderMap::new());
+                Bytes::from_static(b"The answer is too large for a batch; make the call alone.")
+            }
+        };
+        left -= body.len().min(left);
         text.extend_from_slice(format!("--{boundary}\r\nContent-Type: application/http\r\n").as_bytes());
         if let Some(id) = id {
             // `<x>` is answered as `<response-x>`.
@@ -169,6 +182,21 @@ mod tests {
             read_parts.push((id, method, uri, axum::body::to_bytes(request.into_body(), 1000).await.unwrap().to_vec()));
         }
         Ok(read_parts)
+    }
+
+    #[tokio::test]
+    async fn a_part_goes_where_the_batch_went_and_an_answer_too_large_says_so() {
+        let body = BODY.replace("PATCH /storage/v1/b/b/o/x?projection=full HTTP/1.1\r\n", "GET /b/x HTTP/1.1\r\nHost: a.storage.googleapis.com\r\n");
+        let kind = "multipart/mixed; boundary=\"===1==\"";
+        let request = Request::post(PATH).header(header::CONTENT_TYPE, kind).header(header::HOST, "storage.googleapis.com").body(Body::from(body)).unwrap();
+        for part in read(request).await.unwrap() {
+            assert_eq!(part.request.headers().get_all(header::HOST).iter().collect::<Vec<_>>(), ["storage.googleapis.com"]);
+        }
+        let answer = |size: usize| (None, (StatusCode::OK, vec![b'x'; size]).into_response());
+        let written = write(vec![answer(9 << 20), answer(9 << 20), answer(1)]).await;
+        let text = axum::body::to_bytes(written.into_body(), usize::MAX).await.unwrap();
+        let count = |text_wanted: &str| memchr::memmem::find_iter(&text, text_wanted).count();
+        assert_eq!((count("HTTP/1.1 200 OK"), count("HTTP/1.1 413 Payload Too Large")), (2, 1));
     }
 
     #[tokio::test]

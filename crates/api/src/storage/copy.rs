@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     error::Error,
     ingest::{Stored, concatenate},
-    object::{Draft, denied, may, object_find, object_json, read_check, write_check},
+    object::{Draft, denied, may, object_find, object_json, read_check, retention_check, write_check},
     query::{CONDITIONS, Query},
 };
 use crate::{Deps, Response, surface::Call};
@@ -128,6 +128,7 @@ async fn prepare(deps: &Deps, call: &mut Call, query: &Query) -> Result<Prepared
     draft.place(&bucket.name, Some(name), &body)?;
     let conditions = query.preconditions()?;
     write_check(deps, call.who.as_ref(), &bucket, name, &conditions)?;
+    retention_check(deps, call.who.as_ref(), &bucket, &draft)?;
     Ok(Prepared { source, source_bucket, bucket, draft, conditions })
 }
 
@@ -199,6 +200,7 @@ pub(crate) async fn compose(deps: Deps, mut call: Call) -> Result<Response, Erro
     draft.place(&bucket.name, Some(name), &asked.destination)?;
     let conditions = query.preconditions()?;
     write_check(&deps, call.who.as_ref(), &bucket, name, &conditions)?;
+    retention_check(&deps, call.who.as_ref(), &bucket, &draft)?;
     let (mut parts, mut components) = (Vec::new(), 0u32);
     for wanted in &asked.source_objects {
         let found = source(&deps, &call, &bucket.name, &wanted.name, wanted.generation.map(|number| number.0))?;

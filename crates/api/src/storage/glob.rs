@@ -7,6 +7,8 @@
 /// The longest pattern, in bytes. Each `{}` multiplies, so that what it becomes is bounded too.
 const PATTERN_MAX_BYTES: usize = 1024;
 const ALTERNATIVES_MAX: usize = 256;
+/// Of all alternatives together: each name is tried against all of them.
+const PIECES_MAX: usize = 4096;
 
 /// A parsed pattern.
 #[derive(Clone, Debug)]
@@ -32,6 +34,9 @@ impl Glob {
         let mut chars: Vec<char> = text.chars().collect();
         chars.reverse();
         let alternatives = alternatives(&mut chars, 0)?;
+        if alternatives.iter().map(Vec::len).sum::<usize>() > PIECES_MAX {
+            return Err("its alternatives have more than 4096 characters together");
+        }
         if chars.is_empty() { Ok(Self(alternatives)) } else { Err("a closing brace has no opening one") }
     }
 

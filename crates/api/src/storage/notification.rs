@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use events::storage::etag;
-use model::storage::{ChangeKind, Notification};
+use model::{
+    Status,
+    storage::{ChangeKind, Notification},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -109,8 +112,14 @@ pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
 pub(crate) async fn insert(deps: Deps, mut call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[])?;
     let written: Written = call.json().await?;
-    let bucket = call.var("bucket")?;
-    let made = deps.control.notification_create(bucket, written.read()?).await?;
+    let (bucket, notification) = (call.var("bucket")?, written.read()?);
+    // Google asks whether its agent may publish; there is none here, so whoever asks for messages must be allowed to send them.
+    const PUBLISH: &str = "pubsub.topics.publish";
+    let project = notification.topic.split('/').nth(1).unwrap_or_default();
+    if !deps.iam.may(call.who.as_ref(), PUBLISH, &notification.topic, project) {
+        return Err(Status::permission_denied(PUBLISH, &notification.topic).into());
+    }
+    let made = deps.control.notification_create(bucket, notification).await?;
     query.answer(resource(bucket, &made))
 }
 

@@ -331,6 +331,12 @@ pub(crate) fn denied(who: Option<&Identity>, permission: &str, bucket: &Bucket) 
     }
 }
 
+/// Whether who makes an object may also keep everybody from deleting it.
+pub(crate) fn retention_check(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, draft: &Draft) -> Result<(), Status> {
+    const SET: &str = "storage.objects.setRetention";
+    if draft.retention.is_none() || may(deps, who, SET, bucket) { Ok(()) } else { Err(denied(who, SET, bucket)) }
+}
+
 /// Whether the preconditions hold for a reader.
 pub(crate) fn read_check(object: &Object, conditions: &Preconditions) -> Result<(), Error> {
     let Preconditions { generation_match, generation_not_match, metageneration_match, metageneration_not_match } = conditions;

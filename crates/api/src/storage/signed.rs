@@ -37,7 +37,7 @@ pub(crate) struct SignedBy(pub Identity);
 ///
 /// # Errors
 /// 400 for a malformed or expired signature, 403 for one that is not of this request.
-pub(crate) fn caller(deps: &Deps, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Identity>, Error> {
+pub(crate) fn caller(deps: &Deps, method: &Method, uri: &Uri, resource: &str, headers: &HeaderMap) -> Result<Option<Identity>, Error> {
     let query: Vec<(String, String)> = uri.query().map(|query| form_urlencoded::parse(query.as_bytes()).into_owned().collect()).unwrap_or_default();
     let parameter = |name: &str| query.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
     if parameter("X-Goog-Signature").is_some() {
@@ -60,7 +60,7 @@ pub(crate) fn caller(deps: &Deps, method: &Method, uri: &Uri, headers: &HeaderMa
     times_check(deps.clock.now(), Timestamp::UNIX_EPOCH, end)?;
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default();
     let extensions: String = extension_headers(headers).into_iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-    let text = format!("{method}\n{}\n{}\n{expires}\n{extensions}{}", text("content-md5"), text("content-type"), uri.path());
+    let text = format!("{method}\n{}\n{}\n{expires}\n{extensions}{}", text("content-md5"), text("content-type"), resource);
     verified(deps, email, &text, &signature, None).map(Some)
 }
 

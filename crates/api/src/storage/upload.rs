@@ -10,7 +10,7 @@ use super::{
     error::Error,
     ingest::{Ingest, Stored, drain, frame},
     multipart::{Event, Multipart, MultipartError},
-    object::{Draft, object_json, write_check},
+    object::{Draft, object_json, retention_check, write_check},
     query::{CONDITIONS, Query},
     resumable,
 };
@@ -45,6 +45,7 @@ async fn inserted(deps: Deps, mut call: Call, body: &mut Body) -> Result<Respons
             }
             let conditions = query.preconditions()?;
             write_check(&deps, call.who.as_ref(), &bucket, &draft.name, &conditions)?;
+            retention_check(&deps, call.who.as_ref(), &bucket, &draft)?;
             resumable::start(&deps, &super::base(&call), conditions, draft, call.headers.get("x-upload-content-length")).await
         }
         other => Err(Error::invalid(format!("Invalid value for uploadType: {other:?} is none of media, multipart, resumable."))),
@@ -80,6 +81,7 @@ async fn multipart(deps: Deps, call: Call, body: &mut Body, query: Query, bucket
                     let mut made = draft(&json, &query, &bucket)?;
                     claims_add(&mut made, &call.headers, false)?;
                     write_check(&deps, call.who.as_ref(), &bucket, &made.name, &query.preconditions()?)?;
+                    retention_check(&deps, call.who.as_ref(), &bucket, &made)?;
                     drafted = Some(made);
                 }
                 Event::Media { content_type } => {

@@ -367,6 +367,9 @@ impl Live {
     /// `INTERNAL` when what must be looked at is damaged on disk.
     pub(crate) fn needed_from(&self) -> Result<u64, Status> {
         let state = self.state.lock();
+        if state.is_broken {
+            return Err(Status::unavailable("the subscription's state is read anew"));
+        }
         let mut failure = None;
         let from = state.machine.needed_from(self.clock.now(), |time| {
             self.stream.first_since(time).unwrap_or_else(|status| {

@@ -73,8 +73,10 @@ pub(crate) fn bucket_of<'a>(deps: &Deps, path: &'a str) -> Option<&'a str> {
 }
 
 /// Who signed the request's URL: an extension of it from here on. The refusal, if the signature is not good.
-pub(crate) fn signed(deps: &Deps, request: &mut Request<Body>) -> Option<Response> {
-    match super::signed::caller(deps, request.method(), request.uri(), request.headers()) {
+///
+/// `path` begins with the bucket, whatever the host.
+pub(crate) fn signed(deps: &Deps, path: &str, request: &mut Request<Body>) -> Option<Response> {
+    match super::signed::caller(deps, request.method(), request.uri(), path, request.headers()) {
         Ok(None) => None,
         Ok(Some(who)) => {
             request.extensions_mut().insert(super::signed::SignedBy(who));

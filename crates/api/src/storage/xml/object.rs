@@ -93,6 +93,7 @@ async fn put_inner(deps: Deps, call: Call, body: &mut Body) -> Result<Response, 
     let query = Query::of(&call.uri, &["uploadId", "partNumber", "name"])?;
     refuse(&call.headers)?;
     if query.get("uploadId").is_some() {
+        range_refuse(&call)?;
         return multipart::part_put(deps, call, &query, body).await;
     }
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
@@ -103,10 +104,17 @@ async fn put_inner(deps: Deps, call: Call, body: &mut Body) -> Result<Response, 
     Ok((StatusCode::OK, written(&object)?).into_response())
 }
 
+/// A size that was signed must not be passed over.
+fn range_refuse(call: &Call) -> Result<(), Error> {
+    const RANGE: &str = "x-goog-content-length-range";
+    if call.headers.contains_key(RANGE) { Err(Error::not_served(RANGE, "it limits an object that is uploaded by one PUT, and by a form")) } else { Ok(()) }
+}
+
 /// The beginning of a resumable upload, or of a multipart one, or its end.
 pub(super) async fn post(deps: Deps, call: Call) -> Result<Response, Error> {
     let query = Query::of(&call.uri, &["uploads", "uploadId"])?;
     refuse(&call.headers)?;
+    range_refuse(&call)?;
     if query.get("uploadId").is_some() {
         return multipart::complete(deps, call, &query).await;
     }

@@ -2,6 +2,8 @@
 //!
 //! Source: cloud.google.com/storage/docs/xml-api/post-object-forms, and .../authentication/signatures#policy-document.
 
+use std::collections::HashSet;
+
 use axum::{body::Body, response::IntoResponse};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -57,7 +59,7 @@ async fn posted(deps: Deps, call: Call, body: &mut Body) -> Result<Response, Err
     if !form.at_file() {
         form.finish().map_err(malformed)?;
     }
-    let fields = Fields(form.fields.clone());
+    let fields = Fields::read(form.fields.clone())?;
     let bucket_name = call.var("bucket")?;
     let (who, (least, most)) = fields.signer(&deps, bucket_name)?;
     let key = fields.needed("key")?.replace("${filename}", &form.filename);
@@ -129,6 +131,15 @@ fn with(mut headers: HeaderMap, name: header::HeaderName, value: HeaderValue) ->
 struct Fields(Vec<(String, String)>);
 
 impl Fields {
+    /// Each name once: the field that the policy was asked about must be the one that is used.
+    fn read(fields: Vec<(String, String)>) -> Result<Self, Error> {
+        let mut names = HashSet::new();
+        match fields.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
+            Some((name, _)) => Err(Error::invalid(format!("The form has the field {name} twice."))),
+            None => Ok(Self(fields)),
+        }
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -213,6 +224,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_field_is_there_once() {
+        let fields = |names: [&str; 2]| Fields::read(names.map(|name| (name.to_owned(), String::new())).to_vec());
+        assert!(fields(["Content-Type", "content-type"]).is_err());
+        assert!(fields(["Content-Type", "key"]).is_ok());
+    }
 
     #[test]
     fn a_form_must_be_what_the_policy_allows() {
