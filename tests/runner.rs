@@ -1,15 +1,20 @@
-//! Runs the tests one after another: each has a server and a machine of two cores to itself.
+//! Runs the tests, each with a server of its own: two at a time, as they mostly wait; then one by one those that need the machine.
 //!
-//! A test that fails is run once more. What passes then is told as such, with its first failure: on a machine that others
-//! use too a time limit can be missed, and it must be seen without making the whole run worthless.
+//! A test that fails is run once more, at the end and alone. What passes then is told as such, after its first failure: on a machine that
+//! others use too a time limit can be missed, and it must be seen without making the whole run worthless.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    sync::Mutex,
     time::Instant,
 };
 
 use anyhow::{Result, anyhow};
+
+const LANES: usize = 2;
+/// Parts whose tests load the whole machine on purpose, or look at all of it.
+const ALONE: [&str; 4] = ["clones", "faults", "hostile", "soak"];
 
 /// A test by `PART::NAME`.
 pub struct Test {
@@ -39,38 +44,47 @@ pub fn run(tests: &[Test]) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let (mut passed, mut failed, mut second) = (0, Vec::new(), Vec::new());
-    for test in &chosen {
-        let started = Instant::now();
-        match attempt(test) {
-            Ok(()) => {
-                passed += 1;
-                println!("test {} ... ok ({:.1} s)", test.name, started.elapsed().as_secs_f64());
-            }
-            Err(first) => {
-                println!("test {} ... failed, running it once more: {first:#}", test.name);
-                match attempt(test) {
-                    Ok(()) => {
-                        passed += 1;
-                        second.push(test.name);
-                        println!("test {} ... ok at the second try ({:.1} s)", test.name, started.elapsed().as_secs_f64());
-                    }
-                    Err(error) => {
-                        println!("test {} ... FAILED ({:.1} s)\n{error:#}", test.name, started.elapsed().as_secs_f64());
-                        failed.push(test.name);
-                    }
+    let (alone, beside): (Vec<_>, Vec<_>) = chosen.iter().partition(|test| test.is_alone());
+    let mut again = lanes(&beside, LANES);
+    again.extend(lanes(&alone, 1));
+    let failed = lanes(&again, 1);
+    let names = |tests: &[&Test]| tests.iter().map(|test| test.name).collect::<Vec<_>>().join(", ");
+    let second: Vec<_> = again.into_iter().filter(|test| !failed.iter().any(|failed| failed.name == test.name)).collect();
+    if !second.is_empty() {
+        println!("passed only at the second try: {}", names(&second));
+    }
+    if !failed.is_empty() {
+        println!("failed: {}", names(&failed));
+    }
+    println!("{} passed, {} failed", chosen.len() - failed.len(), failed.len());
+    if failed.is_empty() && !chosen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Test {
+    fn is_alone(&self) -> bool {
+        ALONE.iter().any(|part| self.name.split("::").next() == Some(part))
+    }
+}
+
+/// Runs `tests`, so many at a time; those that failed.
+fn lanes<'a>(tests: &[&'a Test], count: usize) -> Vec<&'a Test> {
+    let (next, failed) = (Mutex::new(tests.iter()), Mutex::new(Vec::new()));
+    let lane = || {
+        while let Some(test) = { next.lock().expect("no panic").next() } {
+            let started = Instant::now();
+            let result = attempt(test);
+            let s = started.elapsed().as_secs_f64();
+            match result {
+                Ok(()) => println!("test {} ... ok ({s:.1} s)", test.name),
+                Err(error) => {
+                    println!("test {} ... FAILED ({s:.1} s)\n{error:#}", test.name);
+                    failed.lock().expect("no panic").push(*test);
                 }
             }
         }
-    }
-    if !second.is_empty() {
-        println!("passed only at the second try: {}", second.join(", "));
-    }
-    if !failed.is_empty() {
-        println!("failed: {}", failed.join(", "));
-    }
-    println!("{passed} passed, {} failed", failed.len());
-    if failed.is_empty() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    std::thread::scope(|scope| (0..count).for_each(|_| drop(scope.spawn(lane))));
+    failed.into_inner().expect("no panic")
 }
 
 fn attempt(test: &Test) -> Result<()> {

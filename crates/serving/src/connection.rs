@@ -7,7 +7,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     thread::{self, ThreadId},
     time::Duration,
@@ -34,15 +37,15 @@ pub(crate) type Connection1 = conn::http1::Connection<TokioIo<Prompt>, Body>;
 pub(crate) type Sender2 = conn::http2::SendRequest<Body>;
 type Connection2 = conn::http2::Connection<TokioIo<TcpStream>, Body, TokioExecutor>;
 
-/// Of an instance's answer.
-const HEADERS_MAX: usize = 1000;
+/// Of an instance's answer. Space for so many is cleared with each one.
+const HEADERS_MAX: usize = 256;
 const HEAD_MAX_BYTES: u16 = u16::MAX;
 /// A kept connection is not used after this: servers close theirs after 2 s (gunicorn), 5 s (Node.js) or later.
 const KEPT_MAX: Duration = Duration::from_secs(1);
 const KEPT_COUNT_MAX: usize = 1000;
 
-pub(crate) async fn http1(stream: TcpStream) -> hyper::Result<(Sender1, Connection1)> {
-    conn::http1::Builder::new().max_headers(HEADERS_MAX).max_header_size(usize::from(HEAD_MAX_BYTES)).handshake(TokioIo::new(Prompt(stream))).await
+pub(crate) async fn http1(stream: impl Into<Prompt>) -> hyper::Result<(Sender1, Connection1)> {
+    conn::http1::Builder::new().max_headers(HEADERS_MAX).max_header_size(usize::from(HEAD_MAX_BYTES)).handshake(TokioIo::new(stream.into())).await
 }
 
 pub(crate) async fn http2(stream: TcpStream) -> hyper::Result<(Sender2, Connection2)> {
@@ -62,6 +65,7 @@ const WINDOW_MAX: u32 = (1 << 31) - 1;
 pub(crate) struct Http1 {
     sender: Sender1,
     connection: Connection1,
+    wait: Arc<Wait>,
     /// The connection has come to its end and must not be polled again.
     pub(crate) closed: bool,
     kept_since: Instant,
@@ -71,18 +75,24 @@ pub(crate) struct Http1 {
 
 impl Http1 {
     pub(crate) async fn new(stream: TcpStream) -> hyper::Result<Box<Self>> {
+        let stream = Prompt::from(stream);
+        let wait = stream.wait.clone();
         let (sender, connection) = http1(stream).await?;
-        Ok(Box::new(Self { sender, connection, closed: false, kept_since: Instant::now(), thread: thread::current().id() }))
+        Ok(Box::new(Self { sender, connection, wait, closed: false, kept_since: Instant::now(), thread: thread::current().id() }))
     }
 
     /// Sends `request` and waits for the head of the answer; what follows is read while [`Http1::drive`] is called.
     pub(crate) async fn send(&mut self, request: Request) -> Result<Response<Incoming>, TrySendError<Request>> {
-        let Self { sender, connection, closed, .. } = self;
+        let Self { sender, connection, wait, closed, .. } = self;
         let answer = sender.try_send_request(request);
         let mut answer = std::pin::pin!(answer);
         std::future::poll_fn(|cx| {
             drive(connection, closed, cx);
-            answer.as_mut().poll(cx)
+            let polled = answer.as_mut().poll(cx);
+            if polled.is_pending() {
+                wait_for_more(wait, connection, closed, cx);
+            }
+            polled
         })
         .await
     }
@@ -90,6 +100,11 @@ impl Http1 {
     /// Reads and writes what can be read and written now.
     pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
         drive(&mut self.connection, &mut self.closed, cx);
+    }
+
+    /// [`Http1::drive`], of an answer whose next part has not come.
+    pub(crate) fn wait_for_more(&mut self, cx: &mut Context<'_>) {
+        wait_for_more(&self.wait, &mut self.connection, &mut self.closed, cx);
     }
 
     /// Whether another request can be sent.
@@ -105,7 +120,7 @@ impl Http1 {
             // It said something that nobody asked for.
             return None;
         }
-        Self::found(parts.io.into_inner().0.into_std().ok()?).await
+        Self::found(parts.io.into_inner().stream.into_std().ok()?).await
     }
 
     /// A connection of a stream that was unused in no event queue; `None` when its server has closed it, or said something, by now.
@@ -125,7 +140,7 @@ impl Http1 {
         })
         .await;
         let parts = self.connection.into_parts();
-        (parts.io.into_inner().0, parts.read_buf)
+        (parts.io.into_inner().stream, parts.read_buf)
     }
 }
 
@@ -136,50 +151,73 @@ fn drive(connection: &mut Connection1, closed: &mut bool, cx: &mut Context<'_>) 
     }
 }
 
-/// A stream that acknowledges at once what follows a write.
+fn wait_for_more(wait: &Wait, connection: &mut Connection1, closed: &mut bool, cx: &mut Context<'_>) {
+    if wait.has_read.load(Relaxed) {
+        wait.acknowledges.store(true, Relaxed);
+        drive(connection, closed, cx);
+        wait.acknowledges.store(false, Relaxed);
+    }
+}
+
+/// A stream that acknowledges what it has read when more is waited for.
 ///
 /// Servers that write an answer's head and body apart and leave Nagle's algorithm on (Python's `http.server`, Java's `HttpServer`) send the
 /// body only when the head is acknowledged, which the kernel would otherwise do 40 ms later: each of their answers would take that long.
-pub(crate) struct Prompt(TcpStream);
+/// What came as a whole is acknowledged with the next request: a packet that nobody waits for is not sent.
+pub(crate) struct Prompt {
+    stream: TcpStream,
+    wait: Arc<Wait>,
+}
+
+impl From<TcpStream> for Prompt {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream, wait: Arc::default() }
+    }
+}
+
+/// What a stream and who waits for it know of each other.
+#[derive(Default)]
+struct Wait {
+    /// Bytes came since the last write.
+    has_read: AtomicBool,
+    /// The next read that finds nothing acknowledges them.
+    acknowledges: AtomicBool,
+}
 
 impl AsyncRead for Prompt {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if polled.is_ready() {
+            self.wait.has_read.store(true, Relaxed);
+        } else if self.wait.acknowledges.swap(false, Relaxed) {
+            // The kernel forgets the wish as it goes (tcp(7)), so it is told each time.
+            let _ = self.stream.set_quickack(true);
+        }
+        polled
     }
 }
 
 impl AsyncWrite for Prompt {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write(cx, bytes);
-        self.acknowledge(&written);
-        written
+        self.wait.has_read.store(false, Relaxed);
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write_vectored(cx, bytes);
-        self.acknowledge(&written);
-        written
+        self.wait.has_read.store(false, Relaxed);
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-impl Prompt {
-    /// The kernel forgets the wish as it goes (tcp(7)), so it is told again with each write.
-    fn acknowledge(&self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(_))) {
-            let _ = self.0.set_quickack(true);
-        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

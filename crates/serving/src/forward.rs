@@ -278,7 +278,11 @@ impl http_body::Body for Answer {
         if let Lease::Http1(Some(connection)) = &mut rest.lease {
             connection.drive(cx);
         }
-        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
+        let frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        if let (Poll::Pending, Lease::Http1(Some(connection))) = (&frame, &mut rest.lease) {
+            connection.wait_for_more(cx);
+        }
+        match ready!(frame) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     rest.finish.sent(data.remaining());

@@ -238,7 +238,8 @@ where
     };
     let mut builder = auto::Builder::new(Streams);
     // Slow heads are ended by `Activity`, which tells a head that was begun from a connection that is kept.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX_BYTES);
+    // At most 100 fields, as hyper has it without being told: told, it clears space for them with each request.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_MAX_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -280,7 +281,6 @@ where
 }
 
 /// Of a request's head.
-const HEADERS_MAX: usize = 100;
 const HEAD_MAX_BYTES: usize = 64 << 10;
 /// What one stream may send ahead of its reader.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
