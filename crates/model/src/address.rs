@@ -52,6 +52,9 @@ pub const REGIONS: &[(&str, &str)] = &[
     ("us-west4", "wn"),
 ];
 
+/// Locations that are no regions: everywhere, multi-regions and dual-regions of buckets and triggers.
+pub const LOCATIONS: &[&str] = &["global", "us", "eu", "asia", "asia1", "eur4", "eur5", "eur7", "eur8", "nam4"];
+
 /// The two letters of `region`; `None` for what is no region.
 pub fn region_code(region: &str) -> Option<&'static str> {
     REGIONS.iter().find(|(name, _)| *name == region).map(|(_, code)| *code)
