@@ -1,7 +1,7 @@
 //! Cloud Functions v2: functions, and the runtimes that they can be deployed with. The rules are `control`'s.
 //!
-//! A function is a build and a service: the service is seen through run too. Event triggers, connectors and the like are refused by name, and
-//! there are no functions of the first generation. Source: google/cloud/functions/v2/functions.proto.
+//! A function is a build, a service and perhaps a trigger: these are seen through run and Eventarc too. Connectors and the like are refused by
+//! name, and there are no functions of the first generation. Source: google/cloud/functions/v2/functions.proto.
 
 mod runtime;
 mod shape;

@@ -140,11 +140,7 @@ impl Context {
             ..old.clone()
         };
         let operation = self.operation_of_trigger(&next, Verb::Replace);
-        if dry_run || self.trigger_commit(&next, Expect::Revision(found.revision), &operation).await? {
-            Ok((next, operation))
-        } else {
-            Err(changed(&old.key))
-        }
+        if dry_run || self.trigger_commit(&next, Expect::Revision(found.revision), &operation).await? { Ok((next, operation)) } else { Err(changed(&old.key)) }
     }
 
     pub(crate) async fn trigger_delete(&self, found: &Versioned<Trigger>, dry_run: bool) -> Result<Operation, Status> {
@@ -155,8 +151,7 @@ impl Context {
     }
 
     async fn trigger_commit(&self, trigger: &Trigger, expect: Expect, operation: &Operation) -> Result<bool, Status> {
-        let writes =
-            vec![Write::put(key::trigger(&trigger.key), expect, trigger), Write::put(operation::key_of(operation), Expect::Absent, operation)];
+        let writes = vec![Write::put(key::trigger(&trigger.key), expect, trigger), Write::put(operation::key_of(operation), Expect::Absent, operation)];
         Ok(records::commit(&self.store, writes).await?.is_some())
     }
 
@@ -209,8 +204,11 @@ impl Context {
     }
 
     fn bucket_check(&self, wish: &TriggerWish, name: &str) -> Result<(), Status> {
-        let absent =
-            || Status::invalid(format!("Bucket \"{name}\" could not be validated. Please verify that the bucket exists and that the Eventarc service account has permission."));
+        let absent = || {
+            Status::invalid(format!(
+                "Bucket \"{name}\" could not be validated. Please verify that the bucket exists and that the Eventarc service account has permission."
+            ))
+        };
         let bucket = records::read::<Bucket>(&self.store, &key::bucket(name))?.map(|bucket| bucket.value);
         let bucket = bucket.filter(|bucket| bucket.project == wish.key.project).ok_or_else(absent)?;
         let (of_bucket, of_trigger) = (bucket.location.to_ascii_lowercase(), &wish.key.location);

@@ -17,7 +17,7 @@ use model::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
-    pubsub::{EventMode, Kind, Name, Oidc, PubSub, Push, Subscription, SubscriptionNew, TriggerPush, Wrapper},
+    pubsub::{EventMode, Kind, Message, Name, Oidc, PubSub, Push, Subscription, SubscriptionNew, TriggerPush, Wrapper},
     subscription::{Retry, Settings},
 };
 
@@ -65,6 +65,14 @@ pub async fn transport_remove(pubsub: &PubSub, trigger: &Trigger) -> Result<(), 
         accept(pubsub.topic_delete(topic).await, Code::NotFound)?;
     }
     Ok(())
+}
+
+/// Publishes an event to a trigger's transport; it is accepted when this returns.
+///
+/// # Errors
+/// As of [`PubSub::publish`].
+pub async fn publish(pubsub: &PubSub, trigger: &Trigger, message: Message) -> Result<(), Status> {
+    pubsub.publish(&names(trigger)?.0, vec![message]).await.map(drop)
 }
 
 fn accept<T>(done: Result<T, Status>, code: Code) -> Result<(), Status> {

@@ -92,14 +92,8 @@ async fn make(cx: &Context, trigger: &Trigger) -> Result<(), Status> {
     if told.iter().any(|notification| notification.topic == *topic) {
         return Ok(());
     }
-    let notification = Notification {
-        id: String::new(),
-        topic: topic.clone(),
-        kinds: vec![kind],
-        attributes: Default::default(),
-        prefix: String::new(),
-        payload: true,
-    };
+    let notification =
+        Notification { id: String::new(), topic: topic.clone(), kinds: vec![kind], attributes: Default::default(), prefix: String::new(), payload: true };
     cx.notification_create(bucket, notification).await.map(drop)
 }
 

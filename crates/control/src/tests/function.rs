@@ -146,7 +146,10 @@ async fn a_function_of_events_has_a_trigger_that_goes_with_it() {
     let trigger = plane.control.trigger_get(&first).unwrap().value;
     assert!(trigger.is_settled() && trigger.is_tried_once && trigger.destination.is_function && !trigger.transport.is_own_topic, "{trigger:?}");
     assert!(plane.world.topics.lock().contains("projects/local-project/topics/new-topic"));
-    assert_eq!(plane.world.builds.lock()[0].env.get("GOOGLE_FUNCTION_SIGNATURE_TYPE").map(String::as_str), Some("cloudevent"));
+    assert_eq!(
+        plane.control.build_list(&project(), &region(), 10).unwrap()[0].env.get("GOOGLE_FUNCTION_SIGNATURE_TYPE").map(String::as_str),
+        Some("cloudevent")
+    );
 
     // Deployed again with retries: the same trigger. For another topic: another one, and the first goes.
     let (_, operation) = plane.control.function_replace(&owner(), &found, with(found.value.clone(), "new-topic", true)).await.unwrap();

@@ -103,7 +103,8 @@ async fn what_no_trigger_can_be_is_refused() {
     refused(with(&|w| w.destination.service = key("none")), Code::NotFound, "Cloud Run service \"none\" was not found").await;
     refused(with(&|w| w.destination.path = "/a?b".into()), Code::InvalidArgument, "without a query").await;
     refused(with(&|w| w.service_account = STRANGER_ACCOUNT.into()), Code::PermissionDenied, "actAs").await;
-    refused(with(&|w| w.service_account = BLIND_ACCOUNT.into()), Code::PermissionDenied, "Permission \"eventarc.events.receiveEvent\" denied on \"blind@").await;
+    refused(with(&|w| w.service_account = BLIND_ACCOUNT.into()), Code::PermissionDenied, "Permission \"eventarc.events.receiveEvent\" denied on \"blind@")
+        .await;
     refused(with(&|w| w.service_account = String::new()), Code::InvalidArgument, "service_account is required").await;
     refused(with(&|w| w.topic = Some("projects/local-project/topics/t".into())), Code::InvalidArgument, "a transport topic can be given").await;
     let message = |topic: &str| TriggerWish { topic: Some(topic.into()), service_account: String::new(), ..wish("t", EventKind::MessagePublished, &[]) };
@@ -128,6 +129,7 @@ async fn calls_find_their_triggers() {
     audit.key.location = model::Region::parse_location("global").unwrap();
     let (_, operation) = plane.control.trigger_create(&owner(), audit, false).await.unwrap();
     done(&plane, &operation).await.unwrap();
-    let wanting = |method: &str| plane.control.triggers_wanting(&project(), ("secretmanager.googleapis.com", method, "projects/p/secrets/s"), None).unwrap().len();
+    let wanting =
+        |method: &str| plane.control.triggers_wanting(&project(), ("secretmanager.googleapis.com", method, "projects/p/secrets/s"), None).unwrap().len();
     assert_eq!((wanting("M.CreateSecret"), wanting("M.DeleteSecret")), (1, 0));
 }

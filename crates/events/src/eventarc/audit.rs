@@ -4,12 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{
-    Timestamp,
-    limits::ATTRIBUTE_VALUE_BYTES_MAX,
-    log::Severity,
-    trigger::EventKind,
-};
+use model::{Timestamp, limits::ATTRIBUTE_VALUE_BYTES_MAX, log::Severity, trigger::EventKind};
 use serde_json::{Value as Json, json};
 
 use crate::pubsub::Message;

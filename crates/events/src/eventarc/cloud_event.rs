@@ -52,10 +52,15 @@ pub(crate) fn request(mode: EventMode, arrived: &Arrived) -> Result<(HeaderMap, 
         }
         EventMode::Object => {
             let attribute = |name: &str| {
-                message.attributes.get(name).map(String::as_str).ok_or_else(|| Status::invalid(format!("no notification of a bucket: it has no attribute {name:?}")))
+                message
+                    .attributes
+                    .get(name)
+                    .map(String::as_str)
+                    .ok_or_else(|| Status::invalid(format!("no notification of a bucket: it has no attribute {name:?}")))
             };
             let kind = attribute("eventType")?;
-            let kind = ChangeKind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(|| Status::invalid(format!("{kind:?} is no change of an object")))?;
+            let kind =
+                ChangeKind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(|| Status::invalid(format!("{kind:?} is no change of an object")))?;
             let bucket = attribute("bucketId")?;
             set("id", arrived.message_id)?;
             set("source", &format!("//storage.googleapis.com/projects/_/buckets/{bucket}"))?;
@@ -139,7 +144,12 @@ mod tests {
     #[test]
     fn attributes_of_a_bound_event_are_headers() {
         let bound = [("ce-id", "1"), ("ce-source", "//s"), ("ce-specversion", "1.0"), ("ce-type", "t"), ("ce-methodname", "M"), ("other", "x")];
-        check(EventMode::Bound, &bound, &[("ce-id", "1"), ("ce-methodname", "M"), ("ce-source", "//s"), ("ce-specversion", "1.0"), ("ce-type", "t")], "{\"a\":1}");
+        check(
+            EventMode::Bound,
+            &bound,
+            &[("ce-id", "1"), ("ce-methodname", "M"), ("ce-source", "//s"), ("ce-specversion", "1.0"), ("ce-type", "t")],
+            "{\"a\":1}",
+        );
     }
 
     #[test]

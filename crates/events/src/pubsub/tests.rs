@@ -575,7 +575,8 @@ async fn limits_of_calls_are_googles() {
     world.advance(1);
     assert_eq!(snapshot("less").await.unwrap_err().code, Code::FailedPrecondition);
     // A push endpoint has 2048 bytes.
-    let push = |bytes: usize| Some(Push { endpoint: format!("https://f.run.app/{}", "x".repeat(bytes - 18)), oidc: None, wrapper: Wrapper::Unset, trigger: None });
+    let push =
+        |bytes: usize| Some(Push { endpoint: format!("https://f.run.app/{}", "x".repeat(bytes - 18)), oidc: None, wrapper: Wrapper::Unset, trigger: None });
     let update = async |push| pubsub.subscription_update(sub("sub"), |old| Ok(Subscription { push, ..old })).await.is_ok();
     assert!(!update(push(2049)).await);
     assert!(update(push(2048)).await);
@@ -597,7 +598,8 @@ async fn an_event_of_a_trigger_is_tried_once_or_for_a_day() {
     // Nobody takes anything.
     world.outside.statuses.lock().extend([500; 100]);
     world.publish(&["a"]).await;
-    let calls = |name: &str| world.outside.calls.lock().iter().filter(|call| matches!(&call.target, Target::Url(url) if url.path() == format!("/{name}"))).count();
+    let calls =
+        |name: &str| world.outside.calls.lock().iter().filter(|call| matches!(&call.target, Target::Url(url) if url.path() == format!("/{name}"))).count();
     let until = async |name: &str, count: usize| {
         let end = tokio::time::Instant::now() + LONG;
         while calls(name) < count {
