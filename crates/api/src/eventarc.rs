@@ -241,7 +241,7 @@ async fn channel_list(app: App, context: Context, request: pb::ListChannelsReque
 }
 
 async fn channel_create(_: App, _: Context, _: pb::CreateChannelRequest) -> Result<lro::Operation, Status> {
-    Err(Status::unimplemented("Channels carry events of third parties and of custom sources, which are not served by this server."))
+    Err(Status::invalid_field("channel", "channels carry events of third parties and of custom sources, which are not served by this server"))
 }
 
 async fn google_channel_config_get(_: App, context: Context, request: pb::GetGoogleChannelConfigRequest) -> Result<pb::GoogleChannelConfig, Status> {

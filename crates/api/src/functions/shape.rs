@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ProjectNumber, Region, ServiceKey, Status, Timestamp,
+    ProjectNumber, Region, ServiceKey, Status, Timestamp, address,
     build::{BuildState, StorageSource},
     function::{self, Deployer, EventTrigger, Function, FunctionBuild},
     operation::{Operation, Verb},
@@ -318,6 +318,7 @@ pub(crate) fn function_to(deps: &Deps, function: &Function) -> pb::Function {
         labels: function.labels.clone().into_iter().collect(),
         state_messages: failure.into_iter().collect(),
         environment: pb::Environment::Gen2 as i32,
+        url: format!("https://{}/{}", address::host_of_functions(project.as_str(), region.as_str()), function.key.service),
         ..Default::default()
     }
 }
