@@ -77,7 +77,7 @@ fn commands() -> Result<()> {
     ))?;
     let download: serde_json::Value = serde_json::from_str(&download).with_context(|| download.clone())?;
     let listed = value(&format!(
-        "curl -s -o source.zip '{}' && python3 -m zipfile -l source.zip && rm source.zip",
+        "at=$(mktemp); curl -s -o $at '{}'; python3 -m zipfile -l $at; rm $at",
         download["downloadUrl"].as_str().unwrap_or_default()
     ))?;
     holds(&listed, "main.py")?;
