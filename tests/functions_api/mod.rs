@@ -76,10 +76,7 @@ fn commands() -> Result<()> {
         "curl -s -X POST -H \"Authorization: Bearer $(gcloud auth print-access-token)\" https://cloudfunctions.googleapis.com/v2/projects/{PROJECT}/locations/asia-northeast1/functions/hello-fn:generateDownloadUrl"
     ))?;
     let download: serde_json::Value = serde_json::from_str(&download).with_context(|| download.clone())?;
-    let listed = value(&format!(
-        "at=$(mktemp); curl -s -o $at '{}'; python3 -m zipfile -l $at; rm $at",
-        download["downloadUrl"].as_str().unwrap_or_default()
-    ))?;
+    let listed = value(&format!("at=$(mktemp); curl -s -o $at '{}'; python3 -m zipfile -l $at; rm $at", download["downloadUrl"].as_str().unwrap_or_default()))?;
     holds(&listed, "main.py")?;
 
     // Each call that changed something is in the audit log.

@@ -70,11 +70,12 @@ impl Reconciler for Functions {
             return Ok(());
         }
         if let Some(status) = next(cx, function).await? {
-            let is_over = status.observed_generation == function.generation;
-            if is_over {
+            // After a failure what served before goes on, with the trigger that it had.
+            let is_good = status.observed_generation == function.generation && status.failure.is_empty();
+            if is_good {
                 triggers_delete(cx, &function.triggers_past).await?;
             }
-            let triggers_past = if is_over { Vec::new() } else { function.triggers_past.clone() };
+            let triggers_past = if is_good { Vec::new() } else { function.triggers_past.clone() };
             let next = Function { status, triggers_past, ..function.clone() };
             // Another writer was faster: its change wakes this loop again.
             records::commit(&cx.store, vec![Write::put(key, Expect::Revision(found.revision), &next)]).await?;

@@ -23,7 +23,7 @@ use super::{
     record::{Push, Subscription, Wrapper},
 };
 use crate::{
-    deliver::{Call, Target, Token},
+    deliver::{Call, Failure, Target, Token},
     eventarc::cloud_event::{self, Arrived},
     history::About,
 };
@@ -119,14 +119,16 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
         Some(trigger) => About { sender: "eventarc", from: trigger.name.clone(), key: received.message_id.clone() },
         None => About { sender: "pubsub", from: record.name.to_string(), key: received.message_id.clone() },
     };
+    let mut is_seen = false;
     let is_acked = match call_of(&record, &push, &received) {
-        Ok(call) => match outside.deliver(about, call).await {
+        Ok(call) => match outside.deliver(about, call).await.inspect(|answer| is_seen = !answer.is_before_function()) {
             Ok(answer) if matches!(answer.status.as_u16(), 102 | 200 | 201 | 202 | 204) => true,
             Ok(answer) => {
                 tracing::info!(subscription = %record.name, message = received.message_id, status = answer.status.as_u16(), "a push was not acknowledged");
                 false
             }
             Err(failure) => {
+                is_seen = matches!(failure, Failure::TimedOut(_) | Failure::Broken(_));
                 tracing::warn!(subscription = %record.name, message = received.message_id, %failure, "a push was not answered");
                 false
             }
@@ -136,7 +138,8 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
             false
         }
     };
-    let is_over = !is_acked && push.trigger.as_ref().is_some_and(|trigger| trigger.is_tried_once);
+    // What the function has not seen was no attempt of it: it comes again.
+    let is_over = is_seen && !is_acked && push.trigger.as_ref().is_some_and(|trigger| trigger.is_tried_once);
     if is_over {
         tracing::warn!(subscription = %record.name, message = received.message_id, "an event is dropped: its trigger makes one attempt");
     }

@@ -60,10 +60,10 @@ impl Outside for TestOutside {
 
     fn deliver(&self, _: crate::history::About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
         self.calls.lock().push(call);
-        let status = self.statuses.lock().pop().unwrap_or(204);
-        Box::pin(
-            async move { Ok(Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: Bytes::new(), latency: Duration::ZERO }) },
-        )
+        let status = StatusCode::from_u16(self.statuses.lock().pop().unwrap_or(204)).unwrap();
+        // 429 is the platform's.
+        let refusal = (status == StatusCode::TOO_MANY_REQUESTS).then_some(serving::Refusal::QueueFull);
+        Box::pin(async move { Ok(Answer { status, headers: HeaderMap::new(), body: Bytes::new(), latency: Duration::ZERO, refusal }) })
     }
 }
 
@@ -620,6 +620,19 @@ async fn an_event_of_a_trigger_is_tried_once_or_for_a_day() {
         assert!(world.clock.now().duration_since(begun).as_secs() >= seconds, "attempt {count}");
     }
     assert_eq!(calls("once"), 1);
+    // What the platform refuses was no attempt.
+    world.pubsub.subscription_delete(sub("again")).await.unwrap();
+    *world.outside.statuses.lock() = vec![500, 429];
+    world.publish(&["b"]).await;
+    let end = tokio::time::Instant::now() + LONG;
+    while calls("once") < 3 {
+        assert!(tokio::time::Instant::now() < end, "{}", calls("once"));
+        world.advance(1);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.advance(1000);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(calls("once"), 3, "refused by the platform, then by the function, then no more");
     let first = world.outside.calls.lock()[0].clone();
     assert_eq!((&first.headers["ce-type"], &first.headers["ce-specversion"]), (&"google.cloud.pubsub.topic.v1.messagePublished", &"1.0"));
 }
