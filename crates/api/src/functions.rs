@@ -5,6 +5,7 @@
 
 mod runtime;
 mod shape;
+mod trigger;
 
 use axum::{body::Body, response::IntoResponse};
 use http::Method as Verb;

@@ -3,23 +3,21 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ProjectNumber, Region, ServiceKey, Status, Timestamp, address,
+    ProjectNumber, ServiceKey, Status, Timestamp, address,
     build::{BuildState, StorageSource},
-    function::{self, Deployer, EventTrigger, Function, FunctionBuild},
+    function::{self, Deployer, Function, FunctionBuild},
     operation::{Operation, Verb},
     revision::{Container, ExecutionEnvironment, RevisionTemplate, SecretMount, SecretRef},
     service::{Ingress, Service, ServiceScaling},
-    trigger::{EventFilter, EventKind, TriggerKey},
 };
 use prost::{Message, Name};
 use proto::google::{cloud::functions::v2 as pb, longrunning as lro};
 
+use super::trigger;
 use crate::{
     Deps,
     convert::{count, int, refuse, time, unsupported},
-    error,
-    eventarc::{filter_operator, filters_read},
-    quantity,
+    error, quantity,
 };
 
 /// What a function has that says nothing. Source: the proto, and what Google's API answers.
@@ -33,7 +31,7 @@ const CPUS: [(u64, &str); 9] =
 /// What a client writes, less what is only shown. Names, times and state are the control plane's; `number` is the project's.
 pub(crate) fn function_from(key: &ServiceKey, number: ProjectNumber, written: pb::Function, now: Timestamp) -> Result<Function, Status> {
     let pb::Function { description, build_config, service_config, event_trigger, labels, environment, kms_key_name, .. } = written;
-    let trigger = event_trigger.map(|written| trigger_from(key, number, written)).transpose()?;
+    let trigger = event_trigger.map(|written| trigger::from(key, number, written)).transpose()?;
     refuse(!kms_key_name.is_empty(), "function.kms_key_name")?;
     if environment == pb::Environment::Gen1 as i32 {
         return Err(Status::invalid_field("function.environment", "functions of the first generation are not served; deploy with --gen2"));
@@ -64,57 +62,6 @@ pub(crate) fn function_from(key: &ServiceKey, number: ProjectNumber, written: pb
         cpu,
         status: Default::default(),
     })
-}
-
-/// The trigger's id is the control plane's.
-fn trigger_from(key: &ServiceKey, number: ProjectNumber, written: pb::EventTrigger) -> Result<EventTrigger, Status> {
-    const FIELD: &str = "function.event_trigger";
-    refuse(!written.channel.is_empty(), "function.event_trigger.channel")?;
-    refuse(!written.service.is_empty(), "function.event_trigger.service")?;
-    if written.event_type.is_empty() {
-        return Err(Status::invalid_field(format!("{FIELD}.event_type"), "it is required"));
-    }
-    let location = if written.trigger_region.is_empty() { key.region.clone() } else { Region::parse_location(&written.trigger_region)? };
-    let kind = ("type".to_owned(), written.event_type, String::new());
-    let others = written.event_filters.into_iter().map(|filter| (filter.attribute, filter.value, filter.operator));
-    let topic = match written.pubsub_topic {
-        topic if topic.is_empty() => None,
-        // The project's number may stand for its id.
-        topic => Some(topic.replacen(&format!("projects/{number}/"), &format!("projects/{}/", key.project), 1)),
-    };
-    let service_account = match written.service_account_email {
-        email if email.is_empty() => format!("{number}-compute@developer.gserviceaccount.com"),
-        email => email,
-    };
-    Ok(EventTrigger {
-        key: TriggerKey { project: key.project.clone(), location, id: String::new() },
-        filters: filters_read([kind].into_iter().chain(others))?,
-        topic,
-        service_account,
-        is_retried: written.retry_policy == pb::event_trigger::RetryPolicy::Retry as i32,
-    })
-}
-
-fn trigger_to(deps: &Deps, trigger: &EventTrigger) -> pb::EventTrigger {
-    use pb::event_trigger::RetryPolicy;
-    let is_type = |filter: &&EventFilter| filter.attribute == "type";
-    let event_type = trigger.filters.iter().find(is_type).map(|filter| filter.value.clone()).unwrap_or_default();
-    let filters = trigger.filters.iter().filter(|filter| !is_type(filter));
-    // A topic that was made for the trigger is told, as a topic that was named.
-    let made = || deps.control.trigger_get(&trigger.key).ok().map(|found| found.value.transport.topic);
-    let topic = trigger.topic.clone().or_else(|| (event_type == EventKind::MessagePublished.name()).then(made).flatten());
-    pb::EventTrigger {
-        trigger: trigger.key.resource(),
-        trigger_region: trigger.key.location.to_string(),
-        event_filters: filters
-            .map(|filter| pb::EventFilter { attribute: filter.attribute.clone(), value: filter.value.clone(), operator: filter_operator(filter) })
-            .collect(),
-        event_type,
-        pubsub_topic: topic.unwrap_or_default(),
-        service_account_email: trigger.service_account.clone(),
-        retry_policy: if trigger.is_retried { RetryPolicy::Retry } else { RetryPolicy::DoNotRetry } as i32,
-        ..Default::default()
-    }
 }
 
 fn cpu_of(memory_bytes: u64) -> &'static str {
@@ -311,7 +258,7 @@ pub(crate) fn function_to(deps: &Deps, function: &Function) -> pb::Function {
             ..Default::default()
         }),
         service_config: Some(service_to(deps, function)),
-        event_trigger: function.trigger.as_ref().map(|trigger| trigger_to(deps, trigger)),
+        event_trigger: function.trigger.as_ref().map(|trigger| trigger::to(deps, trigger)),
         state: state as i32,
         update_time: Some(time(function.updated)),
         create_time: Some(time(function.created)),
@@ -474,20 +421,6 @@ mod tests {
         assert_eq!((function.memory.as_str(), function.cpu.as_str()), ("256M", "0.1666"));
         assert_eq!((template.container.memory_bytes, template.container.cpu_millis), (Some(256_000_000), Some(166)));
         assert_eq!((template.timeout_s, template.concurrency, template.max_instances), (Some(60), Some(1), Some(100)));
-    }
-
-    #[test]
-    fn what_a_trigger_leaves_out_is_googles_default() {
-        let event_trigger = pb::EventTrigger {
-            event_type: "google.cloud.pubsub.topic.v1.messagePublished".into(),
-            pubsub_topic: "projects/9/topics/t".into(),
-            ..Default::default()
-        };
-        let written = pb::Function { event_trigger: Some(event_trigger), ..written() };
-        let trigger = function_from(&key(), ProjectNumber(9), written, Timestamp::UNIX_EPOCH).unwrap().trigger.unwrap();
-        assert_eq!(trigger.key.location.as_str(), "asia-northeast1");
-        assert_eq!(trigger.topic.as_deref(), Some("projects/local-project/topics/t"));
-        assert_eq!((trigger.service_account.as_str(), trigger.is_retried), ("9-compute@developer.gserviceaccount.com", false));
     }
 
     #[test]
