@@ -193,7 +193,10 @@ async fn delete(cx: &Context, function: &Function, revision: u64) -> Result<(), 
             Some(_) => Ok(()),
             None => cx.service_delete(&deployer(function), &function.key, None).await.map(drop),
         },
-        _ => records::commit(&cx.store, vec![Write::delete(key::function(&function.key), Expect::Revision(revision))]).await.map(drop),
+        _ => {
+            cx.accounts.policy_remove(&function.resource()).await?;
+            records::commit(&cx.store, vec![Write::delete(key::function(&function.key), Expect::Revision(revision))]).await.map(drop)
+        }
     }
 }
 
