@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::clients::virtual_environment;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["eventarc"; triggers, functions, python, kills_lose_no_event]
+    tests!["eventarc"; triggers, functions, languages, python, kills_lose_no_event]
 }
 
 /// Says what it got, as one line of JSON; what a message of `fail` asks for, it refuses.
@@ -358,6 +358,32 @@ fn functions() -> Result<()> {
     let left =
         value("gcloud pubsub topics list --format 'value(name.basename())'\ngcloud pubsub subscriptions list --format 'value(name.basename())' 2>/dev/null")?;
     ensure!(left.contains("greetings") && !left.contains("eventarc-"), "{left}");
+    Ok(())
+}
+
+/// The examples of all languages, called by one message.
+fn languages() -> Result<()> {
+    let tanebi = Tanebi::start()?;
+    let rows = [
+        ("python", "python312", "hello_cloudevent"),
+        ("nodejs", "nodejs20", "helloCloudEvent"),
+        ("go", "go126", "HelloCloudEvent"),
+        ("java", "java17", "functions.HelloCloudEvent"),
+    ];
+    for (language, runtime, target) in rows {
+        let source = repository().join("examples").join(language).join("hello_cloudevent");
+        tanebi.script_all(&format!(
+            "gcloud --quiet functions deploy on-{language} --gen2 --runtime {runtime} --source '{}' --entry-point {target} --region {REGION} --trigger-topic greetings",
+            source.display()
+        ))?;
+    }
+    tanebi.script_all("gcloud pubsub topics publish greetings --message 'hello to all'")?;
+    for (language, ..) in rows {
+        eventually(&format!("{language} got the message"), || {
+            let log = tanebi.script(&format!("tanebi logs on-{language} --limit 100"))?;
+            Ok((log.contains("type: google.cloud.pubsub.topic.v1.messagePublished, id: ") && log.contains("text: hello to all")).then_some(()))
+        })?;
+    }
     Ok(())
 }
 
