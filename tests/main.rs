@@ -3,6 +3,7 @@
 mod cli;
 mod clients;
 mod clones;
+mod eventarc;
 mod faults;
 mod functions_api;
 mod gcloud;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         languages::tests(),
         scheduler::tests(),
         pubsub::tests(),
+        eventarc::tests(),
         hostile::tests(),
         faults::tests(),
         soak::tests(),

@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "google/cloud/run/v2/revision.proto",
     "google/cloud/run/v2/build.proto",
     "google/cloud/functions/v2/functions.proto",
+    "google/cloud/eventarc/v1/eventarc.proto",
     "google/cloud/scheduler/v1/cloudscheduler.proto",
     "google/cloud/secretmanager/v1/service.proto",
     "google/cloud/audit/audit_log.proto",

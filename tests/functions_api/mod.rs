@@ -1,7 +1,7 @@
 //! Cloud Functions v2 with the real gcloud: a function from its deploy to its end, and the service that it is.
 
-use anyhow::{Result, ensure};
-use e2e::{Tanebi, eventually, folder, holds, repository, tests};
+use anyhow::{Context as _, Result, ensure};
+use e2e::{PROJECT, Tanebi, eventually, folder, holds, repository, tests};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
     tests!["functions_api"; commands]
@@ -64,8 +64,20 @@ fn commands() -> Result<()> {
     holds(&failed, "Build failed with status: FAILURE")?;
     ensure!(value("gcloud functions describe hello-fn --gen2 --region asia-northeast1 --format 'value(state)'")? == "FAILED");
     ensure!(value(&format!("curl -s {url}"))? == "Hello World!", "what served goes on");
-    let refused = tanebi.script_failing(&deploy(&source, "--trigger-topic some-topic").replace("hello-fn", "other-fn"))?;
+    let refused = tanebi.script_failing(&deploy(&source, "--trigger-http --vpc-connector some-connector").replace("hello-fn", "other-fn"))?;
     ensure!(!refused.contains("state: ACTIVE"), "{refused}");
+
+    // Its own URL, as path and as audience; and its source, by an address that is good for a while.
+    let own = format!("https://asia-northeast1-{PROJECT}.cloudfunctions.net/hello-fn");
+    ensure!(value("gcloud functions describe hello-fn --gen2 --region asia-northeast1 --format 'value(url)'")? == own);
+    ensure!(value(&format!("curl -s '{own}?x=y'"))? == "Hello World!");
+    ensure!(value(&format!("curl -s -o /dev/null -w '%{{http_code}}' {own}s"))? == "404");
+    let download = value(&format!(
+        "curl -s -X POST -H \"Authorization: Bearer $(gcloud auth print-access-token)\" https://cloudfunctions.googleapis.com/v2/projects/{PROJECT}/locations/asia-northeast1/functions/hello-fn:generateDownloadUrl"
+    ))?;
+    let download: serde_json::Value = serde_json::from_str(&download).with_context(|| download.clone())?;
+    let listed = value(&format!("at=$(mktemp); curl -s -o $at '{}'; python3 -m zipfile -l $at; rm $at", download["downloadUrl"].as_str().unwrap_or_default()))?;
+    holds(&listed, "main.py")?;
 
     // Each call that changed something is in the audit log.
     let audited = "gcloud logging read 'logName:\"cloudaudit.googleapis.com%2Factivity\" AND protoPayload.serviceName=\"cloudfunctions.googleapis.com\"' --format 'value(protoPayload.methodName,protoPayload.authenticationInfo.principalEmail)'";

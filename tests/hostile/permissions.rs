@@ -26,6 +26,7 @@ const STORAGE: &str = "storage.googleapis.com";
 const FUNCTIONS: &str = "cloudfunctions.googleapis.com";
 const LOGGING: &str = "logging.googleapis.com";
 const SCHEDULER: &str = "cloudscheduler.googleapis.com";
+const EVENTARC: &str = "eventarc.googleapis.com";
 const PUBSUB: &str = "pubsub.googleapis.com";
 const SECRETS: &str = "secretmanager.googleapis.com";
 
@@ -63,6 +64,44 @@ const ROWS: &[Row] = &[
     (RUN, "GET", "/v1/projects/{project}/locations/{location}", "", "google.cloud.location.Locations/GetLocation"),
     // Functions v2.
     (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/runtimes", "", "google.cloud.functions.v2.FunctionService/ListRuntimes"),
+    // Eventarc.
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/triggers", "", "google.cloud.eventarc.v1.Eventarc/ListTriggers"),
+    (EVENTARC, "POST", "/v1/projects/{project}/locations/{location}/triggers?triggerId=x", "{}", "google.cloud.eventarc.v1.Eventarc/CreateTrigger"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/triggers/{service}", "", "google.cloud.eventarc.v1.Eventarc/GetTrigger"),
+    (EVENTARC, "PATCH", "/v1/projects/{project}/locations/{location}/triggers/{service}", "{}", "google.cloud.eventarc.v1.Eventarc/UpdateTrigger"),
+    (
+        EVENTARC,
+        "PATCH",
+        "/v1/projects/{project}/locations/{location}/triggers/{service}?allowMissing=true",
+        "{}",
+        "google.cloud.eventarc.v1.Eventarc/UpdateTrigger",
+    ),
+    (EVENTARC, "DELETE", "/v1/projects/{project}/locations/{location}/triggers/{service}", "", "google.cloud.eventarc.v1.Eventarc/DeleteTrigger"),
+    (
+        EVENTARC,
+        "DELETE",
+        "/v1/projects/{project}/locations/{location}/triggers/{service}?allowMissing=true",
+        "",
+        "google.cloud.eventarc.v1.Eventarc/DeleteTrigger",
+    ),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/providers", "", "google.cloud.eventarc.v1.Eventarc/ListProviders"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/providers/{service}", "", "google.cloud.eventarc.v1.Eventarc/GetProvider"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/channels", "", "google.cloud.eventarc.v1.Eventarc/ListChannels"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/channels/{service}", "", "google.cloud.eventarc.v1.Eventarc/GetChannel"),
+    (EVENTARC, "POST", "/v1/projects/{project}/locations/{location}/channels?channelId=c", "{}", "google.cloud.eventarc.v1.Eventarc/CreateChannel"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/googleChannelConfig", "", "google.cloud.eventarc.v1.Eventarc/GetGoogleChannelConfig"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/triggers/{service}:getIamPolicy", "", "google.iam.v1.IAMPolicy/GetIamPolicy"),
+    (EVENTARC, "POST", "/v1/projects/{project}/locations/{location}/triggers/{service}:setIamPolicy", BAD_POLICY, "google.iam.v1.IAMPolicy/SetIamPolicy"),
+    (EVENTARC, "GET", "/v1/projects/{project}/locations/{location}/operations/{operation}", "", "google.longrunning.Operations/GetOperation"),
+    (
+        FUNCTIONS,
+        "POST",
+        "/v2/projects/{project}/locations/{location}/functions/{service}:generateDownloadUrl",
+        "{}",
+        "google.cloud.functions.v2.FunctionService/GenerateDownloadUrl",
+    ),
+    (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/functions/{service}:getIamPolicy", "", "google.iam.v1.IAMPolicy/GetIamPolicy"),
+    (FUNCTIONS, "POST", "/v2/projects/{project}/locations/{location}/functions/{service}:setIamPolicy", BAD_POLICY, "google.iam.v1.IAMPolicy/SetIamPolicy"),
     // Jobs.
     (SCHEDULER, "GET", "/v1/projects/{project}/locations/{location}/jobs", "", "google.cloud.scheduler.v1.CloudScheduler/ListJobs"),
     (SCHEDULER, "POST", "/v1/projects/{project}/locations/{location}/jobs", "{}", "google.cloud.scheduler.v1.CloudScheduler/CreateJob"),
@@ -363,6 +402,8 @@ const SIGNED_IN: &[Row] = &[
     (PROJECTS, "POST", "/v1/projects/{project}:testIamPermissions", TEST, ""),
     (IAM, "POST", "/v1/projects/{project}/serviceAccounts/{account}:testIamPermissions", TEST, "google.iam.admin.v1.IAM/TestIamPermissions"),
     (PUBSUB, "POST", "/v1/projects/{project}/topics/{service}:testIamPermissions", TEST, "google.iam.v1.IAMPolicy/TestIamPermissions"),
+    (EVENTARC, "POST", "/v1/projects/{project}/locations/{location}/triggers/{service}:testIamPermissions", TEST, ""),
+    (FUNCTIONS, "POST", "/v2/projects/{project}/locations/{location}/functions/{service}:testIamPermissions", TEST, ""),
     (PUBSUB, "POST", "/v1/projects/{project}/subscriptions/{service}:testIamPermissions", TEST, ""),
     (PUBSUB, "POST", "/v1/projects/{project}/snapshots/{service}:testIamPermissions", TEST, ""),
     (

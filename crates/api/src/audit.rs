@@ -4,14 +4,16 @@
 //! was there or not. As at Google by default, reads and calls that move data (payloads of secrets, objects, messages, log entries,
 //! tokens) are not in it. No request and no reply is in it either, so that nothing secret can be.
 //!
-//! Whoever follows audited calls joins [`write`]. Source: google/cloud/audit/audit_log.proto; names of methods: "Audit logging" of each API's guide.
+//! The log may lose its last second. The triggers of Eventarc may not: for each that a call is an event for, the event lies on disk
+//! before the call is answered. Source: google/cloud/audit/audit_log.proto; names of methods: "Audit logging" of each API's guide.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use events::eventarc::audit::Written;
 use http::{HeaderMap, Method as Verb, StatusCode};
 use iam::Identity;
 use model::{
-    Code, Status,
+    Code, ProjectId, Status, Timestamp,
     log::{Entry, LogName, Payload, Severity, Source},
 };
 use proto::google::{
@@ -20,6 +22,7 @@ use proto::google::{
 };
 
 use prost::Message as _;
+use serde_json::Value as Json;
 
 use crate::{Deps, permission::Need, transcode};
 
@@ -44,18 +47,20 @@ pub(crate) struct Call<'a> {
     pub user_agent: &'a str,
 }
 
-/// Writes a call down, in the log of the project that it was about; calls about a project that is not here are in none.
-pub(crate) fn write(deps: &Deps, call: &Call<'_>) {
+/// Writes a call down, in the log of the project that it was about, and tells the triggers that ask for it; calls about a project that
+/// is not here are in none.
+pub(crate) async fn write(deps: &Deps, call: &Call<'_>) {
     let status = call.status.map_or("OK", |status| status.code.name());
     tracing::info!(target: "audit", method = call.method, who = call.who.email, resource = cut(&call.resource), status, "a call that may change something");
     let Ok(project) = deps.control.project_get(&call.project) else { return };
     let json = match transcode::to_json(&log_of(call)) {
-        Ok(json) => json.to_string(),
+        Ok(json) => json,
         Err(error) => {
             tracing::error!(%error, "an audited call could not be written down");
             return;
         }
     };
+    let (at, severity) = (deps.clock.now(), if call.status.is_some() { Severity::Error } else { Severity::Notice });
     let source = Source {
         project: project.id.to_string(),
         region: String::new(),
@@ -69,20 +74,68 @@ pub(crate) fn write(deps: &Deps, call: &Call<'_>) {
     deps.telemetry.log(Entry {
         source: Arc::new(source),
         log: LogName::Activity,
-        time: deps.clock.now(),
-        severity: if call.status.is_some() { Severity::Error } else { Severity::Notice },
-        payload: Payload::Audit(json),
+        time: at,
+        severity,
+        payload: Payload::Audit(json.to_string()),
         http: None,
         trace: String::new(),
         span: String::new(),
         trace_sampled: false,
         labels: BTreeMap::new(),
     });
+    // Who may not do a thing makes no events of it.
+    if call.granted
+        && let Err(error) = triggers_tell(deps, call, &project.id, at, severity, json).await
+    {
+        tracing::error!(%error, method = call.method, "triggers were not told of an audited call");
+    }
+}
+
+/// Publishes the call to the transport of each trigger that it is an event for.
+async fn triggers_tell(deps: &Deps, call: &Call<'_>, project: &ProjectId, at: Timestamp, severity: Severity, payload: Json) -> Result<(), Status> {
+    let resource = &resource_of(&call.resource);
+    let location = location_of(deps, resource);
+    let wanting = deps.control.triggers_wanting(project, (call.service, call.method, resource), location.as_deref())?;
+    if wanting.is_empty() {
+        return Ok(());
+    }
+    let message = Written { project: project.as_str(), service: call.service, method: call.method, resource, at, severity, payload }.message();
+    for trigger in wanting {
+        match events::eventarc::publish(&deps.pubsub, &trigger, message.clone()).await {
+            Ok(()) => {}
+            // Its transport is not made yet, or was deleted by hand.
+            Err(absent) if absent.code == Code::NotFound => tracing::warn!(trigger = trigger.key.resource(), %absent, "a trigger has no transport"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Where a resource lies; `None` for nowhere.
+fn location_of(deps: &Deps, resource: &str) -> Option<String> {
+    let mut parts = resource.split('/');
+    while let Some(part) = parts.next() {
+        match part {
+            "locations" => return parts.next().map(str::to_owned),
+            "buckets" => {
+                let bucket = deps.control.bucket_get(parts.next()?).ok()?;
+                return Some(bucket.value.location.to_ascii_lowercase());
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A resource's name as the audit log has it: buckets are in no project.
+fn resource_of(resource: &str) -> String {
+    let full = if resource.starts_with("buckets/") { format!("projects/_/{resource}") } else { resource.to_owned() };
+    cut(&full)
 }
 
 fn log_of(call: &Call<'_>) -> AuditLog {
     let authorization = AuthorizationInfo {
-        resource: cut(&call.resource),
+        resource: resource_of(&call.resource),
         permission: call.permission.to_owned(),
         granted: call.granted,
         permission_type: PermissionType::AdminWrite as i32,
@@ -91,7 +144,7 @@ fn log_of(call: &Call<'_>) -> AuditLog {
     AuditLog {
         service_name: call.service.to_owned(),
         method_name: call.method.to_owned(),
-        resource_name: cut(&call.resource),
+        resource_name: resource_of(&call.resource),
         status: Some(call.status.map(|status| rpc::Status { code: status.code as i32, message: cut(&status.outer), details: Vec::new() }).unwrap_or_default()),
         authentication_info: Some(AuthenticationInfo { principal_email: call.who.email.clone(), ..Default::default() }),
         authorization_info: vec![authorization],

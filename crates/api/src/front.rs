@@ -14,9 +14,9 @@ use crate::{
     app::App,
     artifact_registry, audit,
     caller::caller_check,
-    cloud_build, credentials, error, functions,
+    cloud_build, credentials, error, eventarc, functions,
     grpc::{self, Methods},
-    iam_admin, location, logging, metadata, oauth, operation,
+    iam_admin, iam_policy, location, logging, metadata, oauth, operation,
     permission::{self, Need, Passed, Vars},
     pubsub, resource_manager, run_v1, run_v2, scheduler, secret_manager, service_usage, sign_in, storage,
     surface::Surface,
@@ -66,6 +66,8 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         secret_manager::methods,
         pubsub::methods,
         scheduler::methods,
+        iam_policy::methods,
+        eventarc::methods,
     ];
     groups.into_iter().flat_map(|group| group(app)).collect()
 }
@@ -200,16 +202,16 @@ impl Front {
             permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)
         })();
         let audited = who.clone().zip(audit::endpoint_of(surface.name, surface.hosts[0], request.method(), need));
-        let told = |status: Option<&Status>, granted: bool, vars: &Vars| {
+        let told = async |status: Option<&Status>, granted: bool, vars: &Vars| {
             let Some((who, (service, method))) = &audited else { return };
             let Need::On { permission, resource } = need else { return };
             let Ok(resource) = permission::fill(resource, vars, &query) else { return };
             let project = self.project_of(&resource);
             let user_agent = &user_agent;
-            audit::write(&self.deps, &audit::Call { service, method, resource, project, permission, who, granted, status, user_agent });
+            audit::write(&self.deps, &audit::Call { service, method, resource, project, permission, who, granted, status, user_agent }).await;
         };
         if let Err(status) = passed {
-            told(Some(&status), false, &vars);
+            told(Some(&status), false, &vars).await;
             return (surface.error)(&status);
         }
         if let Some(who) = &who {
@@ -220,7 +222,7 @@ impl Front {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        told(audit::status_of(response.status()).as_ref(), true, &vars);
+        told(audit::status_of(response.status()).as_ref(), true, &vars).await;
         response
     }
 

@@ -1,10 +1,11 @@
 //! Cloud Functions v2: functions, and the runtimes that they can be deployed with. The rules are `control`'s.
 //!
-//! A function is a build and a service: the service is seen through run too. Event triggers, connectors and the like are refused by name, and
-//! there are no functions of the first generation. Source: google/cloud/functions/v2/functions.proto.
+//! A function is a build, a service and perhaps a trigger: these are seen through run and Eventarc too. Connectors and the like are refused by
+//! name, and there are no functions of the first generation. Source: google/cloud/functions/v2/functions.proto.
 
 mod runtime;
 mod shape;
+mod trigger;
 
 use axum::{body::Body, response::IntoResponse};
 use http::Method as Verb;
@@ -81,6 +82,13 @@ pub(crate) fn methods(app: &App) -> Vec<Method> {
             |r: &pb::GenerateUploadUrlRequest| r.parent.clone(),
             ("parent", LOCATION),
             upload_url_generate,
+        )
+        .unary(
+            "google.cloud.functions.v2.FunctionService/GenerateDownloadUrl",
+            on("cloudfunctions.functions.sourceCodeGet", FUNCTION),
+            |r: &pb::GenerateDownloadUrlRequest| r.name.clone(),
+            ("name", FUNCTION),
+            download_url_generate,
         )
         .into_methods()
 }
@@ -164,6 +172,17 @@ async fn upload_url_generate(app: App, context: Context, request: pb::GenerateUp
     let path = storage::upload_begin(&app, &bucket, &object, "application/zip").await?;
     let storage_source = pb::StorageSource { bucket, object, ..Default::default() };
     Ok(pb::GenerateUploadUrlResponse { upload_url: format!("https://storage.googleapis.com{path}"), storage_source: Some(storage_source) })
+}
+
+/// How long an address of a source is good for, in seconds. Source: functions.proto, GenerateDownloadUrl.
+const DOWNLOAD_S: i64 = 1800;
+
+async fn download_url_generate(app: App, context: Context, _: pb::GenerateDownloadUrlRequest) -> Result<pb::GenerateDownloadUrlResponse, Status> {
+    let function = app.control.function_get(&key(&context)?)?.value;
+    let account = format!("{}-compute@developer.gserviceaccount.com", app.control.project_get(function.key.project.as_str())?.number);
+    let source = &function.build.source;
+    let download_url = storage::signed::download_url(&app, &account, &source.bucket, &source.object, DOWNLOAD_S).await?;
+    Ok(pb::GenerateDownloadUrlResponse { download_url })
 }
 
 fn answer(app: &App, operation: &Operation) -> Result<lro::Operation, Status> {

@@ -16,7 +16,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use crate::{
     Deps, Request, Response, audit,
     caller::caller_check,
-    error,
+    error, iam_policy,
     permission::{self, Need, Vars},
     surface::BODY_MAX_BYTES,
 };
@@ -42,9 +42,19 @@ impl Context {
         Region::parse(self.var("location")?)
     }
 
+    /// A region, `global` or a multi-region.
+    pub(crate) fn location(&self) -> Result<Region, Status> {
+        Region::parse_location(self.var("location")?)
+    }
+
     /// The region, or `None` for the wildcard `-`.
     pub(crate) fn region_or_all(&self) -> Result<Option<Region>, Status> {
         if self.var("location")? == "-" { Ok(None) } else { self.region().map(Some) }
+    }
+
+    /// The location, or `None` for the wildcard `-`.
+    pub(crate) fn location_or_all(&self) -> Result<Option<Region>, Status> {
+        if self.var("location")? == "-" { Ok(None) } else { self.location().map(Some) }
     }
 
     pub(crate) fn service(&self) -> Result<ServiceKey, Status> {
@@ -239,11 +249,9 @@ impl Admitted {
         let audited = audit::method_of(method.name).filter(|_| method.need != Need::SignedIn);
         if let (Some(name), Some(Seen { resource, project, granted })) = (audited, seen) {
             let permission = method.need.permission();
-            let (service, status) = (method.hosts[0], reply.as_ref().err());
-            audit::write(
-                &deps,
-                &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, user_agent: &self.user_agent },
-            );
+            let service = if method.name.starts_with("google.iam.v1.IAMPolicy/") { iam_policy::host_of(&resource) } else { method.hosts[0] };
+            let (status, user_agent) = (reply.as_ref().err(), &self.user_agent);
+            audit::write(&deps, &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, user_agent }).await;
         }
         reply
     }

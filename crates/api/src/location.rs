@@ -9,8 +9,14 @@ use crate::{
     permission::on,
 };
 
-const HOSTS: &[&str] =
-    &["run.googleapis.com", "cloudbuild.googleapis.com", "artifactregistry.googleapis.com", "cloudfunctions.googleapis.com", "cloudscheduler.googleapis.com"];
+const HOSTS: &[&str] = &[
+    "run.googleapis.com",
+    "cloudbuild.googleapis.com",
+    "artifactregistry.googleapis.com",
+    "cloudfunctions.googleapis.com",
+    "cloudscheduler.googleapis.com",
+    "eventarc.googleapis.com",
+];
 
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     const PROJECT: &str = "projects/{project}";

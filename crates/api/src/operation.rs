@@ -14,14 +14,15 @@ use proto::google::{cloud::run::v2 as run, devtools::artifactregistry::v1 as art
 use crate::{
     Deps,
     app::App,
-    artifact_registry, cloud_build, error, functions,
+    artifact_registry, cloud_build, error, eventarc, functions,
     grpc::{Context, Group, Method},
     permission::on,
     run_v2,
 };
 
 /// The hosts whose operations these are.
-const HOSTS: &[&str] = &["run.googleapis.com", "cloudbuild.googleapis.com", "artifactregistry.googleapis.com", "cloudfunctions.googleapis.com"];
+const HOSTS: &[&str] =
+    &["run.googleapis.com", "cloudbuild.googleapis.com", "artifactregistry.googleapis.com", "cloudfunctions.googleapis.com", "eventarc.googleapis.com"];
 /// A wait at most, whatever the client asks for.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -65,7 +66,7 @@ async fn operation_wait(app: App, context: Context, request: lro::WaitOperationR
 
 /// The operation or build of an id, when it is done or `timeout` is over.
 async fn read(deps: &Deps, context: &Context, timeout: Duration) -> Result<lro::Operation, Status> {
-    let (project, region, id) = (context.project()?, context.region()?, context.var("operation")?);
+    let (project, region, id) = (context.project()?, context.location()?, context.var("operation")?);
     let found = match timeout {
         Duration::ZERO => deps.control.operation_get(&project, &region, id),
         timeout => deps.control.operation_wait(&project, &region, id, timeout).await,
@@ -85,7 +86,7 @@ async fn operation_list(app: App, context: Context, request: lro::ListOperations
     if !request.filter.is_empty() {
         return Err(Status::invalid_field("filter", "filters of operations are not supported by this server; leave it out"));
     }
-    let (project, region) = (context.project()?, context.region()?);
+    let (project, region) = (context.project()?, context.location()?);
     let mut list = app.control.operation_list(&project, &region)?;
     list.sort_by(|a, b| a.id.cmp(&b.id));
     let scope = format!("operations/{project}/{region}");
@@ -104,6 +105,9 @@ async fn operation_list(app: App, context: Context, request: lro::ListOperations
 pub(crate) fn write(deps: &Deps, operation: &Operation) -> Result<lro::Operation, Status> {
     if let Subject::Function { key, uid, verb, .. } = &operation.subject {
         return functions::operation_to(deps, operation, key, uid, *verb);
+    }
+    if let Subject::Trigger { key, uid, verb, .. } = &operation.subject {
+        return eventarc::operation_to(deps, operation, key, uid, *verb);
     }
     let done = operation.finished.is_some();
     let subject = subject(deps, operation)?;
@@ -143,6 +147,7 @@ fn subject(deps: &Deps, operation: &Operation) -> Result<prost_types::Any, Statu
             let function = functions::function_of(deps, key, uid)?.map(|function| functions::function_to(deps, &function));
             Ok(any(&function.unwrap_or_else(|| proto::google::cloud::functions::v2::Function { name, ..Default::default() })))
         }
+        Subject::Trigger { key, uid, .. } => Ok(any(&eventarc::trigger_of(deps, key, uid)?)),
         Subject::Repository { name } => {
             let id = name.rsplit('/').next().unwrap_or_default();
             let repository = match deps.control.repository_get(&operation.project, &operation.region, id) {

@@ -121,9 +121,13 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
     if deps.iam.may(Some(who), permission, &resource, project.as_str()) { Ok(()) } else { Err(denied()) }
 }
 
-/// Reads `value`, a resource's name as a client wrote it, by `pattern`, such as `projects/{project}/locations/{location}`.
-/// `None` when it has another form or an empty part.
+/// Reads `value`, a resource's name as a client wrote it, by `pattern`, such as `projects/{project}/locations/{location}`, or the first
+/// that fits of several with `|` between. `None` when it has another form or an empty part.
 pub(crate) fn name_read(pattern: &str, value: &str) -> Option<Vars> {
+    pattern.split('|').find_map(|pattern| name_read_one(pattern, value))
+}
+
+fn name_read_one(pattern: &str, value: &str) -> Option<Vars> {
     let mut vars = Vars::new();
     let mut parts = value.split('/');
     for expected in pattern.split('/') {
@@ -264,6 +268,8 @@ mod tests {
         {
             check(pattern, bad, None);
         }
+        check("a/{x}|b/{y}/c", "b/1/c", Some(&[("y", "1")]));
+        check("a/{x}|b/{y}/c", "b/1", None);
     }
 
     #[test]

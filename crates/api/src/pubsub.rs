@@ -12,14 +12,13 @@ use std::time::Duration;
 
 use events::pubsub::{Kind, Name};
 use model::{Code, ProjectId, Status};
-use proto::google::{iam::v1 as policy_pb, pubsub::v1 as pb};
+use proto::google::pubsub::v1 as pb;
 
 use crate::{
     app::App,
     convert::time,
     grpc::{Context, Group, Method},
     permission::{self, Need, Vars, on},
-    policy,
 };
 
 const HOSTS: &[&str] = &["pubsub.googleapis.com"];
@@ -27,12 +26,10 @@ const PROJECT: &str = "projects/{project}";
 const TOPIC: &str = "projects/{project}/topics/{topic}";
 const SUBSCRIPTION: &str = "projects/{project}/subscriptions/{subscription}";
 const SNAPSHOT: &str = "projects/{project}/snapshots/{snapshot}";
-/// Of the mixin that gets and sets policies: which resource is seen by its name.
-const ANY: &str = "{collection}/{project}/{kind}/{id}";
 
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     let group = Group::new(app.clone(), HOSTS);
-    policies(snapshots(delivery(subscriptions(topics(group))))).into_methods()
+    snapshots(delivery(subscriptions(topics(group)))).into_methods()
 }
 
 fn topics(group: Group<App>) -> Group<App> {
@@ -191,83 +188,6 @@ fn snapshots(group: Group<App>) -> Group<App> {
             ("snapshot", SNAPSHOT),
             snapshot::delete,
         )
-}
-
-/// One method for all three kinds of resources, as Google's own: the permission is that of the kind.
-fn policies(group: Group<App>) -> Group<App> {
-    let at = ("resource", ANY);
-    group
-        .unary(
-            "google.iam.v1.IAMPolicy/GetIamPolicy",
-            Need::Inside { permission: "pubsub.topics.getIamPolicy" },
-            |r: &policy_pb::GetIamPolicyRequest| r.resource.clone(),
-            at,
-            policy_get,
-        )
-        .unary(
-            "google.iam.v1.IAMPolicy/SetIamPolicy",
-            Need::Inside { permission: "pubsub.topics.setIamPolicy" },
-            |r: &policy_pb::SetIamPolicyRequest| r.resource.clone(),
-            at,
-            policy_set,
-        )
-        .unary(
-            "google.iam.v1.IAMPolicy/TestIamPermissions",
-            Need::SignedIn,
-            |r: &policy_pb::TestIamPermissionsRequest| r.resource.clone(),
-            at,
-            permissions_test,
-        )
-}
-
-/// The resource that a policy method names, once the caller may do with its policy what `verb` says.
-fn policied(app: &App, context: &Context, verb: &str) -> Result<Name, Status> {
-    let kind = kind_of(context.var("kind")?).ok_or_else(|| Status::invalid_field("resource", "it is no topic, subscription or snapshot"))?;
-    if context.var("collection")? != "projects" {
-        return Err(Status::invalid_field("resource", "it does not begin with projects/"));
-    }
-    let name = Name::new(kind, context.project()?, context.var("id")?)?;
-    // Only who may learn of it learns that it is not there.
-    let is_there = match kind {
-        Kind::Topics => app.pubsub.topic_get(&name).map(drop),
-        Kind::Subscriptions => app.pubsub.subscription_get(&name).map(drop),
-        Kind::Snapshots => app.pubsub.snapshot_get(&name).map(drop),
-    };
-    let permission = match (kind, verb) {
-        (Kind::Topics, "get") => "pubsub.topics.getIamPolicy",
-        (Kind::Topics, _) => "pubsub.topics.setIamPolicy",
-        (Kind::Subscriptions, "get") => "pubsub.subscriptions.getIamPolicy",
-        (Kind::Subscriptions, _) => "pubsub.subscriptions.setIamPolicy",
-        (Kind::Snapshots, "get") => "pubsub.snapshots.getIamPolicy",
-        (Kind::Snapshots, _) => "pubsub.snapshots.setIamPolicy",
-    };
-    if verb != "test" {
-        may(app, context, permission, &name)?;
-    }
-    is_there.map(|()| name)
-}
-
-async fn policy_get(app: App, context: Context, request: policy_pb::GetIamPolicyRequest) -> Result<policy_pb::Policy, Status> {
-    let name = policied(&app, &context, "get")?;
-    policy::policy_get(&app, &name.to_string(), &request)
-}
-
-async fn policy_set(app: App, context: Context, request: policy_pb::SetIamPolicyRequest) -> Result<policy_pb::Policy, Status> {
-    let name = policied(&app, &context, "set")?;
-    policy::policy_set(&app, &name.to_string(), request).await
-}
-
-async fn permissions_test(app: App, context: Context, request: policy_pb::TestIamPermissionsRequest) -> Result<policy_pb::TestIamPermissionsResponse, Status> {
-    // Of what is not there nobody has a permission, as Google's documentation says.
-    let name = match policied(&app, &context, "test") {
-        Err(absent) if absent.code == Code::NotFound => return Ok(policy_pb::TestIamPermissionsResponse::default()),
-        found => found?,
-    };
-    policy::permissions_test(&app, &context.who, &name.to_string(), name.project.as_str(), &request)
-}
-
-fn kind_of(collection: &str) -> Option<Kind> {
-    [Kind::Topics, Kind::Subscriptions, Kind::Snapshots].into_iter().find(|kind| kind.collection() == collection)
 }
 
 /// # Errors

@@ -107,8 +107,13 @@ impl Template {
         self.variables.iter().map(|v| Some((v.name.clone(), decode(&parts[place(v.from)..place(v.to)])?))).collect()
     }
 
-    /// Whether the variable `name` can have a value of the form `pattern` (`projects/{project}`); true when there is no such variable.
+    /// Whether the variable `name` can have a value of the form `pattern` (`projects/{project}`, or several with `|` between); true when
+    /// there is no such variable.
     pub(crate) fn can_be(&self, name: &str, pattern: &str) -> bool {
+        pattern.split('|').any(|pattern| self.can_be_one(name, pattern))
+    }
+
+    fn can_be_one(&self, name: &str, pattern: &str) -> bool {
         let Some(variable) = self.variables.iter().find(|v| v.name == name) else { return true };
         let (segments, parts): (_, Vec<&str>) = (&self.segments[variable.from..variable.to], pattern.split('/').collect());
         let many = segments.iter().position(|segment| *segment == Segment::Many);

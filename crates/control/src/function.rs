@@ -10,13 +10,16 @@ use model::{
     key,
     operation::{Operation, Subject, Verb},
     storage::Bucket,
+    trigger::{Destination, TriggerKey},
 };
 use store::{Expect, Write};
 
-use crate::{BuildRequest, Control, Versioned, operation, records};
+use crate::{BuildRequest, Control, TriggerWish, Versioned, operation, records};
 
 /// The repository that functions' images go to.
 const REPOSITORY: &str = "gcf-artifacts";
+/// A variable of the build, and what it is for a function of events.
+const SIGNATURE_TYPE: (&str, &str) = ("GOOGLE_FUNCTION_SIGNATURE_TYPE", "cloudevent");
 /// A tag of a function's build: this and the function's name.
 pub(crate) const BUILD_TAG: &str = "function_";
 
@@ -50,6 +53,7 @@ impl Control {
             )));
         }
         let mut function = Function { uid: uuid::Uuid::new_v4().to_string(), generation: 1, created: now, updated: now, ..function };
+        trigger_name(&mut function, None);
         self.function_prepare(who, &mut function)?;
         self.function_build(who, &mut function).await?;
         let operation = self.operation_of_function(&function, Verb::Create);
@@ -78,8 +82,10 @@ impl Control {
             updated: cx.clock.now(),
             deleted: None,
             status: old.status.clone(),
+            triggers_past: old.triggers_past.clone(),
             ..wish
         };
+        trigger_name(&mut next, Some(old));
         self.function_prepare(who, &mut next)?;
         next.build.id.clone_from(&old.build.id);
         next.build.image_uri.clone_from(&old.build.image_uri);
@@ -150,7 +156,13 @@ impl Control {
         service.description.clone_from(&function.description);
         // Which one it is, is known when it is built.
         service.template.container.image = image_of(&function.key);
-        self.context.service_rules_check(who, service)
+        self.context.service_rules_check(who, service)?;
+        function.build.is_for_events = function.trigger.is_some();
+        let Some(wish) = trigger_of(function) else { return Ok(()) };
+        self.context.trigger_check(who, &wish).map_err(|mut status| {
+            status.outer = format!("Validation failed for trigger {}: {}", wish.key.resource(), status.outer);
+            status
+        })
     }
 
     /// Begins the build of the function's source.
@@ -160,13 +172,18 @@ impl Control {
             Err(error) if error.code != model::Code::AlreadyExists => return Err(error),
             _ => {}
         }
+        let mut env = function.build.env.clone();
+        if function.build.is_for_events {
+            let (name, value) = SIGNATURE_TYPE;
+            env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
         let request = BuildRequest {
             image_uri: format!("{}:version_{}", image_of(&function.key), function.generation),
             source: function.build.source.clone(),
             base_image: function.build.runtime.clone(),
             function_target: function.build.entry_point.clone(),
             enable_automatic_updates: false,
-            env: function.build.env.clone(),
+            env,
             tags: vec![format!("{BUILD_TAG}{service}")],
             service_account: function.build.service_account.clone(),
             project,
@@ -183,6 +200,33 @@ impl Control {
         let subject = Subject::Function { key: function.key.clone(), uid: function.uid.clone(), generation: function.generation, verb };
         self.context.operation_new(&function.key.project, &function.key.region, subject)
     }
+}
+
+/// What the trigger of a function is to be.
+pub(crate) fn trigger_of(function: &Function) -> Option<TriggerWish> {
+    let trigger = function.trigger.clone()?;
+    Some(TriggerWish {
+        key: trigger.key,
+        labels: [(MANAGED_BY.to_owned(), MANAGED_BY_FUNCTIONS.to_owned())].into(),
+        filters: trigger.filters,
+        destination: Destination { service: function.key.clone(), path: String::new(), is_function: true },
+        service_account: trigger.service_account,
+        topic: trigger.topic,
+        is_tried_once: !trigger.is_retried,
+    })
+}
+
+/// Gives the trigger its name: that which it had, while it is for the same kind of events at the same place; else `FUNCTION-` and six digits.
+fn trigger_name(function: &mut Function, old: Option<&Function>) {
+    let before = old.and_then(|old| old.trigger.as_ref());
+    let kind = |trigger: &function::EventTrigger| trigger.filters.iter().find(|filter| filter.attribute == "type").map(|filter| filter.value.clone());
+    if let Some(trigger) = &mut function.trigger {
+        let same = before.filter(|before| before.key.location == trigger.key.location && kind(before) == kind(trigger) && before.topic == trigger.topic);
+        trigger.key.id = same.map_or_else(|| format!("{}-{:06}", function.key.service, rand::random_range(0..1_000_000)), |before| before.key.id.clone());
+    }
+    let is_past = |before: &TriggerKey| function.trigger.as_ref().is_none_or(|trigger| trigger.key != *before);
+    let past = before.map(|before| before.key.clone()).filter(|before| is_past(before));
+    function.triggers_past.extend(past);
 }
 
 /// Where a function's images go, without a tag. A hyphen within a part is two, so that no part can be mistaken for another, as Google names them.

@@ -25,6 +25,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod trigger;
 
 use std::sync::{Arc, atomic::AtomicI64};
 
@@ -37,6 +38,7 @@ pub use build::BuildRequest;
 pub use object::{Preconditions, UnlockedRetention, is_precondition, lock_reason, object_place};
 pub use project::{Project, project_ensure};
 pub use repository::Repository;
+pub use trigger::TriggerWish;
 
 /// The control plane. Clones share it; when the last one is dropped, its loops end where they are.
 #[derive(Clone)]
@@ -174,6 +176,7 @@ impl Control {
         loops.spawn(reconcile::change::Changes(context.clone()), &context.store);
         loops.spawn(reconcile::garbage::Garbage::new(context.clone()), &context.store);
         loops.spawn(reconcile::function::Functions(context.clone()), &context.store);
+        loops.spawn(reconcile::trigger::Triggers(context.clone()), &context.store);
         loops.spawn_loop("secrets", reconcile::secret::run(context.clone(), loops.stop.subscribe()));
         Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
     }

@@ -31,25 +31,7 @@ impl Control {
     /// # Errors
     /// `NOT_FOUND` for the bucket; `INVALID_ARGUMENT` for a topic that is not there; `RESOURCE_EXHAUSTED` past a hundred.
     pub async fn notification_create(&self, bucket: &str, notification: Notification) -> Result<Notification, Status> {
-        let cx = &self.context;
-        let bucket = cx.bucket_get(bucket)?.value;
-        if !cx.topics.is_there(&notification.topic)? {
-            return Err(Status::invalid(format!("No such topic: //pubsub.googleapis.com/{}", notification.topic)));
-        }
-        loop {
-            let found = cx.notifications(&bucket)?;
-            if found.len() >= NOTIFICATIONS_MAX {
-                return Err(Status::new(
-                    Code::ResourceExhausted,
-                    format!("The bucket {} has {NOTIFICATIONS_MAX} notification configurations already.", bucket.name),
-                ));
-            }
-            let last = found.iter().filter_map(|notification| notification.id.parse::<u64>().ok()).max().unwrap_or(0);
-            let notification = Notification { id: (last + 1).to_string(), ..notification.clone() };
-            if records::commit(&cx.store, vec![Write::put(notification_key(&bucket, &notification.id), Expect::Absent, &notification)]).await?.is_some() {
-                return Ok(notification);
-            }
-        }
+        self.context.notification_create(bucket, notification).await
     }
 
     /// # Errors
@@ -64,6 +46,27 @@ impl Control {
 }
 
 impl Context {
+    pub(crate) async fn notification_create(&self, bucket: &str, notification: Notification) -> Result<Notification, Status> {
+        let bucket = self.bucket_get(bucket)?.value;
+        if !self.topics.is_there(&notification.topic)? {
+            return Err(Status::invalid(format!("No such topic: //pubsub.googleapis.com/{}", notification.topic)));
+        }
+        loop {
+            let found = self.notifications(&bucket)?;
+            if found.len() >= NOTIFICATIONS_MAX {
+                return Err(Status::new(
+                    Code::ResourceExhausted,
+                    format!("The bucket {} has {NOTIFICATIONS_MAX} notification configurations already.", bucket.name),
+                ));
+            }
+            let last = found.iter().filter_map(|notification| notification.id.parse::<u64>().ok()).max().unwrap_or(0);
+            let notification = Notification { id: (last + 1).to_string(), ..notification.clone() };
+            if records::commit(&self.store, vec![Write::put(notification_key(&bucket, &notification.id), Expect::Absent, &notification)]).await?.is_some() {
+                return Ok(notification);
+            }
+        }
+    }
+
     pub(crate) fn notifications(&self, bucket: &Bucket) -> Result<Vec<Notification>, Status> {
         let found: Vec<Versioned<Notification>> = records::all(&self.store, &key::notifications_of(&bucket.name, bucket.created.as_microsecond()))?;
         Ok(found.into_iter().map(|found| found.value).collect())
@@ -75,6 +78,6 @@ impl Context {
     }
 }
 
-fn notification_key(bucket: &Bucket, id: &str) -> String {
+pub(crate) fn notification_key(bucket: &Bucket, id: &str) -> String {
     format!("{}{id}", key::notifications_of(&bucket.name, bucket.created.as_microsecond()))
 }

@@ -12,6 +12,7 @@ use model::{
     Code, ProjectId, Revision, ServiceKey, Status,
     image::{Image, ImageDigest},
     secret::SecretKey,
+    trigger::Trigger,
 };
 
 /// Builds images and knows those that are there.
@@ -37,27 +38,37 @@ pub(crate) trait Starter: Send + Sync + 'static {
 pub(crate) trait Accounts: Send + Sync + 'static {
     /// Whether the account is there, enabled, and `who` may let code run as it.
     fn may_act_as(&self, who: &Identity, email: &str) -> bool;
+    /// Whether events of the project may be sent as the account.
+    fn may_receive(&self, email: &str, project: &ProjectId) -> bool;
     /// Whether the account may read the payloads of a secret.
     fn may_read(&self, email: &str, secret: &SecretKey) -> bool;
     /// Forgets the policy of a resource that is gone.
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>>;
 }
 
-/// Topics of Pub/Sub, as far as notifications of buckets need them.
+/// Pub/Sub, as far as notifications of buckets and triggers need it.
 pub(crate) trait Topics: Send + Sync + 'static {
     /// `topic` is `projects/P/topics/T`.
     fn is_there(&self, topic: &str) -> Result<bool, Status>;
+    /// `subscription` is `projects/P/subscriptions/S`.
+    fn is_subscription(&self, subscription: &str) -> Result<bool, Status>;
     /// Resolves when the message is durable.
     fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>>;
+    /// Makes a topic that is not there.
+    fn topic_make<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), Status>>;
+    /// Makes a trigger's transport as the trigger says; `url` is the service's.
+    fn transport_ensure<'a>(&'a self, trigger: &'a Trigger, url: &'a str) -> BoxFuture<'a, Result<(), Status>>;
+    /// Takes it away.
+    fn transport_remove<'a>(&'a self, trigger: &'a Trigger) -> BoxFuture<'a, Result<(), Status>>;
 }
 
 impl Topics for PubSub {
     fn is_there(&self, topic: &str) -> Result<bool, Status> {
-        match self.topic_get(&topic_name(topic)?) {
-            Ok(_) => Ok(true),
-            Err(status) if status.code == Code::NotFound => Ok(false),
-            Err(status) => Err(status),
-        }
+        is_found(self.topic_get(&topic_name(topic)?))
+    }
+
+    fn is_subscription(&self, subscription: &str) -> Result<bool, Status> {
+        is_found(self.subscription_get(&name(Kind::Subscriptions, subscription)?))
     }
 
     fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>> {
@@ -67,13 +78,44 @@ impl Topics for PubSub {
         }
         .boxed()
     }
+
+    fn topic_make<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        async move {
+            match self.topic_create(topic_name(topic)?, Default::default(), None).await {
+                Err(status) if status.code != Code::AlreadyExists => Err(status),
+                _ => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    fn transport_ensure<'a>(&'a self, trigger: &'a Trigger, url: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        events::eventarc::transport_ensure(self, trigger, url).boxed()
+    }
+
+    fn transport_remove<'a>(&'a self, trigger: &'a Trigger) -> BoxFuture<'a, Result<(), Status>> {
+        events::eventarc::transport_remove(self, trigger).boxed()
+    }
+}
+
+fn is_found<T>(found: Result<T, Status>) -> Result<bool, Status> {
+    match found {
+        Ok(_) => Ok(true),
+        Err(status) if status.code == Code::NotFound => Ok(false),
+        Err(status) => Err(status),
+    }
 }
 
 /// `projects/P/topics/T`
 fn topic_name(topic: &str) -> Result<Name, Status> {
-    let bad = || Status::invalid(format!("Invalid topic name: {topic}"));
-    let (project, id) = topic.strip_prefix("projects/").and_then(|rest| rest.split_once("/topics/")).ok_or_else(bad)?;
-    Name::new(Kind::Topics, ProjectId::parse(project).map_err(|_| bad())?, id)
+    name(Kind::Topics, topic).map_err(|_| Status::invalid(format!("Invalid topic name: {topic}")))
+}
+
+/// `projects/P/KIND/ID`
+fn name(kind: Kind, text: &str) -> Result<Name, Status> {
+    let bad = || Status::invalid(format!("Invalid [{}] name: (name={text})", kind.collection()));
+    let (project, id) = text.strip_prefix("projects/").and_then(|rest| rest.split_once(&format!("/{}/", kind.collection()))).ok_or_else(bad)?;
+    Name::new(kind, ProjectId::parse(project).map_err(|_| bad())?, id)
 }
 
 /// The real builder, and the store in which its images lie.
@@ -124,6 +166,10 @@ impl Accounts for iam::Iam {
         };
         let resource = format!("projects/{}/serviceAccounts/{}", account.project, account.email);
         !account.disabled && self.may(Some(who), "iam.serviceAccounts.actAs", &resource, account.project.as_str())
+    }
+
+    fn may_receive(&self, email: &str, project: &ProjectId) -> bool {
+        self.may(Some(&self.identity(email)), "eventarc.events.receiveEvent", &format!("projects/{project}"), project.as_str())
     }
 
     fn may_read(&self, email: &str, secret: &SecretKey) -> bool {

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request};
 use http_body_util::{BodyExt, Full};
 use iam::{Iam, Identity};
 use model::{ProjectId, RevisionName, ServiceKey, Status, Timestamp};
-use serving::{Origin, Serving};
+use serving::{Origin, Refusal, Serving};
 
 use crate::{
     busy::Busy,
@@ -63,6 +63,15 @@ pub struct Answer {
     /// The first [`ANSWER_MAX_BYTES`].
     pub body: Bytes,
     pub latency: Duration,
+    /// It is not the function's answer but the platform's, for this reason.
+    pub refusal: Option<Refusal>,
+}
+
+impl Answer {
+    /// Whether the function saw nothing of the call.
+    pub fn is_before_function(&self) -> bool {
+        self.refusal.is_some_and(Refusal::is_before_function)
+    }
 }
 
 /// Why there is no answer. None of them is for good: accounts and services can be made again.
@@ -208,7 +217,8 @@ impl Deliverer {
                 kept.extend_from_slice(&data[..data.len().min(ANSWER_MAX_BYTES - kept.len())]);
             }
         }
-        Ok(Answer { status: parts.status, headers: parts.headers, body: kept.freeze(), latency: begun.elapsed() })
+        let refusal = parts.extensions.get().copied();
+        Ok(Answer { status: parts.status, headers: parts.headers, body: kept.freeze(), latency: begun.elapsed(), refusal })
     }
 
     fn authorization(&self, token: &Token) -> Result<HeaderValue, Failure> {

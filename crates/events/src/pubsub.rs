@@ -45,7 +45,7 @@ pub use self::{
     message::Message,
     name::{Kind, Name},
     puller::Puller,
-    record::{Oidc, Push, Snapshot, Subscription, Topic, Wrapper},
+    record::{EventMode, Oidc, Push, Snapshot, Subscription, Topic, TriggerPush, Wrapper},
     subscriptions::{SubscriptionNew, SubscriptionView},
 };
 use crate::{

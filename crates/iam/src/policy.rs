@@ -273,7 +273,7 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     let parts: Vec<_> = resource.split('/').collect();
     let is_known = match parts[..] {
         ["projects", project] => is_name(project),
-        ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
+        ["projects", project, "locations", location, "services" | "functions" | "triggers", id] => is_name(project) && is_name(location) && is_name(id),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
         ["projects", project, "secrets", secret] => is_name(project) && is_name(secret),
         ["projects", project, "topics" | "subscriptions" | "snapshots", id] => is_name(project) && is_event_name(id),
@@ -286,7 +286,7 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     Err(Status::invalid_field(
         "resource",
         format!(
-            "{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets, buckets, topics, subscriptions and snapshots"
+            "{resource:?} is no resource with a policy; those are projects, services, functions, triggers, service accounts, secrets, buckets, topics, subscriptions and snapshots"
         ),
     ))
 }

@@ -52,9 +52,24 @@ pub const REGIONS: &[(&str, &str)] = &[
     ("us-west4", "wn"),
 ];
 
+/// Locations that are no regions: everywhere, multi-regions and dual-regions of buckets and triggers.
+pub const LOCATIONS: &[&str] = &["global", "us", "eu", "asia", "asia1", "eur4", "eur5", "eur7", "eur8", "nam4"];
+
 /// The two letters of `region`; `None` for what is no region.
 pub fn region_code(region: &str) -> Option<&'static str> {
     REGIONS.iter().find(|(name, _)| *name == region).map(|(_, code)| *code)
+}
+
+/// The host of a project's functions in a region: a function's URL is this with its name as path.
+pub fn host_of_functions(project: &str, region: &str) -> String {
+    format!("{region}-{project}.cloudfunctions.net")
+}
+
+/// The region and the project's id of such a host (lower case, no port).
+pub fn functions_at(host: &str) -> Option<(&'static str, &str)> {
+    let name = host.strip_suffix(".cloudfunctions.net")?;
+    let at = |region: &'static str| Some((region, name.strip_prefix(region)?.strip_prefix('-').filter(|project| !project.is_empty())?));
+    REGIONS.iter().find_map(|(region, _)| at(region))
 }
 
 /// `SERVICE-PROJECTNUMBER.REGION`, before the domain.
@@ -88,6 +103,16 @@ pub fn project_hash(number: ProjectNumber) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_have_a_host_of_their_own() {
+        assert_eq!(functions_at(&host_of_functions("my-project", "europe-west10")), Some(("europe-west10", "my-project")));
+        assert_eq!(functions_at("europe-west1-p.cloudfunctions.net"), Some(("europe-west1", "p")));
+        for other in ["cloudfunctions.net", "p.cloudfunctions.net", "nowhere1-p.cloudfunctions.net", "us-central1-.cloudfunctions.net", "us-central1-p.run.app"]
+        {
+            assert_eq!(functions_at(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn codes_are_distinct() {

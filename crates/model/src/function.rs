@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{build::StorageSource, clock::Timestamp, name::ServiceKey, service::Service};
+use crate::{
+    build::StorageSource,
+    clock::Timestamp,
+    name::ServiceKey,
+    service::Service,
+    trigger::{EventFilter, TriggerKey},
+};
 
 /// The label of services, revisions and log entries that belong to functions, and its value.
 pub const MANAGED_BY: &str = "goog-managed-by";
@@ -33,6 +39,12 @@ pub struct Function {
     pub build: FunctionBuild,
     /// What the service is to be; its image is what the build makes.
     pub service: Service,
+    /// What calls it; `None`: requests.
+    #[serde(default)]
+    pub trigger: Option<EventTrigger>,
+    /// Triggers that it had before, which are to go.
+    #[serde(default)]
+    pub triggers_past: Vec<TriggerKey>,
     /// As the owner wrote them, such as `256M` and `0.1666`.
     pub memory: String,
     pub cpu: String,
@@ -57,11 +69,31 @@ pub struct FunctionBuild {
     pub env: BTreeMap<String, String>,
     #[serde(default)]
     pub service_account: String,
+    /// It is built to take events, not requests.
+    #[serde(default)]
+    pub is_for_events: bool,
     /// The id of the build of this source; where its image goes.
     #[serde(default)]
     pub id: String,
     #[serde(default)]
     pub image_uri: String,
+}
+
+/// The events that a function is for; its trigger is made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTrigger {
+    /// Its id is given with the first deploy.
+    pub key: TriggerKey,
+    /// With that of `type`.
+    pub filters: Vec<EventFilter>,
+    /// `projects/P/topics/T`, for messages of Pub/Sub; made when it is not there, and left when the function goes.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// An e-mail.
+    pub service_account: String,
+    /// Whether an event is tried again after a failure.
+    #[serde(default)]
+    pub is_retried: bool,
 }
 
 /// Written by the reconciler only.
@@ -78,6 +110,11 @@ pub struct FunctionStatus {
     pub applied_generation: u64,
     #[serde(default)]
     pub service_generation: u64,
+    /// The generation whose trigger was asked for, and the trigger's own generation then.
+    #[serde(default)]
+    pub triggered_generation: u64,
+    #[serde(default)]
+    pub trigger_generation: u64,
 }
 
 impl Function {

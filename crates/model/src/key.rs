@@ -5,6 +5,7 @@
 use crate::{
     name::{ProjectId, Region, RevisionName, ServiceKey},
     secret::SecretKey,
+    trigger::TriggerKey,
 };
 
 /// All services, all services of a project, of a region.
@@ -41,6 +42,7 @@ pub const TOPICS: &str = "topic/";
 pub const SUBSCRIPTIONS: &str = "subscription/";
 pub const SNAPSHOTS: &str = "snapshot/";
 pub const JOBS: &str = "job/";
+pub const TRIGGERS: &str = "trigger/";
 /// The instant at which a clock that is moved by hand stands.
 pub const CLOCK: &str = "clock/manual";
 
@@ -191,6 +193,18 @@ pub fn subscription(project: &ProjectId, id: &str) -> String {
 
 pub fn snapshot(project: &ProjectId, id: &str) -> String {
     format!("{SNAPSHOTS}{project}/{id}")
+}
+
+pub fn trigger(key: &TriggerKey) -> String {
+    format!("{}{}", triggers_of(&key.project, Some(&key.location)), key.id)
+}
+
+/// `location` `None`: of all of them.
+pub fn triggers_of(project: &ProjectId, location: Option<&Region>) -> String {
+    match location {
+        Some(location) => format!("{TRIGGERS}{project}/{location}/"),
+        None => format!("{TRIGGERS}{project}/"),
+    }
 }
 
 pub fn job(project: &ProjectId, region: &Region, id: &str) -> String {

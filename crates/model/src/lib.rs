@@ -22,6 +22,7 @@ pub mod secret;
 pub mod service;
 pub mod status;
 pub mod storage;
+pub mod trigger;
 
 pub use clock::{Clock, Timestamp};
 pub use name::{ProjectId, ProjectNumber, Region, RevisionName, ServiceKey, ServiceName};

@@ -39,7 +39,8 @@ text_name! {
     ProjectId
 }
 text_name! {
-    /// A region, such as `asia-northeast1`. Any of Google's is accepted: one host plays them all.
+    /// A region, such as `asia-northeast1`, or (where [`Region::parse_location`] made it) another location, such as `global`. Any of
+    /// Google's is accepted: one host plays them all.
     Region
 }
 text_name! {
@@ -94,6 +95,17 @@ impl Region {
             return Ok(Self(text.to_owned()));
         }
         Err(Status::invalid_field("location", format!("{text:?} is not a region of Cloud Run; an example of one is asia-northeast1")))
+    }
+
+    /// A place where something can lie that is no service: a region, several at once, or everywhere.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when `text` is none.
+    pub fn parse_location(text: &str) -> Result<Self, Status> {
+        if crate::address::region_code(text).is_some() || crate::address::LOCATIONS.contains(&text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Status::invalid_field("location", format!("{text:?} is not a location; examples are asia-northeast1, us and global")))
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     clock::Timestamp,
     name::{ProjectId, Region, ServiceKey},
     status::Status,
+    trigger::TriggerKey,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,7 @@ pub enum Subject {
     Repository { name: String },
     Function { key: ServiceKey, uid: String, generation: u64, verb: Verb },
     Revision { key: ServiceKey, revision: String },
+    Trigger { key: TriggerKey, uid: String, generation: u64, verb: Verb },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -291,6 +291,24 @@ impl Serving {
         }
     }
 
+    /// Answers a request by a function's own URL, `https://REGION-PROJECT.cloudfunctions.net/NAME/...`: for services that are functions'.
+    pub async fn handle_function(&self, origin: Origin, region: &str, project: &str, request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let found = host::authority(&parts).map(|authority| authority.unwrap_or_default().to_owned()).and_then(|authority| {
+            let (name, uri) = function_path(&parts.uri).ok_or(Refusal::UnknownHost)?;
+            let entry = self.table.load().function(region, project, &name).cloned().ok_or(Refusal::UnknownHost)?;
+            Ok((authority, uri, entry))
+        });
+        match found {
+            Ok((authority, uri, entry)) if !entry.default_uri_disabled => {
+                parts.uri = uri;
+                self.answer(&entry, &Route::Split, &origin, authority, parts, body).await
+            }
+            Ok(_) => pages::refusal(Refusal::UnknownHost, &parts.method, parts.uri.path()),
+            Err(refusal) => pages::refusal(refusal, &parts.method, parts.uri.path()),
+        }
+    }
+
     /// Answers a request for one revision, whatever the service's traffic says: for the platform's own senders.
     pub async fn handle_revision(&self, origin: Origin, service: &ServiceKey, revision: &RevisionName, request: Request) -> Response {
         let (parts, body) = request.into_parts();
@@ -519,6 +537,36 @@ pub(crate) mod tests {
             conditions: Vec::new(),
             client: String::new(),
             client_version: String::new(),
+        }
+    }
+}
+
+/// The function that a path begins with, and the URI without it.
+fn function_path(uri: &http::Uri) -> Option<(String, http::Uri)> {
+    let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
+    let end = path.find(['/', '?']).unwrap_or(path.len());
+    let (name, rest) = path.split_at(end);
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(rest.parse().ok()?);
+    Some((name.to_owned(), http::Uri::from_parts(parts).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_functions_name_is_cut_off_its_path() {
+        for (uri, name, rest) in [
+            ("/f", "f", "/"),
+            ("/f/", "f", "/"),
+            ("/f/a/b?c=d", "f", "/a/b?c=d"),
+            ("/f?c=d", "f", "/?c=d"),
+            ("http://us-central1-p.cloudfunctions.net/f//x", "f", "http://us-central1-p.cloudfunctions.net//x"),
+        ] {
+            let (found, left) = function_path(&uri.parse().unwrap()).unwrap();
+            assert_eq!((found.as_str(), left.to_string().as_str()), (name, rest), "{uri}");
         }
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 
 use crate::{Body, Response, refusal::Refusal};
 
-/// Renders `refusal` for a request of `method` to `path` (without the query).
+/// Renders `refusal` for a request of `method` to `path` (without the query). Why it was is an extension of the response.
 pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response {
     let status = refusal.status();
     let (kind, text) = match refusal {
@@ -44,6 +44,7 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
     };
     let mut response = Response::new(body(text));
     *response.status_mut() = status;
+    response.extensions_mut().insert(refusal);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::SERVER, HeaderValue::from_static("Google Frontend"));

@@ -74,6 +74,11 @@ impl Refusal {
         matches!(self, Self::QueueFull | Self::StartFailed | Self::Closing | Self::MalformedResponse)
     }
 
+    /// Whether the function saw nothing of the request.
+    pub fn is_before_function(self) -> bool {
+        !matches!(self, Self::BodyBroken | Self::MalformedResponse | Self::Timeout)
+    }
+
     /// The status that the caller sees.
     pub fn status(self) -> StatusCode {
         match self {

@@ -12,7 +12,7 @@ use std::{
 use futures_util::FutureExt;
 use model::function::MANAGED_BY;
 use model::{
-    ProjectId, ProjectNumber, Revision, Service, ServiceKey, key,
+    ProjectId, ProjectNumber, Region, Revision, Service, ServiceKey, ServiceName, address, key,
     log::Source,
     service::{Ingress, TrafficStatus},
 };
@@ -67,10 +67,30 @@ impl Table {
         self.services.get(key)
     }
 
+    /// The service of a function.
+    pub(crate) fn function(&self, region: &str, project: &str, name: &str) -> Option<&Arc<Entry>> {
+        let key = ServiceKey { project: ProjectId::parse(project).ok()?, region: Region::parse(region).ok()?, service: ServiceName::parse(name).ok()? };
+        self.by_key(&key).filter(|entry| entry.is_function())
+    }
+
     /// Whether `audience` is one of `entry`'s: any of its URLs, with or without a slash at the end, or a custom one.
     pub(crate) fn is_audience(&self, entry: &Entry, audience: &str) -> bool {
+        if entry.is_function() && entry.function_url() == audience.trim_end_matches('/') {
+            return true;
+        }
         let url = || self.by_host(&host::lowered(host::of_audience(audience)?)).map(|(found, _)| found.key == entry.key);
         entry.custom_audiences.iter().any(|custom| custom == audience) || url().unwrap_or(false)
+    }
+}
+
+impl Entry {
+    fn is_function(&self) -> bool {
+        !self.source.managed_by.is_empty()
+    }
+
+    fn function_url(&self) -> String {
+        let ServiceKey { project, region, service } = &self.key;
+        format!("https://{}/{service}", address::host_of_functions(project.as_str(), region.as_str()))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A proxy request or a direct one, plain or TLS, from the host or from an instance: each ends at the same table of hosts.
 //! 1. CONNECT and absolute form: a played host is answered here (CONNECT ends TLS with tanebi's CA), another is tunnelled.
-//! 2. A service's host: the data plane. 3. One of Google's hosts: the APIs. 4. This server's own names: by path.
+//! 2. A service's host, or that of a project's functions: the data plane. 3. One of Google's hosts: the APIs. 4. This server's own names: by path.
 
 use std::{
     borrow::Cow,
@@ -186,6 +186,9 @@ impl Door {
             return front.serving.handle(origin, request).await;
         }
         let host = host.into_owned();
+        if let Some((region, project)) = model::address::functions_at(&host) {
+            return front.serving.handle_function(origin, region, project, request).await;
+        }
         if is_google(&host) {
             return front.api(&host, request).await;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ProjectNumber, ServiceKey, Status, Timestamp,
+    ProjectNumber, ServiceKey, Status, Timestamp, address,
     build::{BuildState, StorageSource},
     function::{self, Deployer, Function, FunctionBuild},
     operation::{Operation, Verb},
@@ -13,6 +13,7 @@ use model::{
 use prost::{Message, Name};
 use proto::google::{cloud::functions::v2 as pb, longrunning as lro};
 
+use super::trigger;
 use crate::{
     Deps,
     convert::{count, int, refuse, time, unsupported},
@@ -30,9 +31,7 @@ const CPUS: [(u64, &str); 9] =
 /// What a client writes, less what is only shown. Names, times and state are the control plane's; `number` is the project's.
 pub(crate) fn function_from(key: &ServiceKey, number: ProjectNumber, written: pb::Function, now: Timestamp) -> Result<Function, Status> {
     let pb::Function { description, build_config, service_config, event_trigger, labels, environment, kms_key_name, .. } = written;
-    if event_trigger.is_some() {
-        return Err(Status::invalid_field("function.event_trigger", "event triggers are not served by this server yet; deploy with --trigger-http"));
-    }
+    let trigger = event_trigger.map(|written| trigger::from(key, number, written)).transpose()?;
     refuse(!kms_key_name.is_empty(), "function.kms_key_name")?;
     if environment == pb::Environment::Gen1 as i32 {
         return Err(Status::invalid_field("function.environment", "functions of the first generation are not served; deploy with --gen2"));
@@ -57,6 +56,8 @@ pub(crate) fn function_from(key: &ServiceKey, number: ProjectNumber, written: pb
         labels: labels.into_iter().collect(),
         build,
         service: service_from(key, number, config, memory_bytes, cpu_millis, now)?,
+        trigger,
+        triggers_past: Vec::new(),
         memory,
         cpu,
         status: Default::default(),
@@ -100,6 +101,7 @@ fn build_from(key: &ServiceKey, build: pb::BuildConfig) -> Result<FunctionBuild,
         source,
         env: build.environment_variables.into_iter().collect(),
         service_account,
+        is_for_events: false,
         id: String::new(),
         image_uri: String::new(),
     })
@@ -256,18 +258,27 @@ pub(crate) fn function_to(deps: &Deps, function: &Function) -> pb::Function {
             ..Default::default()
         }),
         service_config: Some(service_to(deps, function)),
+        event_trigger: function.trigger.as_ref().map(|trigger| trigger::to(deps, trigger)),
         state: state as i32,
         update_time: Some(time(function.updated)),
         create_time: Some(time(function.created)),
         labels: function.labels.clone().into_iter().collect(),
         state_messages: failure.into_iter().collect(),
         environment: pb::Environment::Gen2 as i32,
+        url: format!("https://{}/{}", address::host_of_functions(project.as_str(), region.as_str()), function.key.service),
         ..Default::default()
     }
 }
 
+/// How the failures of a build and of a trigger begin.
+const STARTS: [&str; 2] = ["Build failed", "Could not create or update Eventarc trigger"];
+
 fn message(failure: &str) -> pb::StateMessage {
-    let kind = if failure.starts_with("Build failed") { "CloudBuildFailed" } else { "CloudRunServiceFailed" };
+    let kind = match STARTS.iter().position(|start| failure.starts_with(start)) {
+        Some(0) => "CloudBuildFailed",
+        Some(_) => "EventarcTriggerFailed",
+        None => "CloudRunServiceFailed",
+    };
     pb::StateMessage { severity: pb::state_message::Severity::Error as i32, r#type: kind.to_owned(), message: failure.to_owned() }
 }
 
@@ -359,8 +370,20 @@ fn stages(deps: &Deps, operation: &Operation, function: Option<&Function>, verb:
         stage(Stage::Build, build, format!("projects/{project}/locations/{region}/builds/{}", function.build.id)),
         stage(Stage::Service, service, function.key.resource()),
     ];
+    if let Some(trigger) = &function.trigger {
+        let state = match () {
+            () if done => State::Complete,
+            () if function.status.triggered_generation == function.generation => State::InProgress,
+            () => State::NotStarted,
+        };
+        stages.push(stage(Stage::Trigger, state, trigger.key.resource()));
+    }
     if let (Some(why), true) = (&operation.error, done) {
-        let failed = usize::from(!why.outer.starts_with("Build failed"));
+        let failed = match STARTS.iter().position(|start| why.outer.starts_with(start)) {
+            Some(0) => 0,
+            Some(_) => stages.len() - 1,
+            None => 1,
+        };
         stages[failed].state_messages.push(message(&why.outer));
     }
     stages
@@ -417,7 +440,8 @@ mod tests {
             let error = function_from(&key(), ProjectNumber(9), function, Timestamp::UNIX_EPOCH).unwrap_err();
             assert_eq!(error.fields[0].field, field);
         };
-        check(|f| f.event_trigger = Some(Default::default()), "function.event_trigger");
+        check(|f| f.event_trigger = Some(Default::default()), "function.event_trigger.event_type");
+        check(|f| f.event_trigger = Some(pb::EventTrigger { channel: "c".into(), ..Default::default() }), "function.event_trigger.channel");
         check(|f| f.environment = pb::Environment::Gen1 as i32, "function.environment");
         check(|f| f.kms_key_name = "k".into(), "function.kms_key_name");
         check(|f| f.build_config.as_mut().unwrap().runtime.clear(), "function.build_config.runtime");

@@ -86,9 +86,16 @@ async fn change(
         if wish.dead_letter_topic != old.dead_letter_topic {
             dead_letter_check(&app, &context, wish.dead_letter_topic.as_ref())?;
         }
-        Ok(Subscription { settings: wish.settings, push: wish.push, dead_letter_topic: wish.dead_letter_topic, ttl: wish.ttl, labels: wish.labels, ..old })
+        let push = wish.push.map(|push| push_kept(&old, push));
+        Ok(Subscription { settings: wish.settings, push, dead_letter_topic: wish.dead_letter_topic, ttl: wish.ttl, labels: wish.labels, ..old })
     });
     Ok(write(&changed.await?))
+}
+
+/// The push of a trigger stays one while its endpoint, which says what it is, does.
+fn push_kept(old: &Subscription, push: Push) -> Push {
+    let same = old.push.as_ref().filter(|old| old.endpoint == push.endpoint && push.wrapper == Wrapper::Unset);
+    Push { trigger: same.and_then(|old| old.trigger.clone()), ..push }
 }
 
 /// Google asks whether its agent may publish there; there is none here, so whoever names the topic must be allowed to send to it.
@@ -190,7 +197,7 @@ fn push_read(app: &App, who: &Identity, config: pb::PushConfig) -> Result<Option
         Some(push_config::Wrapper::PubsubWrapper(_)) => Wrapper::Wrapped,
         Some(push_config::Wrapper::NoWrapper(wrapper)) => Wrapper::Unwrapped { write_metadata: wrapper.write_metadata },
     };
-    Ok(Some(Push { endpoint: config.push_endpoint, oidc, wrapper }))
+    Ok(Some(Push { endpoint: config.push_endpoint, oidc, wrapper, trigger: None }))
 }
 
 /// Who lets an account call must be allowed to act as it.

@@ -64,6 +64,24 @@ pub(crate) fn caller(deps: &Deps, method: &Method, uri: &Uri, resource: &str, he
     verified(deps, email, &text, &signature, None).map(Some)
 }
 
+/// A URL by which anyone reads an object for `seconds`, with the rights of the account `email`.
+///
+/// # Errors
+/// `NOT_FOUND` for an unknown account; `INTERNAL` when a new key cannot be stored.
+pub(crate) async fn download_url(deps: &Deps, email: &str, bucket: &str, object: &str, seconds: i64) -> Result<String, model::Status> {
+    const HOST: &str = "storage.googleapis.com";
+    const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+    let date = deps.clock.now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let scope = format!("{}/auto/storage/goog4_request", &date[..8]);
+    let path = format!("/{bucket}/{}", utf8_percent_encode(object, PATH));
+    let credential = utf8_percent_encode(&format!("{email}/{scope}"), UNRESERVED).to_string();
+    let query = format!("X-Goog-Algorithm={ALGORITHM}&X-Goog-Credential={credential}&X-Goog-Date={date}&X-Goog-Expires={seconds}&X-Goog-SignedHeaders=host");
+    let canonical = format!("GET\n{path}\n{query}\nhost:{HOST}\n\nhost\nUNSIGNED-PAYLOAD");
+    let text = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(&canonical)));
+    let signature = deps.iam.blob_sign(email, text.as_bytes()).await?.value;
+    Ok(format!("https://{HOST}{path}?{query}&X-Goog-Signature={}", hex::encode(signature)))
+}
+
 /// The account that a credential names, and its scope, which must be of the day of `date`.
 pub(crate) fn credential(credential: &str, algorithm: &str, date: &str) -> Result<(String, String), Error> {
     if algorithm != ALGORITHM {

@@ -25,6 +25,12 @@ const MIXINS: &[(&str, &str, &str, &str)] = &[
     ("google.iam.v1.IAMPolicy/TestIamPermissions", "POST", "/v1/{resource=projects/*/topics/*}:testIamPermissions", "*"),
     ("google.iam.v1.IAMPolicy/TestIamPermissions", "POST", "/v1/{resource=projects/*/subscriptions/*}:testIamPermissions", "*"),
     ("google.iam.v1.IAMPolicy/TestIamPermissions", "POST", "/v1/{resource=projects/*/snapshots/*}:testIamPermissions", "*"),
+    ("google.iam.v1.IAMPolicy/GetIamPolicy", "GET", "/v1/{resource=projects/*/locations/*/triggers/*}:getIamPolicy", ""),
+    ("google.iam.v1.IAMPolicy/GetIamPolicy", "GET", "/v2/{resource=projects/*/locations/*/functions/*}:getIamPolicy", ""),
+    ("google.iam.v1.IAMPolicy/SetIamPolicy", "POST", "/v1/{resource=projects/*/locations/*/triggers/*}:setIamPolicy", "*"),
+    ("google.iam.v1.IAMPolicy/SetIamPolicy", "POST", "/v2/{resource=projects/*/locations/*/functions/*}:setIamPolicy", "*"),
+    ("google.iam.v1.IAMPolicy/TestIamPermissions", "POST", "/v1/{resource=projects/*/locations/*/triggers/*}:testIamPermissions", "*"),
+    ("google.iam.v1.IAMPolicy/TestIamPermissions", "POST", "/v2/{resource=projects/*/locations/*/functions/*}:testIamPermissions", "*"),
     ("google.cloud.location.Locations/ListLocations", "GET", "/v2/{name=projects/*}/locations", ""),
     ("google.cloud.location.Locations/GetLocation", "GET", "/v2/{name=projects/*/locations/*}", ""),
 ];

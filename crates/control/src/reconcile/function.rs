@@ -1,6 +1,6 @@
-//! One function at a time: waits for its build, asks for its service, tells what came of both; deletes it after its service.
+//! One function at a time: waits for its build, asks for its service and its trigger, tells what came of all; deletes it after them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use iam::{Identity, Kind};
 use model::{
@@ -9,17 +9,25 @@ use model::{
     condition::{self, State},
     function::{Function, FunctionStatus, is_managed},
     key,
+    trigger::{Trigger, TriggerKey},
 };
 use store::{Change, Expect, Write};
 
 use super::Reconciler;
-use crate::{Context, function::BUILD_TAG, records};
+use crate::{
+    Context,
+    function::{BUILD_TAG, trigger_of},
+    records,
+};
+
+/// How long the end of a trigger is waited for at a time.
+const TRIGGER_END: Duration = Duration::from_secs(10);
 
 pub(crate) struct Functions(pub Arc<Context>);
 
 impl Reconciler for Functions {
     const NAME: &'static str = "functions";
-    const PREFIXES: &'static [&'static str] = &[key::FUNCTIONS, key::BUILDS, key::SERVICES];
+    const PREFIXES: &'static [&'static str] = &[key::FUNCTIONS, key::BUILDS, key::SERVICES, key::TRIGGERS];
 
     fn parallel(&self) -> usize {
         16
@@ -31,6 +39,10 @@ impl Reconciler for Functions {
         }
         if let Some(rest) = change.key.strip_prefix(key::SERVICES) {
             return vec![format!("{}{rest}", key::FUNCTIONS)];
+        }
+        if change.key.starts_with(key::TRIGGERS) {
+            let trigger = change.value.as_deref().and_then(|value| serde_json::from_slice::<Trigger>(value).ok());
+            return trigger.filter(|trigger| trigger.destination.is_function).map(|trigger| key::function(&trigger.destination.service)).into_iter().collect();
         }
         let Some(build) = change.value.as_deref().and_then(|value| serde_json::from_slice::<Build>(value).ok()) else {
             return Vec::new();
@@ -58,7 +70,13 @@ impl Reconciler for Functions {
             return Ok(());
         }
         if let Some(status) = next(cx, function).await? {
-            let next = Function { status, ..function.clone() };
+            // After a failure what served before goes on, with the trigger that it had.
+            let is_good = status.observed_generation == function.generation && status.failure.is_empty();
+            if is_good {
+                triggers_delete(cx, &function.triggers_past).await?;
+            }
+            let triggers_past = if is_good { Vec::new() } else { function.triggers_past.clone() };
+            let next = Function { status, triggers_past, ..function.clone() };
             // Another writer was faster: its change wakes this loop again.
             records::commit(&cx.store, vec![Write::put(key, Expect::Revision(found.revision), &next)]).await?;
         }
@@ -74,7 +92,10 @@ async fn next(cx: &Context, function: &Function) -> Result<Option<FunctionStatus
         let service = records::read::<Service>(&cx.store, &key::service(&function.key))?.map(|service| service.value);
         return Ok(match service {
             None => ended("Its Cloud Run service was deleted.".to_owned()),
-            Some(service) if service.generation >= status.service_generation && service.is_settled() => ended(failure_of(&service)),
+            Some(service) if service.generation >= status.service_generation && service.is_settled() => match failure_of(&service) {
+                failure if failure.is_empty() => return trigger_next(cx, function).await,
+                failure => ended(failure),
+            },
             Some(_) => None,
         });
     }
@@ -97,6 +118,54 @@ async fn next(cx: &Context, function: &Function) -> Result<Option<FunctionStatus
     }
 }
 
+/// The same once the service is there: the trigger's part.
+async fn trigger_next(cx: &Context, function: &Function) -> Result<Option<FunctionStatus>, Status> {
+    let status = &function.status;
+    let ended = |failure: String| Some(FunctionStatus { observed_generation: function.generation, failure, ..status.clone() });
+    let failed = |why: &Status| ended(format!("Could not create or update Eventarc trigger of {}, {}", function.key.service, why.outer));
+    let Some(wish) = trigger_of(function) else { return Ok(ended(String::new())) };
+    let found = records::read::<Trigger>(&cx.store, &key::trigger(&wish.key))?;
+    if status.triggered_generation == function.generation {
+        return Ok(match found.map(|found| found.value) {
+            None => ended("Its trigger was deleted.".to_owned()),
+            Some(trigger) if trigger.generation >= status.trigger_generation && trigger.is_settled() => match &trigger.status.failure {
+                Some(why) => failed(why),
+                None => ended(String::new()),
+            },
+            Some(_) => None,
+        });
+    }
+    let asked = async {
+        if let Some(topic) = &wish.topic {
+            cx.topics.topic_make(topic).await?;
+        }
+        match found {
+            None => cx.trigger_create(&deployer(function), wish, false).await,
+            Some(found) => cx.trigger_replace(&deployer(function), &found, wish, false).await,
+        }
+    };
+    match asked.await {
+        Ok((trigger, _)) => Ok(Some(FunctionStatus { triggered_generation: function.generation, trigger_generation: trigger.generation, ..status.clone() })),
+        Err(error) if matches!(error.code, Code::Internal | Code::Unavailable | Code::Aborted) => Err(error),
+        Err(error) => Ok(failed(&error)),
+    }
+}
+
+/// Deletes triggers and waits until they are gone.
+async fn triggers_delete(cx: &Context, keys: &[TriggerKey]) -> Result<(), Status> {
+    for key in keys {
+        let Some(found) = records::read::<Trigger>(&cx.store, &key::trigger(key))? else { continue };
+        if found.value.deleted.is_none() {
+            cx.trigger_delete(&found, false).await?;
+        }
+        let left = records::wait::<Trigger>(&cx.store, &key::trigger(key), TRIGGER_END, |found| found.is_none()).await?;
+        if left.is_some() {
+            return Err(Status::unavailable(format!("{} is not gone yet", key.resource())));
+        }
+    }
+    Ok(())
+}
+
 /// Makes the service what the function wants; its generation.
 async fn apply(cx: &Context, function: &Function, image: String) -> Result<u64, Status> {
     let who = deployer(function);
@@ -116,13 +185,18 @@ async fn apply(cx: &Context, function: &Function, image: String) -> Result<u64, 
 }
 
 async fn delete(cx: &Context, function: &Function, revision: u64) -> Result<(), Status> {
+    let triggers: Vec<TriggerKey> = function.trigger.iter().map(|trigger| trigger.key.clone()).chain(function.triggers_past.clone()).collect();
+    triggers_delete(cx, &triggers).await?;
     match records::read::<Service>(&cx.store, &key::service(&function.key))? {
         Some(service) if is_managed(&service.value) => match service.value.deleted {
             // Its end wakes this loop again.
             Some(_) => Ok(()),
             None => cx.service_delete(&deployer(function), &function.key, None).await.map(drop),
         },
-        _ => records::commit(&cx.store, vec![Write::delete(key::function(&function.key), Expect::Revision(revision))]).await.map(drop),
+        _ => {
+            cx.accounts.policy_remove(&function.resource()).await?;
+            records::commit(&cx.store, vec![Write::delete(key::function(&function.key), Expect::Revision(revision))]).await.map(drop)
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod revision;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod traffic;
+pub(crate) mod trigger;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},

@@ -1,6 +1,6 @@
 //! One operation at a time: done when its subject is settled; forgotten when it is old.
 //!
-//! Which operations wait for a service or a function is kept in memory, filled from the store at every look at everything.
+//! Which operations wait for a service, a function or a trigger is kept in memory, filled from the store at every look at everything.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,6 +13,7 @@ use model::{
     function::Function,
     key,
     operation::{Operation, Subject, Verb},
+    trigger::{Trigger, TriggerKey},
 };
 use parking_lot::Mutex;
 use store::{Change, Expect, Write};
@@ -28,7 +29,7 @@ const RETENTION: &str = "retention";
 
 pub(crate) struct Operations {
     context: Arc<Context>,
-    /// Open operations by the key of the service or function they wait for.
+    /// Open operations by the key of the service, function or trigger they wait for.
     open: Mutex<HashMap<String, HashSet<String>>>,
 }
 
@@ -42,6 +43,7 @@ impl Operations {
         let waited = match &operation.subject {
             Subject::Service { key, .. } => key::service(key),
             Subject::Function { key, .. } => key::function(key),
+            Subject::Trigger { key, .. } => key::trigger(key),
             Subject::Repository { .. } | Subject::Revision { .. } => return,
         };
         let mut open = self.open.lock();
@@ -58,14 +60,14 @@ impl Operations {
 
 impl Reconciler for Operations {
     const NAME: &'static str = "operations";
-    const PREFIXES: &'static [&'static str] = &[key::OPERATIONS, key::SERVICES, key::FUNCTIONS];
+    const PREFIXES: &'static [&'static str] = &[key::OPERATIONS, key::SERVICES, key::FUNCTIONS, key::TRIGGERS];
 
     fn parallel(&self) -> usize {
         16
     }
 
     fn concerned(&self, change: &Change) -> Vec<String> {
-        if change.key.starts_with(key::SERVICES) || change.key.starts_with(key::FUNCTIONS) {
+        if [key::SERVICES, key::FUNCTIONS, key::TRIGGERS].iter().any(|prefix| change.key.starts_with(prefix)) {
             return self.open.lock().get(&change.key).into_iter().flatten().cloned().collect();
         }
         let Some(operation) = change.value.as_deref().and_then(|value| serde_json::from_slice::<Operation>(value).ok()) else {
@@ -130,6 +132,9 @@ fn outcome(cx: &Context, operation: &Operation) -> Result<Option<Result<(), Stat
     if let Subject::Function { key, uid, generation, verb } = &operation.subject {
         return outcome_of_function(cx, key, uid, *generation, *verb);
     }
+    if let Subject::Trigger { key, uid, generation, verb } = &operation.subject {
+        return outcome_of_trigger(cx, key, uid, *generation, *verb);
+    }
     let Subject::Service { key, uid, generation, verb } = &operation.subject else {
         // Repositories and revisions are done when their operation is stored.
         return Ok(Some(Ok(())));
@@ -138,8 +143,8 @@ fn outcome(cx: &Context, operation: &Operation) -> Result<Option<Result<(), Stat
     Ok(match (verb, service) {
         (Verb::Delete, None) => Some(Ok(())),
         (Verb::Delete, Some(_)) => None,
-        (_, None) => Some(Err(deleted(key))),
-        (_, Some(service)) if service.deleted.is_some() => Some(Err(deleted(key))),
+        (_, None) => Some(Err(deleted(key.service.as_str()))),
+        (_, Some(service)) if service.deleted.is_some() => Some(Err(deleted(key.service.as_str()))),
         (_, Some(service)) if service.generation >= *generation && service.is_settled() => Some(ready(&service)),
         _ => None,
     })
@@ -150,12 +155,24 @@ fn outcome_of_function(cx: &Context, key: &model::ServiceKey, uid: &str, generat
     Ok(match (verb, function) {
         (Verb::Delete, None) => Some(Ok(())),
         (Verb::Delete, Some(_)) => None,
-        (_, None) => Some(Err(deleted(key))),
-        (_, Some(function)) if function.deleted.is_some() => Some(Err(deleted(key))),
+        (_, None) => Some(Err(deleted(key.service.as_str()))),
+        (_, Some(function)) if function.deleted.is_some() => Some(Err(deleted(key.service.as_str()))),
         (_, Some(function)) if function.status.observed_generation >= generation => Some(match function.status.failure.as_str() {
             "" => Ok(()),
             why => Err(Status::failed_precondition(why)),
         }),
+        _ => None,
+    })
+}
+
+fn outcome_of_trigger(cx: &Context, key: &TriggerKey, uid: &str, generation: u64, verb: Verb) -> Result<Option<Result<(), Status>>, Status> {
+    let trigger = records::read::<Trigger>(&cx.store, &key::trigger(key))?.map(|trigger| trigger.value).filter(|trigger| trigger.uid == uid);
+    Ok(match (verb, trigger) {
+        (Verb::Delete, None) => Some(Ok(())),
+        (Verb::Delete, Some(_)) => None,
+        (_, None) => Some(Err(deleted(&key.id))),
+        (_, Some(trigger)) if trigger.deleted.is_some() => Some(Err(deleted(&key.id))),
+        (_, Some(trigger)) if trigger.status.observed_generation >= generation => Some(trigger.status.failure.map_or(Ok(()), Err)),
         _ => None,
     })
 }
@@ -167,8 +184,8 @@ fn ready(service: &Service) -> Result<(), Status> {
     }
 }
 
-fn deleted(key: &model::ServiceKey) -> Status {
-    Status::new(Code::Aborted, format!("Resource '{}' was deleted before the operation was done.", key.service))
+fn deleted(name: &str) -> Status {
+    Status::new(Code::Aborted, format!("Resource '{name}' was deleted before the operation was done."))
 }
 
 /// The keys of finished operations that are older than a day, or too many.

@@ -3,8 +3,9 @@
 use model::{
     Code,
     build::StorageSource,
-    function::{Deployer, Function, FunctionBuild, is_managed},
+    function::{Deployer, EventTrigger, Function, FunctionBuild, is_managed},
     operation::Operation,
+    trigger::{EventFilter, TriggerKey},
 };
 
 use super::*;
@@ -26,10 +27,13 @@ fn function(source: &StorageSource, env: &[(&str, &str)]) -> Function {
             source: source.clone(),
             env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             service_account: String::new(),
+            is_for_events: false,
             id: String::new(),
             image_uri: String::new(),
         },
         service: service("f"),
+        trigger: None,
+        triggers_past: Vec::new(),
         memory: "256M".into(),
         cpu: "0.1666".into(),
         status: Default::default(),
@@ -119,4 +123,56 @@ async fn a_deploy_goes_on_after_a_crash() {
     plane.world.open("build");
     done(&plane, &operation).await.unwrap();
     assert_eq!(plane.revisions("f").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_events_has_a_trigger_that_goes_with_it() {
+    let (mut plane, source) = build::plane().await;
+    let with = |function: Function, topic: &str, is_retried: bool| Function {
+        trigger: Some(EventTrigger {
+            key: TriggerKey { project: project(), location: region(), id: String::new() },
+            filters: vec![EventFilter { attribute: "type".into(), value: "google.cloud.pubsub.topic.v1.messagePublished".into(), is_pattern: false }],
+            topic: Some(format!("projects/local-project/topics/{topic}")),
+            service_account: "123-compute@developer.gserviceaccount.com".into(),
+            is_retried,
+        }),
+        ..function
+    };
+    let (_, operation) = plane.control.function_create(&owner(), with(function(&source, &[]), "new-topic", false)).await.unwrap();
+    done(&plane, &operation).await.unwrap();
+    let found = plane.control.function_get(&key("f")).unwrap();
+    let first = found.value.trigger.clone().unwrap().key;
+    assert!(first.id.starts_with("f-") && first.id.len() == 8, "{first:?}");
+    let trigger = plane.control.trigger_get(&first).unwrap().value;
+    assert!(trigger.is_settled() && trigger.is_tried_once && trigger.destination.is_function && !trigger.transport.is_own_topic, "{trigger:?}");
+    assert!(plane.world.topics.lock().contains("projects/local-project/topics/new-topic"));
+    assert_eq!(
+        plane.control.build_list(&project(), &region(), 10).unwrap()[0].env.get("GOOGLE_FUNCTION_SIGNATURE_TYPE").map(String::as_str),
+        Some("cloudevent")
+    );
+
+    // Deployed again with retries: the same trigger. For another topic: another one, and the first goes.
+    let (_, operation) = plane.control.function_replace(&owner(), &found, with(found.value.clone(), "new-topic", true)).await.unwrap();
+    done(&plane, &operation).await.unwrap();
+    assert!(!plane.control.trigger_get(&first).unwrap().value.is_tried_once);
+    let found = plane.control.function_get(&key("f")).unwrap();
+    let (_, operation) = plane.control.function_replace(&owner(), &found, with(found.value.clone(), "t", true)).await.unwrap();
+    done(&plane, &operation).await.unwrap();
+    let second = plane.control.function_get(&key("f")).unwrap().value.trigger.unwrap().key;
+    assert_ne!(first, second);
+    assert_eq!(plane.control.trigger_get(&first).unwrap_err().code, Code::NotFound);
+    assert_eq!(plane.world.builds.lock().len(), 1, "nothing of it is built again");
+
+    plane.restart().await;
+    let operation = plane.control.function_delete(&owner(), &key("f")).await.unwrap();
+    done(&plane, &operation).await.unwrap();
+    assert_eq!(plane.control.trigger_get(&second).unwrap_err().code, Code::NotFound);
+    assert!(plane.world.transports.lock().is_empty());
+    assert!(plane.world.topics.lock().contains("projects/local-project/topics/new-topic"), "a topic that was named stays");
+
+    // What its trigger cannot be is told before it is built.
+    let mut wish = with(function(&source, &[]), "t", false);
+    wish.trigger.as_mut().unwrap().filters.push(EventFilter { attribute: "bucket".into(), value: "b".into(), is_pattern: false });
+    let refused = plane.control.function_create(&owner(), wish).await.unwrap_err();
+    assert!(refused.outer.starts_with("Validation failed for trigger projects/local-project/locations/asia-northeast1/triggers/f-"), "{refused}");
 }

@@ -9,6 +9,7 @@ mod property;
 mod rules;
 mod secret;
 mod storage;
+mod trigger;
 mod versions;
 
 use std::{
@@ -28,6 +29,7 @@ use model::{
     condition::{self, State},
     image::{Image, ImageDigest},
     service::TrafficTarget,
+    trigger::Trigger,
 };
 use parking_lot::Mutex;
 use serving::StartFailure;
@@ -40,7 +42,7 @@ use crate::{Config, Context, Control, image, seam};
 pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 pub(crate) const IMAGE: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/f";
-/// May read no secret.
+/// May read no secret and receive no event.
 pub(crate) const BLIND_ACCOUNT: &str = "blind@local-project.iam.gserviceaccount.com";
 pub(crate) const STRANGER_ACCOUNT: &str = "not-mine@local-project.iam.gserviceaccount.com";
 
@@ -108,6 +110,10 @@ pub(crate) struct World {
     pub log: Mutex<Vec<model::log::Entry>>,
     /// Notifications, in order.
     pub published: Mutex<Vec<events::storage::Message>>,
+    /// Topics that were made.
+    pub topics: Mutex<HashSet<String>>,
+    /// Transports of triggers: URLs by subscription.
+    pub transports: Mutex<HashMap<String, String>>,
     /// Where the vault's file lies.
     pub keys: tempfile::TempDir,
 }
@@ -137,6 +143,8 @@ impl World {
             builds: Mutex::default(),
             log: Mutex::default(),
             published: Mutex::default(),
+            topics: Mutex::default(),
+            transports: Mutex::default(),
             keys: tempfile::tempdir().unwrap(),
         })
     }
@@ -190,6 +198,10 @@ impl seam::Accounts for World {
         email != STRANGER_ACCOUNT
     }
 
+    fn may_receive(&self, email: &str, _project: &ProjectId) -> bool {
+        email != BLIND_ACCOUNT
+    }
+
     fn may_read(&self, email: &str, _secret: &model::secret::SecretKey) -> bool {
         email != BLIND_ACCOUNT
     }
@@ -200,14 +212,37 @@ impl seam::Accounts for World {
     }
 }
 
-/// One topic, `projects/local-project/topics/t`.
+/// One topic, `projects/local-project/topics/t`, and those that were made.
 impl seam::Topics for World {
     fn is_there(&self, topic: &str) -> Result<bool, Status> {
-        Ok(topic == "projects/local-project/topics/t")
+        Ok(topic == "projects/local-project/topics/t" || self.topics.lock().contains(topic))
     }
 
     fn publish<'a>(&'a self, _topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>> {
         self.published.lock().push(message);
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn is_subscription(&self, _subscription: &str) -> Result<bool, Status> {
+        Ok(false)
+    }
+
+    fn topic_make<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        self.topics.lock().insert(topic.to_owned());
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn transport_ensure<'a>(&'a self, trigger: &'a Trigger, url: &'a str) -> BoxFuture<'a, Result<(), Status>> {
+        self.topics.lock().insert(trigger.transport.topic.clone());
+        self.transports.lock().insert(trigger.transport.subscription.clone(), url.to_owned());
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn transport_remove<'a>(&'a self, trigger: &'a Trigger) -> BoxFuture<'a, Result<(), Status>> {
+        if trigger.transport.is_own_topic {
+            self.topics.lock().remove(&trigger.transport.topic);
+        }
+        self.transports.lock().remove(&trigger.transport.subscription);
         std::future::ready(Ok(())).boxed()
     }
 }

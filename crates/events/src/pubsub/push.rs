@@ -3,7 +3,7 @@
 //! A message is acknowledged by the statuses 102, 200, 201, 202 and 204; anything else, and no answer within the ack deadline, is a
 //! nack. How many are under way at a time begins with one, grows with each that is acknowledged and is halved by each that is not.
 //! Without a retry policy, failures in a row let the whole subscription wait, 100 ms doubled up to 60 s; with one, each message waits
-//! for itself. Source: cloud.google.com/pubsub/docs/push and /payload-unwrapping.
+//! for itself. A trigger's messages are sent as events (`crate::eventarc`). Source: cloud.google.com/pubsub/docs/push and /payload-unwrapping.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,7 +23,8 @@ use super::{
     record::{Push, Subscription, Wrapper},
 };
 use crate::{
-    deliver::{Call, Target, Token},
+    deliver::{Call, Failure, Target, Token},
+    eventarc::cloud_event::{self, Arrived},
     history::About,
 };
 
@@ -114,15 +115,20 @@ impl Window {
 /// Sends one message and acknowledges or nacks it; whether it was acknowledged.
 async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Subscription>, push: Arc<Push>, received: Received) -> bool {
     let ids = [received.ack_id.clone()];
-    let about = About { sender: "pubsub", from: record.name.to_string(), key: received.message_id.clone() };
+    let about = match &push.trigger {
+        Some(trigger) => About { sender: "eventarc", from: trigger.name.clone(), key: received.message_id.clone() },
+        None => About { sender: "pubsub", from: record.name.to_string(), key: received.message_id.clone() },
+    };
+    let mut is_seen = false;
     let is_acked = match call_of(&record, &push, &received) {
-        Ok(call) => match outside.deliver(about, call).await {
+        Ok(call) => match outside.deliver(about, call).await.inspect(|answer| is_seen = !answer.is_before_function()) {
             Ok(answer) if matches!(answer.status.as_u16(), 102 | 200 | 201 | 202 | 204) => true,
             Ok(answer) => {
                 tracing::info!(subscription = %record.name, message = received.message_id, status = answer.status.as_u16(), "a push was not acknowledged");
                 false
             }
             Err(failure) => {
+                is_seen = matches!(failure, Failure::TimedOut(_) | Failure::Broken(_));
                 tracing::warn!(subscription = %record.name, message = received.message_id, %failure, "a push was not answered");
                 false
             }
@@ -132,7 +138,12 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
             false
         }
     };
-    let done = if is_acked { live.ack(&ids).await } else { live.modify_ack_deadline(&ids, 0).await };
+    // What the function has not seen was no attempt of it: it comes again.
+    let is_over = is_seen && !is_acked && push.trigger.as_ref().is_some_and(|trigger| trigger.is_tried_once);
+    if is_over {
+        tracing::warn!(subscription = %record.name, message = received.message_id, "an event is dropped: its trigger makes one attempt");
+    }
+    let done = if is_acked || is_over { live.ack(&ids).await } else { live.modify_ack_deadline(&ids, 0).await };
     if let Err(status) = done
         && !live.closed().is_cancelled()
     {
@@ -147,11 +158,29 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
 /// `INVALID_ARGUMENT` for an attribute that is to be a header and cannot be one.
 fn call_of(record: &Subscription, push: &Push, received: &Received) -> Result<Call, Status> {
     let url: Uri = push.endpoint.parse().map_err(|_| Status::invalid_field("push_config.push_endpoint", "is no URL"))?;
+    let (headers, body) = match &push.trigger {
+        Some(trigger) => {
+            let wrapped = || wrapped(record, received).to_string();
+            let arrived = Arrived { message: &received.message, message_id: &received.message_id, topic: record.topic.to_string(), wrapped: &wrapped };
+            cloud_event::request(trigger.mode, &arrived)?
+        }
+        None => message_request(record, push.wrapper, received)?,
+    };
+    let token = push
+        .oidc
+        .as_ref()
+        .map(|oidc| Token::Id { account: oidc.email.clone(), audience: if oidc.audience.is_empty() { push.endpoint.clone() } else { oidc.audience.clone() } });
+    let timeout = Duration::from_secs(record.settings.ack_deadline_s.into());
+    Ok(Call { project: record.name.project.clone(), target: Target::Url(url), method: Method::POST, headers, body, token, timeout })
+}
+
+/// Headers and body of a message that is no event.
+fn message_request(record: &Subscription, wrapper: Wrapper, received: &Received) -> Result<(HeaderMap, Bytes), Status> {
     let mut headers = HeaderMap::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static("CloudPubSub-Google"));
     headers.insert(header::FROM, HeaderValue::from_static("noreply@google.com"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    let body = match push.wrapper {
+    let body = match wrapper {
         Wrapper::Unset | Wrapper::Wrapped => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             Bytes::from(wrapped(record, received).to_string())
@@ -163,12 +192,7 @@ fn call_of(record: &Subscription, push: &Push, received: &Received) -> Result<Ca
             received.message.data.clone()
         }
     };
-    let token = push
-        .oidc
-        .as_ref()
-        .map(|oidc| Token::Id { account: oidc.email.clone(), audience: if oidc.audience.is_empty() { push.endpoint.clone() } else { oidc.audience.clone() } });
-    let timeout = Duration::from_secs(record.settings.ack_deadline_s.into());
-    Ok(Call { project: record.name.project.clone(), target: Target::Url(url), method: Method::POST, headers, body, token, timeout })
+    Ok((headers, body))
 }
 
 /// The JSON of a wrapped message, with both spellings of two names, as Google sends them.
@@ -259,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_wrapped_message_is_googles_json() {
-        let push = Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unset };
+        let push = Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unset, trigger: None };
         let mut record = subscription();
         let body = |record: &Subscription| serde_json::from_slice::<Json>(&call_of(record, &push, &received(&[("a", "b")])).unwrap().body).unwrap();
         let time = "1970-01-01T00:00:01.5Z";
@@ -282,6 +306,7 @@ mod tests {
             endpoint: "https://f.run.app/in".to_owned(),
             oidc: Some(Oidc { email: "a@b".to_owned(), audience: String::new() }),
             wrapper: Wrapper::Unwrapped { write_metadata },
+            trigger: None,
         };
         let call = call_of(&subscription(), &push(false), &received(&[("a", "b")])).unwrap();
         assert_eq!((&*call.body, call.headers.get("a"), call.headers.get(header::CONTENT_TYPE)), (&b"hello"[..], None, None));

@@ -70,6 +70,32 @@ pub struct Push {
     pub endpoint: String,
     pub oidc: Option<Oidc>,
     pub wrapper: Wrapper,
+    /// It is a trigger's transport: each message is sent as an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<TriggerPush>,
+}
+
+/// What a trigger's messages are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerPush {
+    /// `projects/P/locations/L/triggers/T`.
+    pub name: String,
+    pub mode: EventMode,
+    /// A message is done with after one attempt, whatever came of it.
+    #[serde(default)]
+    pub is_tried_once: bool,
+}
+
+/// How a message becomes an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventMode {
+    /// That it was published is the event.
+    Message,
+    /// It is a notification of a bucket.
+    Object,
+    /// It is the event, bound to a message: attributes that begin with `ce-`, and the data.
+    Bound,
 }
 
 /// As whom a push is sent.

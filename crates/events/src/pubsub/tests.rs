@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    deliver::{Answer, Call, Failure},
+    deliver::{Answer, Call, Failure, Target},
     subscription::{Retry, Settings},
 };
 
@@ -60,10 +60,10 @@ impl Outside for TestOutside {
 
     fn deliver(&self, _: crate::history::About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
         self.calls.lock().push(call);
-        let status = self.statuses.lock().pop().unwrap_or(204);
-        Box::pin(
-            async move { Ok(Answer { status: StatusCode::from_u16(status).unwrap(), headers: HeaderMap::new(), body: Bytes::new(), latency: Duration::ZERO }) },
-        )
+        let status = StatusCode::from_u16(self.statuses.lock().pop().unwrap_or(204)).unwrap();
+        // 429 is the platform's.
+        let refusal = (status == StatusCode::TOO_MANY_REQUESTS).then_some(serving::Refusal::QueueFull);
+        Box::pin(async move { Ok(Answer { status, headers: HeaderMap::new(), body: Bytes::new(), latency: Duration::ZERO, refusal }) })
     }
 }
 
@@ -442,7 +442,7 @@ async fn exactly_once_says_which_ids_are_refused() {
 async fn a_push_is_sent_until_it_is_acknowledged() {
     let world = World::bare().await;
     world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
-    let push = Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unwrapped { write_metadata: false } };
+    let push = Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unwrapped { write_metadata: false }, trigger: None };
     world.outside.statuses.lock().extend([204, 500, 404]);
     let settings = Settings { retry: Some(Retry { minimum_backoff: Duration::ZERO, maximum_backoff: Duration::ZERO }), ..Settings::default() };
     world.pubsub.subscription_create(SubscriptionNew { push: Some(push), settings, ..new("push", "top") }).await.unwrap();
@@ -575,11 +575,64 @@ async fn limits_of_calls_are_googles() {
     world.advance(1);
     assert_eq!(snapshot("less").await.unwrap_err().code, Code::FailedPrecondition);
     // A push endpoint has 2048 bytes.
-    let push = |bytes: usize| Some(Push { endpoint: format!("https://f.run.app/{}", "x".repeat(bytes - 18)), oidc: None, wrapper: Wrapper::Unset });
+    let push =
+        |bytes: usize| Some(Push { endpoint: format!("https://f.run.app/{}", "x".repeat(bytes - 18)), oidc: None, wrapper: Wrapper::Unset, trigger: None });
     let update = async |push| pubsub.subscription_update(sub("sub"), |old| Ok(Subscription { push, ..old })).await.is_ok();
     assert!(!update(push(2049)).await);
     assert!(update(push(2048)).await);
     let once = Settings { is_exactly_once: true, ..Settings::default() };
     let both = SubscriptionNew { push: push(100), settings: once, ..new("both", "top") };
     assert_eq!(pubsub.subscription_create(both).await.unwrap_err().code, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn an_event_of_a_trigger_is_tried_once_or_for_a_day() {
+    let world = World::start().await;
+    let retry = Retry { minimum_backoff: Duration::from_secs(10), maximum_backoff: Duration::from_secs(600) };
+    let settings = || Settings { retry: Some(retry), retention: Duration::from_secs(86_400), ..Settings::default() };
+    for (name, is_tried_once) in [("once", true), ("again", false)] {
+        let trigger = TriggerPush { name: format!("triggers/{name}"), mode: EventMode::Message, is_tried_once };
+        let push = Push { endpoint: format!("https://f.run.app/{name}"), oidc: None, wrapper: Wrapper::Unset, trigger: Some(trigger) };
+        world.pubsub.subscription_create(SubscriptionNew { push: Some(push), settings: settings(), ..new(name, "top") }).await.unwrap();
+    }
+    // Nobody takes anything.
+    world.outside.statuses.lock().extend([500; 100]);
+    world.publish(&["a"]).await;
+    let calls =
+        |name: &str| world.outside.calls.lock().iter().filter(|call| matches!(&call.target, Target::Url(url) if url.path() == format!("/{name}"))).count();
+    let until = async |name: &str, count: usize| {
+        let end = tokio::time::Instant::now() + LONG;
+        while calls(name) < count {
+            assert!(tokio::time::Instant::now() < end, "{name}: {} of {count}", calls(name));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    until("once", 1).await;
+    until("again", 1).await;
+    // The backoff doubles: 10 s, 20 s.
+    for (count, seconds) in [(2, 10), (3, 20)] {
+        let (begun, end) = (world.clock.now(), tokio::time::Instant::now() + LONG);
+        while calls("again") < count {
+            assert!(tokio::time::Instant::now() < end, "{} of {count}", calls("again"));
+            world.advance(1);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(world.clock.now().duration_since(begun).as_secs() >= seconds, "attempt {count}");
+    }
+    assert_eq!(calls("once"), 1);
+    // What the platform refuses was no attempt.
+    world.pubsub.subscription_delete(sub("again")).await.unwrap();
+    *world.outside.statuses.lock() = vec![500, 429];
+    world.publish(&["b"]).await;
+    let end = tokio::time::Instant::now() + LONG;
+    while calls("once") < 3 {
+        assert!(tokio::time::Instant::now() < end, "{}", calls("once"));
+        world.advance(1);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    world.advance(1000);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(calls("once"), 3, "refused by the platform, then by the function, then no more");
+    let first = world.outside.calls.lock()[0].clone();
+    assert_eq!((&first.headers["ce-type"], &first.headers["ce-specversion"]), (&"google.cloud.pubsub.topic.v1.messagePublished", &"1.0"));
 }

@@ -303,6 +303,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 body: Bytes::new(),
                 latency: Duration::ZERO,
+                refusal: None,
             });
             let outcome = outcome(answer);
             assert_eq!((outcome.ended.code, outcome.debug_info.as_str()), (code, debug_info));

@@ -3,7 +3,8 @@
 //! Truth: the published reference of roles and permissions (cloud.google.com/iam/docs/roles-permissions), state of
 //! August 2026, cut down to the permissions in `permission`. One thing differs: Google gives a project's owners, editors and
 //! viewers their rights inside a bucket by bindings for `projectOwner:P` and the like that each new bucket is made with.
-//! Such members do not exist here; the three basic roles hold these storage permissions themselves.
+//! Such members do not exist here; the three basic roles hold these storage permissions themselves. And operations and locations of
+//! all APIs are read by run's permissions here, so that roles of Eventarc hold these too.
 
 pub(super) struct RoleText {
     pub(super) name: &'static str,
@@ -34,6 +35,11 @@ pub(super) const TABLE: &[RoleText] = &[
             ("secretmanager.secrets", "*"),
             ("secretmanager.versions", "*"),
             ("cloudfunctions.functions", "*"),
+            ("eventarc.triggers", "*"),
+            ("eventarc.events", "*"),
+            ("eventarc.providers", "*"),
+            ("eventarc.channels", "*"),
+            ("eventarc.googleChannelConfigs", "*"),
             ("serviceusage.services", "*"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "*"),
@@ -72,7 +78,12 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudscheduler.jobs", "*"),
             ("secretmanager.secrets", "create delete get getIamPolicy list update"),
             ("secretmanager.versions", "add destroy disable enable get list"),
-            ("cloudfunctions.functions", "*"),
+            ("cloudfunctions.functions", "create delete get getIamPolicy list sourceCodeGet sourceCodeSet update"),
+            ("eventarc.triggers", "create delete get getIamPolicy list update"),
+            ("eventarc.events", "*"),
+            ("eventarc.providers", "*"),
+            ("eventarc.channels", "*"),
+            ("eventarc.googleChannelConfigs", "*"),
             ("serviceusage.services", "*"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "get getIamPolicy list update"),
@@ -110,7 +121,11 @@ pub(super) const TABLE: &[RoleText] = &[
             ("cloudscheduler.jobs", "get list"),
             ("secretmanager.secrets", "get getIamPolicy list"),
             ("secretmanager.versions", "get list"),
-            ("cloudfunctions.functions", "get list"),
+            ("cloudfunctions.functions", "get getIamPolicy list"),
+            ("eventarc.triggers", "get getIamPolicy list"),
+            ("eventarc.providers", "*"),
+            ("eventarc.channels", "get list"),
+            ("eventarc.googleChannelConfigs", "get"),
             ("serviceusage.services", "get list"),
             ("serviceusage.operations", "get"),
             ("resourcemanager.projects", "get getIamPolicy list"),
@@ -129,6 +144,46 @@ pub(super) const TABLE: &[RoleText] = &[
         ],
     },
     RoleText { name: "roles/browser", title: "Browser", permissions: &[("resourcemanager.projects", "get getIamPolicy list")] },
+    RoleText {
+        name: "roles/eventarc.admin",
+        title: "Eventarc Admin",
+        permissions: &[
+            ("eventarc.triggers", "*"),
+            ("eventarc.providers", "*"),
+            ("eventarc.channels", "*"),
+            ("eventarc.googleChannelConfigs", "*"),
+            ("run.locations", "list"),
+            ("run.operations", "get list"),
+            ("resourcemanager.projects", "get list"),
+        ],
+    },
+    RoleText {
+        name: "roles/eventarc.developer",
+        title: "Eventarc Developer",
+        permissions: &[
+            ("eventarc.triggers", "create delete get getIamPolicy list update"),
+            ("eventarc.providers", "*"),
+            ("eventarc.channels", "get list"),
+            ("eventarc.googleChannelConfigs", "get"),
+            ("run.locations", "list"),
+            ("run.operations", "get list"),
+            ("resourcemanager.projects", "get list"),
+        ],
+    },
+    RoleText { name: "roles/eventarc.eventReceiver", title: "Eventarc Event Receiver", permissions: &[("eventarc.events", "receiveEvent")] },
+    RoleText {
+        name: "roles/eventarc.viewer",
+        title: "Eventarc Viewer",
+        permissions: &[
+            ("eventarc.triggers", "get getIamPolicy list"),
+            ("eventarc.providers", "*"),
+            ("eventarc.channels", "get list"),
+            ("eventarc.googleChannelConfigs", "get"),
+            ("run.locations", "list"),
+            ("run.operations", "get list"),
+            ("resourcemanager.projects", "get list"),
+        ],
+    },
     RoleText {
         name: "roles/cloudscheduler.admin",
         title: "Cloud Scheduler Admin",
