@@ -13,6 +13,7 @@ mod scheduler;
 mod secrets;
 mod seed;
 mod serving;
+mod settings;
 mod soak;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         seed::tests(),
         gcloud::tests(),
         serving::tests(),
+        settings::tests(),
         cli::tests(),
         secrets::tests(),
         functions_api::tests(),
