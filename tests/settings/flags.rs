@@ -238,8 +238,8 @@ pub fn access(w: &World) -> Result<()> {
         ensure!(w.status("/id")? == 200);
         Ok(())
     })?;
-    w.gcloud.ok("iam service-accounts create robot")?;
-    let robot = format!("robot@{PROJECT}.iam.gserviceaccount.com");
+    w.gcloud.ok("iam service-accounts create robot-one")?;
+    let robot = format!("robot-one@{PROJECT}.iam.gserviceaccount.com");
     w.update("", &format!("--service-account {robot}"), |_| {
         ensure!(w.get("/account?path=email")? == robot);
         Ok(())
@@ -308,7 +308,7 @@ pub fn revisions(w: &World) -> Result<()> {
     };
     replace(&exported, "")?;
     ensure!(w.revision()? == latest, "nothing was changed, and a revision was made");
-    let changed = exported.replace("timeoutSeconds: ", "timeoutSeconds: 1");
+    let changed = exported.replace("timeoutSeconds: 300", "timeoutSeconds: 299");
     ensure!(changed != exported, "{exported}");
     replace(&changed, "--dry-run")?;
     ensure!(export()? == exported && w.revision()? == latest, "a dry run has changed something");

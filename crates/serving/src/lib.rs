@@ -3,9 +3,9 @@
 //! **Invariant:** no store write and no wait on the control plane in a request's path.
 //!
 //! The files in the order of a request: [`listener`] (accept, TLS, HTTP) -> [`host`] (which service) -> `ingress` (from where) ->
-//! `invoker` (by whom) -> `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
+//! `invoker` (by whom) -> `affinity`, `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
 //! `finish` (log and meter). Beside it: `table` (what requests are routed by), `pool` and `slots` (a revision's instances and queue),
-//! `instances` (their life), `autoscaler`.
+//! `instances` (their life), `health` (their probes), `autoscaler`.
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
