@@ -125,10 +125,12 @@ fn found(mut command: Vec<String>, env: &[(String, String)], mounts: &[Mount], w
     let Some(program) = command.first_mut().filter(|program| !program.starts_with('/')) else { return Ok(command) };
     let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
     let places: Vec<PathBuf> = if program.contains('/') { vec![working_dir.to_owned()] } else { path.split(':').map(PathBuf::from).collect() };
-    // The last mount that covers a path is the one that is seen.
+    // The last mount that covers a path is the one that is seen. A link may lead to what is there in the sandbox only.
     let is_there = |inside: &Path| {
-        let mount = mounts.iter().rev().find_map(|mount| Some(mount.source.join(inside.strip_prefix(&mount.target).ok()?)));
-        mount.is_some_and(|outside| outside.is_file())
+        let is_plain = inside.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        let outside = mounts.iter().rev().find_map(|mount| Some(mount.source.join(inside.strip_prefix(&mount.target).ok()?)));
+        let found = outside.filter(|_| is_plain).and_then(|outside| outside.symlink_metadata().ok());
+        found.is_some_and(|found| found.is_file() || found.is_symlink())
     };
     let found = places.into_iter().map(|place| place.join(program.trim_start_matches("./"))).find(|inside| inside.is_absolute() && is_there(inside));
     let found = found.ok_or_else(|| format!("exec: \"{program}\": executable file not found in $PATH"))?;
@@ -249,6 +251,7 @@ mod tests {
         check("/any/path", "", Some("/any/path"));
         check("./bin/tool", "", Some("/usr/bin/tool"));
         check("bin", "/usr", None);
+        check("../usr/bin/tool", "/usr", None);
     }
 
     #[test]
