@@ -11,8 +11,8 @@ pub fn build(w: &World) -> Result<()> {
     let app = app().display().to_string();
     let deploy = |flags: &str| format!("run deploy s --region {REGION} {flags}");
     let first = format!(
-        "--source '{app}' --base-image nodejs20 --no-invoker-iam-check --description hello --labels env=test,tier=one --tag first --revision-suffix one \
-         --set-build-env-vars STAMP=a,OTHER=b --automatic-updates --allow-unencrypted-build"
+        "--no-invoker-iam-check --description hello --labels env=test,tier=one --tag first --revision-suffix one --allow-unencrypted-build \
+         --container main --source '{app}' --base-image nodejs20 --automatic-updates --set-build-env-vars STAMP=a,OTHER=b"
     );
     w.gcloud.step(&deploy(&first), |output| {
         holds(output, "Service [s] revision [s-one] has been deployed and is serving 100 percent of traffic.")?;
@@ -24,6 +24,7 @@ pub fn build(w: &World) -> Result<()> {
         for labels in [&described["metadata"]["labels"], &described["spec"]["template"]["metadata"]["labels"]] {
             ensure!(labels["env"] == "test" && labels["tier"] == "one", "{described:#}");
         }
+        ensure!(described["spec"]["template"]["spec"]["containers"][0]["name"] == "main", "{described:#}");
         Ok(())
     })?;
     let second = format!(
@@ -53,10 +54,9 @@ pub fn build(w: &World) -> Result<()> {
     })?;
     let nobody = format!("--source '{app}' --base-image nodejs20 --build-service-account projects/{PROJECT}/serviceAccounts/nobody@example.com");
     holds(&w.gcloud.refused(&deploy(&nobody))?, "iam.serviceaccounts.actAs")?;
-    let fourth = format!("--delegate-builds --tag fourth --container main --source '{app}' --base-image nodejs20 --clear-build-env-vars");
+    let fourth = format!("--delegate-builds --tag fourth --source '{app}' --base-image nodejs20 --clear-build-env-vars");
     w.gcloud.step(&format!("alpha {}", deploy(&fourth)), |_| {
         ensure!(w.get_tagged("fourth", "/read?path=stamp")? == "[null,null]");
-        ensure!(w.describe()?["spec"]["template"]["spec"]["containers"][0]["name"] == "main");
         Ok(())
     })?;
     w.gcloud.step(&format!("run services update-traffic s --region {REGION} --to-latest"), |_| {
@@ -123,12 +123,13 @@ pub fn container(w: &World) -> Result<()> {
 }
 
 pub fn secrets(w: &World) -> Result<()> {
-    w.tanebi.script_all(&format!(
-        "printf one | gcloud --quiet secrets create api-key --replication-policy automatic --data-file -
-printf two | gcloud secrets versions add api-key --data-file -
-gcloud secrets add-iam-policy-binding api-key --member serviceAccount:{}-compute@developer.gserviceaccount.com --role roles/secretmanager.secretAccessor",
-        w.tanebi.number
-    ))?;
+    let payload = w.files.path().join("payload");
+    let account = format!("serviceAccount:{}-compute@developer.gserviceaccount.com", w.tanebi.number);
+    std::fs::write(&payload, "one")?;
+    w.gcloud.ok(&format!("secrets create api-key --replication-policy automatic --data-file '{}'", payload.display()))?;
+    std::fs::write(&payload, "two")?;
+    w.gcloud.ok(&format!("secrets versions add api-key --data-file '{}'", payload.display()))?;
+    w.gcloud.ok(&format!("secrets add-iam-policy-binding api-key --member {account} --role roles/secretmanager.secretAccessor"))?;
     w.update("", "--set-secrets KEY=api-key:latest,OTHER=api-key:1,/secrets/key=api-key:1", |_| {
         ensure!(w.env("KEY")?.as_deref() == Some("two") && w.env("OTHER")?.as_deref() == Some("one") && w.get("/read?path=/secrets/key")? == "one");
         Ok(())
