@@ -14,6 +14,7 @@ mod scheduler;
 mod secrets;
 mod seed;
 mod serving;
+mod settings;
 mod soak;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         seed::tests(),
         gcloud::tests(),
         serving::tests(),
+        settings::tests(),
         cli::tests(),
         secrets::tests(),
         functions_api::tests(),

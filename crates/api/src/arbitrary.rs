@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use model::{
     ProjectId, Region, RevisionName, Service, ServiceKey, ServiceName,
-    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, SecretMount, SecretRef},
+    revision::{Check, Container, ExecutionEnvironment, MemoryMount, Probe, RevisionTemplate, SecretMount, SecretRef},
     service::{BuildConfig, Ingress, ServiceScaling, TrafficTarget},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -57,13 +57,13 @@ pub(crate) fn template() -> impl Strategy<Value = RevisionTemplate> {
     let numbers = (0u32..10, option::of(1u32..1000), option::of(1u32..=1000), option::of(1u32..=3600));
     let environment = prop_oneof![Just(ExecutionEnvironment::Unset), Just(ExecutionEnvironment::Gen1), Just(ExecutionEnvironment::Gen2)];
     let texts = (option::of("sample-function-1-[a-z]{3}"), map(), map(), "[a-z]{0,5}", option::of("[a-z]{1,5}"));
-    (numbers, environment, texts, container(), any::<bool>()).prop_map(
+    (numbers, environment, texts, container(), any::<(bool, bool)>()).prop_map(
         |(
             (min_instances, max_instances, concurrency, timeout_s),
             execution_environment,
             (revision, labels, mut annotations, account, client),
             container,
-            session_affinity,
+            (session_affinity, health_check_disabled),
         )| {
             // As gcloud writes them through run v1.
             annotations.extend(client.map(|client| ("run.googleapis.com/client-name".to_owned(), client)));
@@ -79,6 +79,7 @@ pub(crate) fn template() -> impl Strategy<Value = RevisionTemplate> {
                 service_account: account,
                 execution_environment,
                 session_affinity,
+                health_check_disabled,
             }
         },
     )
@@ -89,15 +90,16 @@ fn container() -> impl Strategy<Value = Container> {
     let lists = (vec("[a-z]{1,5}", 0..3), vec("[ -~]{0,5}", 0..3), vec(("[A-Z]{1,5}", "[ -~]{0,8}"), 0..4));
     let secret_env = vec(("[A-Z]{1,5}", "[a-z]{1,5}", "[0-9]{1,3}"), 0..3);
     let mounts = vec(("/[a-z]{1,5}", "[a-z]{1,5}", vec(("[0-9]{1,3}", "[a-z]{1,5}"), 0..3)), 0..3);
+    let in_memory = vec(("/[a-z]{1,5}", option::of((1u64 << 20)..(1 << 35))), 0..3);
     let numbers = (option::of(80u32..8000), option::of((1u64 << 20)..(1 << 35)), option::of(1u16..));
-    let flags = (any::<bool>(), option::of(Just(false)), any::<bool>(), option::of(probe()));
-    (texts, lists, (secret_env, mounts), numbers, flags).prop_map(
+    let flags = (any::<bool>(), option::of(Just(false)), any::<bool>(), (option::of(probe()), option::of(probe()), option::of(readiness_probe())));
+    (texts, lists, (secret_env, mounts, in_memory), numbers, flags).prop_map(
         |(
             (name, image, base_image),
             (command, args, env),
-            (secret_env, mounts),
+            (secret_env, mounts, in_memory),
             (cpu_millis, memory_bytes, port),
-            (h2c, cpu_idle, startup_cpu_boost, startup_probe),
+            (h2c, cpu_idle, startup_cpu_boost, (startup_probe, liveness_probe, readiness_probe)),
         )| Container {
             name,
             image,
@@ -107,6 +109,7 @@ fn container() -> impl Strategy<Value = Container> {
             env,
             secret_env: secret_env.into_iter().map(|(name, secret, version)| (name, SecretRef { secret, version })).collect(),
             secret_mounts: (0..).zip(mounts).map(|(n, (path, secret, items))| SecretMount { name: format!("v{n}"), path, secret, items }).collect(),
+            memory_mounts: (0..).zip(in_memory).map(|(n, (path, size_bytes))| MemoryMount { name: format!("m{n}"), path, size_bytes }).collect(),
             cpu_millis,
             memory_bytes,
             port,
@@ -114,6 +117,8 @@ fn container() -> impl Strategy<Value = Container> {
             cpu_idle,
             startup_cpu_boost,
             startup_probe,
+            liveness_probe,
+            readiness_probe,
         },
     )
 }
@@ -129,8 +134,13 @@ fn probe() -> impl Strategy<Value = Probe> {
         timeout_s,
         period_s,
         failure_threshold,
+        success_threshold: 0,
         check,
     })
+}
+
+fn readiness_probe() -> impl Strategy<Value = Probe> {
+    (probe(), 0u32..5).prop_map(|(probe, success_threshold)| Probe { success_threshold, ..probe })
 }
 
 fn ingress() -> impl Strategy<Value = Ingress> {

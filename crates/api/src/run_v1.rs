@@ -80,7 +80,7 @@ async fn service_list(app: App, call: Call) -> Result<Response, Status> {
 
 async fn service_create(app: App, mut call: Call) -> Result<Response, Status> {
     let dry_run = dry_run(&call)?;
-    let written = types::Service::read(call.json().await?)?;
+    let written = written(&mut call, dry_run).await?;
     let key = ServiceKey { service: ServiceName::parse(&written.metadata.name)?, ..key_of(&call, "x")? };
     namespace_check(&app, &key, &written)?;
     let (created, started) = app.control.service_create(call.who()?, service::read(key, written)?, dry_run).await?;
@@ -94,7 +94,7 @@ async fn service_get(app: App, call: Call) -> Result<Response, Status> {
 
 async fn service_replace(app: App, mut call: Call) -> Result<Response, Status> {
     let dry_run = dry_run(&call)?;
-    let written = types::Service::read(call.json().await?)?;
+    let written = written(&mut call, dry_run).await?;
     let key = key_of(&call, call.var("service")?)?;
     if written.metadata.name != key.service.as_str() {
         return Err(Status::invalid_field("metadata.name", format!("{:?} is not the service of the path, {}", written.metadata.name, key.service)));
@@ -118,6 +118,17 @@ async fn service_delete(app: App, call: Call) -> Result<Response, Status> {
         app.control.operation_wait(&key.project, &key.region, &started.id, REPLY_WAIT).await?;
     }
     deleted("service", key.service.as_str(), &found.value.uid)
+}
+
+/// The service of a request's body.
+///
+/// gcloud's beta and alpha validate before the build: the revision that is to have the tag has no name then.
+async fn written(call: &mut Call, dry_run: bool) -> Result<types::Service, Status> {
+    let mut written = types::Service::read(call.json().await?)?;
+    for target in written.spec.traffic.iter_mut().filter(|target| dry_run && !target.tag.is_empty() && target.revision_name.is_empty()) {
+        target.latest_revision = Some(true);
+    }
+    Ok(written)
 }
 
 /// Answers a change: with its effect when that comes soon, else with the operation by which to wait for it.

@@ -143,6 +143,7 @@ impl Base {
                 tmp_bytes: (self.memory_bytes / 2).max(64 << 10),
             },
             network: Network { redirected: reach == Reach::Registries, metadata: false },
+            volumes: Vec::new(),
             template: false,
         }
     }

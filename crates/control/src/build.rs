@@ -65,7 +65,9 @@ impl Control {
         cx.project_get(project.as_str())?;
         request_check(&request)?;
         repository_check(cx, &request)?;
-        cx.account_check(who, project, &request.service_account)?;
+        // A build's is named by its resource, projects/PROJECT/serviceAccounts/EMAIL.
+        let account = request.service_account.rsplit_once("/serviceAccounts/").map_or(request.service_account.as_str(), |(_, email)| email);
+        cx.account_check(who, project, account)?;
         let base_image_uri = cx.images.base_image_uri(&request.base_image, region.as_str()).map_err(|error| match error {
             build::Error::User(text) => Status::invalid_field("buildpack_build.base_image", text),
             other => Status::internal(other),

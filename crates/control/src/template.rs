@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use model::{
     ServiceName, Status,
-    limits::{CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, STARTUP_MAX_S, TIMEOUT_MAX_S},
+    limits::{
+        CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, PROBE_MAX_S, STARTUP_MAX_S, TIMEOUT_MAX_S, VOLUMES_MAX,
+    },
     revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, START, Start},
 };
 
@@ -24,11 +26,14 @@ const LABELS_MAX: usize = 64;
 /// Annotations of one resource, in bytes: Kubernetes' limit.
 const ANNOTATIONS_MAX_BYTES: usize = 256 << 10;
 
+/// The least size of a volume in memory.
+const VOLUME_MIN_BYTES: u64 = 1 << 20;
+
 const CPU: &str = "spec.template.spec.containers[0].resources.limits.cpu";
 const MEMORY: &str = "spec.template.spec.containers[0].resources.limits.memory";
 const ENV: &str = "spec.template.spec.containers[0].env";
 const MOUNTS: &str = "spec.template.spec.containers[0].volumeMounts";
-const PROBE: &str = "spec.template.spec.containers[0].startupProbe";
+const VOLUMES: &str = "spec.template.spec.volumes";
 
 /// Checks all that can be told from the template alone.
 /// # Errors
@@ -66,15 +71,11 @@ pub(crate) fn template_check(template: &RevisionTemplate, service: &ServiceName)
         ("spec.template.metadata.annotations[autoscaling.knative.dev/minScale]", template.min_instances),
         ("spec.template.metadata.annotations[autoscaling.knative.dev/maxScale]", Some(template.max_instances())),
     )?;
-    if let Some(probe) = &template.container.startup_probe {
-        probe_check(probe)?;
+    let Container { startup_probe, liveness_probe, readiness_probe, .. } = &template.container;
+    for (which, probe) in [(Which::Startup, startup_probe), (Which::Liveness, liveness_probe), (Which::Readiness, readiness_probe)] {
+        probe.as_ref().map_or(Ok(()), |probe| probe_check(which, probe))?;
     }
-    if template.session_affinity {
-        return Err(Status::invalid_field(
-            "spec.template.metadata.annotations[run.googleapis.com/sessionAffinity]",
-            "session affinity is not supported; deploy with --no-session-affinity",
-        ));
-    }
+    volumes_check(template)?;
     if template.service_account.len() > 320 {
         return Err(Status::invalid_field("spec.template.spec.serviceAccountName", "must be an e-mail address of at most 320 bytes"));
     }
@@ -85,7 +86,8 @@ fn at_most(field: &str, value: u32, max: u32) -> Result<(), Status> {
     if value <= max {
         return Ok(());
     }
-    Err(Status::invalid_field(field, format!("Invalid value {value}: must be between 1 and {max}")))
+    let min = max.min(1);
+    Err(Status::invalid_field(field, format!("Invalid value {value}: must be between {min} and {max}")))
 }
 
 /// A minimum and a maximum number of instances, each with its field.
@@ -139,6 +141,40 @@ fn secrets_check(container: &Container) -> Result<(), Status> {
             if bad(file.trim_start_matches('/')) || file.len() > 1024 || !paths.insert(file.clone()) {
                 return Err(Status::invalid_field(MOUNTS, format!("the file {file:?} is not a path of its own below the mount")));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Where volumes in memory are, and how large they may grow.
+fn volumes_check(template: &RevisionTemplate) -> Result<(), Status> {
+    let Container { secret_mounts, memory_mounts, .. } = &template.container;
+    if secret_mounts.len() + memory_mounts.len() > VOLUMES_MAX {
+        return Err(Status::invalid_field(
+            VOLUMES,
+            format!("at most {VOLUMES_MAX} volumes can be mounted; there are {}", secret_mounts.len() + memory_mounts.len()),
+        ));
+    }
+    let taken: Vec<&str> = secret_mounts.iter().map(|mount| mount.path.as_str()).collect();
+    for (index, mount) in memory_mounts.iter().enumerate() {
+        let path = mount.path.strip_prefix('/').map(|path| path.trim_end_matches('/'));
+        let first = path.and_then(|path| path.split('/').next());
+        if path.is_none_or(|path| path.split('/').any(|part| matches!(part, "" | "." | ".."))) || mount.path.contains([':', '\0']) || mount.path.len() > 1024 {
+            return Err(Status::invalid_field(MOUNTS, format!("{:?} is no absolute path at which a volume can be mounted", mount.path)));
+        }
+        if ["proc", "dev", "sys", "etc", "tmp"].iter().any(|system| first == Some(system)) {
+            return Err(Status::invalid_field(
+                MOUNTS,
+                format!("no volume can be mounted at {:?}: every instance has its own (/tmp is in memory already)", mount.path),
+            ));
+        }
+        let inside = |one: &str, other: &str| std::path::Path::new(one).starts_with(other);
+        let others = taken.iter().copied().chain(memory_mounts[..index].iter().map(|mount| mount.path.as_str()));
+        if let Some(other) = others.into_iter().find(|other| inside(other, &mount.path) || inside(&mount.path, other)) {
+            return Err(Status::invalid_field(MOUNTS, format!("the mounts at {:?} and {other:?} lie in each other", mount.path)));
+        }
+        if mount.size_bytes.is_some_and(|bytes| bytes < VOLUME_MIN_BYTES) {
+            return Err(Status::invalid_field(VOLUMES, format!("the size limit of {:?} must be at least {}", mount.name, memory_text(VOLUME_MIN_BYTES))));
         }
     }
     Ok(())
@@ -253,12 +289,35 @@ fn memory_text(bytes: u64) -> String {
     }
 }
 
+/// The probes of a container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+impl Which {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Startup => "startupProbe",
+            Self::Liveness => "livenessProbe",
+            Self::Readiness => "readinessProbe",
+        }
+    }
+}
+
 /// Zero means unset, as on the wire.
-fn probe_check(probe: &Probe) -> Result<(), Status> {
-    let field = |name: &str| format!("{PROBE}.{name}");
-    at_most(&field("initialDelaySeconds"), probe.initial_delay_s, STARTUP_MAX_S)?;
-    at_most(&field("periodSeconds"), probe.period_s, STARTUP_MAX_S)?;
-    at_most(&field("timeoutSeconds"), probe.timeout_s, STARTUP_MAX_S)?;
+fn probe_check(which: Which, probe: &Probe) -> Result<(), Status> {
+    let field = |name: &str| format!("spec.template.spec.containers[0].{}.{name}", which.field());
+    let max_s = if which == Which::Startup { STARTUP_MAX_S } else { PROBE_MAX_S };
+    at_most(&field("initialDelaySeconds"), probe.initial_delay_s, if which == Which::Readiness { 0 } else { max_s })?;
+    at_most(&field("periodSeconds"), probe.period_s, max_s)?;
+    at_most(&field("timeoutSeconds"), probe.timeout_s, max_s)?;
+    at_most(&field("successThreshold"), probe.success_threshold, if which == Which::Readiness { max_s } else { 1 })?;
+    if which != Which::Startup && matches!(probe.check, Check::Tcp { .. }) {
+        return Err(Status::invalid_field(field("tcpSocket"), "only startup probes can be TCP probes; use httpGet or grpc"));
+    }
     let resolved = probe_resolve(probe.clone(), 0);
     if resolved.timeout_s > resolved.period_s {
         return Err(Status::invalid_field(
@@ -267,7 +326,7 @@ fn probe_check(probe: &Probe) -> Result<(), Status> {
         ));
     }
     let longest_s = u64::from(resolved.failure_threshold) * u64::from(resolved.period_s);
-    if longest_s > u64::from(STARTUP_MAX_S) {
+    if which == Which::Startup && longest_s > u64::from(STARTUP_MAX_S) {
         return Err(Status::invalid_field(
             field("failureThreshold"),
             format!("failureThreshold x periodSeconds must be at most {STARTUP_MAX_S} seconds; it is {longest_s}"),
@@ -358,9 +417,18 @@ pub(crate) fn template_fill(template: &RevisionTemplate, service_account_default
         timeout_s: STARTUP_MAX_S,
         period_s: STARTUP_MAX_S,
         failure_threshold: 1,
+        success_threshold: 0,
         check: Check::Tcp { port: template.port() },
     });
     resolved.container.startup_probe = Some(probe);
+    let fill = |probe: &mut Option<Probe>| *probe = probe.take().map(|probe| probe_resolve(probe, template.port()));
+    fill(&mut resolved.container.liveness_probe);
+    fill(&mut resolved.container.readiness_probe);
+    if let Some(probe) = &mut resolved.container.readiness_probe
+        && probe.success_threshold == 0
+    {
+        probe.success_threshold = 2;
+    }
     resolved
 }
 
@@ -385,12 +453,20 @@ fn probe_resolve(mut probe: Probe, container_port: u16) -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::RevisionName;
+    use model::{RevisionName, revision::MemoryMount};
 
     type Edit = fn(&mut RevisionTemplate);
 
     fn template() -> RevisionTemplate {
         serde_json::from_value(serde_json::json!({ "container": { "image": "r-docker.pkg.dev/p/repo/f" } })).unwrap()
+    }
+
+    fn tcp(period_s: u32) -> Probe {
+        Probe { initial_delay_s: 0, timeout_s: 1, period_s, failure_threshold: 3, success_threshold: 0, check: Check::Tcp { port: 0 } }
+    }
+
+    fn volumes(mounts: &[(&str, Option<u64>)]) -> Vec<MemoryMount> {
+        mounts.iter().map(|(path, size_bytes)| MemoryMount { name: "v".into(), path: (*path).to_owned(), size_bytes: *size_bytes }).collect()
     }
 
     fn checked(edit: Edit) -> Result<(), Status> {
@@ -427,10 +503,21 @@ mod tests {
                 t.min_instances = 7;
                 t.max_instances = Some(7);
             }),
+            ("session affinity", |t| t.session_affinity = true),
+            ("volumes in memory", |t| t.container.memory_mounts = volumes(&[("/cache", None), ("/cache-2", Some(1 << 30))])),
+            ("a liveness probe of an hour", |t| {
+                t.container.liveness_probe = Some(Probe { check: Check::Http { path: "/live".into(), port: 0 }, failure_threshold: 100, ..tcp(3600) })
+            }),
             ("label of 63", |t| drop(t.labels.insert("client.knative.dev/nonce".into(), "x".repeat(63)))),
             ("probe of 240 s", |t| {
-                t.container.startup_probe =
-                    Some(Probe { initial_delay_s: 240, timeout_s: 24, period_s: 24, failure_threshold: 10, check: Check::Http { path: "/up".into(), port: 0 } })
+                t.container.startup_probe = Some(Probe {
+                    initial_delay_s: 240,
+                    timeout_s: 24,
+                    period_s: 24,
+                    failure_threshold: 10,
+                    success_threshold: 0,
+                    check: Check::Http { path: "/up".into(), port: 0 },
+                })
             }),
         ];
         for (name, edit) in cases {
@@ -507,21 +594,43 @@ mod tests {
             (|t| drop(t.labels.insert("a b".into(), String::new())), "spec.template.metadata.labels", "\"a b\""),
             (|t| t.labels = (0..65).map(|n| (format!("l{n}"), String::new())).collect(), "spec.template.metadata.labels", "65"),
             (|t| drop(t.annotations.insert("a".into(), "x".repeat(256 << 10))), "spec.template.metadata.annotations", "262144"),
-            (|t| t.session_affinity = true, "spec.template.metadata.annotations[run.googleapis.com/sessionAffinity]", "not supported"),
+            (|t| t.container.memory_mounts = volumes(&[("/tmp/x", None)]), MOUNTS, "/tmp is in memory already"),
+            (|t| t.container.memory_mounts = volumes(&[("cache", None)]), MOUNTS, "no absolute path"),
+            (|t| t.container.memory_mounts = volumes(&[("/cache", None), ("/cache/x", None)]), MOUNTS, "in each other"),
+            (|t| t.container.memory_mounts = volumes(&[("/cache", Some(1))]), VOLUMES, "at least 1Mi"),
+            (|t| t.container.liveness_probe = Some(tcp(10)), "spec.template.spec.containers[0].livenessProbe.tcpSocket", "only startup probes"),
+            (|t| t.container.liveness_probe = Some(tcp(3601)), "spec.template.spec.containers[0].livenessProbe.periodSeconds", "3600"),
+            (
+                |t| t.container.readiness_probe = Some(Probe { initial_delay_s: 1, ..tcp(10) }),
+                "spec.template.spec.containers[0].readinessProbe.initialDelaySeconds",
+                "between 0 and 0",
+            ),
             (|t| t.container.name = "A".into(), "spec.template.spec.containers[0].name", "63"),
             (|t| t.container.args = vec!["x".repeat(65 << 10)], "spec.template.spec.containers[0].command", "65536"),
             (
                 |t| {
-                    t.container.startup_probe =
-                        Some(Probe { initial_delay_s: 0, timeout_s: 11, period_s: 10, failure_threshold: 1, check: Check::Tcp { port: 1 } })
+                    t.container.startup_probe = Some(Probe {
+                        initial_delay_s: 0,
+                        timeout_s: 11,
+                        period_s: 10,
+                        failure_threshold: 1,
+                        success_threshold: 0,
+                        check: Check::Tcp { port: 1 },
+                    })
                 },
                 "spec.template.spec.containers[0].startupProbe.timeoutSeconds",
                 "periodSeconds, 10",
             ),
             (
                 |t| {
-                    t.container.startup_probe =
-                        Some(Probe { initial_delay_s: 0, timeout_s: 1, period_s: 10, failure_threshold: 25, check: Check::Tcp { port: 1 } })
+                    t.container.startup_probe = Some(Probe {
+                        initial_delay_s: 0,
+                        timeout_s: 1,
+                        period_s: 10,
+                        failure_threshold: 25,
+                        success_threshold: 0,
+                        check: Check::Tcp { port: 1 },
+                    })
                 },
                 "spec.template.spec.containers[0].startupProbe.failureThreshold",
                 "it is 250",

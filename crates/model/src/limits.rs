@@ -21,6 +21,10 @@ pub const ENV_RESERVED: [&str; 4] = ["PORT", "K_SERVICE", "K_REVISION", "K_CONFI
 pub const REQUEST_BODY_MAX_BYTES: u64 = 32 << 20;
 /// How long an instance may take to listen.
 pub const STARTUP_MAX_S: u32 = 240;
+/// Initial delay, period and timeout of a liveness or readiness probe.
+pub const PROBE_MAX_S: u32 = 3600;
+/// Volumes in memory of one revision, together with its mounts of secrets.
+pub const VOLUMES_MAX: usize = 100;
 /// Between SIGTERM and SIGKILL.
 pub const SHUTDOWN_GRACE_S: u32 = 10;
 /// How long an idle instance is kept, at most.

@@ -39,8 +39,12 @@ pub struct RevisionTemplate {
     pub service_account: String,
     #[serde(default)]
     pub execution_environment: ExecutionEnvironment,
+    /// Clients are led back to the instance that answered them first, as far as that can be.
     #[serde(default)]
     pub session_affinity: bool,
+    /// A revision is ready without an instance that has passed its startup probe (`--no-deploy-health-check`).
+    #[serde(default)]
+    pub health_check_disabled: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +69,9 @@ pub struct Container {
     /// Folders with secrets as files, read likewise.
     #[serde(default)]
     pub secret_mounts: Vec<SecretMount>,
+    /// Empty folders in memory, writable; each instance has its own.
+    #[serde(default)]
+    pub memory_mounts: Vec<MemoryMount>,
     /// 1000 is one vCPU; 1000 when unset.
     #[serde(default)]
     pub cpu_millis: Option<u32>,
@@ -84,6 +91,12 @@ pub struct Container {
     pub startup_cpu_boost: bool,
     #[serde(default)]
     pub startup_probe: Option<Probe>,
+    /// An instance that fails it is ended.
+    #[serde(default)]
+    pub liveness_probe: Option<Probe>,
+    /// An instance that fails it gets no requests until it passes again.
+    #[serde(default)]
+    pub readiness_probe: Option<Probe>,
 }
 
 /// A version of a secret of the service's own project.
@@ -104,6 +117,18 @@ pub struct SecretMount {
     pub secret: String,
     /// Version and file in the folder; none is the latest version under the secret's own id.
     pub items: Vec<(String, String)>,
+}
+
+/// A volume in memory: what is in it counts as memory of its instance, and is gone with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryMount {
+    /// Of the volume.
+    pub name: String,
+    /// Where the folder is, absolute.
+    pub path: String,
+    /// Half of the instance's memory when unset.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
 }
 
 impl SecretMount {
@@ -138,6 +163,9 @@ pub struct Probe {
     pub period_s: u32,
     #[serde(default)]
     pub failure_threshold: u32,
+    /// Of a readiness probe: passes in a row after which an instance gets requests again. 0 elsewhere.
+    #[serde(default)]
+    pub success_threshold: u32,
     pub check: Check,
 }
 
@@ -243,6 +271,11 @@ impl RevisionTemplate {
 
     pub fn timeout(&self) -> std::time::Duration {
         std::time::Duration::from_secs(u64::from(self.timeout_s.filter(|n| *n > 0).unwrap_or(crate::limits::TIMEOUT_DEFAULT_S)))
+    }
+
+    /// How large a volume in memory may grow: never beyond the memory of its instance.
+    pub fn volume_bytes(&self, mount: &MemoryMount) -> u64 {
+        mount.size_bytes.unwrap_or(self.memory_bytes() / 2).min(self.memory_bytes())
     }
 
     pub fn port(&self) -> u16 {

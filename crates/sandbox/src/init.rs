@@ -218,7 +218,8 @@ fn command_run(plan: &Plan<'_>, output: &Output) -> Failure {
         if !without(Layer::Landlock) && spec.template {
             landlock::scope().map_err(|error| Failure::new(format!("close Landlock: {error}"), rustix::io::Errno::PERM))?;
         } else if !without(Layer::Landlock) {
-            let writable = spec.mounts.iter().filter(|mount| mount.writable).map(|mount| mount.target.as_path());
+            let mounts = spec.mounts.iter().filter(|mount| mount.writable).map(|mount| mount.target.as_path());
+            let writable = mounts.chain(spec.volumes.iter().map(|volume| volume.target.as_path()));
             landlock::restrict(writable).map_err(|error| Failure::new(format!("close Landlock: {error}"), rustix::io::Errno::PERM))?;
         }
         dup2_stdout(&output.stdout.1).and_then(|()| dup2_stderr(&output.stderr.1)).step(|| "set standard output")?;

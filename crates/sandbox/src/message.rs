@@ -278,6 +278,7 @@ mod tests {
             working_dir: "/".into(),
             limits: crate::Limits { memory_bytes: 0, cpu_millis: 0, pids: 0, files_open: 0, tmp_bytes: 0 },
             network: crate::Network { redirected: false, metadata: false },
+            volumes: Vec::new(),
             template: false,
         })
     }

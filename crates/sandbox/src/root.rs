@@ -104,6 +104,12 @@ impl Trees {
             let at = if tree.folder { root.folder(&tree.target)? } else { root.file(&tree.target)? };
             place_on(&tree.mount, &at).step(|| format!("mount on {}", tree.target.display()))?;
         }
+        for volume in &spec.volumes {
+            let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            let step = || format!("mount the volume {}", volume.target.display());
+            let mount = tmpfs(volume.bytes, volume.bytes / 4096 + 1024, "1777", flags).step(step)?;
+            place_on(&mount, &root.folder(&volume.target)?).step(step)?;
+        }
         root.texts(spec)?;
         let proc = proc_mount()
             .step(|| "make proc")
@@ -205,7 +211,8 @@ fn root_size(spec: &Spec) -> u64 {
 
 /// Each path makes at most as many folders as it has slashes.
 fn root_inodes(spec: &Spec) -> u64 {
-    let paths = spec.mounts.iter().map(|mount| &mount.target).chain(spec.files.iter().map(|(path, _)| path));
+    let volumes = spec.volumes.iter().map(|volume| &volume.target);
+    let paths = spec.mounts.iter().map(|mount| &mount.target).chain(volumes).chain(spec.files.iter().map(|(path, _)| path));
     paths.map(|path| path.components().count() as u64).sum::<u64>() + 64
 }
 

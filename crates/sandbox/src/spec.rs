@@ -15,6 +15,9 @@ pub struct Spec {
     pub id: String,
     /// Everything visible in its root, in order. `/proc`, `/dev` (null, zero, full, random, urandom, shm, pts-less), `/tmp` are always there.
     pub mounts: Vec<Mount>,
+    /// Empty folders of their own in memory, writable.
+    #[serde(default)]
+    pub volumes: Vec<Volume>,
     /// Small files laid read-only into the root: `/etc/resolv.conf`, CA bundles, ...; absolute path, content.
     ///
     /// They win over the minimal `/etc/{passwd,group,hosts,nsswitch.conf}` that every root has, and cannot lie inside a mount.
@@ -49,6 +52,15 @@ pub struct Mount {
     /// When the sandbox has ended, everything in it belongs to the daemon again (setuid and setgid bits gone, readable and
     /// writable for it) before [`Ended`] is told and before [`crate::Keeper::end`] returns.
     pub writable: bool,
+}
+
+/// An empty folder in memory. What is in it counts as the sandbox's memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// In the sandbox. Inside a mount it must be there already.
+    pub target: PathBuf,
+    /// At least 64 KiB.
+    pub bytes: u64,
 }
 
 /// What a sandbox may use. None of them can be left out.
@@ -135,8 +147,21 @@ impl Spec {
     pub(crate) fn check(&self) -> Result<(), String> {
         id_check(&self.id)?;
         // The sources are open descriptors between starter and init.
-        if self.mounts.len() > ENTRIES_MAX || self.files.len() > ENTRIES_MAX {
-            return Err(format!("mounts, files: at most {ENTRIES_MAX} each"));
+        if self.mounts.len() > ENTRIES_MAX || self.files.len() > ENTRIES_MAX || self.volumes.len() > ENTRIES_MAX {
+            return Err(format!("mounts, files, volumes: at most {ENTRIES_MAX} each"));
+        }
+        // A template's clones are given /tmp and /dev/shm of their own, and nothing else.
+        if self.template && !self.volumes.is_empty() {
+            return Err("volumes: a template has none".to_owned());
+        }
+        for volume in &self.volumes {
+            path_check("volumes.target", &volume.target)?;
+            if ["/proc", "/dev", "/tmp"].iter().any(|own| volume.target.starts_with(own)) {
+                return Err(format!("volumes.target {}: every sandbox has its own", volume.target.display()));
+            }
+            if volume.bytes < TMP_BYTES_MIN || volume.bytes > i64::MAX as u64 {
+                return Err(format!("volumes.bytes {}: at least {TMP_BYTES_MIN}", volume.bytes));
+            }
         }
         for mount in &self.mounts {
             path_check("mounts.source", &mount.source)?;
@@ -226,6 +251,7 @@ mod tests {
         Spec {
             id: "a-1".to_owned(),
             mounts: vec![Mount { source: "/usr".into(), target: "/usr".into(), writable: false }],
+            volumes: vec![Volume { target: "/cache".into(), bytes: 64 << 10 }],
             files: vec![("/etc/resolv.conf".into(), Vec::new())],
             command: vec!["/usr/bin/true".to_owned()],
             env: vec![("PORT".to_owned(), "8080".to_owned())],
@@ -259,6 +285,9 @@ mod tests {
         check(|spec| spec.mounts[0].target = "/proc/x".into(), Some("mounts.target"));
         check(|spec| spec.mounts[0].target = "/tmp".into(), Some("mounts.target"));
         check(|spec| spec.mounts[0].target = "/tmp/in".into(), None);
+        check(|spec| spec.volumes[0].target = "/tmp/cache".into(), Some("volumes.target"));
+        check(|spec| spec.volumes[0].bytes = 0, Some("volumes.bytes"));
+        check(|spec| spec.template = true, Some("volumes"));
         check(|spec| spec.files[0].0 = "/dev/null".into(), Some("files"));
         check(|spec| spec.command.clear(), Some("command"));
         check(|spec| spec.command[0] = "true".to_owned(), Some("command"));

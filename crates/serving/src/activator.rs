@@ -15,12 +15,16 @@ use crate::{
 
 /// Takes one slot of a ready instance of the revision, waiting while one starts. The instance runs when this returns.
 ///
-/// Waits at most the hold time, and never beyond `deadline`. Dropping the slot gives it back.
+/// `held` is one that was taken already. Waits at most the hold time, and never beyond `deadline`. Dropping the slot gives it back.
 /// # Errors
 /// `QueueFull` (429) when the hold time is over or too many wait already; `StartFailed` (500) when what was started for it did not
 /// become ready; `Timeout` (504) at the deadline.
-pub(crate) async fn slot_take(pool: &Arc<Pool>, deadline: Instant) -> Result<Slot, Refusal> {
-    let slot = match pool.enter()? {
+pub(crate) async fn slot_take(pool: &Arc<Pool>, held: Option<Slot>, deadline: Instant) -> Result<Slot, Refusal> {
+    let entry = match held {
+        Some(slot) => Entry::Slot(slot),
+        None => pool.enter()?,
+    };
+    let slot = match entry {
         Entry::Slot(slot) => slot,
         Entry::Wait(mut place) => {
             let since = Instant::now();

@@ -595,6 +595,9 @@ fn make(pool: &Arc<Pool>, runtime: &tokio::runtime::Handle) -> Result<Template, 
     if !pool.template.container.secrets().is_empty() {
         return Err(Unmade::Refused("its secrets are read whenever an instance starts".to_owned()));
     }
+    if !pool.template.container.memory_mounts.is_empty() {
+        return Err(Unmade::Refused("each of its instances has volumes of its own".to_owned()));
+    }
     let mut why = String::new();
     if pool.template.start() == Start::Revision {
         match make_at(Level::Revision, pool, runtime) {

@@ -13,7 +13,7 @@ use model::{
     limits,
     revision::{SecretMount, SecretRef},
 };
-use sandbox::{Limits, Mount, Network, Spec};
+use sandbox::{Limits, Mount, Network, Spec, Volume};
 
 use crate::{Config, pool::Pool};
 
@@ -45,12 +45,17 @@ pub(crate) fn spec(
     for (path, source) in template.container.secret_mounts.iter().flat_map(SecretMount::files) {
         files.push((path.into(), secret(&source)?.as_bytes().to_vec()));
     }
+    let volumes = &template.container.memory_mounts;
+    let volumes = volumes.iter().map(|mount| Volume { target: mount.path.clone().into(), bytes: template.volume_bytes(mount) }).collect();
+    let env = variables(image, template.memory_bytes(), &owner, &names(pool), template.port(), template.timeout().as_secs());
+    let command = command(&template.container.command, &template.container.args, &image.command);
     Ok(Spec {
         id,
+        command: found(command, &env, &mounts, &image.working_dir)?,
         mounts,
+        volumes,
         files,
-        command: command(&template.container.command, &template.container.args, &image.command),
-        env: variables(image, template.memory_bytes(), &owner, &names(pool), template.port(), template.timeout().as_secs()),
+        env,
         working_dir: image.working_dir.clone(),
         limits: Limits {
             memory_bytes: template.memory_bytes(),
@@ -110,6 +115,27 @@ fn command(command: &[String], args: &[String], image: &[String]) -> Vec<String>
         ([], args) => image.first().into_iter().chain(args).cloned().collect(),
         (command, args) => command.iter().chain(args).cloned().collect(),
     }
+}
+
+/// The command with its program's path. A name without a slash is looked for along PATH, as a container's is: in what is mounted.
+///
+/// # Errors
+/// It is not there, in the words of container runtimes.
+fn found(mut command: Vec<String>, env: &[(String, String)], mounts: &[Mount], working_dir: &Path) -> Result<Vec<String>, String> {
+    let Some(program) = command.first_mut().filter(|program| !program.starts_with('/')) else { return Ok(command) };
+    let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
+    let places: Vec<PathBuf> = if program.contains('/') { vec![working_dir.to_owned()] } else { path.split(':').map(PathBuf::from).collect() };
+    // The last mount that covers a path is the one that is seen. A link may lead to what is there in the sandbox only.
+    let is_there = |inside: &Path| {
+        let is_plain = inside.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
+        let outside = mounts.iter().rev().find_map(|mount| Some(mount.source.join(inside.strip_prefix(&mount.target).ok()?)));
+        let found = outside.filter(|_| is_plain).and_then(|outside| outside.symlink_metadata().ok());
+        found.is_some_and(|found| found.is_file() || found.is_symlink())
+    };
+    let found = places.into_iter().map(|place| place.join(program.trim_start_matches("./"))).find(|inside| inside.is_absolute() && is_there(inside));
+    let found = found.ok_or_else(|| format!("exec: \"{program}\": executable file not found in $PATH"))?;
+    *program = found.to_string_lossy().into_owned();
+    Ok(command)
 }
 
 /// The whole environment: the platform's defaults, over them the image's, over them the owner's, over all what an owner cannot set.
@@ -208,6 +234,24 @@ mod tests {
         assert_eq!(command(&[], &[], &image), image);
         assert_eq!(command(&[], &list(&["other.py"]), &image), list(&["/bin/python", "other.py"]));
         assert_eq!(command(&list(&["/bin/sh"]), &list(&["-c", "x"]), &image), list(&["/bin/sh", "-c", "x"]));
+    }
+
+    #[test]
+    fn programs_are_looked_for_along_the_path() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(host.path().join("bin")).unwrap();
+        std::fs::write(host.path().join("bin/tool"), "").unwrap();
+        let mounts = [Mount { source: host.path().to_owned(), target: "/usr".into(), writable: false }];
+        let check = |program: &str, path: &str, expect: Option<&str>| {
+            let got = found(vec![program.to_owned(), "-x".to_owned()], &pairs(&[("PATH", path)]), &mounts, Path::new("/usr"));
+            assert_eq!(got.ok().map(|command| command[0].clone()).as_deref(), expect, "{program} {path}");
+        };
+        check("tool", "/nothing:/usr/bin", Some("/usr/bin/tool"));
+        check("tool", "/nothing:relative", None);
+        check("/any/path", "", Some("/any/path"));
+        check("./bin/tool", "", Some("/usr/bin/tool"));
+        check("bin", "/usr", None);
+        check("../usr/bin/tool", "/usr", None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ use crate::{
     clones::{self, Armed, Rung, Template},
     cold_start::Moments,
     connection::Connections,
-    environment,
+    environment, health,
     output::{self, Tail},
     pool::{Freeze, Pool},
     probe,
@@ -408,10 +408,12 @@ async fn serve(instance: &Arc<Instance>, mut running: Running) {
     let since = Instant::now();
     let mut boosted = pool.template.container.startup_cpu_boost;
     let mut settled = false;
+    let mut unhealthy = std::pin::pin!(health::failed(instance));
     let crashed = loop {
         tokio::select! {
-            ended = &mut running.ended => break Some(ended),
-            () = stop_ordered(instance) => break None,
+            ended = &mut running.ended => break Ending::Crashed(ended),
+            () = stop_ordered(instance) => break Ending::Ordered,
+            why = &mut unhealthy => break Ending::Unhealthy(why),
             () = sleep_until(since + BOOST), if boosted => {
                 boosted = false;
                 let instance = instance.clone();
@@ -428,18 +430,34 @@ async fn serve(instance: &Arc<Instance>, mut running: Running) {
     };
     let young = since.elapsed() < SETTLED;
     match crashed {
-        Some(ended) => {
+        Ending::Crashed(ended) => {
             if let Some((severity, text)) = ended_text(&ended, pool.template.memory_bytes()) {
                 instance.system_log(severity, text);
             }
             pool.removed(instance, young);
         }
-        None => {
+        Ending::Ordered => {
             let _ = stop(instance, &mut running.ended).await;
             pool.removed(instance, false);
         }
+        // SIGKILL, as at Google: what it was doing is answered with 503.
+        Ending::Unhealthy(why) => {
+            instance.system_log(Severity::Error, why);
+            pool.drain(instance, StopOrder::within(Duration::ZERO));
+            end(instance, running.pumps).await;
+            pool.removed(instance, young);
+            return;
+        }
     }
     end(instance, running.pumps).await;
+}
+
+/// How a ready instance came to its end.
+enum Ending {
+    Crashed(Ended),
+    Ordered,
+    /// Its liveness probe has failed; the words of the log.
+    Unhealthy(String),
 }
 
 /// The CPU boost of a start lasts this much longer.

@@ -3,9 +3,9 @@
 //! **Invariant:** no store write and no wait on the control plane in a request's path.
 //!
 //! The files in the order of a request: [`listener`] (accept, TLS, HTTP) -> [`host`] (which service) -> `ingress` (from where) ->
-//! `invoker` (by whom) -> `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
+//! `invoker` (by whom) -> `affinity`, `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
 //! `finish` (log and meter). Beside it: `table` (what requests are routed by), `pool` and `slots` (a revision's instances and queue),
-//! `instances` (their life), `autoscaler`.
+//! `instances` (their life), `health` (their probes), `autoscaler`.
 
 use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 mod activator;
+mod affinity;
 mod autoscaler;
 mod clones;
 mod cold_start;
@@ -30,6 +31,7 @@ mod environment;
 mod finish;
 mod forward;
 mod headers;
+mod health;
 pub mod host;
 mod ingress;
 mod instances;
@@ -342,7 +344,7 @@ impl Serving {
     /// The story of a request for a service that is there.
     async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: String, mut parts: http::request::Parts, body: Body) -> Response {
         let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);
-        let (pool, who) = match self.admit(entry, route, origin, &parts) {
+        let (pool, held, who) = match self.admit(entry, route, origin, &parts) {
             Ok(admitted) => admitted,
             Err(refusal) => return finish.refuse(refusal),
         };
@@ -353,21 +355,27 @@ impl Serving {
             return finish.refuse(Refusal::BodyTooLarge);
         }
         let deadline = finish.arrived() + pool.template.timeout();
-        let slot = match activator::slot_take(&pool, deadline).await {
+        let slot = match activator::slot_take(&pool, held, deadline).await {
             Ok(slot) => slot,
             Err(refusal) => return finish.refuse(refusal),
         };
+        let cookie = pool.template.session_affinity.then(|| affinity::cookie(slot.instance(), &parts.headers, self.shared.clock.now())).flatten();
         if slot.is_cold {
             finish.is_cold(self.may_see(entry, who, &parts));
         }
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
         headers::request(&mut parts, &finish.authority, origin, &finish.remote_ip, &finish.trace, h2c);
         let body = forward::Upload::of(body, finish.flow.clone(), max);
-        forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await
+        let mut response = forward::forward(slot, Request::from_parts(parts, body), Box::pin(sleep_until(deadline)), finish).await;
+        if let Some(cookie) = cookie {
+            response.headers_mut().append(http::header::SET_COOKIE, cookie);
+        }
+        response
     }
 
-    /// The revision's instances, and who calls if that was asked. Who may not call is refused before anything is started for them.
-    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<(Arc<Pool>, Option<iam::Identity>), Refusal> {
+    /// The revision's instances, the slot to which the caller's cookie led, and who calls if that was asked. Who may not call is
+    /// refused before anything is started for them.
+    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<Admitted, Refusal> {
         if self.shared.closing.is_cancelled() {
             return Err(Refusal::Closing);
         }
@@ -377,10 +385,19 @@ impl Serving {
         }
         let who = if entry.invoker_iam_disabled { None } else { self.with_target(entry, |target| invoker::check(&self.shared.iam, target, &parts.headers))? };
         let pool = match route {
-            Route::Split => traffic::pick(&entry.shares).cloned().ok_or(Refusal::NoRevision)?,
-            Route::Tag(pool) => pool.clone(),
+            Route::Split => {
+                let with_affinity = entry.shares.iter().map(|share| &share.pool).filter(|pool| pool.template.session_affinity);
+                if let Some((pool, slot)) = affinity::slot(with_affinity, &parts.headers) {
+                    return Ok((pool, Some(slot), who));
+                }
+                traffic::pick(&entry.shares).cloned().ok_or(Refusal::NoRevision)?
+            }
+            Route::Tag(pool) => {
+                let held = affinity::slot(std::iter::once(pool).filter(|pool| pool.template.session_affinity), &parts.headers);
+                return Ok((pool.clone(), held.map(|(_, slot)| slot), who));
+            }
         };
-        Ok((pool, who))
+        Ok((pool, None, who))
     }
 
     /// Whether the caller may look at the service, and so at where the time of its starts goes.
@@ -465,6 +482,8 @@ impl Serving {
     }
 }
 
+type Admitted = (Arc<Pool>, Option<pool::Slot>, Option<iam::Identity>);
+
 /// What ending the processes of an instance takes at most.
 const END_MAX: Duration = Duration::from_secs(1);
 
@@ -517,6 +536,7 @@ pub(crate) mod tests {
                 service_account: String::new(),
                 execution_environment: model::revision::ExecutionEnvironment::Unset,
                 session_affinity: false,
+                health_check_disabled: false,
             },
             traffic: Vec::new(),
             status: ServiceStatus::default(),

@@ -284,6 +284,19 @@ impl Pool {
         Ok(Entry::Wait(Place { pool: self.clone(), number, slot }))
     }
 
+    /// A slot of the instance that `is_it`; `None` when it is gone or has none that is free.
+    pub(crate) fn enter_at(self: &Arc<Self>, is_it: impl Fn(&Instance) -> bool) -> Option<Slot> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        let concurrency = state.slots.concurrency();
+        let member = state.slots.iter_mut().find(|member| is_it(&member.instance) && member.has_slot(concurrency))?;
+        member.take(now);
+        let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen, is_cold: false };
+        state.load.change(now, 1);
+        self.awaken(&mut state);
+        Some(slot)
+    }
+
     /// How long to hold a request that waits; `None` while nobody knows how long this revision starts and one is starting.
     pub(crate) fn hold(&self) -> Option<Duration> {
         let state = self.state.lock();
@@ -311,6 +324,7 @@ impl Pool {
             let state = &mut *guard;
             let Some(member) = state.slots.find(instance) else { return };
             if member.phase == Phase::Ready
+                && !member.unready
                 && let Some(waiter) = state.queue.pop_front()
             {
                 let slot = Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false };
@@ -376,7 +390,9 @@ impl Pool {
             return Vec::new();
         }
         let held_back = state.retry_at.is_some_and(|at| now < at);
-        let live = state.slots.live();
+        // One that is not ready serves nobody, and still is one of those that may be there.
+        let unready = state.slots.unready();
+        let live = state.slots.live() - unready;
         let observed = Observed {
             // What the mean remembers keeps instances while there are requests; it is no reason to start one when there are none.
             requests_mean: if state.load.level > 0 { state.load_mean } else { 0.0 },
@@ -391,7 +407,7 @@ impl Pool {
             min_instances: if held_back { 0 } else { state.scale.min },
             idle_max: self.shared.config.instance_idle_max,
         };
-        let mut missing = desired_instances(observed, scaling).saturating_sub(live);
+        let mut missing = desired_instances(observed, scaling).saturating_sub(live).min(state.scale.max.saturating_sub(live + unready));
         if state.failures > 0 {
             // What keeps failing may try one at a time: its starts must not take the host from the others.
             missing = if held_back && state.queue.is_empty() { 0 } else { missing.min(1_u32.saturating_sub(state.slots.starting())) };
@@ -532,7 +548,7 @@ impl Pool {
     pub(crate) fn freeze_begin(&self, instance: &Arc<Instance>, linger: Duration) -> Freeze {
         let mut state = self.state.lock();
         let Some(member) = state.slots.find(instance) else { return Freeze::Never };
-        if member.phase != Phase::Ready || member.in_flight > 0 || member.frozen {
+        if member.phase != Phase::Ready || member.in_flight > 0 || member.probes > 0 || member.frozen {
             member.lingering = false;
             return Freeze::Never;
         }
@@ -543,6 +559,49 @@ impl Pool {
         member.lingering = false;
         member.frozen = true;
         Freeze::Now
+    }
+
+    /// A probe is about to be sent to `instance`: it is not frozen until [`Pool::probed`]. Whether it must be woken; `None` when it takes nothing more.
+    pub(crate) fn probing(&self, instance: &Arc<Instance>) -> Option<bool> {
+        let mut state = self.state.lock();
+        let member = state.slots.find(instance).filter(|member| member.phase == Phase::Ready)?;
+        member.probes += 1;
+        Some(member.frozen)
+    }
+
+    /// The probe has come to its end. `true`: somebody must freeze the instance again.
+    pub(crate) fn probed(&self, instance: &Arc<Instance>) -> bool {
+        let mut state = self.state.lock();
+        state.slots.find(instance).is_some_and(|member| {
+            member.probes -= 1;
+            let is_idle = member.phase == Phase::Ready && member.in_flight == 0 && member.probes == 0 && !member.frozen;
+            is_idle && self.template.cpu_idle() && !std::mem::replace(&mut member.lingering, true)
+        })
+    }
+
+    /// Whether `instance` gets requests, by its readiness probe. One that gets them again has those that wait.
+    pub(crate) fn readiness(self: &Arc<Self>, instance: &Arc<Instance>, is_ready: bool) {
+        let now = Instant::now();
+        let (mut slots, mut launches) = (Vec::new(), Vec::new());
+        {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let concurrency = state.slots.concurrency();
+            let Some(member) = state.slots.find(instance) else { return };
+            member.unready = !is_ready;
+            while member.has_slot(concurrency) {
+                let Some(waiter) = state.queue.pop_front() else { break };
+                member.take(now);
+                slots.push((waiter, Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false }));
+            }
+            if !is_ready {
+                launches = self.plan(state, now);
+            }
+        }
+        for (waiter, slot) in slots {
+            drop(waiter.slot.send(Ok(slot)));
+        }
+        launch(launches, Reason::Autoscaling);
     }
 
     pub(crate) fn is_frozen(&self, instance: &Arc<Instance>) -> bool {
@@ -616,15 +675,18 @@ impl Pool {
             let idle_max = if state.scale.routed { self.shared.config.instance_idle_max } else { self.shared.config.instance_idle_max.min(UNROUTED_IDLE_MAX) };
             let needed = (state.slots.in_flight().div_ceil(state.slots.concurrency())).max(state.scale.min);
             let mut spare = state.slots.live().saturating_sub(needed);
+            // More than there may be, since the limit was lowered: those that have nothing to do go at once.
+            let mut excess = state.slots.live().saturating_sub(state.scale.max);
             let mut expires = Vec::new();
             let (mut active, mut idle) = (0, 0);
             for member in state.slots.iter_mut() {
                 if member.phase == Phase::Ready && member.in_flight == 0 {
                     let expiry = member.idle_since + idle_max;
-                    if now < expiry {
+                    if now < expiry && excess == 0 {
                         expires.push(expiry);
                     } else if spare > 0 {
                         spare -= 1;
+                        excess = excess.saturating_sub(1);
                         ends.push(member.instance.clone());
                     }
                 }

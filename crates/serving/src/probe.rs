@@ -1,4 +1,4 @@
-//! Whether an instance listens: the startup probe.
+//! Whether an instance listens: the startup probe. What is asked of it while it lives is `health.rs`'s, by what stands here.
 //!
 //! Without one of the owner's: a TCP connection to $PORT within 4 minutes. The port is tried every few milliseconds at first, as
 //! each of them is a caller's wait; an owner's HTTP and gRPC probes are sent at their own period, as each of them is the function's work.
@@ -45,22 +45,13 @@ pub(crate) async fn listens(instance: &Arc<Instance>, born: Instant) -> Result<(
     let times = Times::of(probe);
     sleep_until(born + times.delay).await;
     let deadline = born + times.delay + times.period * times.failures;
-    let (kind, port, path) = match &probe.check {
-        Check::Tcp { port } => ("TCP", or(*port, port_of(instance)), String::new()),
-        Check::Http { path, port } => ("HTTP", or(*port, port_of(instance)), format!(" path \"{path}\"")),
-        Check::Grpc { port, .. } => ("GRPC", or(*port, port_of(instance)), String::new()),
-    };
+    let (kind, port, path) = told(instance, &probe.check);
     let mut attempts = 1;
     let mut passed = connected(instance, port, deadline).await;
     if passed && !matches!(probe.check, Check::Tcp { .. }) {
         loop {
             let begun = Instant::now();
-            let answer = match &probe.check {
-                Check::Http { path, .. } => timeout(times.timeout, http(instance, port, path)).await,
-                Check::Grpc { service, .. } => timeout(times.timeout, grpc(instance, port, service)).await,
-                Check::Tcp { .. } => Ok(Some(())),
-            };
-            passed = matches!(answer, Ok(Some(())));
+            passed = is_passed(instance, probe).await;
             if passed || attempts >= times.failures || begun + times.period >= deadline {
                 break;
             }
@@ -78,6 +69,28 @@ pub(crate) async fn listens(instance: &Arc<Instance>, born: Instant) -> Result<(
     Err(Failure::NotListening(format!(
         "STARTUP {kind} probe failed {failures} time{plural} consecutively for container \"{container}\" on port {port}{path}. The instance was not started."
     )))
+}
+
+/// How a check is told in the log: its kind, its port, and its path when it has one.
+pub(crate) fn told(instance: &Instance, check: &Check) -> (&'static str, u16, String) {
+    match check {
+        Check::Tcp { port } => ("TCP", or(*port, port_of(instance)), String::new()),
+        Check::Http { path, port } => ("HTTP", or(*port, port_of(instance)), format!(" path \"{path}\"")),
+        Check::Grpc { port, .. } => ("GRPC", or(*port, port_of(instance)), String::new()),
+    }
+}
+
+/// Asks once.
+pub(crate) async fn is_passed(instance: &Arc<Instance>, probe: &Probe) -> bool {
+    let (_, port, _) = told(instance, &probe.check);
+    let answer = async {
+        match &probe.check {
+            Check::Tcp { .. } => instance.dial(port).await.ok().map(drop),
+            Check::Http { path, .. } => http(instance, port, path).await,
+            Check::Grpc { service, .. } => grpc(instance, port, service).await,
+        }
+    };
+    matches!(timeout(Times::of(probe).timeout, answer).await, Ok(Some(())))
 }
 
 /// Whether it is known already that the probe would pass: an armed clone was connected to while it waited, and nothing else is asked.
@@ -109,21 +122,23 @@ fn or(port: u16, default: u16) -> u16 {
 }
 
 /// A probe's times with Google's defaults for what is 0.
-struct Times {
-    delay: Duration,
-    timeout: Duration,
-    period: Duration,
-    failures: u32,
+pub(crate) struct Times {
+    pub(crate) delay: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) period: Duration,
+    pub(crate) failures: u32,
+    pub(crate) successes: u32,
 }
 
 impl Times {
-    fn of(probe: &Probe) -> Self {
+    pub(crate) fn of(probe: &Probe) -> Self {
         let or = |value: u32, default: u32| if value == 0 { default } else { value };
         Self {
             delay: Duration::from_secs(u64::from(probe.initial_delay_s)),
             timeout: Duration::from_secs(u64::from(or(probe.timeout_s, 1))),
             period: Duration::from_secs(u64::from(or(probe.period_s, 10))),
             failures: or(probe.failure_threshold, 3),
+            successes: or(probe.success_threshold, 2),
         }
     }
 }

@@ -36,6 +36,10 @@ pub(crate) struct Member<T> {
     pub(crate) timeouts: u32,
     /// A task is waiting to freeze it.
     pub(crate) lingering: bool,
+    /// Its readiness probe has failed: it gets nothing until it passes.
+    pub(crate) unready: bool,
+    /// Probes that are being sent to it: it must run.
+    pub(crate) probes: u32,
 }
 
 pub(crate) struct Slots<T> {
@@ -64,6 +68,8 @@ impl<T> Slots<T> {
             billed_from: Some(now),
             timeouts: 0,
             lingering: false,
+            unready: false,
+            probes: 0,
         });
     }
 
@@ -93,6 +99,11 @@ impl<T> Slots<T> {
         self.count(|member| member.phase == Phase::Starting)
     }
 
+    /// Instances that would take requests if they were ready.
+    pub(crate) fn unready(&self) -> u32 {
+        self.count(|member| member.unready && member.phase != Phase::Draining)
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.members.iter().map(|member| member.in_flight).sum()
     }
@@ -106,7 +117,7 @@ impl<T> Slots<T> {
         let concurrency = self.concurrency;
         // 60 %, at least one.
         let target = (concurrency * 3 / 5).max(1);
-        let member = self.members.iter_mut().filter(|member| member.phase == Phase::Ready && member.in_flight < concurrency).min_by_key(|member| {
+        let member = self.members.iter_mut().filter(|member| member.has_slot(concurrency)).min_by_key(|member| {
             if !member.frozen && member.in_flight < target {
                 (0, concurrency - member.in_flight)
             } else if member.frozen {
@@ -121,6 +132,11 @@ impl<T> Slots<T> {
 }
 
 impl<T> Member<T> {
+    /// Whether it takes one more request.
+    pub(crate) fn has_slot(&self, concurrency: u32) -> bool {
+        self.phase == Phase::Ready && !self.unready && self.in_flight < concurrency
+    }
+
     pub(crate) fn take(&mut self, now: Instant) {
         self.in_flight += 1;
         self.billed_from.get_or_insert(now);
@@ -169,7 +185,10 @@ mod tests {
         let only = slots.iter_mut().next().unwrap();
         only.phase = Phase::Ready;
         assert!(slots.take(now).is_some());
-        slots.iter_mut().next().unwrap().phase = Phase::Draining;
+        slots.iter_mut().next().unwrap().unready = true;
+        assert!(slots.take(now).is_none());
+        assert_eq!((slots.live(), slots.unready()), (1, 1));
+        (slots.iter_mut().next().unwrap().unready, slots.iter_mut().next().unwrap().phase) = (false, Phase::Draining);
         assert!(slots.take(now).is_none());
         assert_eq!((slots.live(), slots.in_flight()), (0, 1));
     }

@@ -147,6 +147,7 @@ fn service_from(
         // The second one asks for 512 MiB, and functions have less.
         execution_environment: ExecutionEnvironment::Unset,
         session_affinity: false,
+        health_check_disabled: false,
     };
     Ok(Service {
         key: key.clone(),

@@ -30,12 +30,7 @@ const OUTPUT: [&str; 7] = [
 const KEPT: [&str; 4] =
     ["run.googleapis.com/client-name", "run.googleapis.com/client-version", "run.googleapis.com/launch-stage", "client.knative.dev/user-image"];
 /// Not supported; `false` asks for nothing.
-const OFF: [&str; 4] = [
-    "run.googleapis.com/health-check-disabled",
-    "run.googleapis.com/gpu-zonal-redundancy-disabled",
-    "run.googleapis.com/iap-enabled",
-    "run.googleapis.com/threat-detection",
-];
+const OFF: [&str; 3] = ["run.googleapis.com/gpu-zonal-redundancy-disabled", "run.googleapis.com/iap-enabled", "run.googleapis.com/threat-detection"];
 
 type Map = BTreeMap<String, String>;
 
@@ -74,7 +69,11 @@ impl Reader<'_> {
     /// What nobody here understands, for keeping.
     fn rest(mut self) -> Result<Map, Status> {
         self.left.retain(|key, value| {
-            let off = OFF.contains(&key.as_str()) && (value.is_empty() || flag_parse(value) == Some(false));
+            // Asks for nothing, as gcloud's --clear-cloudsql-instances.
+            if is_system(key) && value.is_empty() {
+                return false;
+            }
+            let off = OFF.contains(&key.as_str()) && flag_parse(value) == Some(false);
             !OUTPUT.contains(&key.as_str()) && !off
         });
         match self.left.keys().find(|key| is_system(key) && !KEPT.contains(&key.as_str())) {
@@ -197,6 +196,7 @@ pub(super) fn template_read(annotations: Map, template: &mut RevisionTemplate) -
     template.min_instances = reader.number(&format!("{AUTOSCALING}minScale"))?.unwrap_or(0);
     template.max_instances = reader.number(&format!("{AUTOSCALING}maxScale"))?.filter(|max| *max > 0);
     template.session_affinity = reader.flag(&run("sessionAffinity"))?.unwrap_or(false);
+    template.health_check_disabled = reader.flag(&run("health-check-disabled"))?.unwrap_or(false);
     template.execution_environment = reader
         .parsed(&run("execution-environment"), "gen1 or gen2", |text| match text {
             "gen1" => Some(ExecutionEnvironment::Gen1),
@@ -230,6 +230,7 @@ pub(super) fn template_write(template: &RevisionTemplate) -> Map {
     put(format!("{AUTOSCALING}minScale"), if template.min_instances > 0 { template.min_instances.to_string() } else { String::new() });
     put(format!("{AUTOSCALING}maxScale"), template.max_instances.map(|n| n.to_string()).unwrap_or_default());
     put(run("sessionAffinity"), flag_print(template.session_affinity));
+    put(run("health-check-disabled"), flag_print(template.health_check_disabled));
     put(
         run("execution-environment"),
         match template.execution_environment {

@@ -3,7 +3,7 @@
 
 use model::{
     RevisionName, Status,
-    revision::{Check, Container, Probe, RevisionTemplate, SecretMount, SecretRef},
+    revision::{Check, Container, MemoryMount, Probe, RevisionTemplate, SecretMount, SecretRef},
 };
 
 use super::{
@@ -37,6 +37,7 @@ pub(super) fn read(template: v1::RevisionTemplate) -> Result<RevisionTemplate, S
         service_account: spec.service_account_name,
         execution_environment: Default::default(),
         session_affinity: false,
+        health_check_disabled: false,
     };
     annotation::template_read(template.metadata.annotations, &mut out)?;
     match spec.runtime_class_name.as_str() {
@@ -74,7 +75,7 @@ pub(super) fn spec_write(template: &RevisionTemplate) -> v1::RevisionSpec {
         service_account_name: template.service_account.clone(),
         runtime_class_name: if template.container.base_image.is_empty() { String::new() } else { BASE_IMAGE_UPDATE.to_owned() },
         containers: vec![container_write(&template.container)],
-        volumes: template.container.secret_mounts.iter().map(volume_write).collect(),
+        volumes: volumes_write(&template.container),
         rest: Default::default(),
     }
 }
@@ -96,7 +97,9 @@ fn container_read(container: v1::Container, volumes: Vec<v1::Volume>) -> Result<
         image: container.image,
         command: container.command,
         args: container.args,
-        startup_probe: container.startup_probe.map(probe_read).transpose()?,
+        startup_probe: container.startup_probe.map(|probe| probe_read("startupProbe", probe)).transpose()?,
+        liveness_probe: container.liveness_probe.map(|probe| probe_read("livenessProbe", probe)).transpose()?,
+        readiness_probe: container.readiness_probe.map(|probe| probe_read("readinessProbe", probe)).transpose()?,
         ..Default::default()
     };
     for (i, variable) in container.env.into_iter().enumerate() {
@@ -114,7 +117,7 @@ fn container_read(container: v1::Container, volumes: Vec<v1::Volume>) -> Result<
             }
         }
     }
-    out.secret_mounts = mounts_read(container.volume_mounts, volumes)?;
+    (out.secret_mounts, out.memory_mounts) = mounts_read(container.volume_mounts, volumes)?;
     if let Some(resources) = container.resources {
         refuse_rest(&format!("{AT}.resources"), &resources.rest)?;
         for (name, value) in resources.limits {
@@ -141,14 +144,15 @@ fn container_read(container: v1::Container, volumes: Vec<v1::Volume>) -> Result<
     Ok(out)
 }
 
-/// Volumes and where they are mounted: each once, and secrets only.
-fn mounts_read(mounts: Vec<v1::VolumeMount>, volumes: Vec<v1::Volume>) -> Result<Vec<SecretMount>, Status> {
+/// Volumes and where they are mounted: each once, of secrets or in memory.
+fn mounts_read(mounts: Vec<v1::VolumeMount>, volumes: Vec<v1::Volume>) -> Result<(Vec<SecretMount>, Vec<MemoryMount>), Status> {
     const MOUNTS: &str = "spec.template.spec.containers[0].volumeMounts";
     const VOLUMES: &str = "spec.template.spec.volumes";
     if let Some(spare) = volumes.iter().find(|volume| !mounts.iter().any(|mount| mount.name == volume.name)) {
         return Err(Status::invalid_field(VOLUMES, format!("the volume {:?} is not mounted", spare.name)));
     }
-    let read = |(i, mount): (usize, v1::VolumeMount)| {
+    let (mut secrets, mut in_memory) = (Vec::new(), Vec::new());
+    for (i, mount) in mounts.into_iter().enumerate() {
         refuse_rest(&format!("{MOUNTS}[{i}]"), &mount.rest)?;
         let mut named = volumes.iter().enumerate().filter(|(_, volume)| volume.name == mount.name);
         let (Some((at, volume)), None) = (named.next(), named.next()) else {
@@ -156,24 +160,49 @@ fn mounts_read(mounts: Vec<v1::VolumeMount>, volumes: Vec<v1::Volume>) -> Result
         };
         let at = format!("{VOLUMES}[{at}]");
         refuse_rest(&at, &volume.rest)?;
-        let Some(secret) = &volume.secret else {
-            return Err(Status::invalid_field(at, "only volumes of secrets are supported by this server"));
-        };
-        refuse_rest(&format!("{at}.secret"), &secret.rest)?;
-        let items = secret.items.iter().enumerate().map(|(i, item)| {
-            refuse_rest(&format!("{at}.secret.items[{i}]"), &item.rest)?;
-            Ok((item.key.clone(), item.path.clone()))
-        });
-        let items = items.collect::<Result<_, Status>>()?;
-        Ok(SecretMount { name: mount.name, path: mount.mount_path, secret: secret.secret_name.clone(), items })
-    };
-    mounts.into_iter().enumerate().map(read).collect()
+        match (&volume.secret, &volume.empty_dir) {
+            (Some(secret), None) => {
+                refuse_rest(&format!("{at}.secret"), &secret.rest)?;
+                let items = secret.items.iter().enumerate().map(|(i, item)| {
+                    refuse_rest(&format!("{at}.secret.items[{i}]"), &item.rest)?;
+                    Ok((item.key.clone(), item.path.clone()))
+                });
+                let items = items.collect::<Result<_, Status>>()?;
+                secrets.push(SecretMount { name: mount.name, path: mount.mount_path, secret: secret.secret_name.clone(), items });
+            }
+            (None, Some(folder)) => {
+                refuse_rest(&format!("{at}.emptyDir"), &folder.rest)?;
+                if !matches!(folder.medium.as_str(), "" | "Memory") {
+                    return Err(Status::invalid_field(format!("{at}.emptyDir.medium"), format!("{:?} is not supported; use Memory", folder.medium)));
+                }
+                let size = folder.size_limit.as_ref().map(|size| memory_parse(&format!("{at}.emptyDir.sizeLimit"), &size.text())).transpose()?;
+                in_memory.push(MemoryMount { name: mount.name, path: mount.mount_path, size_bytes: size });
+            }
+            _ => return Err(Status::invalid_field(at, "only volumes of secrets and in memory are supported by this server")),
+        }
+    }
+    Ok((secrets, in_memory))
 }
 
-fn volume_write(mount: &SecretMount) -> v1::Volume {
-    let items = mount.items.iter().map(|(version, file)| v1::KeyToPath { key: version.clone(), path: file.clone(), rest: Default::default() });
-    let secret = v1::SecretVolumeSource { secret_name: mount.secret.clone(), items: items.collect(), rest: Default::default() };
-    v1::Volume { name: mount.name.clone(), secret: Some(secret), rest: Default::default() }
+/// Those of secrets, then those in memory.
+fn volumes_write(container: &Container) -> Vec<v1::Volume> {
+    let secret = |mount: &SecretMount| {
+        let items = mount.items.iter().map(|(version, file)| v1::KeyToPath { key: version.clone(), path: file.clone(), rest: Default::default() });
+        let secret = v1::SecretVolumeSource { secret_name: mount.secret.clone(), items: items.collect(), rest: Default::default() };
+        v1::Volume { name: mount.name.clone(), secret: Some(secret), ..Default::default() }
+    };
+    let in_memory = |mount: &MemoryMount| {
+        let size_limit = mount.size_bytes.map(|bytes| v1::Quantity::Text(memory_print(bytes)));
+        let folder = v1::EmptyDirVolumeSource { medium: "Memory".to_owned(), size_limit, rest: Default::default() };
+        v1::Volume { name: mount.name.clone(), empty_dir: Some(folder), ..Default::default() }
+    };
+    container.secret_mounts.iter().map(secret).chain(container.memory_mounts.iter().map(in_memory)).collect()
+}
+
+fn mounts_write(container: &Container) -> Vec<v1::VolumeMount> {
+    let secrets = container.secret_mounts.iter().map(|mount| (&mount.name, &mount.path));
+    let all = secrets.chain(container.memory_mounts.iter().map(|mount| (&mount.name, &mount.path)));
+    all.map(|(name, path)| v1::VolumeMount { name: name.clone(), mount_path: path.clone(), rest: Default::default() }).collect()
 }
 
 /// 0 and nothing are the same: unset.
@@ -197,14 +226,12 @@ fn container_write(container: &Container) -> v1::Container {
         command: container.command.clone(),
         args: container.args.clone(),
         env: env_write(container),
-        volume_mounts: container
-            .secret_mounts
-            .iter()
-            .map(|mount| v1::VolumeMount { name: mount.name.clone(), mount_path: mount.path.clone(), rest: Default::default() })
-            .collect(),
+        volume_mounts: mounts_write(container),
         ports: ports.into_iter().collect(),
         resources: (!limits.is_empty()).then(|| v1::Resources { limits, rest: Default::default() }),
         startup_probe: container.startup_probe.as_ref().map(probe_write),
+        liveness_probe: container.liveness_probe.as_ref().map(probe_write),
+        readiness_probe: container.readiness_probe.as_ref().map(probe_write),
         rest: Default::default(),
     }
 }
@@ -219,31 +246,33 @@ fn env_write(container: &Container) -> Vec<v1::EnvVar> {
     plain.chain(secret).collect()
 }
 
-fn probe_read(probe: v1::Probe) -> Result<Probe, Status> {
-    const AT: &str = "spec.template.spec.containers[0].startupProbe";
-    refuse_rest(AT, &probe.rest)?;
-    let port = |kind: &str, value| Ok::<_, Status>(port_read(&format!("{AT}.{kind}.port"), value)?.unwrap_or(0));
+/// `field` is the probe's in its container.
+fn probe_read(field: &str, probe: v1::Probe) -> Result<Probe, Status> {
+    let at = format!("spec.template.spec.containers[0].{field}");
+    refuse_rest(&at, &probe.rest)?;
+    let port = |kind: &str, value| Ok::<_, Status>(port_read(&format!("{at}.{kind}.port"), value)?.unwrap_or(0));
     let check = match (probe.tcp_socket, probe.http_get, probe.grpc) {
         (Some(tcp), None, None) => {
-            refuse_rest(&format!("{AT}.tcpSocket"), &tcp.rest)?;
+            refuse_rest(&format!("{at}.tcpSocket"), &tcp.rest)?;
             Check::Tcp { port: port("tcpSocket", tcp.port)? }
         }
         (None, Some(get), None) => {
-            refuse_rest(&format!("{AT}.httpGet"), &get.rest)?;
+            refuse_rest(&format!("{at}.httpGet"), &get.rest)?;
             Check::Http { path: get.path, port: port("httpGet", get.port)? }
         }
         (None, None, Some(grpc)) => {
-            refuse_rest(&format!("{AT}.grpc"), &grpc.rest)?;
+            refuse_rest(&format!("{at}.grpc"), &grpc.rest)?;
             Check::Grpc { port: port("grpc", grpc.port)?, service: grpc.service }
         }
-        _ => return Err(Status::invalid_field(AT, "exactly one of tcpSocket, httpGet and grpc is required")),
+        _ => return Err(Status::invalid_field(at, "exactly one of tcpSocket, httpGet and grpc is required")),
     };
-    let seconds = |field: &str, value: Option<i32>| count(&format!("{AT}.{field}"), value.unwrap_or(0));
+    let seconds = |field: &str, value: Option<i32>| count(&format!("{at}.{field}"), value.unwrap_or(0));
     Ok(Probe {
         initial_delay_s: seconds("initialDelaySeconds", probe.initial_delay_seconds)?,
         timeout_s: seconds("timeoutSeconds", probe.timeout_seconds)?,
         period_s: seconds("periodSeconds", probe.period_seconds)?,
         failure_threshold: seconds("failureThreshold", probe.failure_threshold)?,
+        success_threshold: seconds("successThreshold", probe.success_threshold)?,
         check,
     })
 }
@@ -256,6 +285,7 @@ fn probe_write(probe: &Probe) -> v1::Probe {
         timeout_seconds: set(probe.timeout_s),
         period_seconds: set(probe.period_s),
         failure_threshold: set(probe.failure_threshold),
+        success_threshold: set(probe.success_threshold),
         ..Default::default()
     };
     match &probe.check {

@@ -130,7 +130,7 @@ fn what_is_not_supported_is_named() {
     check("/spec/surprise", json!(1), "spec.surprise");
     check("/metadata/generateName", json!("x-"), "metadata.generateName");
     for (field, value) in [
-        ("livenessProbe", json!({ "httpGet": { "path": "/" } })),
+        ("lifecycle", json!({ "preStop": { "exec": { "command": ["x"] } } })),
         ("workingDir", json!("/x")),
         ("envFrom", json!([{ "secretRef": { "name": "s" } }])),
         ("securityContext", json!({ "runAsUser": 1 })),

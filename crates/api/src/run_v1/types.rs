@@ -149,6 +149,10 @@ pub(crate) struct Container {
     pub resources: Option<Resources>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub startup_probe: Option<Probe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<Probe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<Probe>,
     #[serde(flatten)]
     pub rest: Rest,
 }
@@ -199,6 +203,8 @@ pub(crate) struct Volume {
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretVolumeSource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub empty_dir: Option<EmptyDirVolumeSource>,
     #[serde(flatten)]
     pub rest: Rest,
 }
@@ -209,6 +215,18 @@ pub(crate) struct SecretVolumeSource {
     pub secret_name: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<KeyToPath>,
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// A folder in memory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct EmptyDirVolumeSource {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub medium: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<Quantity>,
     #[serde(flatten)]
     pub rest: Rest,
 }
@@ -270,6 +288,8 @@ pub(crate) struct Probe {
     pub period_seconds: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_threshold: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_threshold: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_socket: Option<TcpSocket>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{
     RevisionName, Status,
-    revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, SecretMount, SecretRef},
+    revision::{Check, Container, ExecutionEnvironment, MemoryMount, Probe, RevisionTemplate, SecretMount, SecretRef},
 };
 use proto::google::cloud::run::v2 as pb;
 
@@ -54,7 +54,6 @@ pub(super) fn read(template: pb::RevisionTemplate) -> Result<RevisionTemplate, S
     refuse(template.encryption_key_revocation_action != 0, "template.encryption_key_revocation_action")?;
     refuse(template.encryption_key_shutdown_duration.is_some(), "template.encryption_key_shutdown_duration")?;
     refuse(template.service_mesh.is_some_and(|mesh| !mesh.mesh.is_empty()), "template.service_mesh")?;
-    refuse(template.health_check_disabled, "template.health_check_disabled")?;
     refuse(template.node_selector.is_some_and(|selector| !selector.accelerator.is_empty()), "template.node_selector")?;
     refuse(template.gpu_zonal_redundancy_disabled.is_some(), "template.gpu_zonal_redundancy_disabled")?;
     let scaling = template.scaling.unwrap_or_default();
@@ -75,6 +74,7 @@ pub(super) fn read(template: pb::RevisionTemplate) -> Result<RevisionTemplate, S
             other => return Err(Status::invalid_field("template.execution_environment", format!("{other} is none of its values"))),
         },
         session_affinity: template.session_affinity,
+        health_check_disabled: template.health_check_disabled,
     })
 }
 
@@ -91,6 +91,7 @@ pub(super) fn write(template: &RevisionTemplate) -> pb::RevisionTemplate {
         execution_environment: environment_write(template.execution_environment),
         max_instance_request_concurrency: int(template.concurrency.unwrap_or(0)),
         session_affinity: template.session_affinity,
+        health_check_disabled: template.health_check_disabled,
         ..Default::default()
     }
 }
@@ -137,8 +138,6 @@ fn container_one(mut containers: Vec<pb::Container>, volumes: Vec<pb::Volume>) -
 fn container_read(container: pb::Container, volumes: Vec<pb::Volume>) -> Result<Container, Status> {
     let at = |field: &str| format!("template.containers[0].{field}");
     refuse(!container.working_dir.is_empty(), &at("working_dir"))?;
-    refuse(container.liveness_probe.is_some(), &at("liveness_probe"))?;
-    refuse(container.readiness_probe.is_some(), &at("readiness_probe"))?;
     refuse(!container.depends_on.is_empty(), &at("depends_on"))?;
     refuse(container.source_code.is_some(), &at("source_code"))?;
     let mut out = Container {
@@ -147,7 +146,9 @@ fn container_read(container: pb::Container, volumes: Vec<pb::Volume>) -> Result<
         base_image: container.base_image_uri,
         command: container.command,
         args: container.args,
-        startup_probe: container.startup_probe.map(probe_read).transpose()?,
+        startup_probe: container.startup_probe.map(|probe| probe_read("startup_probe", probe)).transpose()?,
+        liveness_probe: container.liveness_probe.map(|probe| probe_read("liveness_probe", probe)).transpose()?,
+        readiness_probe: container.readiness_probe.map(|probe| probe_read("readiness_probe", probe)).transpose()?,
         ..Default::default()
     };
     for (i, variable) in container.env.into_iter().enumerate() {
@@ -160,7 +161,7 @@ fn container_read(container: pb::Container, volumes: Vec<pb::Volume>) -> Result<
             }
         }
     }
-    out.secret_mounts = mounts_read(container.volume_mounts, volumes)?;
+    (out.secret_mounts, out.memory_mounts) = mounts_read(container.volume_mounts, volumes)?;
     if let Some(resources) = container.resources {
         for (name, value) in resources.limits {
             let field = at(&format!("resources.limits[{name}]"));
@@ -209,14 +210,12 @@ pub(super) fn container_write(container: &Container) -> pb::Container {
         command: container.command.clone(),
         args: container.args.clone(),
         env: env_write(container),
-        volume_mounts: container
-            .secret_mounts
-            .iter()
-            .map(|mount| pb::VolumeMount { name: mount.name.clone(), mount_path: mount.path.clone(), ..Default::default() })
-            .collect(),
+        volume_mounts: mounts_write(container),
         resources,
         ports: ports.into_iter().collect(),
         startup_probe: container.startup_probe.as_ref().map(probe_write),
+        liveness_probe: container.liveness_probe.as_ref().map(probe_write),
+        readiness_probe: container.readiness_probe.as_ref().map(probe_write),
         ..Default::default()
     }
 }
@@ -232,41 +231,68 @@ fn env_write(container: &Container) -> Vec<pb::EnvVar> {
     plain.chain(secret).collect()
 }
 
-/// Volumes and where they are mounted: each once, and secrets only.
-fn mounts_read(mounts: Vec<pb::VolumeMount>, volumes: Vec<pb::Volume>) -> Result<Vec<SecretMount>, Status> {
+/// Volumes and where they are mounted: each once, of secrets or in memory.
+fn mounts_read(mounts: Vec<pb::VolumeMount>, volumes: Vec<pb::Volume>) -> Result<(Vec<SecretMount>, Vec<MemoryMount>), Status> {
+    use pb::volume::VolumeType;
     const MOUNTS: &str = "template.containers[0].volume_mounts";
     if let Some(spare) = volumes.iter().find(|volume| !mounts.iter().any(|mount| mount.name == volume.name)) {
         return Err(Status::invalid_field("template.volumes", format!("the volume {:?} is not mounted", spare.name)));
     }
-    let read = |mount: pb::VolumeMount| {
+    let (mut secrets, mut in_memory) = (Vec::new(), Vec::new());
+    for mount in mounts {
         refuse(!mount.sub_path.is_empty(), &format!("{MOUNTS}.sub_path"))?;
         let mut named = volumes.iter().filter(|volume| volume.name == mount.name);
         let (Some(volume), None) = (named.next(), named.next()) else {
             return Err(Status::invalid_field(MOUNTS, format!("there is not exactly one volume {:?}", mount.name)));
         };
-        let Some(pb::volume::VolumeType::Secret(secret)) = &volume.volume_type else {
-            return Err(Status::invalid_field("template.volumes", "only volumes of secrets are supported by this server"));
-        };
-        let has_modes = secret.default_mode != 0 || secret.items.iter().any(|item| item.mode != 0);
-        refuse(has_modes, "template.volumes.secret.default_mode")?;
-        let items = secret.items.iter().map(|item| (item.version.clone(), item.path.clone())).collect();
-        Ok(SecretMount { name: mount.name, path: mount.mount_path, secret: secret.secret.clone(), items })
-    };
-    mounts.into_iter().map(read).collect()
+        match &volume.volume_type {
+            Some(VolumeType::Secret(secret)) => {
+                let has_modes = secret.default_mode != 0 || secret.items.iter().any(|item| item.mode != 0);
+                refuse(has_modes, "template.volumes.secret.default_mode")?;
+                let items = secret.items.iter().map(|item| (item.version.clone(), item.path.clone())).collect();
+                secrets.push(SecretMount { name: mount.name, path: mount.mount_path, secret: secret.secret.clone(), items });
+            }
+            Some(VolumeType::EmptyDir(folder)) => {
+                if !matches!(folder.medium, 0 | 1) {
+                    return Err(Status::invalid_field("template.volumes.empty_dir.medium", format!("{} is not supported; use MEMORY", folder.medium)));
+                }
+                let size = (!folder.size_limit.is_empty()).then(|| memory_parse("template.volumes.empty_dir.size_limit", &folder.size_limit));
+                in_memory.push(MemoryMount { name: mount.name, path: mount.mount_path, size_bytes: size.transpose()? });
+            }
+            _ => return Err(Status::invalid_field("template.volumes", "only volumes of secrets and in memory are supported by this server")),
+        }
+    }
+    Ok((secrets, in_memory))
 }
 
+/// Those of secrets, then those in memory.
 pub(super) fn volumes_write(container: &Container) -> Vec<pb::Volume> {
-    let volume = |mount: &SecretMount| {
+    use pb::volume::VolumeType;
+    let secret = |mount: &SecretMount| {
         let items = mount.items.iter().map(|(version, file)| pb::VersionToPath { version: version.clone(), path: file.clone(), mode: 0 }).collect();
         let secret = pb::SecretVolumeSource { secret: mount.secret.clone(), items, default_mode: 0 };
-        pb::Volume { name: mount.name.clone(), volume_type: Some(pb::volume::VolumeType::Secret(secret)) }
+        pb::Volume { name: mount.name.clone(), volume_type: Some(VolumeType::Secret(secret)) }
     };
-    container.secret_mounts.iter().map(volume).collect()
+    let in_memory = |mount: &MemoryMount| {
+        let folder = pb::EmptyDirVolumeSource {
+            medium: pb::empty_dir_volume_source::Medium::Memory as i32,
+            size_limit: mount.size_bytes.map(memory_print).unwrap_or_default(),
+        };
+        pb::Volume { name: mount.name.clone(), volume_type: Some(VolumeType::EmptyDir(folder)) }
+    };
+    container.secret_mounts.iter().map(secret).chain(container.memory_mounts.iter().map(in_memory)).collect()
 }
 
-fn probe_read(probe: pb::Probe) -> Result<Probe, Status> {
+fn mounts_write(container: &Container) -> Vec<pb::VolumeMount> {
+    let secrets = container.secret_mounts.iter().map(|mount| (&mount.name, &mount.path));
+    let all = secrets.chain(container.memory_mounts.iter().map(|mount| (&mount.name, &mount.path)));
+    all.map(|(name, path)| pb::VolumeMount { name: name.clone(), mount_path: path.clone(), ..Default::default() }).collect()
+}
+
+/// `which` is the probe's field in its container.
+fn probe_read(which: &str, probe: pb::Probe) -> Result<Probe, Status> {
     use pb::probe::ProbeType;
-    let at = |field: &str| format!("template.containers[0].startup_probe.{field}");
+    let at = |field: &str| format!("template.containers[0].{which}.{field}");
     let check = match probe.probe_type {
         None => return Err(Status::invalid_field(at("probe_type"), "one of http_get, tcp_socket and grpc is required")),
         Some(ProbeType::TcpSocket(tcp)) => Check::Tcp { port: port(&at("tcp_socket.port"), tcp.port)? },
@@ -281,6 +307,8 @@ fn probe_read(probe: pb::Probe) -> Result<Probe, Status> {
         timeout_s: count(&at("timeout_seconds"), probe.timeout_seconds)?,
         period_s: count(&at("period_seconds"), probe.period_seconds)?,
         failure_threshold: count(&at("failure_threshold"), probe.failure_threshold)?,
+        // Run v2 has no field for it: what run v1 set is kept by `hidden_keep`.
+        success_threshold: 0,
         check,
     })
 }
@@ -300,11 +328,14 @@ fn probe_write(probe: &Probe) -> pb::Probe {
     }
 }
 
-/// Puts back the system's annotations of `old` that run v2 does not show: a client that reads a template through v2 and
-/// writes it back has not changed them.
+/// Puts back what of `old` run v2 does not show, the system's annotations above all: a client that reads a template through v2
+/// and writes it back has not changed it.
 pub(super) fn hidden_keep(new: &mut RevisionTemplate, old: &RevisionTemplate) {
     for (key, value) in old.annotations.iter().filter(|(key, _)| is_system(key)) {
         new.annotations.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    if let (Some(new), Some(old)) = (&mut new.container.readiness_probe, &old.container.readiness_probe) {
+        new.success_threshold = old.success_threshold;
     }
 }
 
@@ -336,7 +367,6 @@ mod tests {
         check(|t| t.volumes.push(Default::default()), "template.volumes");
         check(|t| t.encryption_key = "k".to_owned(), "template.encryption_key");
         check(|t| t.service_mesh = Some(pb::ServiceMesh { mesh: "m".to_owned() }), "template.service_mesh");
-        check(|t| t.health_check_disabled = true, "template.health_check_disabled");
         check(|t| t.node_selector = Some(pb::NodeSelector { accelerator: "nvidia-l4".to_owned() }), "template.node_selector");
         check(|t| t.execution_environment = 9, "template.execution_environment");
         check(|t| t.timeout = Some(prost_types::Duration { seconds: 1, nanos: 1 }), "template.timeout");
@@ -345,8 +375,8 @@ mod tests {
         check(|t| t.containers.push(Default::default()), "template.containers");
         check(|t| t.containers[0].volume_mounts.push(Default::default()), "template.containers[0].volume_mounts");
         check(|t| t.containers[0].working_dir = "/x".to_owned(), "template.containers[0].working_dir");
-        check(|t| t.containers[0].liveness_probe = Some(Default::default()), "template.containers[0].liveness_probe");
-        check(|t| t.containers[0].readiness_probe = Some(Default::default()), "template.containers[0].readiness_probe");
+        check(|t| t.containers[0].liveness_probe = Some(Default::default()), "template.containers[0].liveness_probe.probe_type");
+        check(|t| t.containers[0].readiness_probe = Some(Default::default()), "template.containers[0].readiness_probe.probe_type");
         check(|t| t.containers[0].depends_on.push("x".to_owned()), "template.containers[0].depends_on");
         check(|t| t.containers[0].source_code = Some(Default::default()), "template.containers[0].source_code");
         check(|t| t.containers[0].startup_probe = Some(Default::default()), "template.containers[0].startup_probe.probe_type");

@@ -107,6 +107,7 @@ impl World {
             working_dir: image.working_dir.clone(),
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000, pids: 100, files_open: 1024, tmp_bytes: 64 << 20 },
             network: Network { redirected: false, metadata: false },
+            volumes: Vec::new(),
             template: false,
         };
         let sandbox = self.keeper.start(&spec).unwrap();

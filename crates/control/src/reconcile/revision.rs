@@ -94,6 +94,10 @@ async fn prove(cx: &Context, revision: &Revision) -> Result<Option<Failure>, Sta
     let Some(image) = image else {
         return Ok(Some(Failure { reason: "ContainerMissing", message: image::missing_text(&revision.template.container.image) }));
     };
+    // Its owner does not want to wait for an instance that has passed its startup probe.
+    if revision.template.health_check_disabled {
+        return Ok(None);
+    }
     for attempt in 1.. {
         match cx.starter.prove(revision, &image).await {
             Ok(()) => return Ok(None),

@@ -64,6 +64,22 @@ async fn a_revision_that_fails_leaves_the_old_one_serving() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_health_check_a_revision_is_ready_unseen() {
+    let plane = Plane::new().await;
+    let mut blind = with_env(service("f"), "FAIL", "never asked");
+    blind.template.health_check_disabled = true;
+    plane.create(blind.clone()).await;
+    let settled = plane.settled("f").await;
+    assert_eq!(state(&settled, "Ready"), State::True);
+    assert_eq!(plane.world.proofs_of(&settled.status.latest_ready.clone().unwrap()), 0);
+
+    // With it again, what fails is found out, and what served goes on.
+    plane.replace(with_env(service("f"), "FAIL", "asked")).await;
+    let failed = plane.settled("f").await;
+    assert_eq!((state(&failed, "Ready"), served(&failed)), (State::False, served(&settled)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_first_revision_that_fails_serves_nothing() {
     let plane = Plane::new().await;
     plane.create(with_env(service("f"), "FAIL", "")).await;

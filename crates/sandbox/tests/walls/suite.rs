@@ -146,6 +146,7 @@ impl Suite {
             working_dir: "/tmp".into(),
             limits: Limits { memory_bytes: 256 << 20, cpu_millis: 2000, pids: 64, files_open: 256, tmp_bytes: 64 << 20 },
             network: Network { redirected: false, metadata: false },
+            volumes: Vec::new(),
             template: false,
         }
     }

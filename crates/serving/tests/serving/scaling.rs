@@ -163,7 +163,14 @@ async fn not_proven(world: &World) {
         Err(StartFailure::Exited { code: 7, last_output }) => assert_eq!(last_output, "cannot go on"),
         other => panic!("{other:?}"),
     }
-    let probe = model::revision::Probe { initial_delay_s: 0, timeout_s: 1, period_s: 1, failure_threshold: 2, check: model::revision::Check::Tcp { port: 0 } };
+    let probe = model::revision::Probe {
+        initial_delay_s: 0,
+        timeout_s: 1,
+        period_s: 1,
+        failure_threshold: 2,
+        success_threshold: 0,
+        check: model::revision::Check::Tcp { port: 0 },
+    };
     let revision = world.service().mode("deaf").template(|template| template.container.startup_probe = Some(probe)).revision();
     match world.serving.prove(&revision, &world.image).await {
         Err(StartFailure::NotListening { port: 8080, last_output }) => assert_eq!(last_output, "not listening"),
@@ -175,7 +182,7 @@ async fn not_proven(world: &World) {
 async fn probes(world: &World) {
     let probe = |path: &str| {
         let check = model::revision::Check::Http { path: path.to_owned(), port: 0 };
-        Some(model::revision::Probe { initial_delay_s: 0, timeout_s: 5, period_s: 5, failure_threshold: 4, check })
+        Some(model::revision::Probe { initial_delay_s: 0, timeout_s: 5, period_s: 5, failure_threshold: 4, success_threshold: 0, check })
     };
     let service = world.service().template(|template| template.container.startup_probe = probe("/healthy")).deploy().await;
     assert_eq!(world.get(&host(&service), "/").await.status, 200);

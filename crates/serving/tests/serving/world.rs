@@ -191,6 +191,7 @@ impl World {
             service_account: String::new(),
             execution_environment: model::revision::ExecutionEnvironment::Unset,
             session_affinity: false,
+            health_check_disabled: false,
         };
         let service = Service {
             uid: format!("service-{number}"),
