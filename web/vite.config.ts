@@ -1,17 +1,20 @@
-import { gzipSync } from 'node:zlib'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
 
-/** Each file of the result gets a compressed form beside it: the binary holds only that one. */
+/** Each file of the result gets two compressed forms beside it: the binary holds only those. */
 function compressed(): Plugin {
   let folder = 'dist'
   const walk = (dir: string) => {
     for (const name of readdirSync(dir)) {
       const path = join(dir, name)
       if (statSync(path).isDirectory()) walk(path)
-      else if (!name.endsWith('.gz')) writeFileSync(`${path}.gz`, gzipSync(readFileSync(path), { level: 9 }))
+      else if (!/\.(gz|br)$/.test(name)) {
+        writeFileSync(`${path}.gz`, gzipSync(readFileSync(path), { level: 9 }))
+        writeFileSync(`${path}.br`, brotliCompressSync(readFileSync(path)))
+      }
     }
   }
   return {

@@ -29,7 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in files {
         let name = path.strip_prefix(&dist)?.with_extension("");
         let name = name.to_str().ok_or("a file of the console has no plain name")?;
-        writeln!(table, "    File {{ path: \"/{name}\", gzip: include_bytes!({:?}) }},", path.canonicalize()?)?;
+        let gzip = path.canonicalize()?;
+        let brotli = gzip.with_extension("br");
+        writeln!(table, "    File {{ path: \"/{name}\", brotli: include_bytes!({brotli:?}), gzip: include_bytes!({gzip:?}) }},")?;
     }
     table.push_str("];\n");
     fs::write(out.join("console.rs"), table)?;

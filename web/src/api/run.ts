@@ -178,7 +178,7 @@ export const accountList = () => all<Account>(at('iam.googleapis.com')`/v1/proje
 export function browserUrl(uri: string | undefined): string {
   if (!uri) return ''
   const url = new URL(uri)
-  return `${location.protocol}//${url.hostname.replace(/\.run\.app$/, '.run.localhost')}:${location.port || own().port}/`
+  return `${location.protocol}//${url.hostname.replace(/\.run\.app$/, '.run.localhost')}:${location.protocol === 'https:' ? location.port : own().port}/`
 }
 
 export const hostOf = (service: string, region: string) => `${service}-${own().projectNumber}.${region}.run.app`

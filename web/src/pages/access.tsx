@@ -38,7 +38,7 @@ export function Access() {
                   <tr key={`${row.role} ${row.member}`}>
                     <td>{row.member}</td>
                     <td><code>{row.role}</code></td>
-                    <td className="fit"><IconButton icon="bin" label={t('security.revoke', { member: row.member })} disabled={row.role === 'roles/owner' && row.member === `user:${own().email}`} onClick={() => change.run((now) => without(now, row.role, row.member))} /></td>
+                    <td className="fit actions"><IconButton icon="bin" label={t('security.revoke', { member: row.member })} disabled={row.role === 'roles/owner' && row.member === `user:${own().email}`} onClick={() => change.run((now) => without(now, row.role, row.member))} /></td>
                   </tr>
                 ))}
               </tbody>

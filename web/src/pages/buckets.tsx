@@ -99,7 +99,7 @@ export function BucketPage({ name }: { name: string }) {
                         <td className="number fit">{bytes(Number(object.size ?? 0))}</td>
                         <td>{visible(object.contentType ?? '')}</td>
                         <td className="fit" title={time(object.updated)}>{ago(object.updated)}</td>
-                        <td className="fit">
+                        <td className="fit actions">
                           <IconButton icon="download" label={t('buckets.download', { name: shown(object.name) })} onClick={() => download.run(object.name)} />
                           <IconButton icon="bin" label={t('deleteNamed', { name: shown(object.name) })} onClick={() => setDialog({ remove: object.name })} />
                         </td>

@@ -6,11 +6,16 @@ import { Button, Chip, Empty, Failure, useAction, Waiting } from '../parts/basic
 import { toast } from '../parts/toast'
 import { useQuery } from '../query'
 import { setQuery, usePlace } from '../route'
+import { own } from '../session'
 import { number, t, time } from '../texts'
 import { visible } from './service/logs'
 
-/** SERVICE of projects/P/locations/R/services/SERVICE/PATH. */
-const serviceOf = (target: string) => /\/services\/([^/]+)/.exec(target)?.[1] ?? target
+/** SERVICE of projects/P/locations/R/services/SERVICE/PATH, or of https://SERVICE-NUMBER.REGION.run.app/PATH. */
+function serviceOf(target: string): string {
+  const ending = `-${own().projectNumber}`
+  const label = /^https?:\/\/([^./]+)/.exec(target)?.[1]
+  return /\/services\/([^/]+)/.exec(target)?.[1] ?? (label?.endsWith(ending) ? label.slice(0, -ending.length) : target)
+}
 
 export function Events() {
   const { query } = usePlace()

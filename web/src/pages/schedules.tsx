@@ -36,7 +36,7 @@ export function Schedules() {
                     {jobs.data.map((job) => (
                       <tr key={job.name}>
                         <td className="name-cell">{shortName(job.name)}</td>
-                        <td><code>{job.schedule}</code><div className="soft small">{job.timeZone}</div></td>
+                        <td className="fit"><code>{job.schedule}</code><div className="soft small">{job.timeZone}</div></td>
                         <td className="small">{job.httpTarget?.uri ?? shortName(job.pubsubTarget?.topicName)}</td>
                         <td className="fit">{job.state === 'PAUSED' ? t('none') : time(job.scheduleTime)}</td>
                         <td className="fit" title={time(job.lastAttemptTime)}>
@@ -44,7 +44,7 @@ export function Schedules() {
                           {job.lastAttemptTime && (job.status?.code ? <Chip tone="bad">{t('state.failed')}</Chip> : <Chip tone="good" icon="check">OK</Chip>)}
                         </td>
                         <td className="fit"><Chip tone={job.state === 'ENABLED' ? 'good' : 'warn'}>{job.state}</Chip></td>
-                        <td className="fit">
+                        <td className="fit actions">
                           <Button kind="quiet small" icon="play" onClick={() => act.run(job, 'run')}>{t('schedules.run')}</Button>
                           {job.state === 'PAUSED' ? (
                             <Button kind="quiet small" onClick={() => act.run(job, 'resume')}>{t('schedules.resume')}</Button>

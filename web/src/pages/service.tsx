@@ -7,7 +7,7 @@ import { Icon } from '../parts/icons'
 import { useQuery } from '../query'
 import { regionText } from '../regions'
 import { go, Link } from '../route'
-import { t, time, type Key } from '../texts'
+import { ago, t, time, type Key } from '../texts'
 import { StateChip } from './services'
 import { TestDialog } from './service/test'
 
@@ -62,7 +62,7 @@ export function ServicePage({ region, name, tab }: { region: string; name: strin
       <div className="service-facts">
         <span>{t('services.region')}: {regionText(region)}</span>
         {service && <Endpoint service={service} />}
-        {service && <span title={service.creator}>{t('services.deployed')}: {time(service.updateTime)}</span>}
+        {service && <span title={time(service.updateTime)}>{t('services.deployed')}: {ago(service.updateTime)}</span>}
       </div>
       <Failure error={found.error} />
       <nav className="tabs" aria-label={t('service.tabs')}>

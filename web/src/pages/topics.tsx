@@ -97,7 +97,7 @@ export function TopicPage({ name }: { name: string }) {
                       <td className="name-cell">{shortName(one.name)}</td>
                       <td>{one.pushConfig?.pushEndpoint ? <><Chip tone="info">Push</Chip> <span className="small">{one.pushConfig.pushEndpoint}</span></> : <Chip>Pull</Chip>}</td>
                       <td className="number">{one.ackDeadlineSeconds ?? 10} s</td>
-                      <td className="fit">
+                      <td className="fit actions">
                         {!one.pushConfig?.pushEndpoint && <Button kind="quiet small" onClick={() => setDialog({ pull: shortName(one.name) })}>{t('topics.pull')}</Button>}
                         <IconButton icon="bin" label={t('deleteNamed', { name: shortName(one.name) })} onClick={() => setDialog({ remove: shortName(one.name) })} />
                       </td>

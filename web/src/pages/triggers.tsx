@@ -176,7 +176,7 @@ export function Triggers({ region, name, service }: TabProps) {
                     <td className="fit">Eventarc</td>
                     <td>{trigger.eventFilters.map((filter) => <div key={filter.attribute}><code>{filter.attribute}={filter.value}</code></div>)}{trigger.transport?.pubsub?.topic && <code>{shortName(trigger.transport.pubsub.topic)}</code>}</td>
                     <td><Chip tone="good">{t('state.ready')}</Chip></td>
-                    <td className="fit"><IconButton icon="bin" label={t('deleteNamed', { name: shortName(trigger.name) })} onClick={() => setRemoving({ text: shortName(trigger.name), action: () => triggerDelete(trigger.name) })} /></td>
+                    <td className="fit actions"><IconButton icon="bin" label={t('deleteNamed', { name: shortName(trigger.name) })} onClick={() => setRemoving({ text: shortName(trigger.name), action: () => triggerDelete(trigger.name) })} /></td>
                   </tr>
                 ))}
                 {found.data.subscriptions.filter((one) => !owned.has(one.name)).map((subscription) => (
@@ -185,7 +185,7 @@ export function Triggers({ region, name, service }: TabProps) {
                     <td className="fit">Pub/Sub</td>
                     <td><Link to={`/topics/${shortName(subscription.topic)}`}>{shortName(subscription.topic)}</Link></td>
                     <td><Chip tone="good">{t('state.ready')}</Chip></td>
-                    <td className="fit"><IconButton icon="bin" label={t('deleteNamed', { name: shortName(subscription.name) })} onClick={() => setRemoving({ text: shortName(subscription.name), action: () => subscriptionDelete(shortName(subscription.name)) })} /></td>
+                    <td className="fit actions"><IconButton icon="bin" label={t('deleteNamed', { name: shortName(subscription.name) })} onClick={() => setRemoving({ text: shortName(subscription.name), action: () => subscriptionDelete(shortName(subscription.name)) })} /></td>
                   </tr>
                 ))}
                 {found.data.jobs.map((job) => (
@@ -194,7 +194,7 @@ export function Triggers({ region, name, service }: TabProps) {
                     <td className="fit">Scheduler</td>
                     <td><code>{job.schedule}</code> {job.timeZone} <div className="soft small">{t('schedules.next')}: {time(job.scheduleTime)}</div></td>
                     <td><Chip tone={job.state === 'ENABLED' ? 'good' : 'warn'}>{job.state}</Chip></td>
-                    <td className="fit">
+                    <td className="fit actions">
                       <Button kind="quiet small" icon="play" busy={run.busy} onClick={() => run.run(job.name)}>{t('schedules.run')}</Button>
                       <IconButton icon="bin" label={t('deleteNamed', { name: shortName(job.name) })} onClick={() => setRemoving({ text: shortName(job.name), action: () => jobDelete(job.name) })} />
                     </td>

@@ -190,11 +190,20 @@ export function Choices({ legend, value, onChange, options, wrong, hint }: {
       <legend className="legend">{legend}</legend>
       {hint && <p className="hint">{hint}</p>}
       {options.map((option) => (
-        <label className="choice" key={option.value}>
-          <input type="radio" name={name} value={option.value} checked={value === option.value} disabled={option.disabled} onChange={() => onChange(option.value)} />
-          <span>{option.label}</span>
-          {option.hint && <span className="hint">{option.hint}</span>}
-        </label>
+        <div className="choice" key={option.value}>
+          <input
+            type="radio"
+            id={`${name}-${option.value}`}
+            name={name}
+            value={option.value}
+            checked={value === option.value}
+            disabled={option.disabled}
+            aria-describedby={option.hint ? `${name}-${option.value}-hint` : undefined}
+            onChange={() => onChange(option.value)}
+          />
+          <label htmlFor={`${name}-${option.value}`}>{option.label}</label>
+          {option.hint && <p className="hint" id={`${name}-${option.value}-hint`}>{option.hint}</p>}
+        </div>
       ))}
       {wrong && (
         <p className="wrong" role="alert">
@@ -206,12 +215,13 @@ export function Choices({ legend, value, onChange, options, wrong, hint }: {
 }
 
 export function Check({ label, hint, checked, onChange, disabled }: { label: string; hint?: string; checked: boolean; onChange: (checked: boolean) => void; disabled?: boolean }) {
+  const id = useId()
   return (
-    <label className="choice">
-      <input type="checkbox" checked={checked} disabled={disabled} onChange={(event) => onChange(event.target.checked)} />
-      <span>{label}</span>
-      {hint && <span className="hint">{hint}</span>}
-    </label>
+    <div className="choice">
+      <input type="checkbox" id={id} checked={checked} disabled={disabled} aria-describedby={hint ? `${id}-hint` : undefined} onChange={(event) => onChange(event.target.checked)} />
+      <label htmlFor={id}>{label}</label>
+      {hint && <p className="hint" id={`${id}-hint`}>{hint}</p>}
+    </div>
   )
 }
 

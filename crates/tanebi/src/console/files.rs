@@ -12,6 +12,7 @@ use serving::Response;
 /// A file as Vite has left it.
 pub struct File {
     path: &'static str,
+    brotli: &'static [u8],
     gzip: &'static [u8],
 }
 
@@ -65,12 +66,18 @@ fn asset(file: &File, headers: &HeaderMap) -> Response {
     if is_hashed && headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes()) {
         return plain(StatusCode::NOT_MODIFIED, "");
     }
-    let takes_gzip = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains("gzip"));
-    let bytes = if takes_gzip { Bytes::from_static(file.gzip) } else { Bytes::from(inflate(file.gzip)) };
+    let encodings = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (bytes, encoding) = if accepts(encodings, "br") {
+        (Bytes::from_static(file.brotli), Some("br"))
+    } else if accepts(encodings, "gzip") {
+        (Bytes::from_static(file.gzip), Some("gzip"))
+    } else {
+        (Bytes::from(inflate(file.gzip)), None)
+    };
     let mut response = with_body(bytes, kind(file.path));
     let headers = response.headers_mut();
-    if takes_gzip {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    if let Some(encoding) = encoding {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(if is_hashed { "public, max-age=31536000, immutable" } else { "no-cache" }));
@@ -79,6 +86,10 @@ fn asset(file: &File, headers: &HeaderMap) -> Response {
     }
     headers.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
     response
+}
+
+fn accepts(encodings: &str, name: &str) -> bool {
+    encodings.split(',').map(|one| one.split(';').map(str::trim)).any(|mut one| one.next() == Some(name) && one.next() != Some("q=0"))
 }
 
 fn kind(path: &str) -> &'static str {
@@ -124,7 +135,7 @@ mod tests {
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
         assert!(policy.contains("script-src 'self';") && !policy.contains("unsafe"), "{policy}");
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
-        let whole: usize = FILES.iter().map(|file| file.gzip.len()).sum();
+        let whole: usize = FILES.iter().map(|file| file.brotli.len()).sum();
         assert!(whole <= 400_000, "the console has {whole} bytes, compressed");
         let page = FILES.iter().find(|file| file.path == PAGE).map(|file| String::from_utf8(inflate(file.gzip)).unwrap()).unwrap();
         assert_eq!(page.matches(NONCE).count(), 1);
@@ -137,7 +148,8 @@ mod tests {
     fn files_are_cached_by_their_hash() {
         let script = FILES.iter().find(|file| file.path.ends_with(".js")).expect("a script").path;
         let response = get(script, &[(header::ACCEPT_ENCODING, "gzip, br")]);
-        assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+        assert_eq!(response.headers()[header::CONTENT_ENCODING], "br");
+        assert_eq!(get(script, &[(header::ACCEPT_ENCODING, "gzip, br;q=0")]).headers()[header::CONTENT_ENCODING], "gzip");
         assert!(response.headers()[header::CACHE_CONTROL].to_str().unwrap().contains("immutable"));
         assert!(!get(script, &[]).headers().contains_key(header::CONTENT_ENCODING));
         assert_eq!(get("/assets/gone.js", &[]).status(), 404);

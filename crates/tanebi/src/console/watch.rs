@@ -78,9 +78,10 @@ impl Front {
 
     fn may_see_event(&self, who: &iam::Identity, event: &events::history::Event) -> bool {
         use events::deliver::Target;
-        match &event.call.target {
-            Target::Service(service, _) | Target::Revision(service, _, _) => self.may(who, SEE, service) && self.may(who, INVOKE, service),
-            Target::Url(_) => false,
-        }
+        let service = match &event.call.target {
+            Target::Service(service, _) | Target::Revision(service, _, _) => Some(service.clone()),
+            Target::Url(url) => url.host().and_then(|host| self.serving.service_of(host)),
+        };
+        service.is_some_and(|service| self.may(who, SEE, &service) && self.may(who, INVOKE, &service))
     }
 }

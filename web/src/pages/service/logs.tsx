@@ -144,8 +144,7 @@ function Line({ entry, chosen }: { entry: Entry; chosen: boolean }) {
 /** Control characters, escapes of terminals and marks that turn text around are shown as signs. */
 export function visible(text: string): string {
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => {
-    const code = c.charCodeAt(0)
-    return code < 0x20 ? String.fromCharCode(0x2400 + code) : code === 0x7f ? '\u2421' : `\\u${code.toString(16).padStart(4, '0')}`
+    return `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`
   })
 }
 

@@ -1,5 +1,5 @@
 // "Metrics": what the service does now and since the server started, and what that costs at Google.
-import { useEffect, useRef } from 'react'
+import { useEffect, useRef, type CSSProperties } from 'react'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import { coldStartList, meterList, type ColdStart, type Meter } from '../../api/console'
@@ -116,6 +116,8 @@ function Tile({ label, value, unit }: { label: string; value: string; unit?: str
   )
 }
 
+const clock = (at: number) => new Date(at * 1000).toTimeString().slice(0, 8)
+
 type Line = [string, number[], 'fire' | 'bad' | 'info' | 'warn']
 
 function Chart({ title, series, at }: { title: string; series: Line[]; at: number[] }) {
@@ -132,9 +134,12 @@ function Chart({ title, series, at }: { title: string; series: Line[]; at: numbe
       {
         width: element.clientWidth,
         height: 170,
-        series: [{}, ...series.map(([label, , name]) => ({ label, stroke: colour(name), width: 1.6, points: { show: false }, value: (_: uPlot, v: number | null) => (v === null ? '–' : number(v, 2)) }))],
-        axes: [axis, { ...axis, size: 46 }],
-        scales: { y: { range: (_: uPlot, __: number, max: number) => [0, Math.max(max * 1.1, 1)] } },
+        series: [{}, ...series.map(([label, , name]) => ({ label, stroke: colour(name), width: 1.6, points: { show: false } }))],
+        legend: { show: false },
+        cursor: { drag: { x: false, y: false } },
+        axes: [{ ...axis, values: (_: uPlot, ticks: number[]) => ticks.map(clock) }, { ...axis, size: 46 }],
+        // A minute at least, so that the first points stand where they will stay.
+        scales: { x: { range: (_: uPlot, min: number, max: number) => [Math.min(min, max - 60), max] }, y: { range: (_: uPlot, __: number, max: number) => [0, Math.max(max * 1.1, 1)] } },
       },
       [at, ...series.map(([, values]) => values)],
       element,
@@ -152,7 +157,14 @@ function Chart({ title, series, at }: { title: string; series: Line[]; at: numbe
   useEffect(() => plot.current?.setData([at, ...series.map(([, values]) => values)]))
   return (
     <figure className="card pad">
-      <figcaption className="row"><h2>{title}</h2></figcaption>
+      <figcaption className="row">
+        <h2 className="grow">{title}</h2>
+        {series.map(([name, values, colour]) => (
+          <span key={name} className="legend-dot" style={{ '--dot': `var(--${colour})` } as CSSProperties}>
+            {name} <span className="mono">{number(values.at(-1) ?? 0, 2)}</span>
+          </span>
+        ))}
+      </figcaption>
       <div className="chart" ref={box} role="img" aria-label={`${title}: ${series.map(([name, values]) => `${name} ${number(values.at(-1) ?? 0, 2)}`).join(', ')}`} />
     </figure>
   )

@@ -1,6 +1,6 @@
 // "Revisions": which revision gets which share of the requests, their tags, and what differs between two.
 import { useMemo, useState } from 'react'
-import { stringify } from 'yaml'
+import { dump } from 'js-yaml'
 import { browserUrl, revisionDelete, revisionList, serviceUpdate, shortName, type Revision, type Service, type Traffic } from '../../api/run'
 import { gcloud } from '../../commands'
 import { Button, Chip, Confirm, Dialog, Failure, IconButton, Notice, SameByCommand, useAction, Waiting } from '../../parts/basic'
@@ -62,7 +62,7 @@ export function Revisions({ region, name, service, again }: TabProps) {
                     </td>
                     <td title={time(revision.createTime)}>{ago(revision.createTime)}</td>
                     <td><RevisionState revision={revision} /></td>
-                    <td className="fit">
+                    <td className="fit actions">
                       {before && (
                         <Button kind="quiet small" onClick={() => { setQuery('of', shortName(before.name)); setQuery('with', short) }}>{t('revisions.difference')}</Button>
                       )}
@@ -198,7 +198,7 @@ function Difference({ one, other, onClose }: { one: Revision | undefined; other:
 /** What a revision runs, without what differs in any two. */
 function textOf(revision: Revision): string {
   const { containers, scaling, timeout, serviceAccount, maxInstanceRequestConcurrency, annotations } = revision
-  return stringify({ containers, scaling, timeout, serviceAccount, maxInstanceRequestConcurrency, annotations }, { lineWidth: 0 })
+  return dump({ containers, scaling, timeout, serviceAccount, maxInstanceRequestConcurrency, annotations }, { lineWidth: -1, skipInvalid: true })
 }
 
 /** Lines of both texts by their longest common subsequence. */

@@ -99,7 +99,7 @@ function Callers({ region, name, isPublic }: { region: string; name: string; isP
                   <tr key={`${row.role} ${row.member}`}>
                     <td>{row.member}</td>
                     <td><code>{row.role}</code>{row.role === INVOKER && <> <Chip>{t('security.invoker')}</Chip></>}</td>
-                    <td className="fit">
+                    <td className="fit actions">
                       <IconButton icon="bin" label={t('security.revoke', { member: row.member })} onClick={() => change.run((now) => without(now, row.role, row.member))} />
                     </td>
                   </tr>

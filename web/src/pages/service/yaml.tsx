@@ -1,6 +1,6 @@
-// "YAML": the service as gcloud run services describe --format export writes it; edited and replaced as a whole.
+// "YAML": the service as gcloud run services describe --format export shows it; edited and replaced as a whole.
 import { useEffect, useMemo, useState } from 'react'
-import { parse, stringify } from 'yaml'
+import { dump, load } from 'js-yaml'
 import { manifestGet, manifestPut, serviceSettled } from '../../api/run'
 import { gcloud } from '../../commands'
 import { Button, Copy, Failure, SameByCommand, useAction, Waiting } from '../../parts/basic'
@@ -10,13 +10,23 @@ import { useQuery } from '../../query'
 import { t } from '../../texts'
 import type { TabProps } from '../service'
 
+/** Without what the server alone sets: as `--format export` of gcloud. */
+function exported(manifest: Record<string, unknown>): Record<string, unknown> {
+  const { status: _, metadata, ...rest } = manifest
+  const own = Object.entries((metadata ?? {}) as Record<string, unknown>).filter(([name]) => !SERVERS.has(name))
+  const { apiVersion, kind, ...spec } = rest
+  return { apiVersion, kind, metadata: Object.fromEntries(own), ...spec }
+}
+
+const SERVERS = new Set(['creationTimestamp', 'generation', 'resourceVersion', 'selfLink', 'uid'])
+
 export function Yaml({ region, name, service, again }: TabProps) {
   const manifest = useQuery(`manifest/${region}/${name}/${service.etag}`, () => manifestGet(region, name))
   const [text, setText] = useState<string | null>(null)
-  const shown = useMemo(() => (manifest.data ? stringify(manifest.data, { lineWidth: 0 }) : ''), [manifest.data])
+  const shown = useMemo(() => (manifest.data ? dump(exported(manifest.data), { lineWidth: -1 }) : ''), [manifest.data])
   useEffect(() => setText(null), [shown])
   const save = useAction(async () => {
-    await manifestPut(region, name, parse(text ?? shown))
+    await manifestPut(region, name, load(text ?? shown))
     await serviceSettled(region, name)
     await again()
     await manifest.again()
