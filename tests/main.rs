@@ -3,6 +3,7 @@
 mod cli;
 mod clients;
 mod clones;
+mod console;
 mod faults;
 mod functions_api;
 mod gcloud;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         functions_api::tests(),
         clients::tests(),
         clones::tests(),
+        console::tests(),
         languages::tests(),
         scheduler::tests(),
         pubsub::tests(),

@@ -1,9 +1,9 @@
-// Included by the build scripts that need npm's packages: `crates/proto` (the protos) and `crates/tanebi` (the console).
+//! npm's packages, for the build scripts that need them: `crates/proto` (the protos) and `crates/tanebi` (the console).
 
 /// The folder of npm's packages, fetched by `npm ci` when they are not those of the lock file.
 ///
 /// Two build scripts may ask at the same time: the second one waits.
-fn packages(web: &std::path::Path) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
+pub fn packages(web: &std::path::Path) -> Result<std::path::PathBuf, Box<dyn std::error::Error>> {
     let (lock, folder) = (web.join("package-lock.json"), web.join("node_modules"));
     println!("cargo::rerun-if-changed={}", lock.display());
     let wanted = std::fs::read(&lock)?;

@@ -5,7 +5,10 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-include!("../../web/packages.rs");
+#[path = "../../web/packages.rs"]
+mod packages;
+
+use packages::packages;
 
 /// The root files; what they import follows.
 const FILES: &[&str] = &[

@@ -11,7 +11,10 @@ use std::{
     process::Command,
 };
 
-include!("../../web/packages.rs");
+#[path = "../../web/packages.rs"]
+mod packages;
+
+use packages::packages;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");

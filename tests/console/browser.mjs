@@ -19,6 +19,11 @@ export async function open({ language, theme = 'light', width = 1360, height = 9
   page.on('console', (message) => {
     if (/Content Security Policy|Trusted/.test(message.text())) faults.push(message.text())
   })
+  // The console works without any network but loopback: nothing else is asked for.
+  page.on('request', (request) => {
+    const url = new URL(request.url())
+    if (!/^(data|blob|about):$/.test(url.protocol) && !/(^|\.)localhost$|^127\.0\.0\.1$/.test(url.hostname)) faults.push(`a request to ${url.hostname}`)
+  })
   page.on('dialog', (dialog) => {
     faults.push(`a dialog: ${dialog.message()}`)
     void dialog.dismiss()

@@ -72,7 +72,6 @@ for (const theme of ['light', 'dark']) {
     await page.locator(ready).first().waitFor()
     if (name === 'service-metrics') {
       await page.locator('.bar-parts, .notice').first().waitFor()
-      await page.waitForTimeout(2500)
     }
     await look(name, theme)
   }
@@ -137,8 +136,8 @@ await end(play)
 console.log(`${Object.keys(pages).length + 7} pages in ${language}, both themes`)
 
 async function look(name, theme) {
-  // A picture shows no number that runs.
-  await page.waitForTimeout(150)
+  // Fonts and pictures are there.
+  await page.evaluate(() => document.fonts.ready)
   if (folder) await page.screenshot({ path: `${folder}/${name}-${language}-${theme}.png`, fullPage: true })
   // As the browser's own tools do: the page's policy lets no script in.
   await page.evaluate(axe)
