@@ -91,7 +91,9 @@ async function follow(begun: Deploy) {
   now = next(now, 'revision')
   set(now)
   const before = await serviceGet(now.region, now.service)
-  const template = { ...before.template, containers: [{ ...before.template.containers[0], image: `${imageUri}@${digest}`, ...(baseImageUri ? { baseImageUri } : {}) }] }
+  // As gcloud does: a save is a new revision, also of what was deployed before.
+  const labels = { ...before.template.labels, 'client.knative.dev/nonce': crypto.randomUUID().slice(0, 8) }
+  const template = { ...before.template, labels, containers: [{ ...before.template.containers[0], image: `${imageUri}@${digest}`, ...(baseImageUri ? { baseImageUri } : {}) }] }
   // A revision's name is used once.
   delete template.revision
   const buildConfig = { ...before.buildConfig, name, sourceLocation, imageUri, functionTarget: now.target, baseImage: baseImageUri || now.runtime, enableAutomaticUpdates: true }

@@ -116,6 +116,11 @@ function Tile({ label, value, unit }: { label: string; value: string; unit?: str
   )
 }
 
+function lastMinute(min: number | null, max: number | null): [number, number] {
+  const end = max ?? Date.now() / 1000
+  return [Math.min(min ?? end, end - 60), end]
+}
+
 const clock = (at: number) => new Date(at * 1000).toTimeString().slice(0, 8)
 
 type Line = [string, number[], 'fire' | 'bad' | 'info' | 'warn']
@@ -139,7 +144,7 @@ function Chart({ title, series, at }: { title: string; series: Line[]; at: numbe
         cursor: { drag: { x: false, y: false } },
         axes: [{ ...axis, values: (_: uPlot, ticks: number[]) => ticks.map(clock) }, { ...axis, size: 46 }],
         // A minute at least, so that the first points stand where they will stay.
-        scales: { x: { range: (_: uPlot, min: number, max: number) => [Math.min(min, max - 60), max] }, y: { range: (_: uPlot, __: number, max: number) => [0, Math.max(max * 1.1, 1)] } },
+        scales: { x: { range: (_: uPlot, min: number | null, max: number | null) => lastMinute(min, max) }, y: { range: (_: uPlot, __: number, max: number) => [0, Math.max(max * 1.1, 1)] } },
       },
       [at, ...series.map(([, values]) => values)],
       element,
