@@ -42,7 +42,12 @@ fn only_its_own_page_calls() -> Result<()> {
         e2e::text(Command::new("curl").args(common).args(arguments).output()?, "curl")
     };
     let own = ["-H", "x-tanebi-console: 1", "-H", "content-type: application/json"];
-    let sign_in = |link: &str, from: &str| call(&[&own[..], &["-i", "-H", &format!("origin: {from}"), "-d", &format!("{{\"link\":\"{link}\"}}"), &format!("{origin}/_console/v1/session")]].concat());
+    let sign_in = |link: &str, from: &str| {
+        call(
+            &[&own[..], &["-i", "-H", &format!("origin: {from}"), "-d", &format!("{{\"link\":\"{link}\"}}"), &format!("{origin}/_console/v1/session")]]
+                .concat(),
+        )
+    };
 
     // The page itself is for everyone, with a policy that lets no other script in.
     let page = call(&["-i", &format!("{origin}/services/new")])?;

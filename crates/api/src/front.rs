@@ -90,7 +90,9 @@ impl Front {
     pub(crate) async fn sign_in(&self, credentials: Credentials) -> Result<iam::Identity, Status> {
         match sign_in::identify(&self.deps.iam, &self.guard, credentials).await {
             Ok(Some(who)) => Ok(who),
-            Ok(None) => Err(Status::new(model::Code::Unauthenticated, "E-mail address, password or link is wrong, or the link was used or is older than 15 minutes.")),
+            Ok(None) => {
+                Err(Status::new(model::Code::Unauthenticated, "E-mail address, password or link is wrong, or the link was used or is older than 15 minutes."))
+            }
             Err(_) => Err(Status::new(model::Code::ResourceExhausted, "Too many attempts. Please try again in a minute.")),
         }
     }

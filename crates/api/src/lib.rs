@@ -129,7 +129,10 @@ impl Api {
 pub enum Credentials {
     /// The secret of a one-time link.
     Link(String),
-    Password { email: String, password: String },
+    Password {
+        email: String,
+        password: String,
+    },
 }
 
 /// One REST method.

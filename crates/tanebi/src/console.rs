@@ -177,8 +177,7 @@ mod tests {
     #[test]
     fn only_the_consoles_own_page_calls() {
         let check = |method: Method, pairs: &[(&'static str, &'static str)], expect: bool| {
-            let mut headers: HeaderMap =
-                pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+            let mut headers: HeaderMap = pairs.iter().map(|(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
             headers.insert(header::HOST, HeaderValue::from_static("console.localhost:7070"));
             assert_eq!(is_own_page(&method, &headers, false), expect, "{method} {pairs:?}");
         };

@@ -51,7 +51,7 @@ const look = EditorView.theme({
   '&': { color: 'var(--ink)', backgroundColor: 'var(--card)' },
   '.cm-content': { caretColor: 'var(--fire)', padding: '10px 0' },
   '.cm-cursor': { borderLeftColor: 'var(--fire)', borderLeftWidth: '2px' },
-  '.cm-gutters': { backgroundColor: 'var(--card)', color: 'var(--faint)', border: 'none', paddingLeft: '6px' },
+  '.cm-gutters': { backgroundColor: 'var(--card)', color: 'var(--soft)', border: 'none', paddingLeft: '6px' },
   '.cm-activeLine': { backgroundColor: 'color-mix(in srgb, var(--sunk) 70%, transparent)' },
   '.cm-activeLineGutter': { backgroundColor: 'var(--sunk)', color: 'var(--ink)' },
   '&.cm-focused': { outline: 'none' },
@@ -94,7 +94,7 @@ export function Editor({ name, text, onChange, onSave, marks = [], readOnly, lab
           autocompletion(), highlightSelectionMatches(), lintGutter(), syntaxHighlighting(colours), look,
           indentUnit.of(name.endsWith('.py') || name.endsWith('.java') ? '    ' : name.endsWith('.go') ? '\t' : '  '),
           EditorState.readOnly.of(readOnly ?? false),
-          EditorView.contentAttributes.of({ 'aria-label': label }),
+          EditorView.contentAttributes.of({ 'aria-label': label, tabindex: '0' }),
           keymap.of([
             { key: 'Mod-s', preventDefault: true, run: () => (handlers.current.onSave?.(), true) },
             ...closeBracketsKeymap, ...defaultKeymap, ...searchKeymap, ...historyKeymap, ...completionKeymap, indentWithTab,

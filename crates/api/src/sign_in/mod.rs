@@ -16,8 +16,8 @@ use iam::{Iam, Identity};
 use model::Status;
 use serde::{Deserialize, Serialize};
 
-use self::{form::Forms, page::Page, text::Texts};
 pub(crate) use self::guard::Guard;
+use self::{form::Forms, page::Page, text::Texts};
 use crate::{
     Credentials, Deps, Response,
     oauth::client,
