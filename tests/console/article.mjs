@@ -19,6 +19,9 @@ await page.getByRole('heading', { name: label('services'), exact: true }).waitFo
 check(!page.url().includes('link='), 'the secret is not kept in the address')
 check((await context.cookies()).every((cookie) => cookie.httpOnly && cookie.sameSite === 'Strict'), 'the cookie is HttpOnly and Strict')
 
+const painted = await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0)
+console.log(`first paint: ${Math.round(painted)} ms`)
+
 // The form, label for label, with the article's defaults.
 await button('writeFunction').first().click()
 await page.getByLabel(label('name'), { exact: true }).fill('sample-function-1')

@@ -28,7 +28,7 @@ export function SignIn() {
         </div>
         <h1>{t('signIn.title')}</h1>
         <p className="soft">{t('signIn.link')}</p>
-        <Command text="tanebi env --format json | grep console" />
+        <Command text="tanebi env --format json" />
         <TextField label={t('signIn.email')} type="email" autoComplete="username" value={email} onChange={setEmail} required />
         <TextField label={t('signIn.password')} type="password" autoComplete="current-password" value={password} onChange={setPassword} required />
         <Failure error={signIn.error} title={t('signIn.refused')} />

@@ -76,7 +76,9 @@ impl Front {
         }
         headers.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| Status::invalid_field("tag", "is no part of a host"))?);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        headers.remove(header::TRANSFER_ENCODING);
+        for name in [header::CONNECTION, header::EXPECT, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+            headers.remove(name);
+        }
         if written.get("authenticate").and_then(Value::as_bool).unwrap_or(true) {
             let token = self.console.iam.id_token_issue(who, &format!("https://{host}"), true);
             headers.insert(header::AUTHORIZATION, HeaderValue::from_str(&format!("bearer {token}")).map_err(Status::internal)?);

@@ -9,6 +9,9 @@ use crate::{front::Front, own};
 
 /// To see what a service does.
 const SEE: &str = "run.services.get";
+/// Of a list: it is asked for again and again.
+const EVENTS_MAX: usize = 200;
+const BODY_MAX_BYTES: usize = 4 << 10;
 /// To see what it was sent, and to send it again.
 const INVOKE: &str = "run.routes.invoke";
 
@@ -62,15 +65,14 @@ impl Front {
     /// Those that went to services; the newest first.
     pub(super) fn events_seen(&self, who: &iam::Identity) -> Value {
         let events = self.own.deliverer.history().list(usize::MAX);
-        let seen: Vec<_> = events.iter().filter(|event| self.may_see_event(who, event)).map(own::event_json).collect();
+        let seen: Vec<_> = events.iter().rev().filter(|event| self.may_see_event(who, event)).take(EVENTS_MAX).map(shown).collect();
         json!({ "events": seen })
     }
 
     pub(super) async fn event_again(&self, who: &iam::Identity, written: &Value) -> Result<Value, Status> {
         let id = written.get("id").and_then(Value::as_u64).ok_or_else(|| Status::invalid_field("id", "is required: the number of an event"))?;
-        let events = self.own.deliverer.history().list(usize::MAX);
-        match events.iter().find(|event| event.id == id) {
-            Some(event) if self.may_see_event(who, event) => {}
+        match self.own.deliverer.history().get(id) {
+            Some(event) if self.may_see_event(who, &event) => {}
             _ => return Err(Status::not_found(format!("Event {id} is not kept."))),
         }
         Ok(own::event_json(&self.own.deliverer.replay(id, self.console.clock.now(), None).await?))
@@ -84,4 +86,13 @@ impl Front {
         };
         service.is_some_and(|service| self.may(who, SEE, &service) && self.may(who, INVOKE, &service))
     }
+}
+
+/// An event with the beginning of its body.
+fn shown(event: &events::history::Event) -> Value {
+    let mut written = own::event_json(event);
+    if let Some(Value::String(body)) = written.get_mut("body") {
+        body.truncate(body.floor_char_boundary(BODY_MAX_BYTES));
+    }
+    written
 }
