@@ -52,6 +52,9 @@ function Frame() {
   useEffect(() => {
     if (path === '/') go('/services', 'replace')
   }, [path])
+  useEffect(() => {
+    document.title = titleOf(path)
+  }, [path])
   const signOut = async () => {
     await sessionEnd().catch(() => undefined)
     setSession(null)
@@ -91,6 +94,14 @@ function Frame() {
       </main>
     </div>
   )
+}
+
+/** What the browser's tab says. */
+function titleOf(path: string): string {
+  const [first = '', second = '', third = '', tab = ''] = path.split('/').slice(1).map(decodeURIComponent)
+  const place = PLACES.find((one) => one.to === `/${first}`)
+  const parts = [first === 'services' ? third : second, tab && t(`tab.${tab}` as Key), second === 'new' ? t('create.title') : place ? t(place.text) : '', 'tanebi']
+  return parts.filter((part) => part && part !== 'new').join(' – ')
 }
 
 export function LanguageAndTheme() {

@@ -1,5 +1,5 @@
 // The list of services.
-import { useMemo, useRef } from 'react'
+import { useEffect, useMemo, useRef, useState } from 'react'
 import { meterList } from '../api/console'
 import { isPlaceholder, kindOf, regionOf, runtimeOf, serviceList, shortName, type Service } from '../api/run'
 import { Button, Chip, Empty, Failure, Waiting } from '../parts/basic'
@@ -12,7 +12,11 @@ export const deployCommand = () =>
   `gcloud run deploy sample-function-1 --source . --function hello_http --base-image python312 --region ${own().region} --no-invoker-iam-check`
 
 export function Services() {
-  const services = useQuery('services', serviceList, 3000)
+  // Thousands are not read again every few seconds.
+  const [every, setEvery] = useState(3000)
+  const services = useQuery('services', serviceList, every)
+  const count = services.data?.length ?? 0
+  useEffect(() => setEvery(count > 300 ? 30_000 : 3000), [count])
   const rates = useRates()
   const wanted = usePlace().query.get('q') ?? ''
   const found = useMemo(() => {
@@ -21,7 +25,7 @@ export function Services() {
     const matches = (service: Service) => words.every((word) => `${shortName(service.name)} ${regionOf(service.name)} ${runtimeOf(service)}`.toLowerCase().includes(word))
     return list.filter(matches).sort((one, other) => shortName(one.name).localeCompare(shortName(other.name)))
   }, [services.data, wanted])
-  const isEmpty = services.data?.length === 0
+  const isEmpty = services.data !== undefined && count === 0
   return (
     <>
       <div className="head">
