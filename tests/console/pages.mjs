@@ -72,6 +72,7 @@ for (const theme of ['light', 'dark']) {
     await page.locator(ready).first().waitFor()
     if (name === 'service-metrics') {
       await page.locator('.bar-parts, .notice').first().waitFor()
+      for (let i = 0; i < 4; i++) await page.waitForResponse((response) => response.url().endsWith('/meters'))
     }
     await look(name, theme)
   }

@@ -126,6 +126,8 @@ const clock = (at: number) => new Date(at * 1000).toTimeString().slice(0, 8)
 type Line = [string, number[], 'fire' | 'bad' | 'info' | 'warn']
 
 function Chart({ title, series, at }: { title: string; series: Line[]; at: number[] }) {
+  // One point is no line, and no axis can be made of it.
+  const data = at.length < 2 ? [[], ...series.map(() => [])] : [at, ...series.map(([, values]) => values)]
   const box = useRef<HTMLDivElement>(null)
   const plot = useRef<uPlot>(null)
   const theme = useTheme()
@@ -146,7 +148,7 @@ function Chart({ title, series, at }: { title: string; series: Line[]; at: numbe
         // A minute at least, so that the first points stand where they will stay.
         scales: { x: { range: (_: uPlot, min: number | null, max: number | null) => lastMinute(min, max) }, y: { range: (_: uPlot, __: number, max: number) => [0, Math.max(max * 1.1, 1)] } },
       },
-      [at, ...series.map(([, values]) => values)],
+      data as uPlot.AlignedData,
       element,
     )
     plot.current = made
@@ -159,7 +161,7 @@ function Chart({ title, series, at }: { title: string; series: Line[]; at: numbe
     }
     // The data follows below: only another look makes another plot.
   }, [theme, names])
-  useEffect(() => plot.current?.setData([at, ...series.map(([, values]) => values)]))
+  useEffect(() => plot.current?.setData(data as uPlot.AlignedData))
   return (
     <figure className="card pad">
       <figcaption className="row">
