@@ -11,7 +11,7 @@ const SHOWN_MAX = 1000
 const FIRST = 200
 const SEVERITIES = ['DEFAULT', 'DEBUG', 'INFO', 'NOTICE', 'WARNING', 'ERROR', 'CRITICAL'] as const
 /** How often the tail asks. */
-const ROUND_MS = 300
+const ROUND_MS = 150
 
 export function Logs({ region, name }: TabProps) {
   const { query } = usePlace()
