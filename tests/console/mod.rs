@@ -66,8 +66,8 @@ fn only_its_own_page_calls() -> Result<()> {
 
     let services = format!("{origin}/api/run.googleapis.com/v2/projects/tanebi-local/locations/-/services");
     let with = |cookie: &str, more: &[&str]| call(&[&["-H", &format!("cookie: {cookie}")], more].concat());
-    holds(&with(&cookie, &[&own[..], &[&services]].concat())?, "\n200")?;
-    holds(&call(&[&own[..], &[&services]].concat())?, "\n401")?;
+    holds(&with(&cookie, &[&own[..], &[services.as_str()]].concat())?, "\n200")?;
+    holds(&call(&[&own[..], &[services.as_str()]].concat())?, "\n401")?;
     // A cookie alone, as another page's image or form would bring it.
     holds(&with(&cookie, &[&services])?, "\n403")?;
     holds(&with(&cookie, &[&own[..], &["-H", "sec-fetch-site: same-site", &services]].concat())?, "\n403")?;
@@ -76,7 +76,7 @@ fn only_its_own_page_calls() -> Result<()> {
     holds(&with(&cookie, &[&own[..], &["-X", "PUT", "-d", "{}", "-H", &format!("origin: {function}"), &topic]].concat())?, "\n403")?;
     holds(&with(&cookie, &[&own[..], &["-X", "PUT", "-d", "{}", "-H", &format!("origin: {origin}"), &topic]].concat())?, "\n200")?;
     // Neither tokens nor sign-in pages are behind the gateway, and a name that leads here by DNS is another host.
-    holds(&with(&cookie, &[&own[..], &[&format!("{origin}/api/oauth2.googleapis.com/tokeninfo")]].concat())?, "\n404")?;
+    holds(&with(&cookie, &[&own[..], &[format!("{origin}/api/oauth2.googleapis.com/tokeninfo").as_str()]].concat())?, "\n404")?;
     holds(&call(&["-H", &format!("host: evil.example:{port}"), &format!("http://127.0.0.1:{port}/")])?, "\n404")?;
     // The cookie is good nowhere else.
     let token = cookie.split_once('=').context("a cookie")?.1;
@@ -85,12 +85,12 @@ fn only_its_own_page_calls() -> Result<()> {
 
     // Someone without a role sees nothing.
     let nobody = cookie_of(&sign_in(&secret_of(&tanebi, "--as nobody@example.com")?, &origin)?)?;
-    holds(&with(&nobody, &[&own[..], &[&services]].concat())?, "\n403")?;
-    holds(&with(&nobody, &[&own[..], &[&format!("{origin}/_console/v1/meters")]].concat())?, "{\"meters\":[]}")?;
+    holds(&with(&nobody, &[&own[..], &[services.as_str()]].concat())?, "\n403")?;
+    holds(&with(&nobody, &[&own[..], &[format!("{origin}/_console/v1/meters").as_str()]].concat())?, "{\"meters\":[]}")?;
 
     // Signing out ends the session, on the server.
     holds(&with(&cookie, &[&own[..], &["-X", "DELETE", "-H", &format!("origin: {origin}"), &format!("{origin}/_console/v1/session")]].concat())?, "\n200")?;
-    holds(&with(&cookie, &[&own[..], &[&services]].concat())?, "\n401")
+    holds(&with(&cookie, &[&own[..], &[services.as_str()]].concat())?, "\n401")
 }
 
 fn article_in_japanese() -> Result<()> {
