@@ -71,7 +71,7 @@ fn only_its_own_page_calls() -> Result<()> {
     // A cookie alone, as another page's image or form would bring it.
     holds(&with(&cookie, &[&services])?, "\n403")?;
     holds(&with(&cookie, &[&own[..], &["-H", "sec-fetch-site: same-site", &services]].concat())?, "\n403")?;
-    let topic = format!("{origin}/api/pubsub.googleapis.com/v1/projects/tanebi-local/topics/t");
+    let topic = format!("{origin}/api/pubsub.googleapis.com/v1/projects/tanebi-local/topics/greetings");
     let function = format!("http://f-{}.asia-northeast1.run.localhost:{port}", tanebi.number);
     holds(&with(&cookie, &[&own[..], &["-X", "PUT", "-d", "{}", "-H", &format!("origin: {function}"), &topic]].concat())?, "\n403")?;
     holds(&with(&cookie, &[&own[..], &["-X", "PUT", "-d", "{}", "-H", &format!("origin: {origin}"), &topic]].concat())?, "\n200")?;
