@@ -31,6 +31,7 @@ echo "\$ curl $url"
 curl -sS "$url"
 echo
 echo
+echo "console:           $(sed -n 's/^console //p' "$log" | tail -n 1)"
 echo "in a browser:      $(echo "$url" | sed "s|^https://\(.*\)\.run\.app\$|http://\1.run.localhost:$port/|")"
 echo "by path:           http://localhost:$port/_run/asia-northeast1/sample-function-1/"
 echo "as at Google:      $url (in a shell that is set up)"

@@ -4,6 +4,7 @@ mod cli;
 mod clients;
 mod clones;
 mod eventarc;
+mod console;
 mod faults;
 mod functions_api;
 mod gcloud;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         functions_api::tests(),
         clients::tests(),
         clones::tests(),
+        console::tests(),
         languages::tests(),
         scheduler::tests(),
         pubsub::tests(),

@@ -3,7 +3,12 @@
 //! The `.proto` files come from the npm package `google-proto-files`, pinned with its hash in
 //! `web/package-lock.json`; none is committed. `GOOGLE_PROTO_FILES` names another folder of them.
 
-use std::{env, error::Error, fs, path::PathBuf, process::Command};
+use std::{env, error::Error, fs, path::PathBuf};
+
+#[path = "../../web/packages.rs"]
+mod packages;
+
+use packages::packages;
 
 /// The root files; what they import follows.
 const FILES: &[&str] = &[
@@ -34,6 +39,7 @@ const FILES: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-env-changed=GOOGLE_PROTO_FILES");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../../web/packages.rs");
     let root = protos()?;
     println!("cargo::rerun-if-changed={}", root.join("package.json").display());
 
@@ -61,23 +67,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The folder of the protos, fetched by `npm ci` when it is not there yet.
+/// The folder of the protos.
 fn protos() -> Result<PathBuf, Box<dyn Error>> {
     if let Ok(root) = env::var("GOOGLE_PROTO_FILES") {
         return Ok(root.into());
     }
     let web = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../web");
-    println!("cargo::rerun-if-changed={}", web.join("package-lock.json").display());
-    let root = web.join("node_modules/google-proto-files");
-    if !root.join("package.json").exists() {
-        let status = Command::new("npm")
-            .args(["ci", "--ignore-scripts", "--no-fund", "--no-audit", "--quiet"])
-            .current_dir(&web)
-            .status()
-            .map_err(|error| format!("npm is needed to fetch the protos of Google's APIs (apt-get install npm): {error}"))?;
-        if !status.success() {
-            return Err("npm ci in web/ failed: the protos of Google's APIs are not there".into());
-        }
-    }
-    Ok(root)
+    Ok(packages(&web)?.join("google-proto-files"))
 }

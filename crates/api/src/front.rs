@@ -3,14 +3,14 @@
 //! A host of Google's reaches only the APIs that live there. Any other host is this server addressed directly: all APIs
 //! answer, by path alone. A region in front of the host (`asia-northeast1-run.googleapis.com`) is the request's region.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use http::Method;
 use model::{Region, Status};
 use tower::ServiceExt;
 
 use crate::{
-    Deps, MetadataIdentity, Request, Response, Served,
+    Credentials, Deps, MetadataIdentity, Request, Response, Served,
     app::App,
     artifact_registry, audit,
     caller::caller_check,
@@ -34,10 +34,12 @@ pub(crate) struct Front {
     methods: Methods,
     /// Made when the first REST call of a method of a proto arrives: it wants the descriptors.
     transcoder: OnceLock<Transcoder>,
+    /// Of tries to sign in.
+    guard: Arc<sign_in::Guard>,
 }
 
 /// The surfaces, in no order that matters.
-fn surfaces(app: &App) -> Vec<Surface> {
+fn surfaces(app: &App, guard: &Arc<sign_in::Guard>) -> Vec<Surface> {
     let deps = || (**app).clone();
     vec![
         run_v1::surface(app),
@@ -45,7 +47,7 @@ fn surfaces(app: &App) -> Vec<Surface> {
         resource_manager::surface(app),
         storage::surface(deps()),
         oauth::surface(deps()),
-        sign_in::surface(deps()),
+        sign_in::surface(deps(), guard.clone()),
     ]
 }
 
@@ -75,7 +77,8 @@ fn methods(app: &App) -> Vec<grpc::Method> {
 impl Front {
     pub(crate) fn new(deps: Deps) -> Self {
         let app = App::new(deps.clone());
-        let surfaces = surfaces(&app);
+        let guard = Arc::default();
+        let surfaces = surfaces(&app, &guard);
         let methods = Methods::new(deps.clone(), methods(&app));
         if let Some(twice) = ambiguity(&surfaces) {
             panic!("two methods claim {twice}");
@@ -83,7 +86,17 @@ impl Front {
         let mut order: Vec<_> = surfaces.iter().enumerate().flat_map(|(s, surface)| (0..surface.rows.len()).map(move |r| (s, r))).collect();
         order.sort_by_key(|(s, r)| surfaces[*s].rows[*r].template.rank());
         let xml = storage::xml::surface(deps.clone());
-        Self { deps, surfaces, xml, order, methods, transcoder: OnceLock::new() }
+        Self { deps, surfaces, xml, order, methods, transcoder: OnceLock::new(), guard }
+    }
+
+    pub(crate) async fn sign_in(&self, credentials: Credentials) -> Result<iam::Identity, Status> {
+        match sign_in::identify(&self.deps.iam, &self.guard, credentials).await {
+            Ok(Some(who)) => Ok(who),
+            Ok(None) => {
+                Err(Status::new(model::Code::Unauthenticated, "E-mail address, password or link is wrong, or the link was used or is older than 15 minutes."))
+            }
+            Err(_) => Err(Status::new(model::Code::ResourceExhausted, "Too many attempts. Please try again in a minute.")),
+        }
     }
 
     pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {

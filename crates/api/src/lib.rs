@@ -108,6 +108,14 @@ impl Api {
         self.0.handle(host, request).await
     }
 
+    /// Who signs in with `credentials`, for the console.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when they are not good, `RESOURCE_EXHAUSTED` after too many tries.
+    pub async fn sign_in(&self, credentials: Credentials) -> Result<iam::Identity, model::Status> {
+        self.0.sign_in(credentials).await
+    }
+
     /// Every REST method that is served, with what it needs: for documents, and for the test that calls each without it.
     pub fn served(&self) -> Vec<Served> {
         self.0.served()
@@ -117,6 +125,16 @@ impl Api {
     pub async fn metadata(&self, identity: MetadataIdentity, request: Request) -> Response {
         self.0.metadata(identity, request).await
     }
+}
+
+/// What a person signs in with.
+pub enum Credentials {
+    /// The secret of a one-time link.
+    Link(String),
+    Password {
+        email: String,
+        password: String,
+    },
 }
 
 /// One REST method.

@@ -273,7 +273,7 @@ impl Context {
         }
         // An image that is gone does not keep its owner from changing other things: the revision that has it is made already.
         let is_new = old.is_none_or(|old| old.template.container.image != *image);
-        if is_new && !dry_run && self.image_resolve(image)?.is_none() {
+        if is_new && !dry_run && !service.template.container.is_placeholder() && self.image_resolve(image)?.is_none() {
             return Err(Status::invalid_field("spec.template.spec.containers[0].image", image::missing_text(image)));
         }
         Ok(())

@@ -186,6 +186,8 @@ pub struct Grant {
     pub refresh_token: Option<String>,
     pub scope: String,
     pub client_id: String,
+    /// When the refresh token was.
+    pub issued: Timestamp,
 }
 
 impl Iam {

@@ -58,7 +58,7 @@ impl Iam {
             return Err(TokenError::Audience);
         }
         let identity = self.subject_check(Some(&record.email), &record.subject)?;
-        Ok(Grant { identity, refresh_token: None, scope: record.scope.clone(), client_id: record.client_id.clone() })
+        Ok(Grant { identity, refresh_token: None, scope: record.scope.clone(), client_id: record.client_id.clone(), issued: record.created })
     }
 
     /// # Errors

@@ -116,7 +116,7 @@ impl Iam {
             tracing::error!(%error, "refresh token not kept");
             TokenError::Store
         })?;
-        Ok(Grant { identity, refresh_token: Some(refresh_token), scope: grant.scope, client_id: grant.client_id })
+        Ok(Grant { identity, refresh_token: Some(refresh_token), scope: grant.scope, client_id: grant.client_id, issued: self.inner.clock.now() })
     }
 }
 

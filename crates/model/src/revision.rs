@@ -144,7 +144,17 @@ impl SecretMount {
     }
 }
 
+/// The image of a function that has no source yet: its revision starts nothing, and its URL says so.
+///
+/// Google's console names such an image too.
+pub const PLACEHOLDER_IMAGE: &str = "us-docker.pkg.dev/cloudrun/container/placeholder";
+
 impl Container {
+    /// Whether there is no source yet.
+    pub fn is_placeholder(&self) -> bool {
+        self.image == PLACEHOLDER_IMAGE
+    }
+
     /// Every secret that an instance is given.
     pub fn secrets(&self) -> Vec<SecretRef> {
         let files = self.secret_mounts.iter().flat_map(|mount| mount.files().into_iter().map(|(_, source)| source));

@@ -349,6 +349,9 @@ impl Serving {
             Err(refusal) => return finish.refuse(refusal),
         };
         finish.belongs_to(&pool.source, pool.meter());
+        if pool.template.container.is_placeholder() {
+            return finish.refuse(Refusal::Placeholder);
+        }
         let h2c = pool.template.container.h2c;
         let max = (!h2c).then_some(limits::REQUEST_BODY_MAX_BYTES);
         if max.is_some_and(|max| body.size_hint().lower() > max) {

@@ -38,6 +38,7 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
             "Server Error",
             "The server encountered an error and could not complete your request.<p>Please try again in 30 seconds.",
         ),
+        Refusal::Placeholder => (HTML, PLACEHOLDER.to_owned()),
         Refusal::QueueFull => (HTML, "Rate exceeded.".to_owned()),
         Refusal::Closing | Refusal::MalformedResponse => (PLAIN, "Service Unavailable".to_owned()),
         Refusal::Timeout => (PLAIN, "upstream request timeout".to_owned()),
@@ -68,6 +69,22 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
 
 const HTML: &str = "text/html; charset=UTF-8";
 const PLAIN: &str = "text/plain";
+/// Not Google's words: in both languages of the console, for whoever opens the URL first.
+const PLACEHOLDER: &str = "<!doctype html>
+<html lang=\"en\"><head>
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>No source yet</title>
+</head>
+<body>
+<h1>This function has no source yet</h1>
+<p>It was created, and this is its URL. Open its <b>Source</b> tab in the console and press <b>Save and redeploy</b>; then it answers here.</p>
+<div lang=\"ja\">
+<h1>この関数にはまだソースがありません</h1>
+<p>関数は作成済みで、これがその URL です。コンソールの <b>ソース</b> タブで <b>保存して再デプロイ</b> をクリックすると、ここで応答するようになります。</p>
+</div>
+</body></html>
+";
 
 fn page(status: StatusCode, title: &str, heading: &str, text: &str) -> (&'static str, String) {
     let code = status.as_u16();

@@ -30,6 +30,8 @@ pub enum Refusal {
     BodyBroken,
     /// No slot came free within the hold time, or too many wait already.
     QueueFull,
+    /// The function was created and has no source yet.
+    Placeholder,
     /// The service has no ready revision.
     NoRevision,
     /// An instance was started for this request and did not become ready.
@@ -64,14 +66,14 @@ impl Refusal {
             | Self::BadToken
             | Self::BodyTooLarge
             | Self::BodyBroken => Source::Client,
-            Self::QueueFull | Self::NoRevision | Self::Closing => Source::Platform,
+            Self::Placeholder | Self::QueueFull | Self::NoRevision | Self::Closing => Source::Platform,
             Self::StartFailed | Self::MalformedResponse | Self::Timeout => Source::Instance,
         }
     }
 
     /// Whether the same request may be answered a little later.
     pub fn retry(self) -> bool {
-        matches!(self, Self::QueueFull | Self::StartFailed | Self::Closing | Self::MalformedResponse)
+        matches!(self, Self::Placeholder | Self::QueueFull | Self::StartFailed | Self::Closing | Self::MalformedResponse)
     }
 
     /// Whether the function saw nothing of the request.
@@ -92,7 +94,7 @@ impl Refusal {
             Self::BodyBroken => StatusCode::REQUEST_TIMEOUT,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::StartFailed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Closing | Self::MalformedResponse => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Placeholder | Self::Closing | Self::MalformedResponse => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -127,6 +129,7 @@ impl Refusal {
             }
             Self::BodyBroken => "The request's body ended early or came more slowly than 1 KiB/s.",
             Self::Closing => "The request was aborted because the server is being shut down.",
+            Self::Placeholder => "The function has no source yet: deploy one, or press Save and redeploy in the console.",
             _ => return None,
         })
     }
@@ -150,6 +153,7 @@ mod tests {
             Refusal::BodyTooLarge,
             Refusal::BodyBroken,
             Refusal::QueueFull,
+            Refusal::Placeholder,
             Refusal::NoRevision,
             Refusal::StartFailed,
             Refusal::Closing,

@@ -251,6 +251,10 @@ impl Follower {
         let mut tags = Vec::new();
         let mut end = 0;
         for revision in revisions().filter(|revision| revision.service_uid == service.uid) {
+            // It never runs.
+            if revision.template.container.is_placeholder() {
+                continue;
+            }
             let scale = scale(service, revision, &service.status.traffic);
             if scale.routed {
                 self.pools.of(revision).scale(scale);

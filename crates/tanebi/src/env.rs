@@ -73,10 +73,12 @@ pub async fn print(args: &IdentityArgs, format: Format) -> Result<ExitCode> {
     match format {
         Format::Json => {
             let (running, server) = (&environment.client.running, &environment.client.server);
+            let console = environment.console_link().await?;
             let document = json!({
                 "variables": variables,
                 "listen": running.listen, "tlsListen": running.tls_listen, "project": server.project, "projectNumber": server.project_number.to_string(),
                 "region": server.region, "identity": environment.email,
+                "console": console,
             });
             println!("{}", serde_json::to_string_pretty(&document)?);
         }
@@ -229,6 +231,16 @@ impl Environment {
         }
         let trust_store = java_trust_store(&dir, &bundle)?;
         Ok(Self { access_token: text("accessToken")?, email, client, dir, variables, trust_store })
+    }
+
+    /// The console's address with a link that signs the identity in; without one for a service account, which has no browser.
+    async fn console_link(&self) -> Result<String> {
+        let port = self.client.running.listen.port();
+        if self.email.ends_with("gserviceaccount.com") {
+            return Ok(format!("http://{}:{port}/", crate::console::HOST));
+        }
+        let made = self.client.own(http::Method::POST, "/_tanebi/v1/consoleLinks", Some(json!({ "email": self.email }))).await?;
+        Ok(crate::console::link(port, made["secret"].as_str().context("the link has no secret")?))
     }
 
     /// For one child process: Node and Java are told by variables that a whole shell should not carry.

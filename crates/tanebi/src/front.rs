@@ -23,6 +23,7 @@ use serving::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    console::{self, Console},
     own::Own,
     tunnel::{Tunnel, empty, said},
 };
@@ -47,7 +48,7 @@ impl Hosts {
 
     /// Whether TLS is ended for `host`.
     pub fn has_certificate(&self, host: &str) -> bool {
-        self.plays(host) || is_own_name(host)
+        self.plays(host) || is_own_name(host) || host == console::HOST
     }
 
     pub fn is_service(&self, host: &str) -> bool {
@@ -81,6 +82,7 @@ pub struct Front {
     pub serving: Serving,
     pub api: api::Api,
     pub own: Own,
+    pub console: Console,
     pub tunnel: Tunnel,
     pub tls: Arc<rustls::ServerConfig>,
     pub limits: Limits,
@@ -192,6 +194,9 @@ impl Door {
         if is_google(&host) {
             return front.api(&host, request).await;
         }
+        if outside && host == console::HOST && front.is_own_port(port) {
+            return front.console(origin, is_tls, request).await;
+        }
         if outside && is_own_name(&host) && front.is_own_port(port) {
             return front.local(&host, origin, request).await;
         }
@@ -221,13 +226,13 @@ impl Door {
 }
 
 impl Front {
-    async fn api(&self, host: &str, request: Request) -> Response {
+    pub async fn api(&self, host: &str, request: Request) -> Response {
         let (api, host) = (self.api.clone(), host.to_owned());
         self.beside(async move { api.handle(&host, request.map(axum::body::Body::new)).await.map(shared) }).await
     }
 
     /// Runs what takes long or computes much on the threads for that. It ends when its caller goes.
-    async fn beside(&self, answer: impl Future<Output = Response> + Send + 'static) -> Response {
+    pub async fn beside(&self, answer: impl Future<Output = Response> + Send + 'static) -> Response {
         match AbortOnDropHandle::new(self.runtime.spawn(answer)).await {
             Ok(response) => response,
             Err(error) => {

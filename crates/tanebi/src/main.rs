@@ -6,6 +6,7 @@ mod ca;
 mod client;
 mod clock;
 mod config;
+mod console;
 mod doctor;
 mod env;
 mod folder;

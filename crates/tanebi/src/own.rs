@@ -74,6 +74,10 @@ impl Own {
                 "project": self.project.id, "projectNumber": self.project.number, "region": self.region, "owner": self.owner,
             })),
             (&Method::POST, "/_tanebi/v1/sessions") => self.session(&field(&body, "email")?).await,
+            (&Method::POST, "/_tanebi/v1/consoleLinks") => {
+                let identity = self.identity(&field(&body, "email")?).await?;
+                Ok(json!({ "secret": self.iam.sign_in_link_issue(&identity.email) }))
+            }
             (&Method::POST, "/_tanebi/v1/idTokens") => {
                 let identity = self.identity(&field(&body, "email")?).await?;
                 Ok(json!({ "idToken": self.iam.id_token_issue(&identity, &field(&body, "audience")?, true) }))
@@ -294,7 +298,7 @@ impl Own {
     }
 }
 
-fn event_json(event: &Event) -> Value {
+pub fn event_json(event: &Event) -> Value {
     let call = &event.call;
     let target = match &call.target {
         events::deliver::Target::Url(url) => url.to_string(),
@@ -320,12 +324,12 @@ fn event_json(event: &Event) -> Value {
     })
 }
 
-fn micros(duration: Duration) -> u64 {
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The JSON of a request; nothing is the empty object.
-async fn body(request: Request) -> Result<Value, Status> {
+pub async fn body(request: Request) -> Result<Value, Status> {
     let mut body = request.into_body();
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -353,11 +357,11 @@ fn runtime_json(runtime: &build::Runtime) -> Value {
     value
 }
 
-fn field(body: &Value, name: &str) -> Result<String, Status> {
+pub fn field(body: &Value, name: &str) -> Result<String, Status> {
     body.get(name).and_then(Value::as_str).filter(|v| !v.is_empty()).map(str::to_owned).ok_or_else(|| Status::invalid_field(name, "is required"))
 }
 
-fn error(status: &Status) -> Response {
+pub fn error(status: &Status) -> Response {
     if !status.inner.is_empty() {
         tracing::error!(%status, "own method");
     }
@@ -365,7 +369,7 @@ fn error(status: &Status) -> Response {
     answer(code, &json!({ "error": { "code": code.as_u16(), "message": status.outer, "status": status.code.name() } }))
 }
 
-fn answer(code: StatusCode, value: &Value) -> Response {
+pub fn answer(code: StatusCode, value: &Value) -> Response {
     let mut response = http::Response::new(full(value.to_string()));
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=UTF-8"));

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ca::Authority,
     clock::SystemClock,
+    console::Console,
     front::{Door, Front, Hosts},
     own::Own,
     serve::{Prepared, authority_root},
@@ -168,6 +169,14 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             deliverer: deliverer.clone(),
             time: clock.clone(),
         },
+        console: Console {
+            iam: iam.clone(),
+            clock: clock.clone(),
+            project: project.clone(),
+            region: config.region.clone(),
+            listen,
+            ca_file: folders.ca.join("ca.pem"),
+        },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
         tls: tls.clone(),
         limits,
@@ -252,6 +261,7 @@ fn greet(
     }
     println!("for a shell: eval \"$(tanebi env --data-dir '{}')\"", config.data_dir.display());
     println!("to sign in in a browser: http://{listen}/sign-in?link={}", iam.sign_in_link_issue(&config.owner));
+    println!("console {}", crate::console::link(listen.port(), &iam.sign_in_link_issue(&config.owner)));
     match keeper.walls() {
         Ok(walls) => walls.missing.iter().for_each(|line| eprintln!("missing: {line}")),
         Err(error) => eprintln!("missing: the walls could not be measured: {error}"),

@@ -17,10 +17,10 @@ const WAITERS_MAX: usize = 32;
 
 /// Try again in a minute.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub(crate) struct TooMany;
 
 /// When tries were made, or will be.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     tries: Mutex<Tries>,
     waiters: Semaphore,
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use axum::{Form, extract::FromRequest, response::IntoResponse};
 use http::{HeaderMap, Method, StatusCode, header};
-use iam::Identity;
+use iam::{Iam, Identity};
 use model::Status;
 use serde::{Deserialize, Serialize};
 
-use self::{form::Forms, guard::Guard, page::Page, text::Texts};
+pub(crate) use self::guard::Guard;
+use self::{form::Forms, page::Page, text::Texts};
 use crate::{
-    Deps, Response,
+    Credentials, Deps, Response,
     oauth::client,
     permission::Need,
     surface::{Call, Endpoints, Surface},
@@ -31,10 +32,10 @@ const FORM_MAX_BYTES: usize = 32 << 10;
 const PARAMETER_MAX_BYTES: usize = 4 << 10;
 
 /// The pages.
-pub(crate) fn surface(deps: Deps) -> Surface {
+pub(crate) fn surface(deps: Deps, guard: Arc<Guard>) -> Surface {
     use Method as M;
     let open = Need::Public;
-    let state = Arc::new(SignIn { deps, forms: Forms::new(), guard: Guard::default() });
+    let state = Arc::new(SignIn { deps, forms: Forms::new(), guard });
     let mut endpoints = Endpoints::new(state);
     for path in ["/o/oauth2/auth", "/o/oauth2/v2/auth"] {
         endpoints = endpoints.on(M::GET, path, open, |s, c| s.ask(c)).on(M::POST, path, open, |s, c| s.answer(c));
@@ -49,7 +50,7 @@ pub(crate) fn surface(deps: Deps) -> Surface {
 struct SignIn {
     deps: Deps,
     forms: Forms,
-    guard: Guard,
+    guard: Arc<Guard>,
 }
 
 /// An authorization request that was understood (RFC 6749, section 4.1.1).
@@ -131,19 +132,13 @@ impl SignIn {
         Ok((StatusCode::SEE_OTHER, headers).into_response())
     }
 
-    /// Who posted: by the secret of a link, or by e-mail and password. Tries wait for each other.
+    /// Who posted: by the secret of a link, or by e-mail and password.
     async fn identify(&self, posted: &Posted) -> Result<Option<Identity>, guard::TooMany> {
-        let email = posted.email.trim().to_ascii_lowercase();
-        self.guard.wait(if posted.secret.is_empty() { &email } else { "" }).await?;
-        if !posted.secret.is_empty() {
-            return Ok(self.deps.iam.sign_in_link_redeem(posted.secret.trim()));
-        }
-        let (iam, password) = (self.deps.iam.clone(), posted.password.clone());
-        let good = tokio::task::spawn_blocking(move || iam.password_check(&email, &password).then(|| iam.identity(&email))).await;
-        Ok(good.unwrap_or_else(|error| {
-            tracing::error!(%error, "a password check failed");
-            None
-        }))
+        let credentials = match posted.secret.trim() {
+            "" => Credentials::Password { email: posted.email.clone(), password: posted.password.clone() },
+            secret => Credentials::Link(secret.to_owned()),
+        };
+        identify(&self.deps.iam, &self.guard, credentials).await
     }
 
     /// The page behind a one-time link: it asks for a new password. Looking at it does not use the link up.
@@ -190,6 +185,24 @@ impl SignIn {
         tracing::info!(email = who.email, "a password was set by a one-time link");
         Ok(Page::plain(texts, 200, &texts.password_set.replace("{}", &who.email)).into_response())
     }
+}
+
+/// Whose credentials they are, if they are good. Tries wait for each other, whichever page they come from.
+pub(crate) async fn identify(iam: &Iam, guard: &Guard, credentials: Credentials) -> Result<Option<Identity>, guard::TooMany> {
+    let (email, password) = match credentials {
+        Credentials::Link(secret) => {
+            guard.wait("").await?;
+            return Ok(iam.sign_in_link_redeem(&secret));
+        }
+        Credentials::Password { email, password } => (email.trim().to_ascii_lowercase(), password),
+    };
+    guard.wait(&email).await?;
+    let iam = iam.clone();
+    let good = tokio::task::spawn_blocking(move || iam.password_check(&email, &password).then(|| iam.identity(&email))).await;
+    Ok(good.unwrap_or_else(|error| {
+        tracing::error!(%error, "a password check failed");
+        None
+    }))
 }
 
 #[derive(Serialize, Deserialize)]
