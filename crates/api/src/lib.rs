@@ -43,11 +43,12 @@ mod storage;
 mod surface;
 mod template;
 mod transcode;
+mod transport;
 mod version;
 
 use std::sync::Arc;
 
-pub use error::Error;
+pub use error::{Error, not_played};
 
 /// What the surfaces work on.
 #[derive(Clone)]
@@ -104,6 +105,11 @@ impl Api {
     /// A request to one of Google's API hosts, or to this server directly by path. `host` without port, lower case. gRPC by content type.
     pub async fn handle(&self, host: &str, request: Request) -> Response {
         self.0.handle(host, request).await
+    }
+
+    /// Whether an API lives on `host`, which is one of Google's. [`not_played`] says what it means when none does.
+    pub fn plays(&self, host: &str) -> bool {
+        self.0.plays(host)
     }
 
     /// Every REST method that is served, with what it needs: for documents, and for the test that calls each without it.
