@@ -210,7 +210,7 @@ pub fn text(output: Output, what: &str) -> Result<String> {
 }
 
 /// What was written, without the colours that gcloud gives it.
-fn plain(bytes: &[u8]) -> String {
+pub fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut parts = text.split("\u{1b}[");
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -9,6 +9,7 @@ mod gcloud;
 mod hostile;
 mod languages;
 mod pubsub;
+mod readme;
 mod scheduler;
 mod secrets;
 mod seed;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         clients::tests(),
         clones::tests(),
         languages::tests(),
+        readme::tests(),
         scheduler::tests(),
         pubsub::tests(),
         hostile::tests(),
