@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 DATA ?= $(CURDIR)/data
-PARTS := seed console gcloud serving settings cli clients clones languages pubsub scheduler eventarc hostile faults soak
+PARTS := seed readme console gcloud serving settings cli clients clones languages pubsub scheduler eventarc hostile faults soak
 
 .PHONY: cuts messages schedules unsynced walls run build test unit e2e verify verify-% lint bench clean-data
 

@@ -3,14 +3,15 @@
 mod cli;
 mod clients;
 mod clones;
-mod eventarc;
 mod console;
+mod eventarc;
 mod faults;
 mod functions_api;
 mod gcloud;
 mod hostile;
 mod languages;
 mod pubsub;
+mod readme;
 mod scheduler;
 mod secrets;
 mod seed;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         clones::tests(),
         console::tests(),
         languages::tests(),
+        readme::tests(),
         scheduler::tests(),
         pubsub::tests(),
         eventarc::tests(),

@@ -13,23 +13,7 @@ from google.cloud import iam_admin_v1, storage
 from google.cloud.storage import transfer_manager
 from google.oauth2 import service_account
 
-passed = 0
-
-
-def check(what, seen, expect=True):
-    global passed
-    assert seen == expect, f"{what}: {seen!r}, not {expect!r}"
-    passed += 1
-
-
-def refused(what, kind, call):
-    try:
-        call()
-    except kind:
-        check(what, True)
-    else:
-        check(what, "answered", kind.__name__)
-
+from checks import check, refused, told
 
 _, project = google.auth.default()
 client = storage.Client()
@@ -163,4 +147,4 @@ check("its object", bucket.blob("form").download_as_bytes(), b"by form")
 
 other.delete(force=True)
 check("buckets", sorted(b.name for b in client.list_buckets(prefix="from-python-storage")), [bucket.name, kept.name])
-print(f"{passed} checks passed")
+told()

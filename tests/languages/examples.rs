@@ -15,7 +15,9 @@ type Example = (&'static str, &'static str, &'static str, fn(&Service) -> Result
 const PYTHON_EXAMPLES: &[Example] = &[
     ("hello_http", "hello_http", "", greets),
     ("hello_cloudevent", "hello_cloudevent", "", logs_cloudevent),
-    ("hello_event", "hello_event", EVENT_SIGNATURE, logs_event),
+    ("hello_event", "hello_event", EVENT_SIGNATURE, logs_legacy),
+    ("hello_pubsub", "hello_pubsub", "", takes_message),
+    ("hello_storage", "hello_storage", "", takes_object),
     ("streaming", "streaming", "", streams),
     ("typed", "typed", "", is_typed),
     ("pyproject", "hello_http", "", greets),
@@ -23,7 +25,9 @@ const PYTHON_EXAMPLES: &[Example] = &[
 const NODEJS_EXAMPLES: &[Example] = &[
     ("hello_http", "helloHttp", "", greets),
     ("hello_cloudevent", "helloCloudEvent", "", logs_cloudevent),
-    ("hello_event", "helloEvent", EVENT_SIGNATURE, logs_event),
+    ("hello_event", "helloEvent", EVENT_SIGNATURE, logs_legacy),
+    ("hello_pubsub", "helloPubSub", "", takes_message),
+    ("hello_storage", "helloStorage", "", takes_object),
     ("streaming", "streaming", "", streams),
     ("typed", "typed", "", is_typed),
     ("typescript", "helloHttp", "", greets),
@@ -31,14 +35,18 @@ const NODEJS_EXAMPLES: &[Example] = &[
 const GO_EXAMPLES: &[Example] = &[
     ("hello_http", "HelloHTTP", "", greets),
     ("hello_cloudevent", "HelloCloudEvent", "", logs_cloudevent),
-    ("hello_event", "HelloEvent", "", logs_event),
+    ("hello_event", "HelloEvent", "", logs_legacy),
+    ("hello_pubsub", "HelloPubSub", "", takes_message),
+    ("hello_storage", "HelloStorage", "", takes_object),
     ("streaming", "Streaming", "", streams),
     ("typed", "Typed", "", is_typed),
 ];
 const JAVA_EXAMPLES: &[Example] = &[
     ("hello_http", "functions.HelloHttp", "", greets),
     ("hello_cloudevent", "functions.HelloCloudEvent", "", logs_cloudevent),
-    ("hello_event", "functions.HelloEvent", "", logs_event),
+    ("hello_event", "functions.HelloEvent", "", logs_legacy),
+    ("hello_pubsub", "functions.HelloPubSub", "", takes_message),
+    ("hello_storage", "functions.HelloStorage", "", takes_object),
     ("streaming", "functions.Streaming", "", streams),
     ("typed", "functions.Typed", "", is_typed),
     ("gradle_http", "functions.HelloHttp", "", greets),
@@ -108,26 +116,41 @@ fn logs_cloudevent(service: &Service) -> Result<()> {
     logs(service, "google.cloud.pubsub.topic.v1.messagePublished")
 }
 
-fn logs_event(service: &Service) -> Result<()> {
+fn logs_legacy(service: &Service) -> Result<()> {
     logs(service, "google.pubsub.topic.publish")
 }
 
-/// A message of Pub/Sub, as a CloudEvent in binary form.
+/// A message of Pub/Sub.
 fn logs(service: &Service, kind: &str) -> Result<()> {
-    let fields = [
-        "ce-specversion: 1.0",
-        "ce-id: 4711",
-        "ce-type: google.cloud.pubsub.topic.v1.messagePublished",
-        "ce-source: //pubsub.googleapis.com/projects/hoshi-works/topics/orders",
-        "ce-time: 2026-05-17T08:09:10.123Z",
-        "Content-Type: application/json",
-    ];
-    let message = json!({ "data": BASE64_STANDARD.encode("夏の星"), "messageId": "4711", "publishTime": "2026-05-17T08:09:10.123Z" });
+    let lines = [format!("type: {kind}, id: 4711"), "text: 夏の星".to_owned()];
+    logs_message(service, "夏の星", &lines)
+}
+
+fn takes_message(service: &Service) -> Result<()> {
+    logs_message(service, "夏", &["Hello, 夏!".to_owned()])
+}
+
+fn logs_message(service: &Service, text: &str, lines: &[String]) -> Result<()> {
+    let message = json!({ "data": BASE64_STANDARD.encode(text), "messageId": "4711", "publishTime": "2026-05-17T08:09:10.123Z" });
     let body = json!({ "message": message, "subscription": "projects/hoshi-works/subscriptions/orders-push" });
+    logs_event(service, "google.cloud.pubsub.topic.v1.messagePublished", "//pubsub.googleapis.com/projects/hoshi-works/topics/orders", &body, lines)
+}
+
+/// An object that was put into a bucket.
+fn takes_object(service: &Service) -> Result<()> {
+    let body = json!({ "kind": "storage#object", "bucket": "hoshi", "name": "a/夏.txt", "size": "9", "generation": "1" });
+    let kind = "google.cloud.storage.object.v1.finalized";
+    let lines = [format!("{kind}: gs://hoshi/a/夏.txt, 9 bytes")];
+    logs_event(service, kind, "//storage.googleapis.com/projects/_/buckets/hoshi", &body, &lines)
+}
+
+/// Calls with a CloudEvent in binary form, and waits for lines of the log.
+fn logs_event(service: &Service, kind: &str, source: &str, body: &serde_json::Value, lines: &[String]) -> Result<()> {
+    let (kind, source) = (format!("ce-type: {kind}"), format!("ce-source: {source}"));
+    let fields = ["ce-specversion: 1.0", "ce-id: 4711", &kind, &source, "ce-time: 2026-05-17T08:09:10.123Z", "Content-Type: application/json"];
     let answer = service.call("POST", "/", &fields, body.to_string().as_bytes())?;
     ensure!([200, 204].contains(&answer.status), "{answer:?}");
     let mut log = String::new();
-    let lines = [format!("type: {kind}, id: 4711"), "text: 夏の星".to_owned()];
     eventually("the event is in the log", || {
         log = service.log()?;
         Ok(lines.iter().all(|line| log.contains(line)).then_some(()))

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{PROJECT, Tanebi, children, eventually, http1, is_full, kill, repository, tests};
 use serde_json::{Value, json};
 
-use crate::clients::virtual_environment;
+use crate::clients::{program, python_command};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
     tests!["pubsub"; gcloud, python, pushes, kills_lose_no_message]
@@ -80,13 +80,7 @@ fn gcloud() -> Result<()> {
 
 /// Each check of `python.py`.
 fn python() -> Result<()> {
-    let python = virtual_environment()?;
-    let tanebi = Tanebi::start()?;
-    let script = repository().join("tests/pubsub/python.py");
-    let told = tanebi.script_all(&format!("tanebi exec -- '{}' -W ignore '{}'", python.display(), script.display()))?;
-    println!("  {}", told.lines().last().unwrap_or_default());
-    ensure!(told.contains(" checks passed"), "{told}");
-    Ok(())
+    program(&Tanebi::start()?, &python_command("tests/pubsub/python.py")?)
 }
 
 /// Refuses each message once, then takes it; says what it got.

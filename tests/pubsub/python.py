@@ -10,26 +10,12 @@ from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.subscriber import exceptions as subscriber_exceptions
 from google.protobuf import duration_pb2, field_mask_pb2
 
+from checks import check, refused, told
+
 credentials, project = google.auth.default()
 publisher = pubsub_v1.PublisherClient(publisher_options=pubsub_v1.types.PublisherOptions(enable_message_ordering=True))
 subscriber = pubsub_v1.SubscriberClient()
 PATIENCE = 60
-passed = 0
-
-
-def check(what, seen, expect=True):
-    global passed
-    assert seen == expect, f"{what}: {seen!r}, not {expect!r}"
-    passed += 1
-
-
-def refused(what, kind, call):
-    try:
-        call()
-    except kind as error:
-        check(what, True)
-        return error
-    raise AssertionError(f"{what}: answered, not {kind.__name__}")
 
 
 def topic_new(name):
@@ -183,4 +169,4 @@ check("permissions", list(publisher.test_iam_permissions(request={"resource": to
 
 publisher.delete_topic(topic=dead)
 check("a deleted topic", subscriber.get_subscription(subscription=dead_sub).topic, "_deleted-topic_")
-print(f"{passed} checks passed")
+told()

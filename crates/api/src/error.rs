@@ -71,6 +71,13 @@ pub(crate) fn no_method(method: &http::Method, host: &str, path: &str) -> Status
     Status::not_found(format!("Method not found: {method} {path} is not served on {host}.{why}"))
 }
 
+/// Why nothing is found on `host`, one of Google's that no API of this server lives on.
+pub fn not_played(host: &str) -> String {
+    format!(
+        "No API of {host} is played by this server, and nothing is sent to the real one. To have it reached, its operator starts tanebi serve with --google-host {host}."
+    )
+}
+
 /// A JSON answer, printed as Google prints it.
 pub(crate) fn json_response(code: StatusCode, body: &Json) -> Response {
     let mut text = serde_json::to_string_pretty(body).expect("a Value has string keys only");

@@ -3,7 +3,10 @@
 //! A host of Google's reaches only the APIs that live there. Any other host is this server addressed directly: all APIs
 //! answer, by path alone. A region in front of the host (`asia-northeast1-run.googleapis.com`) is the request's region.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
 
 use http::Method;
 use model::{Region, Status};
@@ -21,6 +24,7 @@ use crate::{
     pubsub, resource_manager, run_v1, run_v2, scheduler, secret_manager, service_usage, sign_in, storage,
     surface::Surface,
     transcode::Transcoder,
+    transport,
 };
 
 /// Every route of the APIs.
@@ -32,6 +36,8 @@ pub(crate) struct Front {
     /// Surface and row, those tried first first.
     order: Vec<(usize, usize)>,
     methods: Methods,
+    /// Hosts of Google's that something lives on, beside those of buckets.
+    hosts: HashSet<&'static str>,
     /// Made when the first REST call of a method of a proto arrives: it wants the descriptors.
     transcoder: OnceLock<Transcoder>,
     /// Of tries to sign in.
@@ -86,7 +92,8 @@ impl Front {
         let mut order: Vec<_> = surfaces.iter().enumerate().flat_map(|(s, surface)| (0..surface.rows.len()).map(move |r| (s, r))).collect();
         order.sort_by_key(|(s, r)| surfaces[*s].rows[*r].template.rank());
         let xml = storage::xml::surface(deps.clone());
-        Self { deps, surfaces, xml, order, methods, transcoder: OnceLock::new(), guard }
+        let hosts = surfaces.iter().map(|surface| surface.hosts).chain(methods.iter().map(|method| method.hosts)).flatten().copied().collect();
+        Self { deps, surfaces, xml, order, methods, hosts, transcoder: OnceLock::new(), guard }
     }
 
     pub(crate) async fn sign_in(&self, credentials: Credentials) -> Result<iam::Identity, Status> {
@@ -99,20 +106,34 @@ impl Front {
         }
     }
 
-    pub(crate) async fn handle(&self, host: &str, request: Request) -> Response {
-        if grpc::is_grpc(request.headers()) {
-            return self.methods.serve(request).await;
-        }
+    /// Whether an API lives on `host`, where that is one of Google's.
+    pub(crate) fn plays(&self, host: &str) -> bool {
+        self.lives_on(&Host::parse(host))
+    }
+
+    fn lives_on(&self, host: &Host) -> bool {
+        !host.google || self.hosts.contains(host.name.as_str()) || host.name.ends_with(storage::xml::BUCKET_HOSTS)
+    }
+
+    pub(crate) async fn handle(&self, host: &str, mut request: Request) -> Response {
         let host = Host::parse(host);
+        let lives = self.lives_on(&host);
+        if grpc::is_grpc(request.headers()) {
+            return if lives { self.methods.serve(request).await } else { error::grpc(&Status::unimplemented(error::not_played(&host.name))).into_http() };
+        }
+        if !lives {
+            return error::rest(&Status::not_found(error::not_played(&host.name)));
+        }
+        transport::method_restore(&mut request);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         if let Some((surface, row, vars)) = self.find(&host, &method, &path) {
-            return self.endpoint(&host, &self.surfaces[surface], row, vars, request).await;
+            return self.endpoint(&host, &self.surfaces[surface], row, vars, transport::body_unpack(request)).await;
         }
         if method == Method::POST && path == storage::batch::PATH && host.serves(&["storage.googleapis.com", "www.googleapis.com"]) {
-            return self.batch(&host, request).await;
+            return self.batch(&host, transport::body_unpack(request)).await;
         }
         if let Some(found) = self.transcoder().find(&method, &path, |hosts| host.serves(hosts)) {
-            return found.call(&self.methods, request).await;
+            return found.call(&self.methods, transport::body_unpack(request)).await;
         }
         match storage::xml::path(&host.name, host.google, &path) {
             // On a host of no API's own, a path is of this one only when a bucket is there.

@@ -45,11 +45,12 @@ mod storage;
 mod surface;
 mod template;
 mod transcode;
+mod transport;
 mod version;
 
 use std::sync::Arc;
 
-pub use error::Error;
+pub use error::{Error, not_played};
 
 /// What the surfaces work on.
 #[derive(Clone)]
@@ -114,6 +115,11 @@ impl Api {
     /// `UNAUTHENTICATED` when they are not good, `RESOURCE_EXHAUSTED` after too many tries.
     pub async fn sign_in(&self, credentials: Credentials) -> Result<iam::Identity, model::Status> {
         self.0.sign_in(credentials).await
+    }
+
+    /// Whether an API lives on `host`, which is one of Google's. [`not_played`] says what it means when none does.
+    pub fn plays(&self, host: &str) -> bool {
+        self.0.plays(host)
     }
 
     /// Every REST method that is served, with what it needs: for documents, and for the test that calls each without it.

@@ -31,6 +31,11 @@ pub(crate) fn spec(
 ) -> Result<Spec, String> {
     let template = &pool.template;
     let mut mounts: Vec<Mount> = image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
+    for folder in GCLOUD.map(Path::new) {
+        if image.runtime_paths.iter().any(|path| folder.starts_with(path)) && folder.is_dir() {
+            mounts.push(Mount { source: config.empty.clone(), target: folder.to_owned(), writable: false });
+        }
+    }
     for part in &image.layers {
         let source = layer(&part.digest).ok_or_else(|| format!("layer {} of the image is not there", part.digest))?;
         mounts.push(Mount { source, target: part.target.clone(), writable: false });
@@ -83,6 +88,9 @@ fn names(pool: &Pool) -> Names {
 const PIDS: u32 = 512;
 /// Google gives 25,000; a host whose own limit is lower cannot.
 const FILES_OPEN: u32 = 20_000;
+/// Where the Google Cloud CLI is installed below `/usr`. No image of Google's has one, and Google's Node.js library would start it, for
+/// most of a second, in each client that it makes.
+const GCLOUD: [&str; 3] = ["/usr/lib/google-cloud-sdk", "/usr/lib64/google-cloud-sdk", "/usr/local/google-cloud-sdk"];
 /// Where Linux programs look for trusted roots.
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Where Java looks for them on Debian, and is told to look everywhere.

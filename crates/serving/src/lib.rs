@@ -7,7 +7,7 @@
 //! `finish` (log and meter). Beside it: `table` (what requests are routed by), `pool` and `slots` (a revision's instances and queue),
 //! `instances` (their life), `health` (their probes), `autoscaler`.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -97,6 +97,8 @@ pub struct Config {
     pub armed_max: usize,
     /// Opens the secrets that instances are given.
     pub vault: iam::Vault,
+    /// An empty folder, which is laid over folders of the host that instances must not see.
+    pub empty: PathBuf,
 }
 
 /// The data plane. Clones share it.

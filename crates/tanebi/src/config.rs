@@ -44,6 +44,10 @@ pub struct ServeArgs {
     /// Refuse proxy requests to hosts that tanebi does not play, instead of passing them on
     #[arg(long, env = "TANEBI_OFFLINE")]
     pub offline: bool,
+    /// A host of Google's APIs that is the real one, for shells and functions, instead of being played here; more than once for more
+    /// hosts. Tokens of tanebi are worth nothing there
+    #[arg(long = "google-host", value_name = "HOST", env = "TANEBI_GOOGLE_HOSTS", value_delimiter = ',')]
+    pub google_hosts: Vec<String>,
     /// How many clones of a revision may wait, stopped, for the next requests that find no instance: as many as its load needs, at most
     /// these; with 0 instances are cloned when they are asked for [default: 8]
     #[arg(long, value_name = "NUMBER", env = "TANEBI_ARMED_MAX")]
@@ -69,6 +73,7 @@ struct File {
     region: Option<String>,
     owner: Option<String>,
     offline: Option<bool>,
+    google_hosts: Option<Vec<String>>,
     armed_max: Option<usize>,
     clock: Option<String>,
 }
@@ -95,6 +100,8 @@ pub struct Config {
     pub region: model::Region,
     pub owner: String,
     pub offline: bool,
+    /// Hosts of Google's that are not played.
+    pub google_hosts: Vec<String>,
     pub armed_max: usize,
     pub clock: ClockKind,
 }
@@ -124,6 +131,7 @@ impl Config {
             region: model::Region::parse(args.region.as_deref().or(file.region.as_deref()).unwrap_or("asia-northeast1")).map_err(status)?,
             owner: owner_check(args.owner.as_deref().or(file.owner.as_deref()).unwrap_or("developer@tanebi.local"))?,
             offline: args.offline || file.offline.unwrap_or(false),
+            google_hosts: google_hosts_check(if args.google_hosts.is_empty() { file.google_hosts.as_deref().unwrap_or_default() } else { &args.google_hosts })?,
             armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
             clock: clock_parse(args.clock.as_deref().or(file.clock.as_deref()).unwrap_or("system"))?,
         };
@@ -197,6 +205,19 @@ fn domain_check(text: &str) -> Result<String> {
     Ok(domain)
 }
 
+/// Names of APIs below googleapis.com. Not those by which this server's own tokens are had: it could not be used without them.
+fn google_hosts_check(hosts: &[String]) -> Result<Vec<String>> {
+    let own = ["oauth2", "openidconnect", "iamcredentials", "www"];
+    for host in hosts {
+        match host.strip_suffix(".googleapis.com") {
+            Some(name) if own.contains(&name) => bail!("google_hosts {host:?} is what this server gives its tokens by"),
+            Some(name) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')) => {}
+            _ => bail!("google_hosts {host:?} is no host of Google's APIs such as translation.googleapis.com"),
+        }
+    }
+    Ok(hosts.to_vec())
+}
+
 fn clock_parse(text: &str) -> Result<ClockKind> {
     match text.split_once('=') {
         None if text == "system" => Ok(ClockKind::System),
@@ -252,6 +273,8 @@ mod tests {
         check(ServeArgs { project: Some("X".into()), ..Default::default() }, Err("project"));
         check(ServeArgs { region: Some("mars-east1".into()), ..Default::default() }, Err("mars-east1"));
         check(ServeArgs { domain: Some("run.app".into()), ..Default::default() }, Err("Google's"));
+        check(ServeArgs { google_hosts: vec!["translation.googleapis.com".into(), "example.com".into()], ..Default::default() }, Err("example.com"));
+        check(ServeArgs { google_hosts: vec!["oauth2.googleapis.com".into()], ..Default::default() }, Err("gives its tokens by"));
         check(ServeArgs { owner: Some("nobody".into()), ..Default::default() }, Err("e-mail"));
         check(ServeArgs { armed_max: Some(101), ..Default::default() }, Err("armed_max 101 is above 100"));
         check(ServeArgs { clock: Some("manual=9:00".into()), ..Default::default() }, Err("no instant such as"));

@@ -217,7 +217,9 @@ impl Environment {
         let project = client.server.project.clone();
         match session.get("refreshToken").and_then(Value::as_str) {
             Some(refresh_token) => {
-                gcloud_sign_in(&config, &email, &project, refresh_token, is_known)?;
+                let credentials = gcloud_sign_in(&config, &email, &project, refresh_token, is_known)?;
+                // Python and Java find them beside gcloud's settings, Go and older Node.js libraries in the home folder only.
+                variables.insert("GOOGLE_APPLICATION_CREDENTIALS".into(), Some(path_text(&credentials)?));
                 variables.insert("GCE_METADATA_HOST".into(), None);
                 variables.insert("GCE_METADATA_ROOT".into(), None);
                 // Nothing of the network answers as a metadata server; libraries need not ask.
@@ -326,8 +328,8 @@ pub fn tokens_forget(data_dir: &Path) {
     }
 }
 
-/// gcloud's configuration folder, with `email` signed in.
-fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str, is_known: bool) -> Result<()> {
+/// gcloud's configuration folder, with `email` signed in. The file of its application default credentials.
+fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str, is_known: bool) -> Result<PathBuf> {
     gcloud_configure(config, Some(email), project)?;
     let credentials = json!({
         "client_id": iam::GCLOUD_CLIENT_ID,
@@ -350,7 +352,9 @@ fn gcloud_sign_in(config: &Path, email: &str, project: &str, refresh_token: &str
         "client_id": iam::GCLOUD_CLIENT_ID, "client_secret": CLIENT_SECRET, "refresh_token": refresh_token,
         "type": "authorized_user", "quota_project_id": project, "universe_domain": "googleapis.com",
     });
-    ca::write_private(&config.join("application_default_credentials.json"), adc.to_string().as_bytes())
+    let file = config.join("application_default_credentials.json");
+    ca::write_private(&file, adc.to_string().as_bytes())?;
+    Ok(file)
 }
 
 fn gcloud_configure(config: &Path, account: Option<&str>, project: &str) -> Result<()> {

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serving::{
     InstanceIdentity, Origin, Request, Response, Serving,
+    egress::Owner,
     listener::{self, Handler, Limits},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -25,6 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     console::{self, Console},
     own::Own,
+    refused::Refused,
     tunnel::{Tunnel, empty, said},
 };
 
@@ -38,12 +40,14 @@ const GOOGLE_PAGES: [&str; 2] = ["sdk.cloud.google.com", "openidconnect.googleap
 pub struct Hosts {
     /// Domains of services: `run.app`, `run.localhost`, the operator's.
     pub domains: Vec<String>,
+    /// Hosts of Google's that are the real ones here.
+    pub real: Vec<String>,
 }
 
 impl Hosts {
     /// Whether this server plays `host` towards clients that come through the proxy, and towards instances.
     pub fn plays(&self, host: &str) -> bool {
-        self.is_service(host) || is_google(host)
+        self.is_service(host) || self.is_google(host)
     }
 
     /// Whether TLS is ended for `host`.
@@ -54,10 +58,11 @@ impl Hosts {
     pub fn is_service(&self, host: &str) -> bool {
         self.domains.iter().any(|domain| below(host, domain))
     }
-}
 
-fn is_google(host: &str) -> bool {
-    GOOGLE.iter().any(|name| host == *name || below(host, name)) || GOOGLE_PAGES.contains(&host)
+    fn is_google(&self, host: &str) -> bool {
+        let is_played = GOOGLE.iter().any(|name| host == *name || below(host, name)) || GOOGLE_PAGES.contains(&host);
+        is_played && !self.real.iter().any(|real| real == host)
+    }
 }
 
 /// `host` is one or more labels below `domain`.
@@ -84,6 +89,7 @@ pub struct Front {
     pub own: Own,
     pub console: Console,
     pub tunnel: Tunnel,
+    pub refused: Refused,
     pub tls: Arc<rustls::ServerConfig>,
     pub limits: Limits,
     /// Where the APIs run: beside the threads that carry requests for functions.
@@ -97,16 +103,23 @@ pub struct Door {
     front: Arc<Front>,
     bound: Option<Arc<str>>,
     is_tls: bool,
+    /// Whose sandbox it is open to, when it is one's.
+    owner: Option<Arc<Owner>>,
 }
 
 impl Door {
     pub fn new(front: Arc<Front>) -> Self {
-        Self { front, bound: None, is_tls: false }
+        Self { front, bound: None, is_tls: false, owner: None }
+    }
+
+    /// The same door for what comes from a sandbox.
+    pub fn within(&self, owner: Arc<Owner>) -> Self {
+        Self { owner: Some(owner), ..self.clone() }
     }
 
     /// The same door for a connection that is bound to `host`.
     fn bound(&self, host: &str) -> Self {
-        Self { front: self.front.clone(), bound: Some(host.into()), is_tls: self.is_tls }
+        Self { bound: Some(host.into()), ..self.clone() }
     }
 
     /// The door of one instance's metadata server.
@@ -191,7 +204,12 @@ impl Door {
         if let Some((region, project)) = model::address::functions_at(&host) {
             return front.serving.handle_function(origin, region, project, request).await;
         }
-        if is_google(&host) {
+        if front.hosts.is_google(&host) {
+            if let Some(Owner::Instance(identity)) = self.owner.as_deref()
+                && !front.api.plays(&host)
+            {
+                front.refused.tell(identity, &host);
+            }
             return front.api(&host, request).await;
         }
         if outside && host == console::HOST && front.is_own_port(port) {
@@ -346,7 +364,7 @@ mod tests {
 
     #[test]
     fn hosts_are_one_ones() {
-        let hosts = Hosts { domains: vec!["run.app".into(), "run.localhost".into()] };
+        let hosts = Hosts { domains: vec!["run.app".into(), "run.localhost".into()], real: vec!["translation.googleapis.com".into()] };
         for host in [
             "run.googleapis.com",
             "asia-northeast1-run.googleapis.com",
@@ -359,7 +377,7 @@ mod tests {
         ] {
             assert!(hosts.plays(host), "{host}");
         }
-        for host in ["google.com", "www.google.com", "evilgoogleapis.com", "run.app", "xrun.app", "localhost", "pypi.org", "run.app.evil.example", ".run.app"] {
+        for host in ["google.com", "www.google.com", "evilgoogleapis.com", "run.app", "xrun.app", "localhost", "pypi.org", "run.app.evil.example", ".run.app", "translation.googleapis.com"] {
             assert!(!hosts.plays(host), "{host}");
         }
         assert!(hosts.has_certificate("localhost"));

@@ -17,6 +17,7 @@ mod logs;
 mod own;
 mod packages;
 mod ports;
+mod refused;
 mod run;
 mod running;
 mod runtimes;

@@ -42,6 +42,8 @@ pub struct Folders {
     pub build: PathBuf,
     /// The certificate (readable by all) and key (not) of the CA. The daemon's.
     pub ca: PathBuf,
+    /// Nothing: laid over what instances must not see of the host.
+    pub empty: PathBuf,
 }
 
 /// What `wire` gets.
@@ -86,10 +88,11 @@ fn prepare(config: Config) -> Result<Prepared> {
     if daemon != me {
         folder::reachable(data, daemon)?;
     }
-    let folders = Folders { state: data.join("state"), build: data.join("build"), ca: data.join("ca") };
+    let folders = Folders { state: data.join("state"), build: data.join("build"), ca: data.join("ca"), empty: data.join("empty") };
     folder::ensure(&folders.state, daemon, 0o700)?;
     folder::ensure(&folders.build, daemon, 0o711)?;
     folder::ensure(&folders.ca, daemon, 0o755)?;
+    folder::ensure(&folders.empty, me, 0o755)?;
     folder::ensure(&running::client_dir(data), me, 0o700)?;
     let keeper_dir = data.join("keeper");
     folder::ensure(&keeper_dir, me, 0o700)?;

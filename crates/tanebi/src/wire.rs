@@ -59,7 +59,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
 
     // The hosts that are played, and the CA that speaks for them.
     let domains: Vec<String> = ["run.app", "run.localhost"].into_iter().map(str::to_owned).chain(config.domain.clone()).collect();
-    let hosts = Hosts { domains: domains.clone() };
+    let hosts = Hosts { domains: domains.clone(), real: config.google_hosts.clone() };
     let root = authority_root(&folders)?;
     let mut ca_bundle = host_roots;
     ca_bundle.extend_from_slice(root.cert_pem.as_bytes());
@@ -87,6 +87,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             templates_bytes: templates_bytes(),
             armed_max: config.armed_max,
             vault: vault.clone(),
+            empty: folders.empty.clone(),
         },
         clock.clone(),
         store.clone(),
@@ -178,6 +179,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             ca_file: folders.ca.join("ca.pem"),
         },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
+        refused: crate::refused::Refused::new(telemetry.clone(), clock.clone()),
         tls: tls.clone(),
         limits,
         runtime: tokio::runtime::Handle::current(),
@@ -316,7 +318,7 @@ impl Inward for Within {
         let origin = Origin::Inside { project: owner.project().to_owned() };
         Box::pin(async move {
             if port == 80 || port == 443 {
-                door.serve(stream, port == 443, origin).await;
+                door.within(owner).serve(stream, port == 443, origin).await;
             }
         })
     }

@@ -423,8 +423,11 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
         "versions",
         "softDeleted",
         "matchGlob",
+        // `deleteFiles` of the Node.js library sends its own option along. It means nothing to Google either.
+        "force",
     ];
     let query = Query::of(&call, &[KNOWN])?;
+    query.flag("force")?;
     // There are no folders but prefixes: both answers are the same.
     query.flag("includeFoldersAsPrefixes")?;
     let of = match (query.flag("versions")?, query.flag("softDeleted")?) {

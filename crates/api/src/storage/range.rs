@@ -32,13 +32,14 @@ pub(crate) fn range_parse(header: Option<&str>, size: u64) -> Wanted {
 /// What a request to an upload session brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
-    /// Bytes `first..=last` of an object whose size is `total`, when it is known.
-    Bytes { first: u64, last: u64, total: Option<u64> },
+    /// Bytes `first..=last` of an object whose size is `total`, when it is known. Without `last` those from `first` to the end of the object,
+    /// which is the body's.
+    Bytes { first: u64, last: Option<u64>, total: Option<u64> },
     /// No bytes: how much has arrived? With `total`, and when all of it has, the object is finished.
     Status { total: Option<u64> },
 }
 
-/// Reads `Content-Range`: `bytes 0-524287/2000000`, `bytes 0-524287/*`, `bytes */2000000`, `bytes */*`.
+/// Reads `Content-Range`: `bytes 0-524287/2000000`, `bytes 0-524287/*`, `bytes 0-*/*`, `bytes */2000000`, `bytes */*`.
 pub(crate) fn content_range_parse(header: &str) -> Option<Chunk> {
     let (range, total) = header.trim().strip_prefix("bytes")?.trim_start_matches([' ', '=']).split_once('/')?;
     let total = if total == "*" { None } else { Some(digits(total)?) };
@@ -46,8 +47,10 @@ pub(crate) fn content_range_parse(header: &str) -> Option<Chunk> {
         return Some(Chunk::Status { total });
     }
     let (first, last) = range.split_once('-')?;
-    let (first, last) = (digits(first)?, digits(last)?);
-    (first <= last && total.is_none_or(|total| last < total)).then_some(Chunk::Bytes { first, last, total })
+    let first = digits(first)?;
+    let last = if last == "*" { None } else { Some(digits(last)?) };
+    let is_within = last.is_none_or(|last| first <= last) && total.is_none_or(|total| last.unwrap_or(first) < total);
+    is_within.then_some(Chunk::Bytes { first, last, total })
 }
 
 /// A number of ASCII digits only: `u64::from_str` would take a sign.
@@ -83,12 +86,14 @@ mod tests {
     #[test]
     fn content_ranges() {
         let check = |header: &str, expect: Option<Chunk>| assert_eq!(content_range_parse(header), expect, "{header}");
-        check("bytes 0-9/10", Some(Chunk::Bytes { first: 0, last: 9, total: Some(10) }));
-        check("bytes 0-9/*", Some(Chunk::Bytes { first: 0, last: 9, total: None }));
+        check("bytes 0-9/10", Some(Chunk::Bytes { first: 0, last: Some(9), total: Some(10) }));
+        check("bytes 0-9/*", Some(Chunk::Bytes { first: 0, last: Some(9), total: None }));
+        check("bytes 5-*/10", Some(Chunk::Bytes { first: 5, last: None, total: Some(10) }));
+        check("bytes 0-*/*", Some(Chunk::Bytes { first: 0, last: None, total: None }));
         check("bytes */10", Some(Chunk::Status { total: Some(10) }));
         check("bytes */*", Some(Chunk::Status { total: None }));
         check("bytes */0", Some(Chunk::Status { total: Some(0) }));
-        for bad in ["bytes 0-10/10", "bytes 9-0/10", "bytes 0-9", "0-9/10", "bytes -9/10", "bytes 0-9/+10", "bytes 0-18446744073709551616/*", ""] {
+        for bad in ["bytes 0-10/10", "bytes 9-0/10", "bytes 0-9", "0-9/10", "bytes -9/10", "bytes 10-*/10", "bytes *-9/10", "bytes 0-9/+10", "bytes 0-18446744073709551616/*", ""] {
             check(bad, None);
         }
     }

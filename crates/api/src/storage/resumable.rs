@@ -138,10 +138,17 @@ pub(crate) async fn begin(deps: &Deps, bucket: &str, name: &str, content_type: &
 /// Bytes for a session, or a question how much has arrived.
 pub(super) async fn put(deps: Deps, mut call: Call) -> Result<Response, Error> {
     let mut body = std::mem::replace(&mut call.body, Body::empty());
+    // Go's library takes a 308 for a redirect and asks for another status.
+    let is_308_hidden = call.headers.get("x-guploader-no-308").is_some_and(|value| value == "yes");
     let answer = answered(deps, call, &mut body).await;
     // A client that still writes would not read why it was refused.
     drain(&mut body).await;
-    answer
+    let mut response = answer?;
+    if is_308_hidden && response.status() == StatusCode::PERMANENT_REDIRECT {
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().insert("x-http-status-code-override", HeaderValue::from_static("308"));
+    }
+    Ok(response)
 }
 
 async fn answered(deps: Deps, call: Call, body: &mut Body) -> Result<Response, Error> {
@@ -164,7 +171,7 @@ async fn answered(deps: Deps, call: Call, body: &mut Body) -> Result<Response, E
         // All of it in one request.
         None => match call.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok()) {
             Some(0) => Chunk::Status { total: Some(0) },
-            Some(length) => Chunk::Bytes { first: 0, last: length - 1, total: Some(length) },
+            Some(length) => Chunk::Bytes { first: 0, last: Some(length - 1), total: Some(length) },
             None => return Err(Error::invalid("Content-Range or Content-Length is needed.")),
         },
     };
@@ -237,7 +244,7 @@ impl Open {
         at: &Place,
         headers: &HeaderMap,
         body: &mut Body,
-        range: (u64, u64),
+        range: (u64, Option<u64>),
         total: Option<u64>,
     ) -> Result<Response, Error> {
         let ((first, last), received) = (range, self.session.received);
@@ -246,20 +253,22 @@ impl Open {
                 "Invalid request. According to the Content-Range header, the upload offset is {first} byte(s), which exceeds already uploaded size of {received} byte(s)."
             )));
         }
-        if last < received {
+        if last.is_some_and(|last| last < received) {
             return Ok(self.progress());
         }
         let store = deps.control.store().clone();
-        let is_last = total == Some(last + 1);
+        let is_last = last.is_none_or(|last| total == Some(last + 1));
+        let end = last.map(|last| last + 1).or(total).or(self.session.total);
         if is_last {
             // Those that come with the last bytes are of the whole object.
             claims_add(&mut self.session.draft, headers, first == 0)?;
         }
         let mut ingest = Ingest::new(&store).await?;
-        let ended = self.read(&mut ingest, body, received - first, last - received + 1).await?;
+        let ended = self.read(&mut ingest, body, received - first, end.map(|end| end.saturating_sub(received))).await?;
         self.session.total = total.or(self.session.total);
         let mark = format!("\n{} {received} {:032x}", self.id, rand::random::<u128>());
         match ended {
+            Ended::Whole if is_last && received > 0 && ingest.size() == 0 => self.finish(deps, at).await,
             Ended::Whole if is_last && received == 0 => {
                 let stored = ingest.finish().await?;
                 self.complete(deps, at, stored).await
@@ -288,19 +297,19 @@ impl Open {
         }
     }
 
-    /// Reads `wanted` bytes of `body` after `skip` that are durable already.
-    async fn read(&self, ingest: &mut Ingest, body: &mut Body, mut skip: u64, wanted: u64) -> Result<Ended, Error> {
+    /// Reads `wanted` bytes of `body`, or all, after `skip` that are durable already.
+    async fn read(&self, ingest: &mut Ingest, body: &mut Body, mut skip: u64, wanted: Option<u64>) -> Result<Ended, Error> {
         loop {
             let mut bytes = match frame(body).await {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) if ingest.size() == wanted => return Ok(Ended::Whole),
+                Ok(None) if skip == 0 && wanted.is_none_or(|wanted| ingest.size() == wanted) => return Ok(Ended::Whole),
                 Ok(None) => return Ok(Ended::Early(None)),
                 Err(broken) => return Ok(Ended::Early(Some(broken.into()))),
             };
             let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
             bytes = bytes.split_off(skipped);
             skip -= skipped as u64;
-            if ingest.size() + bytes.len() as u64 > wanted {
+            if wanted.is_some_and(|wanted| ingest.size() + bytes.len() as u64 > wanted) {
                 return Err(Error::invalid("The body is longer than Content-Range says."));
             }
             ingest.push(bytes).await?;

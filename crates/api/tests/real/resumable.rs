@@ -106,6 +106,51 @@ pub async fn the_last_request_may_only_say_that_it_is_all(world: &World) {
     assert_eq!(read(world, "resume-4", "plain").await, b"hello");
 }
 
+/// As the Node.js library sends what it does not know the size of.
+pub async fn an_end_may_be_open(world: &World) {
+    bucket(world, "resume-7").await;
+    let data = bytes(QUANTUM + 100);
+    let total = data.len();
+    let url = start(world, "resume-7", "&name=open", json!({}), &[]).await;
+    put(world, &url, "bytes 0-*/*", data.clone()).await.good();
+    assert!(read(world, "resume-7", "open").await == data);
+    // Broken off, then the rest; what has come before is passed over.
+    let url = start(world, "resume-7", "&name=rest", json!({}), &[]).await;
+    let pieces = [Ok(Bytes::copy_from_slice(&data[..QUANTUM])), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
+    assert_eq!(put(world, &url, "bytes 0-*/*", Body::from_stream(futures_util::stream::iter(pieces))).await.status, 400);
+    let asked = put(world, &url, "bytes */*", "").await;
+    assert_eq!((asked.status.as_u16(), asked.header("range")), (308, format!("bytes=0-{}", QUANTUM - 1).as_str()));
+    // Shorter than what has come already: no end of the object.
+    assert_eq!(put(world, &url, "bytes 0-*/*", data[..10].to_vec()).await.status, 308);
+    put(world, &url, "bytes 10-*/*", data[10..].to_vec()).await.good();
+    assert!(read(world, "resume-7", "rest").await == data);
+    // Nothing more.
+    let url = start(world, "resume-7", "&name=none", json!({}), &[]).await;
+    assert_eq!(put(world, &url, &format!("bytes 0-{}/*", QUANTUM - 1), data[..QUANTUM].to_vec()).await.status, 308);
+    put(world, &url, &format!("bytes {QUANTUM}-*/*"), "").await.good();
+    assert!(read(world, "resume-7", "none").await == data[..QUANTUM]);
+    // With a size, it must be that.
+    let url = start(world, "resume-7", "&name=sized", json!({}), &[]).await;
+    assert_eq!(put(world, &url, &format!("bytes 0-*/{}", total - 1), data.clone()).await.reason(), (400, "invalid".to_owned()));
+    assert_eq!(put(world, &url, &format!("bytes 0-*/{}", total + 1), data.clone()).await.status, 308);
+    assert_eq!(put(world, &url, &format!("bytes {QUANTUM}-*/{total}"), data[QUANTUM..].to_vec()).await.status, 400);
+}
+
+pub async fn go_continues_by_post_and_hides_308(world: &World) {
+    bucket(world, "resume-8").await;
+    let data = bytes(QUANTUM + 1);
+    let url = start(world, "resume-8", "&name=o", json!({}), &[]).await;
+    let post = async |range: String, body: Vec<u8>| {
+        send(&world.api, Some(&world.owner), "POST", &url, &[("content-range", &range), ("x-guploader-no-308", "yes")], body).await
+    };
+    let first = post(format!("bytes 0-{}/*", QUANTUM - 1), data[..QUANTUM].to_vec()).await;
+    assert_eq!((first.status.as_u16(), first.header("x-http-status-code-override")), (200, "308"));
+    assert_eq!(first.header("range"), format!("bytes=0-{}", QUANTUM - 1));
+    let done = post(format!("bytes {QUANTUM}-{QUANTUM}/{}", QUANTUM + 1), data[QUANTUM..].to_vec()).await.good();
+    assert_eq!((done.header("x-http-status-code-override"), &done.json()["size"]), ("", &json!((QUANTUM + 1).to_string())));
+    assert!(read(world, "resume-8", "o").await == data);
+}
+
 pub async fn an_upload_can_fail_at_its_end(world: &World) {
     bucket(world, "resume-5").await;
     // Wrong hash: the session is over.

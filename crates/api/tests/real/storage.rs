@@ -28,6 +28,35 @@ pub async fn object(world: &World, bucket: &str, name: &str, bytes: &str) -> Jso
     send(&world.api, Some(&world.owner), "POST", &path, &[("content-type", "text/plain")], bytes.to_owned()).await.good().json()
 }
 
+pub async fn java_packs_bodies_and_names_methods(world: &World) {
+    let packed = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let owner = Some(world.owner.as_str());
+    let gzip = ("content-encoding", "gzip");
+    let name = json!({ "name": "packed" }).to_string();
+    send(&world.api, owner, "POST", &format!("{HOST}/storage/v1/b?project={PROJECT}"), &[JSON, gzip], packed(&name)).await.good();
+    let parts = "--b\r\ncontent-type: application/json\r\n\r\n{\"name\":\"o\"}\r\n--b\r\ncontent-type: text/plain\r\n\r\nhello\r\n--b--\r\n";
+    let multipart = ("content-type", "multipart/related; boundary=b");
+    let upload = format!("{HOST}/upload/storage/v1/b/packed/o?uploadType=multipart");
+    let made = send(&world.api, owner, "POST", &upload, &[multipart, gzip], packed(parts)).await.good().json();
+    assert_eq!((&made["size"], &made["contentEncoding"]), (&json!("5"), &Json::Null));
+    assert_eq!(send(&world.api, owner, "POST", &upload, &[multipart, ("content-encoding", "br")], parts.to_owned()).await.status, 400);
+    let patch = ("x-http-method-override", "PATCH");
+    let labels = json!({ "labels": { "by": "java" } }).to_string();
+    let patched = send(&world.api, owner, "POST", &format!("{HOST}/storage/v1/b/packed"), &[JSON, patch, gzip], packed(&labels)).await.good().json();
+    assert_eq!(patched["labels"]["by"], "java");
+    // The method that is meant is the one that is allowed.
+    assert_eq!(send(&world.api, None, "POST", &format!("{HOST}/storage/v1/b/packed"), &[("x-http-method-override", "DELETE")], "").await.status, 401);
+    // No bomb: what is unpacked is bounded as what comes plain is.
+    let bomb = packed(&format!("{{\"name\":\"{}\"}}", "x".repeat(64 << 20)));
+    let refused = send(&world.api, owner, "POST", &format!("{HOST}/storage/v1/b?project={PROJECT}"), &[JSON, gzip], bomb).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("Request payload size exceeds the limit"), "{}", refused.text());
+}
+
 /// The requests of `gcloud run deploy --source`, in order.
 pub async fn a_source_deploy_uploads_its_archive(world: &World) {
     let bucket = format!("run-sources-{PROJECT}-asia-northeast1");

@@ -87,6 +87,7 @@ impl World {
                 hold_min: Duration::from_secs(1),
                 instance_idle_max: Duration::from_secs(1),
                 templates_bytes: 1 << 30,
+                empty: dir.join("empty"),
                 armed_max: 1,
                 vault: vault.clone(),
             },

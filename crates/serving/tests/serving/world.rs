@@ -97,6 +97,9 @@ const IDLE_MAX: Duration = Duration::from_secs(900);
 fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Iam, telemetry: &telemetry::Telemetry, keeper: &Arc<Keeper>) -> Serving {
     // Read once.
     let keys = tempfile::tempdir().expect("a folder");
+    // One for all runs: nothing is ever in it.
+    let empty = std::path::PathBuf::from("/var/tmp/serving-empty");
+    std::fs::create_dir_all(&empty).expect("an empty folder");
     let config = serving::Config {
         domains: vec!["run.app".to_owned(), "run.localhost".to_owned()],
         ca_bundle: b"-----BEGIN CERTIFICATE-----\n".to_vec(),
@@ -105,6 +108,7 @@ fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Ia
         instance_idle_max: idle_max,
         templates_bytes: 1 << 30,
         armed_max: 1,
+        empty,
         vault: iam::Vault::open(&keys.path().join("vault.keys"), store).expect("a vault"),
     };
     Serving::start(config, clock, store.clone(), iam.clone(), telemetry.clone(), keeper.clone(), Arc::new(Closed)).expect("serving")

@@ -1,0 +1,65 @@
+//! What instances asked of hosts of Google's that no API is played on: told in the log of the service, as nothing goes to the real one.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use model::{
+    Clock,
+    log::{Entry, LogName, Payload, Severity, Source},
+};
+use parking_lot::Mutex;
+use serving::InstanceIdentity;
+
+/// Pairs of instance and host that are remembered, so that a loop says it once.
+const TOLD_MAX: usize = 256;
+
+/// Tells of each host once an instance.
+pub struct Refused {
+    telemetry: telemetry::Telemetry,
+    clock: Arc<dyn Clock>,
+    told: Mutex<VecDeque<(String, String)>>,
+}
+
+impl Refused {
+    pub fn new(telemetry: telemetry::Telemetry, clock: Arc<dyn Clock>) -> Self {
+        Self { telemetry, clock, told: Mutex::new(VecDeque::new()) }
+    }
+
+    pub fn tell(&self, identity: &InstanceIdentity, host: &str) {
+        {
+            let mut told = self.told.lock();
+            if told.iter().any(|(instance, known)| *instance == identity.instance && known == host) {
+                return;
+            }
+            if told.len() == TOLD_MAX {
+                told.pop_front();
+            }
+            told.push_back((identity.instance.clone(), host.to_owned()));
+        }
+        self.telemetry.log(entry(identity, host, self.clock.now()));
+    }
+}
+
+fn entry(identity: &InstanceIdentity, host: &str, time: model::Timestamp) -> Entry {
+    let source = Source {
+        project: identity.project.clone(),
+        region: identity.region.clone(),
+        service: identity.service.clone(),
+        revision: identity.revision.clone(),
+        instance: identity.instance.clone(),
+        build: String::new(),
+        job: String::new(),
+        managed_by: String::new(),
+    };
+    Entry {
+        source: Arc::new(source),
+        log: LogName::System,
+        time,
+        severity: Severity::Warning,
+        payload: Payload::Text(format!("A request to {host} was refused. {}", api::not_played(host))),
+        http: None,
+        trace: String::new(),
+        span: String::new(),
+        trace_sampled: false,
+        labels: std::collections::BTreeMap::new(),
+    }
+}
