@@ -18,10 +18,6 @@ pub fn tests() -> Vec<e2e::runner::Test> {
     tests!["readme"; python, nodejs, go, java]
 }
 
-/// The block below this line is played where triggers of Eventarc are served.
-const NEEDS_EVENTARC: &str = "<!-- needs eventarc -->";
-const HAS_EVENTARC: bool = false;
-
 /// What only looks, and may look before what it looks for is there.
 const LOOKS: [&str; 2] = ["tanebi logs ", "tanebi events "];
 /// What stays in the foreground.
@@ -81,7 +77,7 @@ fn play(language: &str, runtime: &str, functions: &[(&str, &str)]) -> Result<()>
             }
         }
     }
-    ensure!(commands >= 8, "only {commands} commands were found in README.md");
+    ensure!(commands >= 14, "only {commands} commands were found in README.md");
     println!("  {commands} commands in {blocks} blocks");
     Ok(())
 }
@@ -92,10 +88,8 @@ type Block = Vec<(String, Vec<String>)>;
 fn blocks_read(text: &str) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
-    let mut needs_eventarc = false;
     while let Some(line) = lines.next() {
         if line != "```" {
-            needs_eventarc = line == NEEDS_EVENTARC || needs_eventarc && line.is_empty();
             continue;
         }
         let mut block = Block::new();
@@ -111,7 +105,7 @@ fn blocks_read(text: &str) -> Result<Vec<Block>> {
             }
         }
         let is_played = block.first().is_some_and(|(command, _)| !NOT_PLAYED.iter().any(|start| command.starts_with(start)));
-        if is_played && (HAS_EVENTARC || !std::mem::take(&mut needs_eventarc)) {
+        if is_played {
             blocks.push(block);
         }
     }
