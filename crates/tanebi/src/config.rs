@@ -41,9 +41,13 @@ pub struct ServeArgs {
     /// E-mail of the project's owner [default: developer@tanebi.local]
     #[arg(long, value_name = "EMAIL", env = "TANEBI_OWNER")]
     pub owner: Option<String>,
-    /// Refuse proxy requests to hosts that tanebi does not play, instead of passing them on
+    /// Refuse proxy requests, pushes and jobs to hosts that tanebi does not play, instead of passing them on
     #[arg(long, env = "TANEBI_OFFLINE")]
     pub offline: bool,
+    /// A host, HOST or HOST:PORT, that pushes and jobs may reach although its address is not public; `*.` stands for labels before it.
+    /// More than once for more hosts. This machine itself is never one
+    #[arg(long = "outside-host", value_name = "HOST", env = "TANEBI_OUTSIDE_HOSTS", value_delimiter = ',')]
+    pub outside_hosts: Vec<String>,
     /// How many clones of a revision may wait, stopped, for the next requests that find no instance: as many as its load needs, at most
     /// these; with 0 instances are cloned when they are asked for [default: 8]
     #[arg(long, value_name = "NUMBER", env = "TANEBI_ARMED_MAX")]
@@ -69,6 +73,7 @@ struct File {
     region: Option<String>,
     owner: Option<String>,
     offline: Option<bool>,
+    outside_hosts: Option<Vec<String>>,
     armed_max: Option<usize>,
     clock: Option<String>,
 }
@@ -95,6 +100,8 @@ pub struct Config {
     pub region: model::Region,
     pub owner: String,
     pub offline: bool,
+    /// Reached by pushes and jobs wherever they are.
+    pub outside_hosts: Vec<serving::egress::AllowedHost>,
     pub armed_max: usize,
     pub clock: ClockKind,
 }
@@ -124,6 +131,11 @@ impl Config {
             region: model::Region::parse(args.region.as_deref().or(file.region.as_deref()).unwrap_or("asia-northeast1")).map_err(status)?,
             owner: owner_check(args.owner.as_deref().or(file.owner.as_deref()).unwrap_or("developer@tanebi.local"))?,
             offline: args.offline || file.offline.unwrap_or(false),
+            outside_hosts: outside_hosts_read(if args.outside_hosts.is_empty() {
+                file.outside_hosts.as_deref().unwrap_or_default()
+            } else {
+                &args.outside_hosts
+            })?,
             armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
             clock: clock_parse(args.clock.as_deref().or(file.clock.as_deref()).unwrap_or("system"))?,
         };
@@ -197,6 +209,10 @@ fn domain_check(text: &str) -> Result<String> {
     Ok(domain)
 }
 
+fn outside_hosts_read(texts: &[String]) -> Result<Vec<serving::egress::AllowedHost>> {
+    texts.iter().map(|text| serving::egress::AllowedHost::parse(text).map_err(|why| anyhow::anyhow!("outside_hosts: {why}"))).collect()
+}
+
 fn clock_parse(text: &str) -> Result<ClockKind> {
     match text.split_once('=') {
         None if text == "system" => Ok(ClockKind::System),
@@ -252,6 +268,7 @@ mod tests {
         check(ServeArgs { project: Some("X".into()), ..Default::default() }, Err("project"));
         check(ServeArgs { region: Some("mars-east1".into()), ..Default::default() }, Err("mars-east1"));
         check(ServeArgs { domain: Some("run.app".into()), ..Default::default() }, Err("Google's"));
+        check(ServeArgs { outside_hosts: vec!["a".into(), "http://b".into()], ..Default::default() }, Err("\"http://b\" is not HOST"));
         check(ServeArgs { owner: Some("nobody".into()), ..Default::default() }, Err("e-mail"));
         check(ServeArgs { armed_max: Some(101), ..Default::default() }, Err("armed_max 101 is above 100"));
         check(ServeArgs { clock: Some("manual=9:00".into()), ..Default::default() }, Err("no instant such as"));
