@@ -71,7 +71,7 @@ fn gcloud() -> Result<()> {
     };
     fail("topics create top", "Resource already exists in the project (resource=top).")?;
     fail("topics publish nothing --message x", "Resource not found (resource=nothing).")?;
-    fail("subscriptions create out --topic top --push-endpoint https://example.com/x", "is not a URL of a service here")?;
+    fail("subscriptions create out --topic top --push-endpoint http://example.com/x", "outside of this server it must be https")?;
     check("topics detach-subscription sub", &["Detached subscription"])?;
     check("snapshots delete snap", &["Deleted snapshot"])?;
     check("subscriptions delete sub", &["Deleted subscription"])?;

@@ -51,7 +51,7 @@ fn every_day_at_nine_in_tokyo() -> Result<()> {
         "gcloud scheduler jobs create http every-day --location asia-northeast1 --schedule '0 9 * * *' --time-zone Asia/Tokyo --uri {url}/path \
          --oidc-service-account-email {caller} --oidc-token-audience {url} --message-body '{{\"a\":1}}' --headers Content-Type=application/json"
     );
-    // Without an account there is no job, and nothing may lead outside.
+    // Without an account there is no job, and nothing may lead to the host's own network.
     holds(&tanebi.script_failing(&every_day)?, "iam.serviceAccounts.actAs")?;
     tanebi.script_all(&format!(
         "gcloud iam service-accounts create caller\ngcloud run services add-iam-policy-binding tick --region asia-northeast1 --member serviceAccount:{caller} --role roles/run.invoker"
@@ -71,8 +71,8 @@ fn every_day_at_nine_in_tokyo() -> Result<()> {
     ] {
         holds(&made, part)?;
     }
-    let elsewhere = "gcloud scheduler jobs create http outside --location asia-northeast1 --schedule '* * * * *' --uri https://example.com/";
-    holds(&tanebi.script_failing(elsewhere)?, "not a URL of a service here")?;
+    let elsewhere = "gcloud scheduler jobs create http outside --location asia-northeast1 --schedule '* * * * *' --uri https://192.168.0.1/";
+    holds(&tanebi.script_failing(elsewhere)?, "--outside-host 192.168.0.1")?;
     let engine = "gcloud scheduler jobs create app-engine old --location asia-northeast1 --schedule '* * * * *'";
     holds(&tanebi.script_failing(engine)?, "App Engine")?;
 

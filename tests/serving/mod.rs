@@ -1,5 +1,6 @@
 //! What a deployed function and its callers see: scaling, time limits, crashes, headers, the way out.
 
+mod pushes_out;
 mod way_out;
 
 use std::{
@@ -9,10 +10,11 @@ use std::{
 
 use anyhow::{Result, ensure};
 use e2e::{REGION, Tanebi, eventually, holds, http1, repository, tests};
+use pushes_out::pushes_and_jobs_to_the_world;
 use way_out::the_way_out;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["serving"; contract, limits_of_time_and_memory, scaling, inside_and_outside, the_way_out, restart_keeps_what_was_deployed]
+    tests!["serving"; contract, limits_of_time_and_memory, scaling, inside_and_outside, the_way_out, pushes_and_jobs_to_the_world, restart_keeps_what_was_deployed]
 }
 
 fn function() -> PathBuf {
@@ -145,6 +147,7 @@ fn inside_and_outside() -> Result<()> {
         let answer = f.get(&format!("/connect?host={target}&port={port}"))?.text();
         ensure!(answer.starts_with("refused"), "{target}: {answer}");
     }
+    eventually("the log says so", || Ok(tanebi.script("tanebi logs f")?.contains("A connection to 10.0.0.1").then_some(())))?;
     let own = f.get(&format!("/connect?host=127.0.0.1&port={}", tanebi.listen.port()))?.text();
     ensure!(own.starts_with("refused"), "tanebi's own port: {own}");
     Ok(())

@@ -4,7 +4,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -44,9 +44,10 @@ pub(super) fn the_way_out() -> Result<()> {
     let data = tanebi.stop()?;
     let network = Network::make()?;
     let log = data.path().join("internet.log");
-    let _internet = network.play(&network.internet, &log)?;
+    let script = e2e::repository().join("tests/serving/internet.py");
+    let _internet = network.play(&network.internet, &[&script, &log])?;
     let own_log = data.path().join("own.log");
-    let _own = network.play(&network.server, &own_log)?;
+    let _own = network.play(&network.server, &[&script, &own_log])?;
     let tanebi = Tanebi::start_under(&["nsenter", &format!("--net=/run/netns/{}", network.server)], data, &[])?;
 
     let connect = |target: &str| -> Result<String> {
@@ -72,13 +73,13 @@ pub(super) fn the_way_out() -> Result<()> {
 }
 
 /// Two namespaces and the wire between them; gone when dropped.
-struct Network {
-    internet: String,
-    server: String,
+pub(super) struct Network {
+    pub internet: String,
+    pub server: String,
 }
 
 impl Network {
-    fn make() -> Result<Self> {
+    pub(super) fn make() -> Result<Self> {
         let pid = std::process::id();
         let network = Self { internet: format!("internet-{pid}"), server: format!("server-{pid}") };
         let (internet, server) = (&network.internet, &network.server);
@@ -107,10 +108,20 @@ impl Network {
         command
     }
 
-    /// Answers on all addresses of `namespace`.
-    fn play(&self, namespace: &str, log: &std::path::Path) -> Result<Player> {
-        let script = e2e::repository().join("tests/serving/internet.py");
-        let mut player = Player(self.within(namespace, "python3").arg(script).arg(log).stdout(Stdio::piped()).spawn()?);
+    /// A shell as `Tanebi::shell` is one, beside a server that lives in the second namespace.
+    pub(super) fn shell(&self, tanebi: &Tanebi, script: &str) -> Result<Output> {
+        let folder = e2e::program().parent().context("a folder")?.to_owned();
+        let script = format!("PATH='{}':$PATH\neval \"$(tanebi env --data-dir '{}')\"\n{script}", folder.display(), tanebi.data.path().display());
+        let mut command = self.within(&self.server, "timeout");
+        for name in ["http_proxy", "https_proxy", "all_proxy"] {
+            command.env_remove(name).env_remove(name.to_ascii_uppercase());
+        }
+        Ok(command.args(["-k", "5", "300", "bash", "-c", &script]).stdin(Stdio::null()).output()?)
+    }
+
+    /// Runs a script of Python's that answers on all addresses of `namespace`.
+    pub(super) fn play(&self, namespace: &str, words: &[&std::path::PathBuf]) -> Result<Player> {
+        let mut player = Player(self.within(namespace, "python3").args(words).stdout(Stdio::piped()).spawn()?);
         let mut lines = BufReader::new(player.0.stdout.take().context("stdout")?).lines();
         for _ in 0..2 {
             ensure!(lines.next().context("the internet did not start")?? == "listening");
@@ -128,7 +139,7 @@ impl Drop for Network {
     }
 }
 
-struct Player(Child);
+pub(super) struct Player(Child);
 
 impl Drop for Player {
     fn drop(&mut self) {

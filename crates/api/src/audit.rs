@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use events::eventarc::audit::Written;
-use http::{HeaderMap, Method as Verb, StatusCode};
+use http::{Extensions, HeaderMap, Method as Verb, StatusCode};
 use iam::Identity;
 use model::{
     Code, ProjectId, Status, Timestamp,
@@ -24,7 +24,7 @@ use proto::google::{
 use prost::Message as _;
 use serde_json::Value as Json;
 
-use crate::{Deps, permission::Need, transcode};
+use crate::{CallerAddress, Deps, permission::Need, transcode};
 
 /// Of a user agent, of a resource's name and of an error's text, in characters.
 const TEXT_MAX: usize = 1000;
@@ -44,7 +44,24 @@ pub(crate) struct Call<'a> {
     pub granted: bool,
     /// `None` when it went well.
     pub status: Option<&'a Status>,
-    pub user_agent: &'a str,
+    pub from: &'a Client,
+}
+
+/// Where a call came from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    /// An address; `private` for one from inside, as at Google.
+    pub address: String,
+    /// What the caller says it is.
+    pub user_agent: String,
+}
+
+impl Client {
+    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let address = extensions.get::<CallerAddress>().map_or_else(|| "private".to_owned(), |address| address.0.to_canonical().to_string());
+        let user_agent = headers.get(http::header::USER_AGENT).map(|value| cut(&String::from_utf8_lossy(value.as_bytes()))).unwrap_or_default();
+        Self { address, user_agent }
+    }
 }
 
 /// Writes a call down, in the log of the project that it was about, and tells the triggers that ask for it; calls about a project that
@@ -148,7 +165,11 @@ fn log_of(call: &Call<'_>) -> AuditLog {
         status: Some(call.status.map(|status| rpc::Status { code: status.code as i32, message: cut(&status.outer), details: Vec::new() }).unwrap_or_default()),
         authentication_info: Some(AuthenticationInfo { principal_email: call.who.email.clone(), ..Default::default() }),
         authorization_info: vec![authorization],
-        request_metadata: Some(RequestMetadata { caller_supplied_user_agent: call.user_agent.to_owned(), ..Default::default() }),
+        request_metadata: Some(RequestMetadata {
+            caller_ip: call.from.address.clone(),
+            caller_supplied_user_agent: call.from.user_agent.clone(),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }
@@ -160,11 +181,6 @@ pub(crate) fn payload(json: &str) -> prost_types::Any {
         AuditLog::default()
     });
     prost_types::Any { type_url: <AuditLog as prost::Name>::type_url(), value: log.encode_to_vec() }
-}
-
-/// What the caller says it is.
-pub(crate) fn user_agent(headers: &HeaderMap) -> String {
-    headers.get(http::header::USER_AGENT).map(|value| cut(&String::from_utf8_lossy(value.as_bytes()))).unwrap_or_default()
 }
 
 /// Services of protos whose methods hand out tokens or move data.
@@ -283,11 +299,12 @@ mod tests {
             who: &who,
             granted: false,
             status: Some(&refusal),
-            user_agent: "curl",
+            from: &Client { address: "192.0.2.1".into(), user_agent: "curl".into() },
         };
         let json = transcode::to_json(&log_of(&call)).unwrap();
         assert_eq!((&json["status"]["code"], &json["authenticationInfo"]["principalEmail"]), (&7.into(), &"a@example.com".into()));
         assert_eq!(json["authorizationInfo"][0]["permissionType"], "ADMIN_WRITE");
+        assert_eq!(json["requestMetadata"], serde_json::json!({ "callerIp": "192.0.2.1", "callerSuppliedUserAgent": "curl" }));
         let any = payload(&json.to_string());
         assert_eq!(any.type_url, "type.googleapis.com/google.cloud.audit.AuditLog");
         assert_eq!(AuditLog::decode(any.value.as_slice()).unwrap(), log_of(&call));

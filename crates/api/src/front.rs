@@ -8,12 +8,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use futures_util::FutureExt as _;
 use http::Method;
+use iam::Identity;
 use model::{Region, Status};
 use tower::ServiceExt;
 
 use crate::{
-    Credentials, Deps, MetadataIdentity, Request, Response, Served,
+    CallerAddress, Credentials, Deps, MetadataIdentity, Request, Response, Served,
     app::App,
     artifact_registry, audit,
     caller::caller_check,
@@ -144,13 +146,17 @@ impl Front {
 
     /// Each call of a batch, one after the other, as if it had come by itself.
     async fn batch(&self, host: &Host, request: Request) -> Response {
+        let from = request.extensions().get::<CallerAddress>().copied();
         let parts = match storage::batch::read(request).await {
             Ok(parts) => parts,
             Err(error) => return error.into_response(),
         };
         let mut answers = Vec::new();
         for part in parts {
-            let (id, request) = part.take();
+            let (id, mut request) = part.take();
+            if let Some(from) = from {
+                request.extensions_mut().insert(from);
+            }
             answers.push((id, Box::pin(self.handle(&host.name, request)).await));
         }
         storage::batch::write(answers).await
@@ -220,9 +226,9 @@ impl Front {
             Err(status) => return (surface.error)(&status),
         };
         vars.entry("location".to_owned()).or_insert_with(|| region.to_string());
-        let user_agent = audit::user_agent(request.headers());
+        let from = audit::Client::of(request.headers(), request.extensions());
         let mut who = None;
-        let query = request.uri().query().map(|q| form_urlencoded::parse(q.as_bytes()).into_owned().collect()).unwrap_or_default();
+        let query: Vars = request.uri().query().map(|q| form_urlencoded::parse(q.as_bytes()).into_owned().collect()).unwrap_or_default();
         let passed = (|| {
             let signed = request.extensions().get::<storage::signed::SignedBy>().map(|signed| signed.0.clone());
             who = match (need, signed) {
@@ -236,28 +242,31 @@ impl Front {
             permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)
         })();
         let audited = who.clone().zip(audit::endpoint_of(surface.name, surface.hosts[0], request.method(), need));
-        let told = async |status: Option<&Status>, granted: bool, vars: &Vars| {
-            let Some((who, (service, method))) = &audited else { return };
-            let Need::On { permission, resource } = need else { return };
-            let Ok(resource) = permission::fill(resource, vars, &query) else { return };
-            let project = self.project_of(&resource);
-            let user_agent = &user_agent;
-            audit::write(&self.deps, &audit::Call { service, method, resource, project, permission, who, granted, status, user_agent }).await;
-        };
+        // Before the call: afterwards the bucket may be gone that says which project it is of.
+        let audited = audited.and_then(|(who, (service, method))| {
+            let Need::On { permission, resource } = need else { return None };
+            let resource = permission::fill(resource, &vars, &query).ok()?;
+            Some(Audited { deps: self.deps.clone(), project: self.project_of(&resource), resource, permission, who, service, method, from })
+        });
         if let Err(status) = passed {
-            told(Some(&status), false, &vars).await;
+            if let Some(audited) = &audited {
+                audited.write(Some(&status), false).await;
+            }
             return (surface.error)(&status);
         }
         if let Some(who) = &who {
             request.extensions_mut().insert(who.clone());
         }
         request.extensions_mut().insert(Passed { who: who.clone(), vars: vars.clone(), region, row });
-        let response = match surface.router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-        told(audit::status_of(response.status()).as_ref(), true, &vars).await;
-        response
+        let answer = surface.router.clone().oneshot(request).map(|Ok(response)| response);
+        let Some(audited) = audited else { return answer.await };
+        // On a task of its own: a caller who hangs up does not leave a change that nobody wrote down.
+        let answered = tokio::spawn(async move {
+            let response = answer.await;
+            audited.write(audit::status_of(response.status()).as_ref(), true).await;
+            response
+        });
+        answered.await.unwrap_or_else(|error| (surface.error)(&Status::internal(error)))
     }
 
     /// The id of the project that a resource is in; empty when it is in none.
@@ -275,6 +284,26 @@ impl Front {
             (None, Some(region)) => Ok(region.clone()),
             (None, None) => Ok(self.deps.config.default_region.clone()),
         }
+    }
+}
+
+/// A call of an endpoint that is to be written down.
+struct Audited {
+    deps: Deps,
+    resource: String,
+    project: String,
+    permission: &'static str,
+    who: Identity,
+    service: &'static str,
+    method: String,
+    from: audit::Client,
+}
+
+impl Audited {
+    async fn write(&self, status: Option<&Status>, granted: bool) {
+        let Self { deps, resource, project, permission, who, service, method, from } = self;
+        let (resource, project) = (resource.clone(), project.clone());
+        audit::write(deps, &audit::Call { service, method, resource, project, permission, who, granted, status, from }).await;
     }
 }
 

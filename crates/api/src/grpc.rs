@@ -7,7 +7,7 @@ use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
 
 use bytes::{Buf, BufMut, Bytes};
 use futures_util::{Stream, StreamExt as _};
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use iam::Identity;
 use model::{ProjectId, Region, ServiceKey, ServiceName, Status};
 use prost::Message;
@@ -232,7 +232,7 @@ pub(crate) struct Admitted {
     deps: Deps,
     method: Arc<Method>,
     who: Identity,
-    user_agent: String,
+    from: audit::Client,
 }
 
 impl Admitted {
@@ -241,19 +241,33 @@ impl Admitted {
     /// # Errors
     /// Those of the method; `UNIMPLEMENTED` for one that streams.
     pub(crate) async fn call(self, request: Bytes) -> Result<Bytes, Status> {
-        let (deps, method, who) = (self.deps.clone(), self.method.clone(), self.who.clone());
-        let (reply, seen) = match &self.method.call {
-            Call::Unary(call) => call(self.deps, self.who, request).await,
-            Call::Stream(_) => (Err(Status::unimplemented(format!("Method {} streams; it is served over gRPC only.", method.name))), None),
-        };
-        let audited = audit::method_of(method.name).filter(|_| method.need != Need::SignedIn);
-        if let (Some(name), Some(Seen { resource, project, granted })) = (audited, seen) {
+        match audit::method_of(self.method.name).filter(|_| self.method.need != Need::SignedIn) {
+            // On a task of its own: a caller who hangs up does not leave a change that nobody wrote down.
+            Some(name) => tokio::spawn(self.audited(name, request)).await.map_err(Status::internal)?,
+            None => self.told(request).await.0,
+        }
+    }
+
+    async fn audited(self, name: String, request: Bytes) -> Result<Bytes, Status> {
+        let (deps, method, who, from) = (self.deps.clone(), self.method.clone(), self.who.clone(), self.from.clone());
+        let (reply, seen) = self.told(request).await;
+        if let Some(Seen { resource, project, granted }) = seen {
             let permission = method.need.permission();
             let service = if method.name.starts_with("google.iam.v1.IAMPolicy/") { iam_policy::host_of(&resource) } else { method.hosts[0] };
-            let (status, user_agent) = (reply.as_ref().err(), &self.user_agent);
-            audit::write(&deps, &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, user_agent }).await;
+            let status = reply.as_ref().err();
+            audit::write(&deps, &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, from: &from }).await;
         }
         reply
+    }
+
+    fn told(self, request: Bytes) -> Told {
+        match &self.method.call {
+            Call::Unary(call) => call(self.deps, self.who, request),
+            Call::Stream(_) => {
+                let streams = Status::unimplemented(format!("Method {} streams; it is served over gRPC only.", self.method.name));
+                Box::pin(async { (Err(streams), None) })
+            }
+        }
     }
 
     fn is_stream(&self) -> bool {
@@ -290,11 +304,11 @@ impl Methods {
     /// # Errors
     /// `UNIMPLEMENTED` for a name that is not registered; `UNAUTHENTICATED` without good credentials, before anything of the request is read;
     /// `PERMISSION_DENIED` when the quota is to be that of a project that does not exist.
-    pub(crate) fn admit(&self, name: &str, headers: &HeaderMap, query: Option<&str>) -> Result<Admitted, Status> {
+    pub(crate) fn admit(&self, name: &str, headers: &HeaderMap, extensions: &Extensions, query: Option<&str>) -> Result<Admitted, Status> {
         let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
         let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
         permission::quota_project_check(&self.deps, headers, query)?;
-        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who, user_agent: audit::user_agent(headers) })
+        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who, from: audit::Client::of(headers, extensions) })
     }
 
     /// A gRPC call. The status is in the trailers.
@@ -303,7 +317,7 @@ impl Methods {
         if request.headers().get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc-")) {
             return tonic::Status::unimplemented("gRPC-Web is not served; use gRPC or REST").into_http();
         }
-        let admitted = match self.admit(&name, request.headers(), None) {
+        let admitted = match self.admit(&name, request.headers(), request.extensions(), None) {
             Ok(admitted) => admitted,
             Err(status) => return error::grpc(&status).into_http(),
         };

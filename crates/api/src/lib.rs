@@ -91,6 +91,10 @@ pub type Response = http::Response<axum::body::Body>;
 #[derive(Clone, Copy, Debug)]
 pub struct OverTls;
 
+/// An extension of a request: the address that it came from, put there by whoever accepted it. Without one it came from inside.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerAddress(pub std::net::IpAddr);
+
 /// Google's APIs. Clones share it.
 #[derive(Clone)]
 pub struct Api(Arc<front::Front>);

@@ -318,7 +318,7 @@ fn http_from(field: &str, http: kind::HttpRequest) -> Result<HttpRequest, Status
 
 /// Whether clients may write it: builds and jobs write their own logs, and who calls is written by [`crate::audit`] alone.
 fn is_written(log: LogName) -> bool {
-    !matches!(log, LogName::Build | LogName::Executions | LogName::Activity)
+    !matches!(log, LogName::Build | LogName::Executions | LogName::Activity | LogName::Push)
 }
 
 /// Project and log of `projects/P/logs/ID`, whose slashes may be escaped.

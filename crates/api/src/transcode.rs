@@ -64,7 +64,7 @@ impl Found<'_> {
 
     async fn answer(self, methods: &Methods, request: Request) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
-        let admitted = methods.admit(&self.route.name, &parts.headers, parts.uri.query())?;
+        let admitted = methods.admit(&self.route.name, &parts.headers, &parts.extensions, parts.uri.query())?;
         let asked = &Asked::read(parts.uri.query().unwrap_or_default())?;
         let message = self.message(asked, body_read(body).await?)?;
         let reply = admitted.call(message.encode_to_vec().into()).await?;

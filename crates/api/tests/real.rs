@@ -35,6 +35,8 @@ mod secrets;
 mod shapes;
 #[path = "real/storage.rs"]
 mod storage;
+#[path = "real/storage_limits.rs"]
+mod storage_limits;
 #[path = "real/storage_xml.rs"]
 mod storage_xml;
 #[path = "real/world.rs"]
@@ -86,6 +88,8 @@ fn main() {
             lists::pages_follow_each_other,
             lists::regions_projects_apis_and_repositories_are_listed,
             audit::calls_that_change_something_are_written_down,
+            audit::a_call_that_its_caller_left_is_written_down,
+            audit::the_callers_address_is_written_down,
             secrets::a_secret_lives_and_dies,
             secrets::masks_say_what_of_a_secret_changes,
             secrets::lists_are_paged_and_filtered,
@@ -106,7 +110,16 @@ fn main() {
             storage::what_is_held_stays,
             storage::a_rewrite_to_another_class_takes_steps,
             storage::a_topic_is_told_of_what_happens,
+            storage::a_policy_of_a_deleted_bucket_is_not_the_next_ones,
+            storage_limits::every_default,
+            storage_limits::every_limit_of_a_bucket,
+            storage_limits::every_limit_of_an_object,
+            storage_limits::every_limit_of_an_upload,
+            storage_limits::a_signed_url_lives_seven_days_at_most,
             storage_xml::a_signed_url_is_good_for_one_request_only,
+            storage_xml::a_signed_payload_is_the_one_that_is_stored,
+            storage_xml::a_list_by_markers_ends,
+            storage_xml::uploads_of_a_bucket_are_counted_and_end_with_it,
             storage_xml::objects_are_read_and_written_by_their_paths,
             storage_xml::a_form_uploads_what_its_policy_allows,
             storage_xml::a_batch_is_many_calls,
@@ -119,6 +132,7 @@ fn main() {
             resumable::an_upload_can_fail_at_its_end,
             storage::java_packs_bodies_and_names_methods,
             resumable::a_session_is_cancelled_or_never_was,
+            resumable::a_session_ends_with_its_bucket,
             oauth::a_service_account_gets_tokens_by_its_key,
             oauth::a_person_signs_in,
             oauth::a_code_is_shown_to_who_has_no_browser_there,

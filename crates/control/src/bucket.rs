@@ -65,10 +65,12 @@ impl Control {
         if records::keys(&cx.store, key::BUCKETS)?.len() >= BUCKETS_MAX {
             return Err(Status::new(Code::ResourceExhausted, format!("There are already {BUCKETS_MAX} buckets.")));
         }
-        match records::commit(&cx.store, vec![Write::put(key::bucket(&bucket.name), Expect::Absent, &bucket)]).await? {
+        let resource = format!("buckets/{}", bucket.name);
+        cx.accounts.policy_remove(&resource).await?;
+        let writes = vec![Write::put(key::bucket(&bucket.name), Expect::Absent, &bucket), Write::delete(key::policy(&resource), Expect::Any)];
+        match records::commit(&cx.store, writes).await? {
             Some(revision) => Ok(Versioned { value: bucket, revision }),
-            // Another call made it at the same time.
-            None => Err(taken(records::read::<Bucket>(&cx.store, &key::bucket(&bucket.name))?.map(|found| found.value).as_ref())),
+            None => Err(taken(None)),
         }
     }
 
@@ -131,11 +133,8 @@ impl Control {
             }
         }
         cx.accounts.policy_remove(&format!("buckets/{name}")).await?;
-        let mut writes = vec![Write::delete(key::bucket(name), Expect::Any)];
-        let notifications = records::keys(&cx.store, &key::notifications_of(name, found.value.created.as_microsecond()))?;
-        writes.extend(notifications.into_iter().map(|key| Write::delete(key, Expect::Any)));
-        // What was deleted softly goes by `reconcile::lifecycle`.
-        records::commit(&cx.store, writes).await?;
+        // What was deleted softly goes by `reconcile::lifecycle`, and its notifications when their topics know of the last change.
+        records::commit(&cx.store, vec![Write::delete(key::bucket(name), Expect::Any)]).await?;
         Ok(())
     }
 }

@@ -58,7 +58,7 @@ impl Control {
     /// Checks source, names and base image, stores the build, and returns it with the base image's full URI. It runs by itself.
     /// # Errors
     /// `INVALID_ARGUMENT` naming the field; `NOT_FOUND` for bucket, object or repository; `PERMISSION_DENIED` without actAs on
-    /// the service account; `RESOURCE_EXHAUSTED` when 100 builds of the region are not done.
+    /// the service account, and for a source that lies in another project's bucket and may not be read; `RESOURCE_EXHAUSTED` when 100 builds of the region are not done.
     pub async fn build_submit(&self, who: &iam::Identity, request: BuildRequest) -> Result<(Build, String), Status> {
         let cx = &self.context;
         let (project, region) = (&request.project, &request.region);
@@ -72,6 +72,7 @@ impl Control {
             build::Error::User(text) => Status::invalid_field("buildpack_build.base_image", text),
             other => Status::internal(other),
         })?;
+        source_check(cx, who, &request)?;
         let source = self.object_get(&request.source.bucket, &request.source.object)?.value;
         if request.source.generation != 0 && request.source.generation != source.generation {
             return Err(Status::not_found(format!(
@@ -141,6 +142,19 @@ impl Control {
 
 fn missing(project: &ProjectId, region: &Region, id: &str) -> Status {
     Status::not_found(format!("Build 'projects/{project}/locations/{region}/builds/{id}' not found."))
+}
+
+/// Who may build in a project may read the sources that lie in it; of another project's buckets, what they may read there.
+fn source_check(cx: &Context, who: &iam::Identity, request: &BuildRequest) -> Result<(), Status> {
+    let bucket = cx.bucket_get(&request.source.bucket)?.value;
+    if bucket.project == request.project || cx.accounts.may_read_objects(who, &bucket.name, &bucket.project) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} does not have storage.objects.get access to the Google Cloud Storage object. Permission 'storage.objects.get' denied on resource (or it may not exist).",
+        who.email
+    );
+    Err(Status::new(Code::PermissionDenied, text))
 }
 
 fn request_check(request: &BuildRequest) -> Result<(), Status> {

@@ -3,7 +3,7 @@
 //! Source: cloud.google.com/storage/docs/pubsub-notifications.
 
 use model::{
-    Code, Status, key,
+    Code, Status, Timestamp, key,
     limits::NOTIFICATIONS_MAX,
     storage::{Bucket, Notification},
 };
@@ -68,7 +68,12 @@ impl Context {
     }
 
     pub(crate) fn notifications(&self, bucket: &Bucket) -> Result<Vec<Notification>, Status> {
-        let found: Vec<Versioned<Notification>> = records::all(&self.store, &key::notifications_of(&bucket.name, bucket.created.as_microsecond()))?;
+        self.notifications_of(&bucket.name, bucket.created)
+    }
+
+    /// Those of the bucket that was made at `created`; when it is gone, until the last of its changes was told.
+    pub(crate) fn notifications_of(&self, bucket: &str, created: Timestamp) -> Result<Vec<Notification>, Status> {
+        let found: Vec<Versioned<Notification>> = records::all(&self.store, &key::notifications_of(bucket, created.as_microsecond()))?;
         Ok(found.into_iter().map(|found| found.value).collect())
     }
 

@@ -42,6 +42,8 @@ pub(crate) trait Accounts: Send + Sync + 'static {
     fn may_receive(&self, email: &str, project: &ProjectId) -> bool;
     /// Whether the account may read the payloads of a secret.
     fn may_read(&self, email: &str, secret: &SecretKey) -> bool;
+    /// Whether `who` may read the objects of a bucket of `project`.
+    fn may_read_objects(&self, who: &Identity, bucket: &str, project: &ProjectId) -> bool;
     /// Forgets the policy of a resource that is gone.
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>>;
 }
@@ -174,6 +176,10 @@ impl Accounts for iam::Iam {
 
     fn may_read(&self, email: &str, secret: &SecretKey) -> bool {
         self.may(Some(&self.identity(email)), "secretmanager.versions.access", &secret.resource(), secret.project.as_str())
+    }
+
+    fn may_read_objects(&self, who: &Identity, bucket: &str, project: &ProjectId) -> bool {
+        self.may(Some(who), "storage.objects.get", &format!("buckets/{bucket}"), project.as_str())
     }
 
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {

@@ -51,7 +51,9 @@ impl Control {
             if records::keys(&cx.store, &key::secrets_of(&secret.key.project))?.len() >= SECRETS_MAX {
                 return Err(Status::new(Code::ResourceExhausted, format!("There are already {SECRETS_MAX} secrets in the project.")));
             }
-            if records::commit(&cx.store, vec![Write::put(key, Expect::Absent, &secret)]).await?.is_some() {
+            let resource = secret.key.resource();
+            cx.accounts.policy_remove(&resource).await?;
+            if records::commit(&cx.store, vec![Write::put(key, Expect::Absent, &secret), Write::delete(key::policy(&resource), Expect::Any)]).await?.is_some() {
                 return Ok(secret);
             }
         }

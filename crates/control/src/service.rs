@@ -163,7 +163,13 @@ impl Context {
             return Ok((Versioned { value: service, revision: 0 }, operation));
         }
         // The intent before its receipt: a service without an operation is still made, an operation without a service would lie.
-        let writes = vec![Write::put(key.as_str(), Expect::Absent, &service), Write::put(operation::key_of(&operation), Expect::Absent, &operation)];
+        let resource = service.key.resource();
+        cx.accounts.policy_remove(&resource).await?;
+        let writes = vec![
+            Write::put(key.as_str(), Expect::Absent, &service),
+            Write::put(operation::key_of(&operation), Expect::Absent, &operation),
+            Write::delete(key::policy(&resource), Expect::Any),
+        ];
         match records::commit(&cx.store, writes).await? {
             Some(revision) => Ok((Versioned { value: service, revision }, operation)),
             None => Err(exists(&service)),

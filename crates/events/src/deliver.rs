@@ -1,16 +1,25 @@
-//! One call of a service by the platform itself: what a push, a job and a trigger have in common.
+//! One call by the platform itself: what a push, a job and a trigger have in common.
 //!
-//! It goes in by the same door as a caller's request (`serving`), from inside the service's project: ingress, invoker, traffic,
-//! deadline, log entry and metering are those of every request. Who delivers decides what the answer means and when to try again.
+//! To a service it goes in by the same door as a caller's request (`serving`), from inside the service's project: ingress, invoker,
+//! traffic, deadline, log entry and metering are those of every request. To one of Google's APIs that are played here it goes by the
+//! API's door, as whoever its token is. To the world outside it goes by the server's one way out (`serving::egress`), which an access
+//! token never takes, nor an ID token without TLS. Who delivers decides what the answer means and when to try again.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full};
 use iam::{Iam, Identity};
 use model::{ProjectId, RevisionName, ServiceKey, Status, Timestamp};
-use serving::{Origin, Refusal, Serving};
+use serving::{
+    Origin, Refusal, Serving,
+    egress::{Client, ClientError},
+};
 
 use crate::{
     busy::Busy,
@@ -23,7 +32,7 @@ pub const ANSWER_MAX_BYTES: usize = 64 << 10;
 /// Where a call goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// A URL of a service, absolute.
+    /// An absolute URL: of a service, of an API that is played here, or of the world outside.
     Url(Uri),
     /// A service by its name, with a path (and query).
     Service(ServiceKey, String),
@@ -51,6 +60,8 @@ pub struct Call {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub token: Option<Token>,
+    /// How many redirects are followed. To another host no token and no credentials go with them.
+    pub redirects_max: u8,
     /// Until the last byte of the answer, by the runtime's time: a function's work does not wait for a clock that is moved by hand.
     pub timeout: Duration,
 }
@@ -77,8 +88,12 @@ impl Answer {
 /// Why there is no answer. None of them is for good: accounts and services can be made again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    #[error("{0} is not a URL of a service here")]
-    NotHere(String),
+    /// A rule forbids it; the text says which, and what to set where something can be.
+    #[error("{0}")]
+    Refused(String),
+    /// The world outside does not answer.
+    #[error("{0}")]
+    Unreachable(String),
     #[error("service account {0} does not exist or is disabled")]
     Account(String),
     #[error("no answer within {} s", .0.as_secs_f64())]
@@ -87,18 +102,40 @@ pub enum Failure {
     Broken(String),
 }
 
+/// Google's APIs, as they are played here.
+pub trait Played: Send + Sync + 'static {
+    /// Whether `host` (lower case, no port) is one of Google's that this server plays.
+    fn plays(&self, host: &str) -> bool;
+    /// Answers a request for such a host.
+    fn handle(&self, origin: Origin, is_tls: bool, request: serving::Request) -> BoxFuture<'static, serving::Response>;
+}
+
+/// Where a URL leads.
+enum Place {
+    Service,
+    Api(Arc<dyn Played>),
+    World(Client),
+}
+
 /// Makes calls. Clones share it.
 #[derive(Clone)]
 pub struct Deliverer {
     serving: Serving,
     iam: Iam,
+    beyond: Option<(Arc<dyn Played>, Client)>,
     busy: Busy,
     history: History,
 }
 
 impl Deliverer {
+    /// One that calls services only.
     pub fn new(serving: Serving, iam: Iam) -> Self {
-        Self { serving, iam, busy: Busy::new(), history: History::default() }
+        Self { serving, iam, beyond: None, busy: Busy::new(), history: History::default() }
+    }
+
+    /// The same, which also calls what lies beyond services.
+    pub fn with_beyond(self, played: Arc<dyn Played>, world: Client) -> Self {
+        Self { beyond: Some((played, world)), ..self }
     }
 
     /// Counts the calls that are under way, and what their callers add.
@@ -158,16 +195,37 @@ impl Deliverer {
         Ok(Target::Revision(service, revision.clone(), path))
     }
 
-    /// `text` as the URL of a call, for who stores it. Whether the service is there is seen when it is called.
+    /// `text` as the URL of a call, for who stores it. Whether a service is there, and where a name leads, is seen when it is called.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` at `field` for what is no absolute http or https URL, names a user, or leads outside of tanebi.
+    /// `INVALID_ARGUMENT` at `field` for what is no absolute http or https URL, names a user, or may not be called.
     pub fn url(&self, field: &str, text: &str) -> Result<Uri, Status> {
         let url = url_parse(field, text)?;
-        if url.host().is_some_and(|host| self.serving.owns_host(&host.to_ascii_lowercase())) {
-            return Ok(url);
+        match self.place(&url) {
+            Ok(_) => Ok(url),
+            Err(failure) => Err(Status::invalid_field(field, format!("{text:?} is not called: {failure}"))),
         }
-        Err(Status::invalid_field(field, format!("{text:?} is not a URL of a service here, and nothing is sent to the world outside yet")))
+    }
+
+    /// Whether `url` leads out of this server.
+    pub fn is_of_the_world(&self, url: &Uri) -> bool {
+        matches!(self.place(url), Ok(Place::World(_)))
+    }
+
+    fn place(&self, url: &Uri) -> Result<Place, Failure> {
+        let host = url.host().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+        if self.serving.owns_host(&host) {
+            return Ok(Place::Service);
+        }
+        let Some((played, world)) = &self.beyond else { return Err(Failure::Refused(format!("{host} is no host of a service here"))) };
+        if host.ends_with(".googleapis.com") && played.plays(&host) {
+            return Ok(Place::Api(played.clone()));
+        }
+        if played.plays(&host) {
+            return Err(Failure::Refused(format!("{host} is played here, and is neither a service nor an API")));
+        }
+        world.check(url).map_err(failure_of)?;
+        Ok(Place::World(world.clone()))
     }
 
     /// Makes one call and waits for its answer, whatever its status.
@@ -181,33 +239,72 @@ impl Deliverer {
         tokio::time::timeout(timeout, self.exchange(call, begun)).await.unwrap_or(Err(Failure::TimedOut(timeout)))
     }
 
-    async fn exchange(&self, call: Call, begun: Instant) -> Result<Answer, Failure> {
-        let origin = Origin::Inside { project: call.project.to_string() };
-        let mut headers = call.headers;
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(call.body.len()));
-        if let Some(token) = &call.token {
-            headers.insert(header::AUTHORIZATION, self.authorization(token)?);
+    async fn exchange(&self, mut call: Call, begun: Instant) -> Result<Answer, Failure> {
+        // Two of the same name would mean two things to two readers.
+        HOP_BY_HOP.iter().for_each(|name| drop(call.headers.remove(name)));
+        loop {
+            let mut answer = self.exchange_one(&call).await?;
+            let Some(next) = redirected(&call, &answer).filter(|_| call.redirects_max > 0) else {
+                answer.latency = begun.elapsed();
+                return Ok(answer);
+            };
+            let next = Call { redirects_max: call.redirects_max - 1, ..next? };
+            self.redirect_check(&call.target, &next.target)?;
+            call = next;
         }
+    }
+
+    /// From outside no redirect leads to what is here: it would come from inside.
+    fn redirect_check(&self, from: &Target, to: &Target) -> Result<(), Failure> {
+        let (Target::Url(from), Target::Url(to)) = (from, to) else { return Ok(()) };
+        match (self.place(from)?, self.place(to)?) {
+            (Place::World(_), Place::Service | Place::Api(_)) => {
+                Err(Failure::Refused(format!("a redirect from outside to {to}, a host of this server, is not followed: it would come from inside")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn exchange_one(&self, call: &Call) -> Result<Answer, Failure> {
+        let origin = Origin::Inside { project: call.project.to_string() };
+        let place = match &call.target {
+            Target::Url(url) => self.place(url)?,
+            Target::Service(..) | Target::Revision(..) => Place::Service,
+        };
         let (authority, path) = match &call.target {
             Target::Url(url) => {
-                let authority = url.authority().ok_or_else(|| Failure::NotHere(url.to_string()))?.as_str();
-                if !self.serving.owns_host(&url.host().unwrap_or_default().to_ascii_lowercase()) {
-                    return Err(Failure::NotHere(url.to_string()));
-                }
-                (authority, url.path_and_query().map_or("/", |path| path.as_str()))
+                let authority = url.authority().ok_or_else(|| Failure::Refused(format!("{url} names no host")))?;
+                (authority.as_str(), url.path_and_query().map_or("/", |path| path.as_str()))
             }
             Target::Service(service, path) | Target::Revision(service, _, path) => (service.service.as_str(), path.as_str()),
         };
-        let not_here = || Failure::NotHere(format!("{authority}{path}"));
-        headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| not_here())?);
-        let mut request = request::Request::new(Full::new(call.body).map_err(|never| match never {}).boxed());
-        *request.method_mut() = call.method;
-        *request.uri_mut() = path.parse().map_err(|_| not_here())?;
+        let malformed = || Failure::Refused(format!("{authority}{path} is no URL"));
+        let mut headers = call.headers.clone();
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(call.body.len()));
+        headers.insert(header::HOST, HeaderValue::from_str(authority).map_err(|_| malformed())?);
+        if let Some(token) = &call.token {
+            if let (Place::World(_), Target::Url(url)) = (&place, &call.target) {
+                token_check(token, url)?;
+            }
+            headers.insert(header::AUTHORIZATION, self.authorization(token)?);
+        }
+        let mut request = http::Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
         *request.headers_mut() = headers;
-        let answer = match &call.target {
-            Target::Url(_) => self.serving.handle(origin, request).await,
-            Target::Service(service, _) => self.serving.handle_service(origin, service, request).await,
-            Target::Revision(service, revision, _) => self.serving.handle_revision(origin, service, revision, request).await,
+        let inside = |mut request: http::Request<Full<Bytes>>| {
+            *request.uri_mut() = path.parse().map_err(|_| malformed())?;
+            Ok(request.map(|body| body.map_err(|never| match never {}).boxed()))
+        };
+        let answer = match (&call.target, place) {
+            (Target::Url(url), Place::World(world)) => {
+                *request.uri_mut() = url.clone();
+                let (parts, body) = world.request(request, ANSWER_MAX_BYTES).await.map_err(failure_of)?.into_parts();
+                return Ok(Answer { status: parts.status, headers: parts.headers, body, latency: Duration::ZERO });
+            }
+            (Target::Url(url), Place::Api(played)) => played.handle(origin, url.scheme() == Some(&Scheme::HTTPS), inside(request)?).await,
+            (Target::Url(_), Place::Service) => self.serving.handle(origin, inside(request)?).await,
+            (Target::Service(service, _), _) => self.serving.handle_service(origin, service, inside(request)?).await,
+            (Target::Revision(service, revision, _), _) => self.serving.handle_revision(origin, service, revision, inside(request)?).await,
         };
         let (parts, mut body) = answer.into_parts();
         let mut kept = BytesMut::new();
@@ -218,7 +315,7 @@ impl Deliverer {
             }
         }
         let refusal = parts.extensions.get().copied();
-        Ok(Answer { status: parts.status, headers: parts.headers, body: kept.freeze(), latency: begun.elapsed(), refusal })
+        Ok(Answer { status: parts.status, headers: parts.headers, body: kept.freeze(), latency: Duration::ZERO, refusal })
     }
 
     fn authorization(&self, token: &Token) -> Result<HeaderValue, Failure> {
@@ -242,6 +339,69 @@ impl Deliverer {
 /// As long as a call may take, and no longer than an hour.
 const ACCESS_LIFE: Duration = Duration::from_secs(3600);
 
+/// Fields of one connection, which no sender sets.
+const HOP_BY_HOP: [HeaderName; 6] = [header::CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE, header::EXPECT];
+
+fn failure_of(error: ClientError) -> Failure {
+    match error {
+        ClientError::Refused(why) => Failure::Refused(why),
+        ClientError::Unreachable(why) => Failure::Unreachable(why),
+        ClientError::Broken(why) => Failure::Broken(why),
+    }
+}
+
+/// Which tokens may leave this server. An access token is good for every API here, whoever has it.
+///
+/// # Errors
+/// [`Failure::Refused`].
+pub fn token_check(token: &Token, url: &Uri) -> Result<(), Failure> {
+    let host = url.host().unwrap_or_default();
+    match token {
+        Token::Access { .. } => Err(Failure::Refused(format!("an OAuth token is for *.googleapis.com and is not sent to {host}: take an OIDC token"))),
+        Token::Id { .. } if url.scheme() != Some(&Scheme::HTTPS) => Err(Failure::Refused(format!("a token is not sent to {host} without TLS: take https"))),
+        Token::Id { .. } => Ok(()),
+    }
+}
+
+/// The call that an answer redirects `call` to; `None` when it does not.
+fn redirected(call: &Call, answer: &Answer) -> Option<Result<Call, Failure>> {
+    let Target::Url(from) = &call.target else { return None };
+    if !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = answer.headers.get(header::LOCATION)?.to_str().ok()?;
+    Some(resolved(from, location).map(|to| {
+        let mut next = Call { target: Target::Url(to.clone()), ..call.clone() };
+        let keeps_method = matches!(answer.status.as_u16(), 307 | 308) || matches!(call.method, Method::GET | Method::HEAD);
+        if !keeps_method {
+            (next.method, next.body) = (Method::GET, Bytes::new());
+            next.headers.remove(header::CONTENT_TYPE);
+        }
+        if (from.scheme(), from.authority()) != (to.scheme(), to.authority()) {
+            next.token = None;
+            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
+                next.headers.remove(name);
+            }
+        }
+        next
+    }))
+}
+
+/// `location` as seen from `from` (RFC 3986, less `.` and `..`).
+fn resolved(from: &Uri, location: &str) -> Result<Uri, Failure> {
+    let base = format!("{}://{}", from.scheme_str().unwrap_or("https"), from.authority().map_or("", |authority| authority.as_str()));
+    let location = location.split('#').next().unwrap_or_default();
+    let text = match location {
+        "" => return Err(Failure::Refused("a redirect to nowhere".to_owned())),
+        absolute if absolute.contains("://") && !absolute.starts_with(['/', '?']) => absolute.to_owned(),
+        network if network.starts_with("//") => format!("{}:{network}", from.scheme_str().unwrap_or("https")),
+        rooted if rooted.starts_with('/') => format!("{base}{rooted}"),
+        query if query.starts_with('?') => format!("{base}{}{query}", from.path()),
+        relative => format!("{base}{}/{relative}", from.path().rsplit_once('/').map_or("", |(folder, _)| folder)),
+    };
+    url_parse("location", &text).map_err(|status| Failure::Refused(format!("a redirect to what is no URL: {}", status.outer)))
+}
+
 fn url_parse(field: &str, text: &str) -> Result<Uri, Status> {
     let wrong = |why: &str| Status::invalid_field(field, format!("{text:?} {why}"));
     let url: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
@@ -257,6 +417,71 @@ fn url_parse(field: &str, text: &str) -> Result<Uri, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn call(url: &str, method: Method) -> Call {
+        let headers = [("authorization", "Basic x"), ("content-type", "text/plain"), ("x-mine", "1")];
+        Call {
+            project: ProjectId::parse("demo-1").unwrap(),
+            target: Target::Url(url.parse().unwrap()),
+            method,
+            headers: headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect(),
+            body: Bytes::from_static(b"body"),
+            token: Some(Token::Id { account: "a@b".to_owned(), audience: "c".to_owned() }),
+            redirects_max: 1,
+            timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn redirect(status: u16, location: &str) -> Answer {
+        let headers = [(header::LOCATION, location.parse().unwrap())].into_iter().collect();
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new(), latency: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_redirect_leads_where_it_says() {
+        let check = |location: &str, expect: Option<&str>| {
+            let next = redirected(&call("https://a.example:8443/b/c?d=e", Method::GET), &redirect(302, location)).unwrap();
+            let url = next.ok().map(|next| match next.target {
+                Target::Url(url) => url.to_string(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(url.as_deref(), expect, "{location}");
+        };
+        check("https://b.example/x", Some("https://b.example/x"));
+        check("//b.example/x", Some("https://b.example/x"));
+        check("/x?y=http://z", Some("https://a.example:8443/x?y=http://z"));
+        check("?y", Some("https://a.example:8443/b/c?y"));
+        check("x#part", Some("https://a.example:8443/b/x"));
+        for wrong in ["ftp://b.example/", "https://me:secret@b.example/", "#part", "file:///etc/passwd"] {
+            check(wrong, None);
+        }
+        assert!(redirected(&call("https://a.example/", Method::GET), &redirect(304, "/x")).is_none());
+    }
+
+    #[test]
+    fn credentials_do_not_follow_to_another_host() {
+        let check = |status: u16, location: &str, keeps_token: bool, method: Method| {
+            let next = redirected(&call("https://a.example/b", Method::POST), &redirect(status, location)).unwrap().unwrap();
+            assert_eq!((next.token.is_some(), next.headers.contains_key("authorization")), (keeps_token, keeps_token), "{location}");
+            assert_eq!((next.method == Method::POST, next.body.is_empty()), (method == Method::POST, method == Method::GET), "{status}");
+            assert!(next.headers.contains_key("x-mine"));
+        };
+        check(302, "/c", true, Method::GET);
+        check(303, "/c", true, Method::GET);
+        check(307, "/c", true, Method::POST);
+        check(308, "https://b.example/c", false, Method::POST);
+        check(307, "http://a.example/c", false, Method::POST);
+        check(307, "https://a.example:444/c", false, Method::POST);
+    }
+
+    #[test]
+    fn an_access_token_stays_here_and_no_token_goes_without_tls() {
+        let (id, access) = (Token::Id { account: String::new(), audience: String::new() }, Token::Access { account: String::new(), scope: String::new() });
+        let check = |token: &Token, url: &str, is_good: bool| assert_eq!(token_check(token, &url.parse().unwrap()).is_ok(), is_good, "{token:?} {url}");
+        check(&id, "https://example.com/", true);
+        check(&id, "http://example.com/", false);
+        check(&access, "https://example.com/", false);
+    }
 
     #[test]
     fn what_a_url_is() {

@@ -160,6 +160,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::from(vec![b'x'; body]),
             token: None,
+            redirects_max: 0,
             timeout: Duration::from_secs(1),
         };
         let attempt = Attempt { began: Timestamp::UNIX_EPOCH, latency: Duration::ZERO, result: Ok(status), answer: String::new(), replay: None };

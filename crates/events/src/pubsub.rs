@@ -33,10 +33,13 @@ use std::{
 
 use futures_util::future::{BoxFuture, join_all};
 use iam::Iam;
-use model::{Clock, Code, Status, key};
+use model::{
+    Clock, Code, Status, Timestamp, key,
+    log::{Entry, LogName, Payload, Severity, Source},
+};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
-use store::{CommitError, Store, Write};
+use store::{CommitError, Expect, Store, Write};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{live::Live, stream::Stream, topics::RunningTopic};
@@ -83,6 +86,8 @@ pub struct Platform {
     pub iam: Iam,
     pub deliverer: Deliverer,
     pub clock: Arc<dyn Clock>,
+    /// Where it says that a push is forbidden.
+    pub log: Arc<dyn Fn(Entry) + Send + Sync>,
 }
 
 impl Outside for Platform {
@@ -92,12 +97,48 @@ impl Outside for Platform {
     }
 
     fn endpoint_check(&self, field: &str, url: &str) -> Result<http::Uri, Status> {
-        self.deliverer.url(field, url)
+        let uri = self.deliverer.url(field, url)?;
+        if self.deliverer.is_of_the_world(&uri) && uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
+            return Err(Status::invalid_field(field, format!("Invalid push endpoint given (endpoint={url}): outside of this server it must be https.")));
+        }
+        Ok(uri)
     }
 
     fn deliver(&self, about: About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
-        let (deliverer, now) = (self.deliverer.clone(), self.clock.now());
-        Box::pin(async move { deliverer.deliver(about, now, call).await })
+        let (deliverer, log, now, project) = (self.deliverer.clone(), self.log.clone(), self.clock.now(), call.project.to_string());
+        Box::pin(async move {
+            let subscription = about.from.rsplit('/').next().unwrap_or_default().to_owned();
+            let result = deliverer.deliver(about, now, call).await;
+            if let Err(failure @ Failure::Refused(_)) = &result {
+                log(refusal_entry(project, subscription, now, failure));
+            }
+            result
+        })
+    }
+}
+
+fn refusal_entry(project: String, subscription: String, time: Timestamp, failure: &Failure) -> Entry {
+    let source = Source {
+        project,
+        region: String::new(),
+        service: subscription,
+        revision: String::new(),
+        instance: String::new(),
+        build: String::new(),
+        job: String::new(),
+        managed_by: String::new(),
+    };
+    Entry {
+        source: Arc::new(source),
+        log: LogName::Push,
+        time,
+        severity: Severity::Error,
+        payload: Payload::Text(format!("A push was not sent: {failure}")),
+        http: None,
+        trace: String::new(),
+        span: String::new(),
+        trace_sampled: false,
+        labels: BTreeMap::new(),
     }
 }
 
@@ -246,8 +287,18 @@ impl Inner {
         }
     }
 
+    /// Makes the resource `name`, without a policy that was set while an earlier one of its name was deleted.
+    async fn commit_new(&self, name: &Name, write: Write) -> Result<(), Status> {
+        self.outside.policy_forget(name.to_string()).await?;
+        self.commit_all(vec![write, Write::delete(key::policy(&name.to_string()), Expect::Any)]).await
+    }
+
     async fn commit(&self, write: Write) -> Result<(), Status> {
-        match self.store.commit(vec![write]).await {
+        self.commit_all(vec![write]).await
+    }
+
+    async fn commit_all(&self, writes: Vec<Write>) -> Result<(), Status> {
+        match self.store.commit(writes).await {
             Ok(_) => Ok(()),
             Err(CommitError::Conflict { key }) => Err(Status::internal(format!("{key} was changed past the lock of changes"))),
             Err(error) => Err(Status::internal(error)),

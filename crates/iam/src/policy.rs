@@ -138,12 +138,17 @@ impl Iam {
         Ok(VersionedPolicy { policy, etag: self::etag(revision) })
     }
 
-    /// Forgets a policy, when its resource is deleted: a later one of that name starts with none.
+    /// Forgets a policy, when its resource is deleted: a later one of that name starts with none. Who makes a resource forgets once more,
+    /// and deletes the record in the commit that makes it: one that was set during the deletion is not the new one's.
     ///
     /// # Errors
     /// `INTERNAL` when the store does not take it.
     pub async fn policy_delete(&self, resource: &str) -> Result<(), Status> {
-        self.commit(vec![Write::delete(key::policy(resource), Expect::Any)]).await.map_err(Status::internal)
+        let key = key::policy(resource);
+        if self.inner.store.get(&key).map_err(Status::internal)?.is_none() {
+            return Ok(());
+        }
+        self.commit(vec![Write::delete(key, Expect::Any)]).await.map_err(Status::internal)
     }
 
     /// Whether `who` (None: anonymous) has `permission` on `resource` or on the project it belongs to (`project`: its id, empty for none).

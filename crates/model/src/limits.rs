@@ -107,6 +107,10 @@ pub const RESUMABLE_MAX_S: u64 = 7 * 24 * 3600;
 /// Parts of a multipart upload, and the least size of all but the last, in bytes.
 pub const MULTIPART_PARTS_MAX: u32 = 10_000;
 pub const MULTIPART_PART_MIN_BYTES: u64 = 5 << 20;
+/// A multipart upload that gets no part for so long is given up, in seconds. Of this server: at Google only a lifecycle rule ends one.
+pub const MULTIPART_IDLE_MAX_S: u64 = 7 * 24 * 3600;
+/// Multipart uploads of one bucket that are open. Of this server.
+pub const MULTIPART_UPLOADS_MAX: usize = 1000;
 /// Calls of one batch.
 pub const BATCH_CALLS_MAX: usize = 100;
 /// How long a signed URL lives, in seconds.

@@ -39,16 +39,18 @@ pub enum LogName {
     Executions,
     /// `cloudaudit.googleapis.com/activity`: calls that change something, by whom.
     Activity,
+    /// `pubsub.googleapis.com/push`: pushes that a rule of this server's forbids.
+    Push,
 }
 
 impl LogName {
-    pub const ALL: [LogName; 7] =
-        [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions, LogName::Activity];
+    pub const ALL: [LogName; 8] =
+        [LogName::Requests, LogName::Stdout, LogName::Stderr, LogName::System, LogName::Build, LogName::Executions, LogName::Activity, LogName::Push];
 }
 
 /// The one thing that entries of an instance share; made once for each instance.
 ///
-/// Of [`LogName::Activity`] it is an API's: `service` is its host, `revision` the method.
+/// Of [`LogName::Activity`] it is an API's: `service` is its host, `revision` the method. Of [`LogName::Push`] `service` is the subscription's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     pub project: String,

@@ -7,13 +7,17 @@
 //! Hosts of Google's that this server plays, and service URLs, resolve to [`PLAYED_V4`] and are handed [`Inward`] without leaving the machine.
 
 mod address;
+mod client;
 mod dns;
 mod upstream;
 
 use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use address::is_public;
+pub use client::{Client, ClientConfig, ClientError};
 pub use dns::{PLAYED_V4, PLAYED_V6};
 pub use upstream::UpstreamProxy;
 
@@ -35,6 +40,8 @@ use crate::InstanceIdentity;
 const PER_SANDBOX_MAX: usize = 1024;
 /// The same, over all sandboxes: far below what descriptors allow.
 const TOTAL_MAX: usize = 4096;
+/// Refusals of one instance that are written down: what asks on and on says nothing new.
+const REFUSALS_TOLD_MAX: u32 = 100;
 /// How long an onward connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Mail is what stolen functions send; Google blocks the port too.
@@ -75,6 +82,25 @@ pub struct AllowedHost {
 }
 
 impl AllowedHost {
+    /// `HOST` or `HOST:PORT`; an address of IPv6 with a port is in brackets.
+    ///
+    /// # Errors
+    /// A text saying what is not understood.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not HOST or HOST:PORT, such as db.example, *.example or 10.1.2.3:8080");
+        let (name, port) = match (text.parse::<IpAddr>(), text.rsplit_once(':')) {
+            (Err(_), Some((name, port))) => (name, Some(port.parse().map_err(|_| wrong())?)),
+            _ => (text, None),
+        };
+        let name = name.trim_matches(['[', ']']).to_ascii_lowercase();
+        let is_address = name.parse::<IpAddr>().is_ok();
+        let bare = name.strip_prefix("*.").unwrap_or(&name);
+        if !is_address && (bare.is_empty() || !bare.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))) {
+            return Err(wrong());
+        }
+        Ok(Self { name, port })
+    }
+
     fn matches(&self, name: &str) -> bool {
         match self.name.strip_prefix("*.") {
             Some(suffix) => name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1),
@@ -101,6 +127,9 @@ pub trait Inward: Send + Sync + 'static {
     fn metadata(&self, identity: InstanceIdentity, stream: TcpStream) -> BoxFuture<'static, ()>;
 }
 
+/// Where it is written down what an instance could not reach.
+pub type RefusalLog = Box<dyn Fn(&InstanceIdentity, String) + Send + Sync>;
+
 /// The way out for all sandboxes. Clones share it.
 #[derive(Clone)]
 pub struct Egress(Arc<Shared>);
@@ -110,16 +139,36 @@ struct Shared {
     upstream: Option<UpstreamProxy>,
     /// The host's own addresses, public ones too: a function reaches none of them.
     own: Vec<IpAddr>,
+    log: RefusalLog,
     total: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
 }
 
+impl Shared {
+    /// Whether `ip` is a public address of another machine.
+    fn is_open(&self, ip: IpAddr) -> bool {
+        is_public(ip) && !self.own.contains(&ip)
+    }
+
+    /// The upstream proxy gets the address that was checked, not a name that it could resolve to another.
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+        let connecting = async {
+            match &self.upstream {
+                Some(proxy) if !proxy.bypasses(&address.ip().to_string()) => proxy.connect(&address.ip().to_string(), address.port()).await,
+                _ => TcpStream::connect(address).await,
+            }
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl Egress {
-    pub fn new(inward: Arc<dyn Inward>, upstream: Option<UpstreamProxy>, own_addresses: Vec<IpAddr>) -> Self {
+    pub fn new(inward: Arc<dyn Inward>, upstream: Option<UpstreamProxy>, own_addresses: Vec<IpAddr>, log: RefusalLog) -> Self {
         Self(Arc::new(Shared {
             inward,
             upstream,
             own: own_addresses,
+            log,
             total: Arc::new(Semaphore::new(TOTAL_MAX)),
             lookups: Arc::new(Semaphore::new(dns::LOOKUPS_MAX)),
         }))
@@ -142,6 +191,7 @@ impl Egress {
             permits: Arc::new(Semaphore::new(PER_SANDBOX_MAX)),
             lookups: Arc::new(Semaphore::new(dns::LOOKUPS_PER_SANDBOX)),
             names: RwLock::new(dns::Names::default()),
+            told: AtomicU32::new(0),
             ended,
         });
         if let (Some(metadata), Owner::Instance(identity)) = (ends.metadata, &*way.owner) {
@@ -164,6 +214,8 @@ struct Way {
     permits: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
     names: RwLock<dns::Names>,
+    /// Refusals that were written down.
+    told: AtomicU32,
     ended: CancellationToken,
 }
 
@@ -222,7 +274,7 @@ impl Way {
         let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
         match self.onward(destination) {
             Some(Onward::Played) => self.shared.inward.serve(self.owner.clone(), stream, destination.port()).await,
-            Some(Onward::Address(address)) => match self.connect(address).await {
+            Some(Onward::Address(address)) => match self.shared.connect(address).await {
                 Ok(onward) => relay(stream, onward).await,
                 Err(error) => refuse(&stream, destination, &error),
             },
@@ -234,7 +286,19 @@ impl Way {
                     Err(_) => refuse(&stream, destination, &std::io::ErrorKind::TimedOut.into()),
                 }
             }
-            None => refuse(&stream, destination, &std::io::ErrorKind::PermissionDenied.into()),
+            None => {
+                self.tell(|| format!("A connection to {destination} was refused: a function reaches public addresses of other machines, and no port of mail."));
+                refuse(&stream, destination, &std::io::ErrorKind::PermissionDenied.into());
+            }
+        }
+    }
+
+    /// Writes down what an instance was refused.
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if let Owner::Instance(identity) = &*self.owner
+            && self.told.fetch_add(1, Ordering::Relaxed) < REFUSALS_TOLD_MAX
+        {
+            (self.shared.log)(identity, what());
         }
     }
 
@@ -249,7 +313,7 @@ impl Way {
             return self.allows(&name, port).then_some(Onward::Name(name, port));
         }
         let allowed = match &self.policy {
-            Policy::Public => port != PORT_SMTP && is_public(ip) && !self.shared.own.contains(&ip),
+            Policy::Public => port != PORT_SMTP && self.shared.is_open(ip),
             Policy::Hosts(hosts) => {
                 let literal = ip.to_string();
                 hosts.iter().any(|host| {
@@ -265,17 +329,6 @@ impl Way {
             Policy::Public => port != PORT_SMTP,
             Policy::Hosts(hosts) => hosts.iter().any(|host| host.matches(name) && host.port.is_none_or(|p| p == port)),
         }
-    }
-
-    /// The upstream proxy gets the address that was checked, not a name that it could resolve to another.
-    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
-        let connecting = async {
-            match &self.shared.upstream {
-                Some(proxy) if !proxy.bypasses(&address.ip().to_string()) => proxy.connect(&address.ip().to_string(), address.port()).await,
-                _ => TcpStream::connect(address).await,
-            }
-        };
-        tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -313,6 +366,22 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn allowed_hosts_are_written_with_or_without_a_port() {
+        let check = |text: &str, expect: Option<(&str, Option<u16>)>| {
+            let got = AllowedHost::parse(text).ok();
+            assert_eq!(got.as_ref().map(|host| (host.name.as_str(), host.port)), expect, "{text}");
+        };
+        check("Db.example", Some(("db.example", None)));
+        check("*.example:8080", Some(("*.example", Some(8080))));
+        check("10.1.2.3:80", Some(("10.1.2.3", Some(80))));
+        check("fd00::7", Some(("fd00::7", None)));
+        check("[fd00::7]:80", Some(("fd00::7", Some(80))));
+        for wrong in ["", "*.", "a b", "a:", "a:99999", "http://a", "a/b", "a,b"] {
+            check(wrong, None);
+        }
+    }
 
     #[test]
     fn allowed_hosts_match_whole_labels() {

@@ -41,13 +41,17 @@ pub struct ServeArgs {
     /// E-mail of the project's owner [default: developer@tanebi.local]
     #[arg(long, value_name = "EMAIL", env = "TANEBI_OWNER")]
     pub owner: Option<String>,
-    /// Refuse proxy requests to hosts that tanebi does not play, instead of passing them on
+    /// Refuse proxy requests, pushes and jobs to hosts that tanebi does not play, instead of passing them on
     #[arg(long, env = "TANEBI_OFFLINE")]
     pub offline: bool,
     /// A host of Google's APIs that is the real one, for shells and functions, instead of being played here; more than once for more
     /// hosts. Tokens of tanebi are worth nothing there
     #[arg(long = "google-host", value_name = "HOST", env = "TANEBI_GOOGLE_HOSTS", value_delimiter = ',')]
     pub google_hosts: Vec<String>,
+    /// A host, HOST or HOST:PORT, that pushes and jobs may reach although its address is not public; `*.` stands for labels before it.
+    /// More than once for more hosts. This machine itself is never one
+    #[arg(long = "outside-host", value_name = "HOST", env = "TANEBI_OUTSIDE_HOSTS", value_delimiter = ',')]
+    pub outside_hosts: Vec<String>,
     /// How many clones of a revision may wait, stopped, for the next requests that find no instance: as many as its load needs, at most
     /// these; with 0 instances are cloned when they are asked for [default: 8]
     #[arg(long, value_name = "NUMBER", env = "TANEBI_ARMED_MAX")]
@@ -74,6 +78,7 @@ struct File {
     owner: Option<String>,
     offline: Option<bool>,
     google_hosts: Option<Vec<String>>,
+    outside_hosts: Option<Vec<String>>,
     armed_max: Option<usize>,
     clock: Option<String>,
 }
@@ -102,6 +107,8 @@ pub struct Config {
     pub offline: bool,
     /// Hosts of Google's that are not played.
     pub google_hosts: Vec<String>,
+    /// Reached by pushes and jobs wherever they are.
+    pub outside_hosts: Vec<serving::egress::AllowedHost>,
     pub armed_max: usize,
     pub clock: ClockKind,
 }
@@ -132,6 +139,11 @@ impl Config {
             owner: owner_check(args.owner.as_deref().or(file.owner.as_deref()).unwrap_or("developer@tanebi.local"))?,
             offline: args.offline || file.offline.unwrap_or(false),
             google_hosts: google_hosts_check(if args.google_hosts.is_empty() { file.google_hosts.as_deref().unwrap_or_default() } else { &args.google_hosts })?,
+            outside_hosts: outside_hosts_read(if args.outside_hosts.is_empty() {
+                file.outside_hosts.as_deref().unwrap_or_default()
+            } else {
+                &args.outside_hosts
+            })?,
             armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
             clock: clock_parse(args.clock.as_deref().or(file.clock.as_deref()).unwrap_or("system"))?,
         };
@@ -218,6 +230,10 @@ fn google_hosts_check(hosts: &[String]) -> Result<Vec<String>> {
     Ok(hosts.to_vec())
 }
 
+fn outside_hosts_read(texts: &[String]) -> Result<Vec<serving::egress::AllowedHost>> {
+    texts.iter().map(|text| serving::egress::AllowedHost::parse(text).map_err(|why| anyhow::anyhow!("outside_hosts: {why}"))).collect()
+}
+
 fn clock_parse(text: &str) -> Result<ClockKind> {
     match text.split_once('=') {
         None if text == "system" => Ok(ClockKind::System),
@@ -275,6 +291,7 @@ mod tests {
         check(ServeArgs { domain: Some("run.app".into()), ..Default::default() }, Err("Google's"));
         check(ServeArgs { google_hosts: vec!["translation.googleapis.com".into(), "example.com".into()], ..Default::default() }, Err("example.com"));
         check(ServeArgs { google_hosts: vec!["oauth2.googleapis.com".into()], ..Default::default() }, Err("gives its tokens by"));
+        check(ServeArgs { outside_hosts: vec!["a".into(), "http://b".into()], ..Default::default() }, Err("\"http://b\" is not HOST"));
         check(ServeArgs { owner: Some("nobody".into()), ..Default::default() }, Err("e-mail"));
         check(ServeArgs { armed_max: Some(101), ..Default::default() }, Err("armed_max 101 is above 100"));
         check(ServeArgs { clock: Some("manual=9:00".into()), ..Default::default() }, Err("no instant such as"));

@@ -122,6 +122,11 @@ impl Door {
         Self { bound: Some(host.into()), ..self.clone() }
     }
 
+    /// The same door for a request of the server's own to a host that is played here.
+    pub fn from_inside(&self, is_tls: bool) -> Self {
+        Self { front: self.front.clone(), bound: None, is_tls }
+    }
+
     /// The door of one instance's metadata server.
     pub fn metadata(&self, identity: InstanceIdentity) -> MetadataDoor {
         MetadataDoor { front: self.front.clone(), identity }
@@ -184,6 +189,9 @@ impl Door {
         };
         if is_tls {
             request.extensions_mut().insert(api::OverTls);
+        }
+        if let Origin::Outside { remote, .. } = origin {
+            request.extensions_mut().insert(api::CallerAddress(remote.ip()));
         }
         if request.method() == Method::CONNECT {
             return self.connect(origin, request).await;

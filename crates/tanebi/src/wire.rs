@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::BoxFuture;
+use model::log::{Entry, LogName, Payload, Severity, Source};
 use serving::{
     InstanceIdentity, Origin, Serving, Workers,
-    egress::{Egress, Ends, Inward, Owner, Policy},
-    listener::{self, Limits},
+    egress::{ClientConfig, Egress, Ends, Inward, Owner, Policy},
+    listener::{self, Handler as _, Limits},
 };
 use tokio::{
     net::TcpStream,
@@ -28,7 +29,7 @@ use crate::{
     serve::{Prepared, authority_root},
     supervise::EXIT_AGAIN,
     trust_store,
-    tunnel::Tunnel,
+    tunnel::{Tunnel, said},
 };
 
 /// Between SIGTERM and the end: requests in flight finish, instances get their SIGTERM.
@@ -61,6 +62,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let domains: Vec<String> = ["run.app", "run.localhost"].into_iter().map(str::to_owned).chain(config.domain.clone()).collect();
     let hosts = Hosts { domains: domains.clone(), real: config.google_hosts.clone() };
     let root = authority_root(&folders)?;
+    let roots = roots_read(&host_roots);
     let mut ca_bundle = host_roots;
     ca_bundle.extend_from_slice(root.cert_pem.as_bytes());
     let java_trust_store = trust_store::java(&ca_bundle);
@@ -76,7 +78,11 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
 
     // The data plane; what its instances ask for comes back in by the same door.
     let inward = Arc::new(Within { hosts: hosts.clone(), door: OnceLock::new() });
-    let egress = Egress::new(inward.clone(), upstream.clone(), own_addresses);
+    let refused = {
+        let (telemetry, clock) = (telemetry.clone(), clock.clone());
+        Box::new(move |identity: &InstanceIdentity, text| telemetry.log(refusal_entry(identity, text, clock.now())))
+    };
+    let egress = Egress::new(inward.clone(), upstream.clone(), own_addresses, refused);
     let serving = Serving::start(
         serving::Config {
             domains,
@@ -104,7 +110,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             dir: folders.build.clone(),
             ca_bundle,
             java_trust_store,
-            egress: Arc::new(BuildWay { egress, hosts: packages.hosts.into(), runtime: tokio::runtime::Handle::current() }),
+            egress: Arc::new(BuildWay { egress: egress.clone(), hosts: packages.hosts.into(), runtime: tokio::runtime::Handle::current() }),
             timeout: BUILD_TIMEOUT,
             memory_bytes: BUILD_MEMORY_BYTES,
             package_environment: packages.environment,
@@ -117,8 +123,13 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
         keeper.clone(),
     )
     .context("the builder")?;
-    let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
+    let world = egress.client(ClientConfig { offline: config.offline, hosts: config.outside_hosts.clone().into(), roots });
+    let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone()).with_beyond(inward.clone(), world);
+    let log = {
+        let telemetry = telemetry.clone();
+        Arc::new(move |entry| telemetry.log(entry))
+    };
+    let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone(), log });
     let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.map_err(status)?;
     let control = control::Control::start(
         control::Config { default_project: project.id.clone(), default_region: config.region.clone(), files_clock: real_clock, vault },
@@ -330,6 +341,19 @@ impl Inward for Within {
     }
 }
 
+impl events::deliver::Played for Within {
+    fn plays(&self, host: &str) -> bool {
+        self.hosts.plays(host)
+    }
+
+    fn handle(&self, origin: Origin, is_tls: bool, request: serving::Request) -> BoxFuture<'static, serving::Response> {
+        match self.door.get() {
+            Some(door) => door.from_inside(is_tls).handle(origin, request),
+            None => Box::pin(async { said(http::StatusCode::SERVICE_UNAVAILABLE, "the server is starting") }),
+        }
+    }
+}
+
 /// The network of instances: public addresses, played hosts, a metadata server.
 struct InstanceEgress(Egress);
 
@@ -376,6 +400,39 @@ impl build::BuildEgress for BuildWay {
         }
         Box::new(ended.drop_guard())
     }
+}
+
+/// Tells a function's log what its instance could not reach.
+fn refusal_entry(identity: &InstanceIdentity, text: String, time: model::Timestamp) -> Entry {
+    let source = Source {
+        project: identity.project.clone(),
+        region: identity.region.clone(),
+        service: identity.service.clone(),
+        revision: identity.revision.clone(),
+        instance: identity.instance.clone(),
+        build: String::new(),
+        job: String::new(),
+        managed_by: String::new(),
+    };
+    Entry {
+        source: Arc::new(source),
+        log: LogName::System,
+        time,
+        severity: Severity::Warning,
+        payload: Payload::Text(text),
+        http: None,
+        trace: String::new(),
+        span: String::new(),
+        trace_sampled: false,
+        labels: std::collections::BTreeMap::new(),
+    }
+}
+
+/// Whom servers of the world must have their certificates of: what the host trusts. What cannot be read is left out.
+fn roots_read(pem: &[u8]) -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_pemfile::certs(&mut &*pem).filter_map(Result::ok));
+    roots
 }
 
 fn templates_bytes() -> u64 {

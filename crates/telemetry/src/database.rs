@@ -196,6 +196,7 @@ pub(crate) fn log_number(log: LogName) -> i64 {
         LogName::Build => 5,
         LogName::Executions => 6,
         LogName::Activity => 7,
+        LogName::Push => 9,
     }
 }
 

@@ -19,6 +19,7 @@ pub fn log_id(log: LogName) -> &'static str {
         LogName::Build => "cloudbuild",
         LogName::Executions => "cloudscheduler.googleapis.com/executions",
         LogName::Activity => "cloudaudit.googleapis.com/activity",
+        LogName::Push => "pubsub.googleapis.com/push",
     }
 }
 
@@ -39,6 +40,7 @@ pub fn resource_type(entry: &Entry) -> &'static str {
 pub(crate) fn resource_type_of(source: &Source, log: LogName) -> &'static str {
     match log {
         LogName::Activity => "audited_resource",
+        LogName::Push => "pubsub_subscription",
         _ if !source.build.is_empty() => "build",
         _ if !source.job.is_empty() => "cloud_scheduler_job",
         _ => "cloud_run_revision",
@@ -51,8 +53,8 @@ pub fn resource_labels(entry: &Entry) -> BTreeMap<String, String> {
 }
 
 /// Of all types of resource.
-pub(crate) const RESOURCE_LABELS: [&str; 9] =
-    ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id", "job_id", "service", "method"];
+pub(crate) const RESOURCE_LABELS: [&str; 10] =
+    ["project_id", "location", "service_name", "revision_name", "configuration_name", "build_id", "job_id", "service", "method", "subscription_id"];
 
 /// One label of the resource; `None` when its type has none of this name.
 pub(crate) fn resource_label<'a>(source: &'a Source, log: LogName, name: &str) -> Option<&'a str> {
@@ -61,7 +63,8 @@ pub(crate) fn resource_label<'a>(source: &'a Source, log: LogName, name: &str) -
         "project_id" => Some(&source.project),
         "service" if log == LogName::Activity => Some(&source.service),
         "method" if log == LogName::Activity => Some(&source.revision),
-        _ if log == LogName::Activity => None,
+        "subscription_id" if log == LogName::Push => Some(&source.service),
+        _ if matches!(log, LogName::Activity | LogName::Push) => None,
         "build_id" if is_build => Some(&source.build),
         _ if is_build => None,
         "location" => Some(&source.region),

@@ -144,6 +144,11 @@ fn common_prefix(name: &str, prefix: &str, delimiter: &str) -> Option<String> {
     Some(name[..prefix.len() + at + delimiter.len()].to_owned())
 }
 
+/// The token that goes on after everything that begins with the common prefix `marker`; `None` when it is none of the list that is asked for.
+pub(crate) fn token_after_prefix(marker: &str, prefix: &str, delimiter: &str) -> Option<String> {
+    (common_prefix(marker, prefix, delimiter).as_deref() == Some(marker)).then(|| Token::Prefix(marker.to_owned()).write())
+}
+
 /// A name past (nearly) all that begin with `prefix`: only those that go on with U+10FFFF come after it, and they are recognised.
 fn past(prefix: &str) -> String {
     format!("{prefix}\u{10FFFF}")

@@ -17,8 +17,8 @@ use super::{
     bucket::{self, off},
     error::Error,
     glob::Glob,
-    ingest::Stored,
-    listing::{self, Ask, Names},
+    ingest::{Stored, blocking},
+    listing::{self, Ask, Names, Page},
     policy,
     query::{CONDITIONS, Query},
 };
@@ -448,7 +448,7 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
         token: text("pageToken"),
         limit: bucket::limit(&query, PAGE_MAX)?,
     };
-    let page = listing::page(&InBucket { deps: &deps, bucket: &bucket.name, of, glob }, &ask)?;
+    let page = page_read(&deps, &bucket.name, of, glob, &ask).await?;
     let base = super::base(&call);
     let mut body = json!({ "kind": "storage#objects" });
     if !page.items.is_empty() {
@@ -471,11 +471,26 @@ pub(crate) enum Of {
     Deleted,
 }
 
-pub(crate) struct InBucket<'a> {
-    pub deps: &'a Deps,
-    pub bucket: &'a str,
-    pub of: Of,
-    pub glob: Option<Glob>,
+/// Reads one page where it may wait for the disk: a pattern that few names match, or a delimiter with much behind it, makes it long.
+///
+/// # Errors
+/// As [`listing::page`].
+pub(crate) async fn page_read(deps: &Deps, bucket: &str, of: Of, glob: Option<Glob>, ask: &Ask<'_>) -> Result<Page<Object>, Status> {
+    let (deps, bucket) = (deps.clone(), bucket.to_owned());
+    let [prefix, delimiter, start, end, token] = [ask.prefix, ask.delimiter, ask.start, ask.end, ask.token].map(str::to_owned);
+    let (trailing_delimiter, limit) = (ask.trailing_delimiter, ask.limit);
+    blocking(move || {
+        let ask = Ask { prefix: &prefix, delimiter: &delimiter, start: &start, end: &end, trailing_delimiter, token: &token, limit };
+        listing::page(&InBucket { deps: &deps, bucket: &bucket, of, glob }, &ask)
+    })
+    .await
+}
+
+struct InBucket<'a> {
+    deps: &'a Deps,
+    bucket: &'a str,
+    of: Of,
+    glob: Option<Glob>,
 }
 
 impl Names for InBucket<'_> {

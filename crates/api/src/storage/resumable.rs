@@ -39,6 +39,9 @@ const BATCH: usize = 500;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Session {
     draft: Draft,
+    /// When the bucket was made: a later one of its name is another. Absent in records of before it was kept.
+    #[serde(default)]
+    bucket_created: Option<Timestamp>,
     conditions: Conditions,
     created: Timestamp,
     /// The object's size, once it was said.
@@ -55,6 +58,17 @@ enum State {
     Whole(Stored),
     /// The object was made. Asked again, the answer is the same.
     Done(Box<Object>),
+}
+
+impl Session {
+    /// Whether its bucket is still the one that it was begun in.
+    fn has_bucket(&self, deps: &Deps) -> Result<bool, Status> {
+        match deps.control.bucket_get(&self.draft.bucket) {
+            Ok(bucket) => Ok(self.bucket_created.is_none_or(|created| created == bucket.value.created)),
+            Err(status) if status.code == Code::NotFound => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
 }
 
 /// [`control::Preconditions`], as they are kept.
@@ -110,12 +124,13 @@ pub(super) async fn start(deps: &Deps, base: &str, conditions: control::Precondi
         return Err(Error::invalid(format!("The object is larger than this server takes: {} bytes.", super::ingest::OBJECT_MAX_BYTES)));
     }
     let now = deps.clock.now();
-    sweep(store, now).await?;
+    sweep(deps, now).await?;
     let mut secret = [0u8; 32];
     rand::rng().fill_bytes(&mut secret);
     let id = hex::encode(secret);
     let bucket = draft.bucket.clone();
-    let session = Session { draft, conditions: conditions.into(), created: now, total, received: 0, state: State::Open };
+    let bucket_created = Some(deps.control.bucket_get(&bucket)?.value.created);
+    let session = Session { draft, bucket_created, conditions: conditions.into(), created: now, total, received: 0, state: State::Open };
     commit(store, vec![Write::put(session_key(&id), Expect::Absent, &session)]).await?;
     let location = format!("{base}/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}");
     let location = HeaderValue::from_str(&location).map_err(|_| Error::invalid("The Host header is malformed."))?;
@@ -130,7 +145,8 @@ pub(crate) async fn begin(deps: &Deps, bucket: &str, name: &str, content_type: &
     let mut secret = [0u8; 32];
     rand::rng().fill_bytes(&mut secret);
     let id = hex::encode(secret);
-    let session = Session { draft, conditions: Conditions::default(), created: now, total: None, received: 0, state: State::Open };
+    let bucket_created = Some(deps.control.bucket_get(bucket)?.value.created);
+    let session = Session { draft, bucket_created, conditions: Conditions::default(), created: now, total: None, received: 0, state: State::Open };
     store.commit(vec![Write::put(session_key(&id), Expect::Absent, &session)]).await.map_err(Status::internal)?;
     Ok(format!("/upload/storage/v1/b/{bucket}/o?uploadType=resumable&upload_id={id}"))
 }
@@ -222,7 +238,7 @@ impl Open {
         }
         let record = deps.control.store().get(&session_key(id)).map_err(Status::internal)?.ok_or_else(gone)?;
         let session: Session = record.json().map_err(Status::internal)?;
-        if expired(&session, deps.clock.now()) || session.draft.bucket != at.bucket {
+        if expired(&session, deps.clock.now()) || session.draft.bucket != at.bucket || !session.has_bucket(deps)? {
             return Err(gone());
         }
         Ok(Self { id: id.to_owned(), session, revision: record.revision })
@@ -409,8 +425,9 @@ fn expired(session: &Session, now: Timestamp) -> bool {
     now.duration_since(session.created) > age_max
 }
 
-/// Makes room for one more session: those that are too old go, and the oldest of those that are done.
-async fn sweep(store: &Store, now: Timestamp) -> Result<(), Error> {
+/// Makes room for one more session: those that are too old, or of a bucket that is gone, go, and the oldest of those that are done.
+async fn sweep(deps: &Deps, now: Timestamp) -> Result<(), Error> {
+    let store = deps.control.store();
     /// Once a process: parts whose session was deleted right before the last one ended.
     static ORPHANS_SWEPT: AtomicBool = AtomicBool::new(false);
     if !ORPHANS_SWEPT.swap(true, Ordering::Relaxed) {
@@ -422,7 +439,7 @@ async fn sweep(store: &Store, now: Timestamp) -> Result<(), Error> {
         let session: Session = record.json().map_err(Status::internal)?;
         let id = record.key[session_key("").len()..].to_owned();
         match session.state {
-            _ if expired(&session, now) => session_delete(store, &id).await?,
+            _ if expired(&session, now) || !session.has_bucket(deps)? => session_delete(store, &id).await?,
             State::Done(_) => done.push((session.created, id)),
             State::Open | State::Whole(_) => open += 1,
         }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use axum::body::Body;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::StreamExt as _;
 use http::{HeaderMap, Method, Uri, header};
 use iam::Identity;
 use jiff::{SignedDuration, civil::DateTime, tz::TimeZone};
@@ -22,6 +24,8 @@ pub(crate) const ALGORITHM: &str = "GOOG4-RSA-SHA256";
 const EXPIRES_MAX_S: i64 = model::limits::SIGNED_URL_MAX_S.cast_signed();
 /// How far ahead its beginning may lie: clocks differ.
 const SKEW: SignedDuration = SignedDuration::from_mins(15);
+const PAYLOAD_HASH: &str = "x-goog-content-sha256";
+const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The parameters of a signature, which methods pass over.
@@ -80,6 +84,33 @@ pub(crate) async fn download_url(deps: &Deps, email: &str, bucket: &str, object:
     let text = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(&canonical)));
     let signature = deps.iam.blob_sign(email, text.as_bytes()).await?.value;
     Ok(format!("https://{HOST}{path}?{query}&X-Goog-Signature={}", hex::encode(signature)))
+}
+
+/// The body of a signed request, which must be the one that `x-goog-content-sha256` says, where it says one: it breaks at its end
+/// when it is another, and nothing is stored of a body that broke.
+///
+/// # Errors
+/// 400 for what is no hash.
+pub(crate) fn payload_checked(headers: &HeaderMap, body: Body) -> Result<Body, Error> {
+    let claimed = match headers.get(PAYLOAD_HASH).map(|value| value.to_str().unwrap_or_default()) {
+        None | Some(UNSIGNED_PAYLOAD) => return Ok(body),
+        Some(text) => hex::decode(text).ok().filter(|hash| hash.len() == 32),
+    };
+    let claimed = claimed.ok_or_else(|| malformed(&format!("{PAYLOAD_HASH} is neither {UNSIGNED_PAYLOAD} nor a SHA-256 in hexadecimal")))?;
+    let state = (body.into_data_stream(), Sha256::new());
+    Ok(Body::from_stream(futures_util::stream::try_unfold(state, move |(mut stream, mut hash)| {
+        let claimed = claimed.clone();
+        async move {
+            if let Some(bytes) = stream.next().await.transpose()? {
+                hash.update(&bytes);
+                return Ok(Some((bytes, (stream, hash))));
+            }
+            if hash.finalize()[..] == claimed[..] {
+                return Ok(None);
+            }
+            Err(axum::Error::new(format!("The provided '{PAYLOAD_HASH}' header does not match what was computed.")))
+        }
+    })))
 }
 
 /// The account that a credential names, and its scope, which must be of the day of `date`.
@@ -149,7 +180,7 @@ fn canonical_request(method: &Method, uri: &Uri, headers: &HeaderMap, signed: &s
     if let Some((name, _)) = extension_headers(headers).into_iter().find(|(name, _)| !signed.split(';').any(|signed| signed == name)) {
         return Err(malformed(&format!("the header {name} was not signed")));
     }
-    let payload = headers.get("x-goog-content-sha256").and_then(|hash| hash.to_str().ok()).unwrap_or("UNSIGNED-PAYLOAD");
+    let payload = headers.get(PAYLOAD_HASH).and_then(|hash| hash.to_str().ok()).unwrap_or(UNSIGNED_PAYLOAD);
     Ok(format!("{method}\n{}\n{}\n{lines}\n{signed}\n{payload}", uri.path(), query.join("&")))
 }
 

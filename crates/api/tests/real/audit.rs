@@ -4,7 +4,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use proto::google::cloud::secretmanager::v1 as pb;
 use serde_json::{Value as Json, json};
 
-use crate::world::{PROJECT, REGION, RUN_REGION, World};
+use crate::{
+    http::{JSON, send},
+    world::{PROJECT, REGION, RUN_REGION, World},
+};
 
 const SECRETS: &str = "secretmanager.googleapis.com";
 
@@ -69,4 +72,44 @@ pub async fn calls_that_change_something_are_written_down(world: &World) {
     }
     let logs = world.good("GET", "logging.googleapis.com", &format!("/v2/projects/{PROJECT}/logs"), None).await;
     assert!(logs["logNames"].as_array().unwrap().contains(&json!(format!("projects/{PROJECT}/logs/cloudaudit.googleapis.com%2Factivity"))), "{logs:#}");
+}
+
+/// A caller who hangs up while the change is being made, by either way in.
+pub async fn a_call_that_its_caller_left_is_written_down(world: &World) {
+    let secrets = format!("/v1/projects/{PROJECT}/secrets");
+    for (host, path, body, method) in [
+        (SECRETS, format!("{secrets}?secretId=left"), r#"{"replication":{"automatic":{}}}"#, "google.cloud.secretmanager.v1.SecretManagerService.CreateSecret"),
+        ("storage.googleapis.com", format!("/storage/v1/b?project={PROJECT}"), r#"{"name":"left-1"}"#, "storage.buckets.create"),
+    ] {
+        {
+            let (url, headers) = (format!("https://{host}{path}"), [JSON, ("user-agent", "left")]);
+            let call = send(&world.api, Some(&world.owner), "POST", &url, &headers, body);
+            tokio::pin!(call);
+            assert!(futures_util::poll!(call).is_pending(), "{method}");
+        }
+        let filter = format!("protoPayload.methodName=\"{method}\" AND protoPayload.requestMetadata.callerSuppliedUserAgent=\"left\" AND severity=NOTICE");
+        assert_eq!(entries(world, &filter).await.len(), 1, "{method}");
+    }
+    // What is gone afterwards is written down in the project that it was of.
+    world.good("DELETE", SECRETS, &format!("{secrets}/left"), None).await;
+    send(&world.api, Some(&world.owner), "DELETE", "https://storage.googleapis.com/storage/v1/b/left-1", &[], "").await.good();
+    let deleted = entries(world, "protoPayload.methodName=\"storage.buckets.delete\" AND protoPayload.resourceName=\"buckets/left-1\"").await;
+    assert_eq!(deleted.len(), 1);
+}
+
+pub async fn the_callers_address_is_written_down(world: &World) {
+    let path = |id: &str| format!("/v1/projects/{PROJECT}/secrets?secretId={id}");
+    let body = r#"{"replication":{"automatic":{}}}"#;
+    for (id, address, expect) in [("address-1", Some("::ffff:192.0.2.7"), "192.0.2.7"), ("address-2", None, "private")] {
+        let mut request =
+            http::Request::post(path(id)).header("host", SECRETS).header("authorization", format!("Bearer {}", world.owner)).header("user-agent", id);
+        if let Some(address) = address {
+            request = request.extension(api::CallerAddress(address.parse().unwrap()));
+        }
+        let answer = world.api.handle(SECRETS, request.body(axum::body::Body::from(body)).unwrap()).await;
+        assert_eq!(answer.status(), 200);
+        let found = entries(world, &format!("protoPayload.requestMetadata.callerSuppliedUserAgent=\"{id}\"")).await;
+        assert_eq!(found[0]["protoPayload"]["requestMetadata"]["callerIp"], expect, "{id}");
+        world.good("DELETE", SECRETS, &format!("/v1/projects/{PROJECT}/secrets/{id}"), None).await;
+    }
 }

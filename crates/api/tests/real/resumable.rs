@@ -181,3 +181,16 @@ pub async fn a_session_is_cancelled_or_never_was(world: &World) {
     let other = start(world, "resume-6", "&name=o", json!({}), &[]).await.replace("/b/resume-6/", "/b/resume-5/");
     assert_eq!(put(world, &other, "bytes */*", "").await.reason(), (404, "notFound".to_owned()));
 }
+
+/// A later bucket of the name is another one.
+pub async fn a_session_ends_with_its_bucket(world: &World) {
+    bucket(world, "resume-gone").await;
+    let url = start(world, "resume-gone", "", json!({ "name": "o" }), &[]).await;
+    let at = format!("{HOST}/storage/v1/b/resume-gone");
+    send(&world.api, Some(&world.owner), "DELETE", &at, &[], "").await.good();
+    assert_eq!(put(world, &url, "bytes 0-0/1", "x").await.status, 404);
+    bucket(world, "resume-gone").await;
+    assert_eq!(put(world, &url, "bytes 0-0/1", "x").await.status, 404);
+    let listed = send(&world.api, Some(&world.owner), "GET", &format!("{at}/o"), &[], "").await.good().json();
+    assert_eq!(listed["items"], Json::Null);
+}

@@ -62,7 +62,7 @@ pub async fn jobs_that_cannot_run_are_refused(world: &World) {
         let refused = world.bad("POST", HOST, &jobs(), Some(body)).await;
         assert!(refused.1 == status && refused.2.contains(words), "{refused:?}");
     };
-    check(json!({ "httpTarget": { "uri": "https://example.com/" } }), "INVALID_ARGUMENT", "not a URL of a service here").await;
+    check(json!({ "httpTarget": { "uri": "https://example.com/" } }), "INVALID_ARGUMENT", "no host of a service here").await;
     check(json!({ "httpTarget": { "uri": "file:///etc/passwd" } }), "INVALID_ARGUMENT", "job.http_target.uri").await;
     check(json!({ "httpTarget": null, "appEngineHttpTarget": { "relativeUri": "/" } }), "INVALID_ARGUMENT", "App Engine").await;
     let topic =

@@ -455,3 +455,23 @@ pub async fn a_topic_is_told_of_what_happens(world: &World) {
     assert_eq!(call(world, "DELETE", &format!("{configs}/1"), Json::Null).await.status, 204);
     assert_eq!(get(world, &format!("{configs}/1"), &[]).await.status, 404);
 }
+
+/// Somebody sets a policy while the bucket is being deleted: who makes the next bucket of the name does not let them in.
+pub async fn a_policy_of_a_deleted_bucket_is_not_the_next_ones(world: &World) {
+    bucket(world, "late-1").await;
+    call(world, "DELETE", "/storage/v1/b/late-1", Json::Null).await.good();
+    let member = model::policy::Member::User("stranger@example.com".to_owned());
+    let binding = model::policy::Binding { role: "roles/storage.objectViewer".to_owned(), members: vec![member] };
+    let late = model::policy::Policy { bindings: vec![binding] };
+    world.iam.policy_set("buckets/late-1", late.clone(), "").await.unwrap();
+    bucket(world, "late-1").await;
+    object(world, "late-1", "o", "x").await;
+    assert_eq!(world.iam.policy_get("buckets/late-1").unwrap().policy.bindings, []);
+    let read = send(&world.api, Some(&world.stranger), "GET", &format!("{HOST}/storage/v1/b/late-1/o/o"), &[], "").await;
+    assert_eq!(read.status, 403);
+    // The same of topics.
+    let topic = format!("projects/{PROJECT}/topics/late");
+    world.iam.policy_set(&topic, late, "").await.unwrap();
+    send(&world.api, Some(&world.owner), "PUT", &format!("https://pubsub.googleapis.com/v1/{topic}"), &[JSON], "{}").await.good();
+    assert_eq!(world.iam.policy_get(&topic).unwrap().policy.bindings, []);
+}

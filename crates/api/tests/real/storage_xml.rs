@@ -20,6 +20,8 @@ fn stamp(shift_s: i64) -> String {
 }
 
 /// A URL signed as Google's libraries sign it (version 4), by the account that is there from the start.
+///
+/// A header `x-goog-content-sha256` is signed as what the body must be.
 async fn signed(world: &World, method: &str, host: &str, path: &str, headers: &[(&str, &str)], query: &[(&str, &str)], shift_s: i64) -> String {
     let (email, date) = (world.compute(), stamp(shift_s));
     let scope = format!("{}/auto/storage/goog4_request", &date[..8]);
@@ -41,7 +43,8 @@ async fn signed(world: &World, method: &str, host: &str, path: &str, headers: &[
     pairs.sort();
     let query = pairs.join("&");
     let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-    let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\nUNSIGNED-PAYLOAD");
+    let payload = headers.iter().find(|(name, _)| *name == "x-goog-content-sha256").map_or("UNSIGNED-PAYLOAD", |(_, hash)| hash);
+    let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}");
     let text = format!("GOOG4-RSA-SHA256\n{date}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
     let signature = world.iam.blob_sign(&email, text.as_bytes()).await.unwrap().value;
     format!("https://{host}{path}?{query}&X-Goog-Signature={}", hex::encode(signature))
@@ -214,6 +217,72 @@ pub async fn a_form_uploads_what_its_policy_allows(world: &World) {
         let answer = ask(world, "POST", &format!("{HOST}/{bucket}"), &[("content-type", "multipart/form-data; boundary=b")], bare).await;
         assert_eq!(refused(answer), (401, "AuthenticationRequired".to_owned()), "{bucket}");
     }
+}
+
+pub async fn a_signed_payload_is_the_one_that_is_stored(world: &World) {
+    bucket(world, "payload-1").await;
+    let put = async |claimed: &str, body: &str| {
+        let headers = [("x-goog-content-sha256", claimed)];
+        let url = signed(world, "PUT", "storage.googleapis.com", "/payload-1/o", &headers, &[], 0).await;
+        ask(world, "PUT", &url, &headers, body).await
+    };
+    let hello = hex::encode(Sha256::digest("hello"));
+    let other = put(&hello, "hellO").await;
+    assert!(other.status == 400 && other.text().contains("'x-goog-content-sha256' header does not match"), "{} {}", other.status, other.text());
+    assert_eq!(send(&world.api, Some(&world.owner), "GET", &format!("{HOST}/payload-1/o"), &[], "").await.status, 404);
+    assert_eq!(put("no-hash", "hello").await.status, 400);
+    put("UNSIGNED-PAYLOAD", "hellO").await.good();
+    put(&hello.to_uppercase(), "hello").await.good();
+    put(&hello, "hello").await.good();
+    assert_eq!(send(&world.api, Some(&world.owner), "GET", &format!("{HOST}/payload-1/o"), &[], "").await.good().text(), "hello");
+}
+
+/// The marker of the older list is the last of what was told, which may be a common prefix.
+pub async fn a_list_by_markers_ends(world: &World) {
+    bucket(world, "marker-1").await;
+    for name in ["a%2F1", "a%2F2", "b", "c%2F", "c%2Fd%2Fe", "d%2F1", "e"] {
+        object(world, "marker-1", name, "x").await;
+    }
+    let all = async |prefix: &str, limit: usize| {
+        let (mut told, mut marker) = (Vec::new(), String::new());
+        for _ in 0..20 {
+            let url = format!("{HOST}/marker-1?delimiter=%2F&prefix={prefix}&max-keys={limit}&marker={marker}");
+            let page = send(&world.api, Some(&world.owner), "GET", &url, &[], "").await.good().text();
+            let texts = |begin: &str, end: &str| page.split(begin).skip(1).map(|rest| rest.split(end).next().unwrap().to_owned()).collect::<Vec<_>>();
+            let mut found = texts("<Key>", "</Key>");
+            found.extend(texts("<CommonPrefixes><Prefix>", "</Prefix>"));
+            found.sort();
+            told.extend(found);
+            match texts("<NextMarker>", "</NextMarker>").pop() {
+                Some(next) => marker = next.replace('/', "%2F"),
+                None => return told,
+            }
+        }
+        panic!("no end: {told:?}");
+    };
+    for limit in [1, 2, 3, 1000] {
+        assert_eq!(all("", limit).await, ["a/", "b", "c/", "d/", "e"], "{limit}");
+        assert_eq!(all("c%2F", limit).await, ["c/", "c/d/"], "{limit}");
+    }
+}
+
+pub async fn uploads_of_a_bucket_are_counted_and_end_with_it(world: &World) {
+    for name in ["many-1", "many-2"] {
+        bucket(world, name).await;
+    }
+    let start = async |bucket: &str| send(&world.api, Some(&world.owner), "POST", &format!("{HOST}/{bucket}/o?uploads"), &[], "").await;
+    let first = start("many-1").await.good().text();
+    for _ in 1..1000 {
+        start("many-1").await.good();
+    }
+    assert_eq!(start("many-1").await.status, 429);
+    start("many-2").await.good();
+    let id = first.split("<UploadId>").nth(1).and_then(|rest| rest.split('<').next()).unwrap();
+    let part = async || send(&world.api, Some(&world.owner), "PUT", &format!("{HOST}/many-1/o?partNumber=1&uploadId={id}"), &[], "x").await.status;
+    assert_eq!(part().await, 200);
+    send(&world.api, Some(&world.owner), "DELETE", &format!("{HOST}/storage/v1/b/many-1"), &[], "").await.good();
+    bucket(world, "many-1").await;
+    assert_eq!(part().await, 404);
 }
 
 pub async fn a_batch_is_many_calls(world: &World) {

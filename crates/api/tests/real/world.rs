@@ -118,7 +118,7 @@ impl World {
         )
         .unwrap();
         let deliverer = events::deliver::Deliverer::new(serving.clone(), iam.clone());
-        let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone() });
+        let outside = Arc::new(events::pubsub::Platform { iam: iam.clone(), deliverer: deliverer.clone(), clock: clock.clone(), log: Arc::new(drop) });
         let pubsub = events::pubsub::PubSub::open(store.clone(), clock.clone(), outside).await.unwrap();
         let config = control::Config { default_project: default_project.clone(), default_region: default_region.clone(), files_clock: clock.clone(), vault };
         let control =

@@ -5,10 +5,7 @@
 
 use std::sync::Arc;
 
-use model::{
-    Code, Status, key,
-    storage::{Bucket, Notification},
-};
+use model::{Code, Status, key, storage::Notification};
 use store::{Expect, Write};
 
 use super::Reconciler;
@@ -85,13 +82,9 @@ async fn tell(cx: &Context, change: &model::storage::Change) -> Result<(), Statu
     Ok(())
 }
 
-/// The notifications of the bucket, if it is still the one in which the change happened.
+/// The notifications of the bucket in which the change happened, which may be gone by now.
 fn wanting(cx: &Context, change: &model::storage::Change) -> Result<Vec<Notification>, Status> {
-    let Some(bucket) = records::read::<Bucket>(&cx.store, &key::bucket(&change.object.bucket))? else { return Ok(Vec::new()) };
-    if bucket.value.created != change.bucket_created {
-        return Ok(Vec::new());
-    }
-    let mut found = cx.notifications(&bucket.value)?;
+    let mut found = cx.notifications_of(&change.object.bucket, change.bucket_created)?;
     found.retain(|notification| notification.wants(change));
     Ok(found)
 }

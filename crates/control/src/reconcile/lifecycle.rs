@@ -7,6 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use model::{
     Code, Status, Timestamp, key,
+    limits::MULTIPART_IDLE_MAX_S,
     storage::{
         Bucket, Object,
         lifecycle::{self, Due},
@@ -47,6 +48,7 @@ pub(crate) async fn pass(cx: &Context, now: Timestamp) -> Result<Option<Timestam
         rules_apply(cx, bucket, now).await?;
     }
     uploads_abort(cx, &buckets, now).await?;
+    notifications_end(cx).await?;
     deleted_end(cx, &buckets, now).await
 }
 
@@ -92,14 +94,18 @@ async fn group_apply(cx: &Context, bucket: &Bucket, group: Vec<Object>, now: Tim
     Ok(())
 }
 
-/// Gives up multipart uploads that a rule ends, and those into buckets that are gone.
+/// Gives up multipart uploads that a rule ends, those that got no part for long, and those into buckets that are gone.
 async fn uploads_abort(cx: &Context, buckets: &[Versioned<Bucket>], now: Timestamp) -> Result<(), Status> {
     /// The part of an upload's record that counts here.
     #[derive(Deserialize)]
     struct Upload {
         bucket: String,
+        #[serde(default)]
+        bucket_created: Option<Timestamp>,
         name: String,
         begun: Timestamp,
+        #[serde(default)]
+        touched: Option<Timestamp>,
     }
     let mut after: Option<String> = None;
     loop {
@@ -108,8 +114,10 @@ async fn uploads_abort(cx: &Context, buckets: &[Versioned<Bucket>], now: Timesta
         after = Some(last.key.clone());
         for record in &records {
             let upload: Upload = record.json().map_err(Status::internal)?;
-            let bucket = buckets.iter().find(|bucket| bucket.value.name == upload.bucket);
-            if bucket.is_some_and(|bucket| !lifecycle::upload_due(&bucket.value.lifecycle, &upload.name, upload.begun, now)) {
+            let is_same = |bucket: &Bucket| upload.bucket_created.is_none_or(|created| created == bucket.created);
+            let bucket = buckets.iter().find(|bucket| bucket.value.name == upload.bucket).filter(|bucket| is_same(&bucket.value));
+            let is_idle = model::storage::later(upload.touched.unwrap_or(upload.begun), MULTIPART_IDLE_MAX_S) <= now;
+            if !is_idle && bucket.is_some_and(|bucket| !lifecycle::upload_due(&bucket.value.lifecycle, &upload.name, upload.begun, now)) {
                 continue;
             }
             let parts = records::keys(&cx.store, &key::multipart_parts(&record.key[key::MULTIPART_UPLOADS.len()..]))?;
@@ -119,6 +127,24 @@ async fn uploads_abort(cx: &Context, buckets: &[Versioned<Bucket>], now: Timesta
             records::commit(&cx.store, writes).await?;
         }
     }
+}
+
+/// Forgets the notifications of buckets that are gone.
+async fn notifications_end(cx: &Context) -> Result<(), Status> {
+    let mut ended = Vec::new();
+    for key in records::keys(&cx.store, key::NOTIFICATIONS)? {
+        let Some((bucket, _)) = key[key::NOTIFICATIONS.len()..].split_once('/') else { continue };
+        let found: Option<Versioned<Bucket>> = records::read(&cx.store, &key::bucket(bucket))?;
+        let is_its = |bucket: &Versioned<Bucket>| key.starts_with(&key::notifications_of(&bucket.value.name, bucket.value.created.as_microsecond()));
+        if !found.as_ref().is_some_and(is_its) {
+            ended.push(Write::delete(key, Expect::Any));
+        }
+    }
+    // Nothing more happens in a bucket that is gone: when no change waits now, its last one was told.
+    if !ended.is_empty() && cx.store.scan(key::OBJECT_CHANGES, None, 1).map_err(Status::internal)?.is_empty() {
+        records::commit(&cx.store, ended).await?;
+    }
+    Ok(())
 }
 
 /// Forgets what can no longer be restored, and what is left of buckets that are gone.

@@ -7,6 +7,7 @@ use model::{
     Code,
     build::{Build, BuildState, StorageSource},
     log::{LogName, Payload},
+    storage::Object,
 };
 
 use super::*;
@@ -163,6 +164,24 @@ async fn requests_against_the_rules_are_refused_by_field() {
         assert!(status.outer.contains(text), "{text:?} is not in {status}");
     }
     assert_eq!(plane.control.build_list(&project(), &region(), 10).unwrap(), []);
+}
+
+/// Of another project's bucket a build reads only what its caller may read.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_projects_source_is_read_by_who_may_read_it() {
+    let (plane, source) = plane().await;
+    let blob = plane.control.object_get(&source.bucket, &source.object).unwrap().value.blob;
+    for (name, expect) in [("open-bucket", None), (CLOSED_BUCKET, Some(Code::PermissionDenied))] {
+        let made = plane.control.bucket_create(storage::bucket(name)).await.unwrap().value;
+        let object = Object { blob: blob.clone(), ..storage::object(&plane, name, "f.zip", b"source") };
+        plane.control.object_put(object, &Default::default()).await.unwrap();
+        // Its project is not the build's from here on.
+        let elsewhere = model::storage::Bucket { project: ProjectId::parse("elsewhere-1").unwrap(), ..made };
+        plane.store.commit(vec![store::Write::put(model::key::bucket(name), store::Expect::Any, &elsewhere)]).await.unwrap();
+        let wish = request(&StorageSource { bucket: name.into(), generation: 0, ..source.clone() }, &[]);
+        let code = plane.control.build_submit(&owner(), wish).await.err().map(|status| status.code);
+        assert_eq!(code, expect, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

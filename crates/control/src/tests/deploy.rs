@@ -247,7 +247,8 @@ async fn a_service_made_again_is_another_one() {
     );
     assert_eq!(plane.control.revision_get(&project(), &region(), &old).unwrap_err().code, Code::NotFound);
     assert_eq!(*plane.world.stopped.lock(), ["f"]);
-    assert_eq!(*plane.world.policies_removed.lock(), ["projects/local-project/locations/asia-northeast1/services/f"]);
+    // When it was made, and when it went.
+    assert_eq!(*plane.world.policies_removed.lock(), ["projects/local-project/locations/asia-northeast1/services/f"; 2]);
 
     let second = plane.create(service("f")).await;
     assert_ne!(first.uid, second.uid);

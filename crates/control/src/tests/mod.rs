@@ -44,6 +44,8 @@ pub(crate) const LONG: Duration = Duration::from_secs(120);
 pub(crate) const IMAGE: &str = "asia-northeast1-docker.pkg.dev/local-project/cloud-run-source-deploy/f";
 /// May read no secret and receive no event.
 pub(crate) const BLIND_ACCOUNT: &str = "blind@local-project.iam.gserviceaccount.com";
+/// A bucket whose objects nobody may read.
+pub(crate) const CLOSED_BUCKET: &str = "closed-bucket";
 pub(crate) const STRANGER_ACCOUNT: &str = "not-mine@local-project.iam.gserviceaccount.com";
 
 pub(crate) fn project() -> ProjectId {
@@ -114,6 +116,8 @@ pub(crate) struct World {
     pub topics: Mutex<HashSet<String>>,
     /// Transports of triggers: URLs by subscription.
     pub transports: Mutex<HashMap<String, String>>,
+    /// Nothing is published while somebody writes to it.
+    pub telling: tokio::sync::RwLock<()>,
     /// Where the vault's file lies.
     pub keys: tempfile::TempDir,
 }
@@ -145,6 +149,7 @@ impl World {
             published: Mutex::default(),
             topics: Mutex::default(),
             transports: Mutex::default(),
+            telling: tokio::sync::RwLock::default(),
             keys: tempfile::tempdir().unwrap(),
         })
     }
@@ -206,6 +211,10 @@ impl seam::Accounts for World {
         email != BLIND_ACCOUNT
     }
 
+    fn may_read_objects(&self, _who: &Identity, bucket: &str, _project: &ProjectId) -> bool {
+        bucket != CLOSED_BUCKET
+    }
+
     fn policy_remove<'a>(&'a self, resource: &'a str) -> BoxFuture<'a, Result<(), Status>> {
         self.policies_removed.lock().push(resource.to_owned());
         std::future::ready(Ok(())).boxed()
@@ -219,8 +228,12 @@ impl seam::Topics for World {
     }
 
     fn publish<'a>(&'a self, _topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>> {
-        self.published.lock().push(message);
-        std::future::ready(Ok(())).boxed()
+        async move {
+            let _open = self.telling.read().await;
+            self.published.lock().push(message);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn is_subscription(&self, _subscription: &str) -> Result<bool, Status> {

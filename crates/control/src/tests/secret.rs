@@ -180,7 +180,8 @@ async fn a_deleted_secret_leaves_nothing_to_a_later_one_of_its_name() {
     for prefix in [model::key::SECRETS, model::key::SECRET_VERSIONS, model::key::SECRET_PAYLOADS] {
         assert!(plane.store.scan(prefix, None, 10).unwrap().is_empty(), "{prefix}");
     }
-    assert_eq!(*plane.world.policies_removed.lock(), ["projects/local-project/secrets/s"]);
+    // When it was made, and when it went.
+    assert_eq!(*plane.world.policies_removed.lock(), ["projects/local-project/secrets/s"; 2]);
     plane.control.secret_create(secret("s")).await.unwrap();
     add(&plane, "s", b"new").await;
     // What was sealed for the old one does not open as the new one's.

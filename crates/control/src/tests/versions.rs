@@ -143,6 +143,34 @@ async fn what_is_held_or_retained_neither_goes_nor_is_overwritten() {
     assert!(set(Some(11)).await.unwrap().value.retention.unwrap().locked);
 }
 
+/// As `api` writes its record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_multipart_upload_without_parts_for_a_week_is_given_up() {
+    let plane = Plane::new().await;
+    let bucket = plane.control.bucket_create(bucket("b-1")).await.unwrap().value;
+    let now = plane.world.clock.now();
+    let ago = |seconds: u64| now - Duration::from_secs(seconds);
+    const WEEK: u64 = 7 * 24 * 3600;
+    let old = ago(10 * WEEK);
+    for (id, begun, touched, bucket_created) in [
+        ("idle", ago(WEEK), None, Some(bucket.created)),
+        ("young", ago(WEEK - 60), None, Some(bucket.created)),
+        ("busy", old, Some(ago(60)), Some(bucket.created)),
+        ("left", old, Some(ago(WEEK)), Some(bucket.created)),
+        ("of-another-bucket", ago(60), None, Some(old)),
+        ("of-an-older-server", ago(60), None, None),
+    ] {
+        let record = serde_json::json!({ "bucket": "b-1", "bucket_created": bucket_created, "name": "o", "begun": begun, "touched": touched });
+        let part = store::Write::put(format!("{}00001", model::key::multipart_parts(id)), store::Expect::Absent, &serde_json::json!({}));
+        plane.store.commit(vec![store::Write::put(model::key::multipart_upload(id), store::Expect::Absent, &record), part]).await.unwrap();
+    }
+    lifecycle::pass(&plane.control.context, now).await.unwrap();
+    let left = |prefix: &str| plane.store.scan(prefix, None, 10).unwrap().len();
+    let ids: Vec<String> = crate::records::keys(&plane.store, model::key::MULTIPART_UPLOADS).unwrap();
+    assert_eq!(ids, ["busy", "of-an-older-server", "young"].map(model::key::multipart_upload));
+    assert_eq!((left(&model::key::multipart_parts("idle")), left(&model::key::multipart_parts("busy"))), (0, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lifecycle_rules_delete_and_change_classes() {
     let plane = Plane::new().await;

@@ -1,7 +1,7 @@
-//! Push: a subscription's messages, each sent as one request to a service.
+//! Push: a subscription's messages, each sent as one request to a service or to the world outside.
 //!
 //! A message is acknowledged by the statuses 102, 200, 201, 202 and 204; anything else, and no answer within the ack deadline, is a
-//! nack. How many are under way at a time begins with one, grows with each that is acknowledged and is halved by each that is not.
+//! nack, a redirect too, which is not followed. How many are under way at a time begins with one, grows with each that is acknowledged and is halved by each that is not.
 //! Without a retry policy, failures in a row let the whole subscription wait, 100 ms doubled up to 60 s; with one, each message waits
 //! for itself. A trigger's messages are sent as events (`crate::eventarc`). Source: cloud.google.com/pubsub/docs/push and /payload-unwrapping.
 
@@ -171,7 +171,7 @@ fn call_of(record: &Subscription, push: &Push, received: &Received) -> Result<Ca
         .as_ref()
         .map(|oidc| Token::Id { account: oidc.email.clone(), audience: if oidc.audience.is_empty() { push.endpoint.clone() } else { oidc.audience.clone() } });
     let timeout = Duration::from_secs(record.settings.ack_deadline_s.into());
-    Ok(Call { project: record.name.project.clone(), target: Target::Url(url), method: Method::POST, headers, body, token, timeout })
+    Ok(Call { project: record.name.project.clone(), target: Target::Url(url), method: Method::POST, headers, body, token, redirects_max: 0, timeout })
 }
 
 /// Headers and body of a message that is no event.

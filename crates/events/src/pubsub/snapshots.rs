@@ -44,7 +44,7 @@ impl PubSub {
             }
             let acked = live.snapshot().await?;
             let snapshot = Snapshot { name, topic: record.topic.clone(), topic_uid: record.topic_uid.clone(), acked, labels, expires };
-            inner.commit(Write::put(key::snapshot(&snapshot.name.project, &snapshot.name.id), Expect::Absent, &snapshot)).await?;
+            inner.commit_new(&snapshot.name, Write::put(key::snapshot(&snapshot.name.project, &snapshot.name.id), Expect::Absent, &snapshot)).await?;
             inner.tables.write().snapshots.insert(snapshot.name.clone(), Arc::new(snapshot.clone()));
             Ok(snapshot)
         })

@@ -223,7 +223,7 @@ async fn a_deleted_topic_leaves_its_messages_to_its_subscriptions() {
     world.publish(&["a"]).await;
     world.pubsub.topic_delete(topic("top")).await.unwrap();
     assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap().topic, DELETED_TOPIC);
-    assert_eq!(*world.outside.forgotten.lock(), ["projects/local-project/topics/top"]);
+    assert_eq!(world.outside.forgotten.lock().last().map(String::as_str), Some("projects/local-project/topics/top"));
     world.restart().await;
     // Another topic of the name is another topic.
     world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();

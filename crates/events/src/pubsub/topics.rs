@@ -37,7 +37,7 @@ impl PubSub {
                 quota_check(Kind::Topics, of_project, TOPICS_MAX)?;
             }
             let stream = Stream::open(inner.store.clone(), &record.uid)?;
-            inner.commit(Write::put(key::topic(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
+            inner.commit_new(&record.name, Write::put(key::topic(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
             let mut tables = inner.tables.write();
             tables.streams.insert(record.uid.clone(), stream.clone());
             tables.topics.insert(record.name.clone(), Arc::new(RunningTopic { record: record.clone(), stream }));

@@ -45,7 +45,7 @@ impl Outcome {
     }
 }
 
-/// The way of attempts: to services of this server, and to topics.
+/// The way of attempts: to URLs, and to topics.
 pub struct Sender {
     pub deliverer: Deliverer,
     pub iam: Iam,
@@ -57,7 +57,10 @@ impl Way for Sender {
     fn check(&self, who: &Identity, project: &ProjectId, settings: &Settings) -> Result<(), Status> {
         match &settings.target {
             Target::Http(http) => {
-                self.deliverer.url("job.http_target.uri", &http.uri)?;
+                let url = self.deliverer.url("job.http_target.uri", &http.uri)?;
+                if let Some(token) = http.token.clone().map(token).filter(|_| self.deliverer.is_of_the_world(&url)) {
+                    deliver::token_check(&token, &url).map_err(|failure| Status::invalid_field("job.http_target", failure.to_string()))?;
+                }
                 http.token.as_ref().map_or(Ok(()), |token| self.may_act_as(who, project, token.account()))
             }
             Target::Pubsub(pubsub) => topic(project, &pubsub.topic).map(drop),
@@ -134,12 +137,21 @@ fn call(job: &Job, attempt: &Attempt, http: &HttpTarget) -> Result<Call, Status>
         method: Method::from_bytes(http.method.as_bytes()).map_err(Status::internal)?,
         headers,
         body: Bytes::copy_from_slice(&http.body),
-        token: http.token.clone().map(|token| match token {
-            Token::Oidc { account, audience } => deliver::Token::Id { account, audience },
-            Token::Oauth { account, scope } => deliver::Token::Access { account, scope },
-        }),
+        token: http.token.clone().map(token),
+        redirects_max: REDIRECTS_MAX,
         timeout: job.settings.attempt_deadline,
     })
+}
+
+/// "For a redirected request, the response returned by the redirected request is considered" (target.proto). How many Google follows in a
+/// row is not documented.
+const REDIRECTS_MAX: u8 = 5;
+
+fn token(token: Token) -> deliver::Token {
+    match token {
+        Token::Oidc { account, audience } => deliver::Token::Id { account, audience },
+        Token::Oauth { account, scope } => deliver::Token::Access { account, scope },
+    }
 }
 
 fn outcome(answer: Result<Answer, Failure>) -> Outcome {
@@ -148,8 +160,8 @@ fn outcome(answer: Result<Answer, Failure>) -> Outcome {
         // As the proxies between Google's scheduler and a service say it.
         Err(Failure::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, "URL_TIMEOUT-TIMEOUT_WEB"),
         Err(failure @ Failure::Account(_)) => return Outcome::failed(Code::PermissionDenied, failure.to_string()),
-        Err(failure @ Failure::NotHere(_)) => return Outcome::failed(Code::NotFound, failure.to_string()),
-        Err(failure @ Failure::Broken(_)) => return Outcome::failed(Code::Unavailable, failure.to_string()),
+        Err(failure @ Failure::Refused(_)) => return Outcome::failed(Code::PermissionDenied, failure.to_string()),
+        Err(failure @ (Failure::Unreachable(_) | Failure::Broken(_))) => return Outcome::failed(Code::Unavailable, failure.to_string()),
     };
     Outcome {
         ended: Ended { code: code(status), message: String::new() },
@@ -168,7 +180,7 @@ fn words(status: StatusCode) -> &'static str {
     }
 }
 
-/// google.rpc.Code by google/rpc/code.proto's mapping; 0 for a good one. Redirects are not followed.
+/// google.rpc.Code by google/rpc/code.proto's mapping; 0 for a good one.
 fn code(status: StatusCode) -> i32 {
     let code = match status.as_u16() {
         200..=299 => return 0,
@@ -318,6 +330,8 @@ mod tests {
         check(Ok(500), 13, "URL_UNREACHABLE-UNREACHABLE_5xx. Original HTTP response code number = 500");
         check(Ok(503), 14, "URL_UNREACHABLE-UNREACHABLE_5xx. Original HTTP response code number = 503");
         check(Err(Failure::TimedOut(Duration::from_secs(15))), 4, "URL_TIMEOUT-TIMEOUT_WEB. Original HTTP response code number = 504");
+        check(Err(Failure::Refused("not there".to_owned())), 7, "not there");
+        check(Err(Failure::Unreachable("no address".to_owned())), 14, "no address");
         check(Err(Failure::Account("a@b".to_owned())), 7, "service account a@b does not exist or is disabled");
     }
 

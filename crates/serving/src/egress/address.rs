@@ -13,6 +13,17 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// Whether `ip` is this machine, or reaches no further than its link: no list of an operator's lets anything there.
+pub(super) fn is_of_this_machine(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.octets()[0] == 0 || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => match embedded_v4(v6) {
+            Some(v4) => v6.is_loopback() || v6.is_unspecified() || is_of_this_machine(v4.into()),
+            None => v6.is_unicast_link_local() || v6.is_multicast(),
+        },
+    }
+}
+
 /// Network, prefix length.
 const NOT_PUBLIC_V4: &[([u8; 4], u8)] = &[
     ([0, 0, 0, 0], 8),

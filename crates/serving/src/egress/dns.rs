@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
-use super::{Owner, Policy, Way, is_public};
+use super::{Owner, Policy, Shared, Way, is_public};
 use crate::instances::Instance;
 
 /// What every played host resolves to inside a sandbox: of a documentation network, so that it can be no one's.
@@ -101,6 +101,21 @@ impl Names {
         match self.given.get(exact) {
             Some(ips) if ips.contains(&ip) => true,
             _ => exact.starts_with("*.") && self.given.iter().any(|(name, ips)| ips.contains(&ip) && matches(name)),
+        }
+    }
+}
+
+impl Shared {
+    /// The addresses of a name by the host's own resolver; none when there is no such name.
+    ///
+    /// # Errors
+    /// When the resolver is late.
+    pub(super) async fn look_up(&self, name: &str) -> std::io::Result<Vec<IpAddr>> {
+        let _all = self.lookups.acquire().await.map_err(std::io::Error::other)?;
+        match tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name, 0))).await {
+            Ok(Ok(addresses)) => Ok(addresses.map(|a| a.ip().to_canonical()).collect()),
+            Ok(Err(_)) => Ok(Vec::new()),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
         }
     }
 }
@@ -212,12 +227,7 @@ impl Way {
 
     async fn look_up(&self, name: &str) -> Found {
         let Ok(_own) = self.lookups.acquire().await else { return Found::Failed };
-        let Ok(_all) = self.shared.lookups.acquire().await else { return Found::Failed };
-        let found = match tokio::time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((name, 0))).await {
-            Ok(Ok(addresses)) => addresses.map(|a| a.ip().to_canonical()).collect::<Vec<_>>(),
-            Ok(Err(_)) => Vec::new(),
-            Err(_) => return Found::Failed,
-        };
+        let Ok(found) = self.shared.look_up(name).await else { return Found::Failed };
         if found.is_empty() {
             return match &self.shared.upstream {
                 Some(proxy) if is_outside_name(name) && !proxy.bypasses(name) => Found::Addresses(vec![self.names.write().stand_in(name).into()]),
@@ -232,12 +242,16 @@ impl Way {
                 found
             }
         };
-        if allowed.is_empty() { Found::NoSuchName } else { Found::Addresses(allowed) }
+        if allowed.is_empty() {
+            self.tell(|| format!("{name} was not resolved: it has no public address, and a function reaches no others."));
+            return Found::NoSuchName;
+        }
+        Found::Addresses(allowed)
     }
 }
 
 /// Whether a proxy may be asked for `name`: a name of the world, no address in disguise and no name of the host's own network.
-fn is_outside_name(name: &str) -> bool {
+pub(super) fn is_outside_name(name: &str) -> bool {
     let labels: Vec<_> = name.split('.').collect();
     let last = labels.last().copied().unwrap_or_default();
     labels.len() >= 2

@@ -6,8 +6,8 @@ use http::StatusCode;
 use super::{
     super::{
         error::Error,
-        listing::{Ask, page},
-        object::{InBucket, Of},
+        listing::{Ask, token_after_prefix},
+        object::{Of, page_read},
     },
     NAMESPACE, Query, element,
     object::etag,
@@ -39,17 +39,13 @@ pub(super) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
     let limit = query.number("max-keys")?.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     // A marker was the last of what was seen: what comes after it is the first that is not it.
     let after = if second { text("start-after") } else { text("marker") };
-    let start = if after.is_empty() { String::new() } else { format!("{after}\u{1}") };
-    let ask = Ask {
-        prefix: text("prefix"),
-        delimiter: text("delimiter"),
-        start: &start,
-        end: "",
-        trailing_delimiter: false,
-        token: text("continuation-token"),
-        limit,
-    };
-    let found = page(&InBucket { deps: &deps, bucket: &bucket.name, of: Of::Live, glob: None }, &ask)?;
+    let (prefix, delimiter) = (text("prefix"), text("delimiter"));
+    // A common prefix that is the marker was told already, with all that is below it.
+    let past_prefix = if second { None } else { token_after_prefix(after, prefix, delimiter) };
+    let start = if after.is_empty() || past_prefix.is_some() { String::new() } else { format!("{after}\u{1}") };
+    let token = past_prefix.as_deref().unwrap_or(if second { text("continuation-token") } else { "" });
+    let ask = Ask { prefix, delimiter, start: &start, end: "", trailing_delimiter: false, token, limit };
+    let found = page_read(&deps, &bucket.name, Of::Live, None, &ask).await?;
     let mut content = element("Name", &bucket.name) + &element("Prefix", ask.prefix);
     if !ask.delimiter.is_empty() {
         content += &element("Delimiter", ask.delimiter);

@@ -80,7 +80,14 @@ pub(crate) fn signed(deps: &Deps, path: &str, request: &mut Request<Body>) -> Op
         Ok(None) => None,
         Ok(Some(who)) => {
             request.extensions_mut().insert(super::signed::SignedBy(who));
-            None
+            let body = std::mem::take(request.body_mut());
+            match super::signed::payload_checked(request.headers(), body) {
+                Ok(body) => {
+                    *request.body_mut() = body;
+                    None
+                }
+                Err(error) => Some(error.into_xml()),
+            }
         }
         Err(error) => Some(error.into_xml()),
     }

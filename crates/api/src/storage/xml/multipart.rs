@@ -1,7 +1,8 @@
 //! Multipart uploads: an object in up to 10,000 parts, which may come in any order and at the same time.
 //!
-//! An upload is a record, each part another with its blob. What is neither completed nor aborted stays, unless a lifecycle rule
-//! says otherwise (`control::reconcile::lifecycle`, which reads the fields `bucket`, `name` and `begun`).
+//! An upload is a record, each part another with its blob. What is neither completed nor aborted is given up by
+//! `control::reconcile::lifecycle`, when a rule of the bucket says so, when no part has come for a week, or when the bucket is gone;
+//! it reads the fields `bucket`, `bucket_created`, `name`, `begun` and `touched`.
 //! Source: cloud.google.com/storage/docs/multipart-uploads.
 
 use axum::{body::Body, response::IntoResponse};
@@ -10,7 +11,7 @@ use control::Preconditions;
 use http::{HeaderValue, StatusCode, header};
 use model::{
     Status, Timestamp, key,
-    limits::{MULTIPART_PART_MIN_BYTES, MULTIPART_PARTS_MAX},
+    limits::{MULTIPART_PART_MIN_BYTES, MULTIPART_PARTS_MAX, MULTIPART_UPLOADS_MAX},
     storage::{Bucket, Object},
 };
 use rand::Rng;
@@ -20,7 +21,7 @@ use store::{CommitError, Expect, Store, Write};
 use super::{
     super::{
         error::Error,
-        ingest::{Ingest, Stored, concatenate},
+        ingest::{Ingest, Stored, blocking, concatenate},
         object::{Draft, write_check},
         upload::claims_add,
     },
@@ -33,15 +34,18 @@ use crate::{
     surface::{Call, body_read},
 };
 
-/// Uploads of all buckets together.
-const UPLOADS_MAX: usize = 1000;
-
 /// One upload's record, under `upload/multipart/ID`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Upload {
     bucket: String,
+    /// When the bucket was made: a later one of its name is another. Absent in records of before it was kept.
+    #[serde(default)]
+    bucket_created: Option<Timestamp>,
     name: String,
     begun: Timestamp,
+    /// When the last part came.
+    #[serde(default)]
+    touched: Option<Timestamp>,
     draft: Draft,
     generation_match: Option<i64>,
     metageneration_match: Option<i64>,
@@ -67,17 +71,45 @@ fn part_key(id: &str, number: u32) -> String {
 /// `?uploads`
 pub(super) async fn start(deps: Deps, bucket: &Bucket, draft: Draft, conditions: Preconditions) -> Result<Response, Error> {
     let store = deps.control.store();
-    if store.scan(key::MULTIPART_UPLOADS, None, UPLOADS_MAX).map_err(Status::internal)?.len() >= UPLOADS_MAX {
-        return Err(Status::new(model::Code::ResourceExhausted, format!("{UPLOADS_MAX} multipart uploads are open: complete or abort some.")).into());
+    if open_count(store, bucket).await? >= MULTIPART_UPLOADS_MAX {
+        let text = format!("{MULTIPART_UPLOADS_MAX} multipart uploads into the bucket {} are open: complete or abort some.", bucket.name);
+        return Err(Status::new(model::Code::ResourceExhausted, text).into());
     }
     let mut secret = [0u8; 32];
     rand::rng().fill_bytes(&mut secret);
     let id = hex::encode(secret);
     let Preconditions { generation_match, metageneration_match, .. } = conditions;
     let name = draft.name.clone();
-    let upload = Upload { bucket: bucket.name.clone(), name: name.clone(), begun: deps.clock.now(), draft, generation_match, metageneration_match };
+    let upload = Upload {
+        bucket: bucket.name.clone(),
+        bucket_created: Some(bucket.created),
+        name: name.clone(),
+        begun: deps.clock.now(),
+        touched: None,
+        draft,
+        generation_match,
+        metageneration_match,
+    };
     store.commit(vec![Write::put(key::multipart_upload(&id), Expect::Absent, &upload)]).await.map_err(Status::internal)?;
     Ok(xml("InitiateMultipartUploadResult", MULTIPART_NAMESPACE, &(element("Bucket", &bucket.name) + &element("Key", &name) + &element("UploadId", &id))))
+}
+
+/// How many uploads into the bucket are open.
+async fn open_count(store: &Store, bucket: &Bucket) -> Result<usize, Status> {
+    const BATCH: usize = 500;
+    let (store, name) = (store.clone(), bucket.name.clone());
+    blocking(move || {
+        let (mut count, mut after) = (0, None::<String>);
+        loop {
+            let records = store.scan(key::MULTIPART_UPLOADS, after.as_deref(), BATCH).map_err(Status::internal)?;
+            let Some(last) = records.last() else { return Ok(count) };
+            after = Some(last.key.clone());
+            for record in &records {
+                count += usize::from(record.json::<Upload>().map_err(Status::internal)?.bucket == name);
+            }
+        }
+    })
+    .await
 }
 
 /// The upload that a call's query names, if it is of the call's object.
@@ -90,6 +122,10 @@ fn find(deps: &Deps, call: &Call, query: &Query) -> Result<(String, Upload, u64)
     let record = deps.control.store().get(&key::multipart_upload(&id)).map_err(Status::internal)?.ok_or_else(gone)?;
     let upload: Upload = record.json().map_err(Status::internal)?;
     if upload.bucket != call.var("bucket")? || upload.name != call.var("object")? {
+        return Err(gone());
+    }
+    let bucket = deps.control.bucket_get(&upload.bucket)?.value;
+    if upload.bucket_created.is_some_and(|created| created != bucket.created) {
         return Err(gone());
     }
     Ok((id, upload, record.revision))
@@ -108,12 +144,13 @@ pub(super) async fn part_put(deps: Deps, call: Call, query: &Query, body: &mut B
     ingest.body(body).await??;
     let part = Part { stored: ingest.finish().await?, at: deps.clock.now() };
     claimed.verify(&part.stored)?;
-    // The upload is written again as it is: one that was completed or aborted meanwhile takes no more parts.
+    // The upload is written again: one that was completed or aborted meanwhile takes no more parts.
     let store = deps.control.store();
     let mut revision = revision;
     loop {
-        let (_, upload, now) = find(&deps, &call, query)?;
+        let (_, mut upload, now) = find(&deps, &call, query)?;
         revision = revision.max(now);
+        upload.touched = Some(part.at);
         let writes = vec![Write::put(key::multipart_upload(&id), Expect::Revision(revision), &upload), Write::put(part_key(&id, number), Expect::Any, &part)];
         match store.commit(writes).await {
             Ok(_) => break,
