@@ -16,10 +16,11 @@ export function curlArticle(url: string, method: string, payload: string, kind: 
 /** The same in any terminal of this machine. */
 export function curlAnywhere(url: string, method: string, payload: string, kind: string): string {
   const { proxy, caFile } = own()
+  const folder = caFile.replace(/\/ca\/ca\.pem$/, '')
   const lines = [
     `curl -X ${method} "${url}"`,
     `--proxy ${word(proxy)} --cacert ${word(caFile)}`,
-    '-H "Authorization: bearer $(tanebi exec -- gcloud auth print-identity-token)"',
+    `-H "Authorization: bearer $(tanebi exec --data-dir ${word(folder)} -- gcloud auth print-identity-token)"`,
   ]
   if (payload) lines.push(`-H "Content-Type: ${kind}"`, `-d ${body(payload)}`)
   return lines.join(' \\\n')
