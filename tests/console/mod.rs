@@ -105,7 +105,7 @@ fn article_in_english() -> Result<()> {
 fn article(language: &str) -> Result<()> {
     let folder = modules()?;
     let tanebi = Tanebi::start()?;
-    for play in ["article", "triggers", "pages"] {
+    for play in ["article", "triggers", "pages", "many"] {
         let link = format!("http://console.localhost:{}/#link={}", tanebi.listen.port(), secret_of(&tanebi, "")?);
         // Pictures are left only where someone asks for them.
         let pictures = std::env::var("TANEBI_PICTURES").unwrap_or_default();

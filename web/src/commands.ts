@@ -6,22 +6,27 @@ export const word = (text: string) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'
 
 const body = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
+/** In the article's quotes where they hold it together. */
+const address = (url: string) => (/^[\w@%+=:,./?&~-]+$/.test(url) ? `"${url}"` : word(url))
+const contentType = (kind: string) => (kind === 'application/json' ? '"Content-Type: application/json"' : word(`Content-Type: ${kind}`))
+
 /** The article's line: in a shell that `tanebi env` has set up. */
 export function curlArticle(url: string, method: string, payload: string, kind: string): string {
-  const lines = [`curl -X ${method} "${url}"`, '-H "Authorization: bearer $(gcloud auth print-identity-token)"']
-  if (payload) lines.push(`-H ${kind === 'application/json' ? '"Content-Type: application/json"' : word(`Content-Type: ${kind}`)}`, `-d ${body(payload)}`)
+  const lines = [`curl -X ${method} ${address(url)}`, '-H "Authorization: bearer $(gcloud auth print-identity-token)"']
+  if (payload) lines.push(`-H ${contentType(kind)}`, `-d ${body(payload)}`)
   return lines.join(' \\\n')
 }
 
 /** The same in any terminal of this machine. */
 export function curlAnywhere(url: string, method: string, payload: string, kind: string): string {
   const { proxy, caFile } = own()
+  const folder = caFile.replace(/\/ca\/ca\.pem$/, '')
   const lines = [
-    `curl -X ${method} "${url}"`,
+    `curl -X ${method} ${address(url)}`,
     `--proxy ${word(proxy)} --cacert ${word(caFile)}`,
-    '-H "Authorization: bearer $(tanebi exec -- gcloud auth print-identity-token)"',
+    `-H "Authorization: bearer $(tanebi exec --data-dir ${word(folder)} -- gcloud auth print-identity-token)"`,
   ]
-  if (payload) lines.push(`-H "Content-Type: ${kind}"`, `-d ${body(payload)}`)
+  if (payload) lines.push(`-H ${contentType(kind)}`, `-d ${body(payload)}`)
   return lines.join(' \\\n')
 }
 

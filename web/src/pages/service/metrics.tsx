@@ -164,13 +164,15 @@ function Chart({ title, series, at }: { title: string; series: Line[]; at: numbe
   useEffect(() => plot.current?.setData(data as uPlot.AlignedData))
   return (
     <figure className="card pad">
-      <figcaption className="row">
-        <h2 className="grow">{title}</h2>
+      <figcaption>
+        <h2>{title}</h2>
+        <span className="row">
         {series.map(([name, values, colour]) => (
           <span key={name} className="legend-dot" style={{ '--dot': `var(--${colour})` } as CSSProperties}>
             {name} <span className="mono">{number(values.at(-1) ?? 0, 2)}</span>
           </span>
         ))}
+        </span>
       </figcaption>
       <div className="chart" ref={box} role="img" aria-label={`${title}: ${series.map(([name, values]) => `${name} ${number(values.at(-1) ?? 0, 2)}`).join(', ')}`} />
     </figure>
