@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use super::{World, app};
 
-/// Deploys `s` from source, four times.
+/// Deploys `s` from source, four times, and another service once.
 pub fn build(w: &World) -> Result<()> {
     let app = app().display().to_string();
     let deploy = |flags: &str| format!("run deploy s --region {REGION} {flags}");
     let first = format!(
-        "--no-invoker-iam-check --description hello --labels env=test,tier=one --tag first --revision-suffix one --allow-unencrypted-build \
-         --container main --source '{app}' --base-image nodejs20 --automatic-updates --set-build-env-vars STAMP=a,OTHER=b"
+        "--source '{app}' --base-image nodejs20 --no-invoker-iam-check --description hello --labels env=test,tier=one --tag first --revision-suffix one \
+         --set-build-env-vars STAMP=a,OTHER=b --automatic-updates --allow-unencrypted-build"
     );
     w.gcloud.step(&deploy(&first), |output| {
         holds(output, "Service [s] revision [s-one] has been deployed and is serving 100 percent of traffic.")?;
@@ -24,7 +24,6 @@ pub fn build(w: &World) -> Result<()> {
         for labels in [&described["metadata"]["labels"], &described["spec"]["template"]["metadata"]["labels"]] {
             ensure!(labels["env"] == "test" && labels["tier"] == "one", "{described:#}");
         }
-        ensure!(described["spec"]["template"]["spec"]["containers"][0]["name"] == "main", "{described:#}");
         Ok(())
     })?;
     let second = format!(
@@ -62,6 +61,10 @@ pub fn build(w: &World) -> Result<()> {
     w.gcloud.step(&format!("run services update-traffic s --region {REGION} --to-latest"), |_| {
         ensure!(w.revision()? == w.get_tagged("fourth", "/revision")?);
         Ok(())
+    })?;
+    w.gcloud.step(&format!("run deploy named --region {REGION} --no-invoker-iam-check --container main --source '{app}' --base-image nodejs20"), |_| {
+        let names = format!("run services describe named --region {REGION} --format value(spec.template.spec.containers[].name)");
+        holds(&w.gcloud.ok(&names)?, "main")
     })
 }
 
@@ -153,7 +156,7 @@ pub fn probes(w: &World) -> Result<()> {
     w.update("", "--startup-probe httpGet.path=/live,periodSeconds=1 --liveness-probe httpGet.path=/live,periodSeconds=1,failureThreshold=2", |_| {
         let sick = w.get("/set?live=false")?;
         eventually("another instance serves", || Ok(w.call(None, "/id", &[]).ok().filter(|answer| answer.status == 200 && answer.text() != sick)))?;
-        let text = r#"LIVENESS HTTP probe failed 2 times consecutively for container "main" on port 8080 path "/live". The instance has been shut down."#;
+        let text = r#"LIVENESS HTTP probe failed 2 times consecutively for container "s-1" on port 8080 path "/live". The instance has been shut down."#;
         eventually("the log says why", || Ok(w.tanebi.script("tanebi logs s")?.contains(text).then_some(())))
     })?;
     w.update(
