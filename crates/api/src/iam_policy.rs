@@ -68,8 +68,8 @@ impl Policied {
         if context.var("collection")? != "projects" {
             return Err(bad("it does not begin with projects/"));
         }
-        let kinds = [Kind::Topics, Kind::Subscriptions, Kind::Snapshots];
-        let kind = kinds.into_iter().find(|known| known.collection() == kind).ok_or_else(|| bad("it is no topic, subscription or snapshot"))?;
+        let kinds = [Kind::Topics, Kind::Subscriptions, Kind::Snapshots, Kind::Schemas];
+        let kind = kinds.into_iter().find(|known| known.collection() == kind).ok_or_else(|| bad("it is no topic, subscription, snapshot or schema"))?;
         Name::new(kind, project, id).map(Self::PubSub)
     }
 
@@ -87,6 +87,7 @@ impl Policied {
                 Kind::Topics => "pubsub.topics.getIamPolicy",
                 Kind::Subscriptions => "pubsub.subscriptions.getIamPolicy",
                 Kind::Snapshots => "pubsub.snapshots.getIamPolicy",
+                Kind::Schemas => "pubsub.schemas.getIamPolicy",
             },
             Self::Trigger(_) => "eventarc.triggers.getIamPolicy",
             Self::Function(_) => "cloudfunctions.functions.getIamPolicy",
@@ -99,6 +100,7 @@ impl Policied {
                 Kind::Topics => "pubsub.topics.setIamPolicy",
                 Kind::Subscriptions => "pubsub.subscriptions.setIamPolicy",
                 Kind::Snapshots => "pubsub.snapshots.setIamPolicy",
+                Kind::Schemas => "pubsub.schemas.setIamPolicy",
             },
             Self::Trigger(_) => "eventarc.triggers.setIamPolicy",
             Self::Function(_) => "cloudfunctions.functions.setIamPolicy",
@@ -111,6 +113,7 @@ impl Policied {
                 Kind::Topics => app.pubsub.topic_get(name).map(drop),
                 Kind::Subscriptions => app.pubsub.subscription_get(name).map(drop),
                 Kind::Snapshots => app.pubsub.snapshot_get(name).map(drop),
+                Kind::Schemas => app.pubsub.schema_get(name, None).map(drop),
             },
             Self::Trigger(key) => app.control.trigger_get(key).map(drop),
             Self::Function(key) => app.control.function_get(key).map(drop),

@@ -1,9 +1,10 @@
-//! Pub/Sub v1: topics, subscriptions, snapshots, and the messages in between. Schemas are not served.
+//! Pub/Sub v1: topics, subscriptions, snapshots, schemas, and the messages in between.
 //!
-//! The rules are those of [`events::pubsub`]; here are the forms, and who may. Source: google/pubsub/v1/pubsub.proto, and the texts
+//! The rules are those of [`events::pubsub`]; here are the forms, and who may. Source: google/pubsub/v1/{pubsub,schema}.proto, and the texts
 //! of Google's answers.
 
 mod delivery;
+mod schema;
 mod snapshot;
 mod subscription;
 mod topic;
@@ -26,10 +27,11 @@ const PROJECT: &str = "projects/{project}";
 const TOPIC: &str = "projects/{project}/topics/{topic}";
 const SUBSCRIPTION: &str = "projects/{project}/subscriptions/{subscription}";
 const SNAPSHOT: &str = "projects/{project}/snapshots/{snapshot}";
+const SCHEMA: &str = "projects/{project}/schemas/{schema}";
 
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     let group = Group::new(app.clone(), HOSTS);
-    snapshots(delivery(subscriptions(topics(group)))).into_methods()
+    schemas(snapshots(delivery(subscriptions(topics(group))))).into_methods()
 }
 
 fn topics(group: Group<App>) -> Group<App> {
@@ -190,6 +192,82 @@ fn snapshots(group: Group<App>) -> Group<App> {
         )
 }
 
+fn schemas(group: Group<App>) -> Group<App> {
+    group
+        .unary(
+            "google.pubsub.v1.SchemaService/CreateSchema",
+            on("pubsub.schemas.create", PROJECT),
+            |r: &pb::CreateSchemaRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::create,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/GetSchema",
+            // Its name may hold a revision, which no policy names.
+            Need::Inside { permission: "pubsub.schemas.get" },
+            |r: &pb::GetSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::get,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ListSchemas",
+            on("pubsub.schemas.list", PROJECT),
+            |r: &pb::ListSchemasRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::list,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ListSchemaRevisions",
+            on("pubsub.schemas.listRevisions", SCHEMA),
+            |r: &pb::ListSchemaRevisionsRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::revisions,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/CommitSchema",
+            on("pubsub.schemas.commit", SCHEMA),
+            |r: &pb::CommitSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::commit,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/RollbackSchema",
+            on("pubsub.schemas.rollback", SCHEMA),
+            |r: &pb::RollbackSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::rollback,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/DeleteSchemaRevision",
+            // As GetSchema.
+            Need::Inside { permission: "pubsub.schemas.delete" },
+            |r: &pb::DeleteSchemaRevisionRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::revision_delete,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/DeleteSchema",
+            on("pubsub.schemas.delete", SCHEMA),
+            |r: &pb::DeleteSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::delete,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ValidateSchema",
+            on("pubsub.schemas.validate", PROJECT),
+            |r: &pb::ValidateSchemaRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::validate,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ValidateMessage",
+            on("pubsub.schemas.validate", PROJECT),
+            |r: &pb::ValidateMessageRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::message_validate,
+        )
+}
+
 /// # Errors
 /// `PERMISSION_DENIED`.
 fn may(app: &App, context: &Context, permission: &str, name: &Name) -> Result<(), Status> {
@@ -204,6 +282,7 @@ impl Context {
             Kind::Topics => "topic",
             Kind::Subscriptions => "subscription",
             Kind::Snapshots => "snapshot",
+            Kind::Schemas => "schema",
         };
         Name::new(kind, self.project()?, self.var(id)?)
     }

@@ -62,6 +62,8 @@ pub(crate) trait Topics: Send + Sync + 'static {
     fn transport_ensure<'a>(&'a self, trigger: &'a Trigger, url: &'a str) -> BoxFuture<'a, Result<(), Status>>;
     /// Takes it away.
     fn transport_remove<'a>(&'a self, trigger: &'a Trigger) -> BoxFuture<'a, Result<(), Status>>;
+    /// Counts what is under way by itself.
+    fn busy(&self) -> events::busy::Busy;
 }
 
 impl Topics for PubSub {
@@ -83,7 +85,7 @@ impl Topics for PubSub {
 
     fn topic_make<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Result<(), Status>> {
         async move {
-            match self.topic_create(topic_name(topic)?, Default::default(), None).await {
+            match self.topic_create(topic_name(topic)?, Default::default()).await {
                 Err(status) if status.code != Code::AlreadyExists => Err(status),
                 _ => Ok(()),
             }
@@ -97,6 +99,10 @@ impl Topics for PubSub {
 
     fn transport_remove<'a>(&'a self, trigger: &'a Trigger) -> BoxFuture<'a, Result<(), Status>> {
         events::eventarc::transport_remove(self, trigger).boxed()
+    }
+
+    fn busy(&self) -> events::busy::Busy {
+        PubSub::busy(self)
     }
 }
 

@@ -33,7 +33,7 @@ const ACK_DEADLINE_OF_FUNCTIONS_S: u32 = 600;
 pub async fn transport_ensure(pubsub: &PubSub, trigger: &Trigger, url: &str) -> Result<(), Status> {
     let (topic, subscription) = names(trigger)?;
     if trigger.transport.is_own_topic && pubsub.topic_get(&topic).is_err_and(|status| status.code == Code::NotFound) {
-        accept(pubsub.topic_create(topic.clone(), BTreeMap::new(), None).await, Code::AlreadyExists)?;
+        accept(pubsub.topic_create(topic.clone(), TopicNew::default()).await, Code::AlreadyExists)?;
     }
     let push = push(trigger, url, &topic)?;
     let new = SubscriptionNew {

@@ -118,6 +118,8 @@ pub(crate) struct World {
     pub transports: Mutex<HashMap<String, String>>,
     /// Nothing is published while somebody writes to it.
     pub telling: tokio::sync::RwLock<()>,
+    /// What is under way.
+    pub busy: events::busy::Busy,
     /// Where the vault's file lies.
     pub keys: tempfile::TempDir,
 }
@@ -150,6 +152,7 @@ impl World {
             topics: Mutex::default(),
             transports: Mutex::default(),
             telling: tokio::sync::RwLock::default(),
+            busy: events::busy::Busy::new(),
             keys: tempfile::tempdir().unwrap(),
         })
     }
@@ -258,6 +261,10 @@ impl seam::Topics for World {
         self.transports.lock().remove(&trigger.transport.subscription);
         std::future::ready(Ok(())).boxed()
     }
+
+    fn busy(&self) -> events::busy::Busy {
+        self.busy.clone()
+    }
 }
 
 /// Starts a control plane over `store`.
@@ -271,6 +278,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         starter: world.clone(),
         accounts: world.clone(),
         topics: world.clone(),
+        untold: Mutex::default(),
         vault: iam::Vault::open(&world.keys.path().join("vault.keys"), store).unwrap(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),

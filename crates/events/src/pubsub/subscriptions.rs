@@ -78,7 +78,7 @@ impl PubSub {
             inner.subscription_check(&record)?;
             live::log_make(&inner.store, &record.uid, record.began_after, now).await?;
             let live = Live::open(&inner, record.clone(), topic.stream.clone()).await?;
-            let stored = inner.commit_new(&record.name, Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)).await;
+            let stored = inner.commit_new(&record.name, vec![Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)]).await;
             if let Err(status) = stored {
                 live.close();
                 // Its log is swept at the next start.
@@ -86,7 +86,8 @@ impl PubSub {
             }
             super::push::start(&inner, &live);
             let running = Arc::new(Running::Attached(live));
-            inner.tables.write().subscriptions.insert(record.name, running.clone());
+            inner.tables.write().subscriptions.insert(record.name.clone(), running.clone());
+            inner.end_changed(&record.name);
             Ok(inner.view(&running))
         })
         .await
@@ -133,6 +134,7 @@ impl PubSub {
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
             live.configure(record)?;
             super::push::start(&inner, &live);
+            inner.end_changed(&name);
             Ok(inner.view_of(live.record()))
         })
         .await
@@ -164,7 +166,8 @@ impl PubSub {
             };
             let record = Subscription { is_detached: true, ..(*live.record()).clone() };
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
-            inner.tables.write().subscriptions.insert(name, Arc::new(Running::Detached(Arc::new(record))));
+            inner.tables.write().subscriptions.insert(name.clone(), Arc::new(Running::Detached(Arc::new(record))));
+            inner.end_changed(&name);
             inner.live_end(&live).await
         })
         .await
@@ -293,6 +296,7 @@ impl Inner {
         self.outside.policy_forget(name.to_string()).await?;
         self.commit(Write::delete(key::subscription(&name.project, &name.id), Expect::Any)).await?;
         self.tables.write().subscriptions.remove(name);
+        self.end_changed(name);
         match &*running {
             Running::Attached(live) => self.live_end(live).await,
             Running::Detached(_) => Ok(()),
