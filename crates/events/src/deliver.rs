@@ -299,7 +299,7 @@ impl Deliverer {
             (Target::Url(url), Place::World(world)) => {
                 *request.uri_mut() = url.clone();
                 let (parts, body) = world.request(request, ANSWER_MAX_BYTES).await.map_err(failure_of)?.into_parts();
-                return Ok(Answer { status: parts.status, headers: parts.headers, body, latency: Duration::ZERO });
+                return Ok(Answer { status: parts.status, headers: parts.headers, body, latency: Duration::ZERO, refusal: None });
             }
             (Target::Url(url), Place::Api(played)) => played.handle(origin, url.scheme() == Some(&Scheme::HTTPS), inside(request)?).await,
             (Target::Url(_), Place::Service) => self.serving.handle(origin, inside(request)?).await,

@@ -17,7 +17,7 @@ use model::{
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
-    pubsub::{EventMode, Kind, Message, Name, Oidc, PubSub, Push, Subscription, SubscriptionNew, TriggerPush, Wrapper},
+    pubsub::{EventMode, Kind, Message, Name, Oidc, PubSub, Push, Subscription, SubscriptionNew, TopicNew, TriggerPush, Wrapper},
     subscription::{Retry, Settings},
 };
 
