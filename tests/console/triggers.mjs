@@ -59,7 +59,7 @@ check((await dialog.getByLabel(/^(Frequency|頻度)$/).inputValue()) === '0 9 * 
 await dialog.getByLabel(/^(Body \(JSON\)|本文（JSON）)$/).fill('{"name":"Schedule"}')
 await finish()
 await page.locator('tr').filter({ hasText: '0 9 * * *' }).filter({ hasText: /^sample-function-1-/ }).getByRole('button', { name: /^(Force run|強制実行)$/ }).click()
-await page.locator('.toasts .notice').last().waitFor()
+await page.locator('.toasts .notice').filter({ hasText: /runs now|を実行しました/ }).waitFor()
 const scheduled = (await events()).filter({ hasText: 'scheduler' }).filter({ hasText: /sample-function-1-\w+/ }).first()
 await scheduled.locator('.chip.good', { hasText: '200' }).waitFor()
 
