@@ -25,11 +25,11 @@ fn at_once(w: &World, count: usize, target: &str, fields: &[&str]) -> Result<Vec
 }
 
 pub fn sizes(w: &World) -> Result<()> {
-    // The share of a CPU that a busy loop gets, at its best and at its worst, in so many tries.
-    let burn = |tries: usize| -> Result<Vec<f64>> { (0..tries).map(|_| Ok(w.get("/burn?ms=400")?.parse()?)).collect() };
+    // The share of a CPU that a busy loop gets, in so many seconds. A quota of a half is at most 0.55 of one.
+    let burn = |tries: usize| -> Result<Vec<f64>> { (0..tries).map(|_| Ok(w.get("/burn?ms=1000")?.parse()?)).collect() };
     w.update("", "--cpu 0.5 --memory 256Mi --concurrency 1 --timeout 2 --no-cpu-boost --cpu-throttling", |_| {
         let shares = burn(3)?;
-        ensure!(shares.iter().all(|share| *share < 0.75), "half a CPU: {shares:?}");
+        ensure!(shares.iter().all(|share| *share < 0.6), "half a CPU: {shares:?}");
         // Between requests its timers stand still.
         let before: u64 = w.get("/ticks")?.parse()?;
         std::thread::sleep(Duration::from_millis(1500));
@@ -41,7 +41,7 @@ pub fn sizes(w: &World) -> Result<()> {
     })?;
     w.update("", "--cpu-boost", |_| {
         let shares = burn(8)?;
-        ensure!(shares.iter().any(|share| *share > 0.75), "more than half a CPU while it starts: {shares:?}");
+        ensure!(shares.iter().any(|share| *share > 0.6), "more than half a CPU while it starts: {shares:?}");
         Ok(())
     })?;
     w.update(

@@ -131,7 +131,7 @@ pub const ROWS: &[(&str, Row)] = &[
     // Where, and what of it.
     ("--region", Works("the service is there")),
     ("--regions", Refused("DEPLOY-BETA --regions asia-northeast1,us-central1", "run.googleapis.com/regions")),
-    ("--namespace", Refused("--namespace x", "`--namespace` flag is not supported on the fully managed version")),
+    ("--namespace", Refused("--namespace x", "flag is not supported on the fully managed version of Cloud Run")),
     ("--service", Works("the revisions of that service")),
     ("--filter", Works("by gcloud, of what is listed")),
     ("--limit", Works("so many at most")),
@@ -155,7 +155,7 @@ pub fn markdown() -> String {
         let (status, text) = match row {
             Works(seen) => ("yes", (*seen).to_owned()),
             Elsewhere(test) => ("yes", format!("seen by {test}")),
-            Refused(_, text) => ("refused", format!("`{}`", text.trim_matches('`'))),
+            Refused(_, text) => ("refused", format!("`{text}`")),
         };
         out.push_str(&format!("| `{flag}` | {status} | {text} |\n"));
     }

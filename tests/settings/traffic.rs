@@ -26,7 +26,7 @@ pub fn tags(w: &World) -> Result<()> {
     step(&format!("--to-revisions s-two=50,{old}=50"), &|| {
         let answers: Vec<String> = (0..40).map(|_| w.revision()).collect::<Result<_>>()?;
         // Forty of one kind come once in 5e11 times.
-        ensure!(answers.iter().any(|name| *name == old) && answers.iter().any(|name| name == "s-two"), "{answers:?}");
+        ensure!(answers.contains(&old) && answers.iter().any(|name| name == "s-two"), "{answers:?}");
         Ok(())
     })?;
     step("--to-tags next=100", &|| {
@@ -160,6 +160,13 @@ impl Api<'_> {
     }
 }
 
+/// From when to when which shares were asked for.
+struct Phase {
+    begun: Instant,
+    ended: Instant,
+    shares: Vec<(String, u32)>,
+}
+
 /// A steady load through changes of percents, tags and revisions: no request fails, the shares are what was asked for, and a rollback
 /// takes effect at once.
 pub fn traffic_moves_without_a_failed_request() -> Result<()> {
@@ -171,8 +178,7 @@ pub fn traffic_moves_without_a_failed_request() -> Result<()> {
     let api = Api { w: &w, authorization: format!("Authorization: Bearer {}", token.trim()) };
     let mut names = vec![w.revision()?, api.revise(0)?];
     let load = Load::start(&w, 200);
-    // From when to when which shares were asked for.
-    let mut phases: Vec<(Instant, Instant, Vec<(String, u32)>)> = Vec::new();
+    let mut phases: Vec<Phase> = Vec::new();
     for change in 0..changes {
         let shares = if change % 5 == 4 {
             names.push(api.revise(change)?);
@@ -186,7 +192,7 @@ pub fn traffic_moves_without_a_failed_request() -> Result<()> {
         };
         let begun = Instant::now();
         std::thread::sleep(phase);
-        phases.push((begun, Instant::now(), shares));
+        phases.push(Phase { begun, ended: Instant::now(), shares });
     }
     // All to the new, then all back: from the order on, how long does the new one still answer?
     let [old, new] = [names[names.len() - 2].clone(), names[names.len() - 1].clone()];
@@ -202,7 +208,7 @@ pub fn traffic_moves_without_a_failed_request() -> Result<()> {
     ensure!(failed.is_empty(), "{} of {} requests failed: {:?}", failed.len(), met.len(), &failed[..failed.len().min(5)]);
     let (mut expected, mut got): (BTreeMap<&str, f64>, BTreeMap<&str, f64>) = (BTreeMap::new(), BTreeMap::new());
     let mut total = 0.0;
-    for (begun, ended, shares) in &phases {
+    for Phase { begun, ended, shares } in &phases {
         // What began before the change's answer, or near the next one, may have gone either way.
         for met in met.iter().filter(|met| met.begun >= *begun && met.begun + Duration::from_millis(50) < *ended) {
             total += 1.0;
