@@ -123,7 +123,7 @@ impl Door {
     }
 
     /// The same door for a request of the server's own to a host that is played here.
-    pub fn from_inside(&self, is_tls: bool) -> Self {
+    pub fn inside(&self, is_tls: bool) -> Self {
         Self { front: self.front.clone(), bound: None, is_tls }
     }
 

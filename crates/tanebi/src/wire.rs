@@ -348,7 +348,7 @@ impl events::deliver::Played for Within {
 
     fn handle(&self, origin: Origin, is_tls: bool, request: serving::Request) -> BoxFuture<'static, serving::Response> {
         match self.door.get() {
-            Some(door) => door.from_inside(is_tls).handle(origin, request),
+            Some(door) => door.inside(is_tls).handle(origin, request),
             None => Box::pin(async { said(http::StatusCode::SERVICE_UNAVAILABLE, "the server is starting") }),
         }
     }
