@@ -81,11 +81,15 @@ fn inside(language: &str, function: &str, base_image: &str) -> Result<()> {
 
     // What is not here is not asked of Google either.
     for _ in 0..2 {
-        holds(&call("google=translation.googleapis.com")?, "No API of translation.googleapis.com is played by this server, and nothing is sent to the real one.")?;
+        holds(
+            &call("google=translation.googleapis.com")?,
+            "No API of translation.googleapis.com is played by this server, and nothing is sent to the real one.",
+        )?;
     }
     let refused = "A request to translation.googleapis.com was refused.";
     eventually("it is in the log", || Ok((tanebi.script("tanebi logs inside --limit 1000")?.matches(refused).count() == 1).then_some(())))?;
-    let severity = format!("gcloud logging read 'resource.labels.service_name=inside AND textPayload:\"{refused}\"' --project {PROJECT} --format 'value(severity)'");
+    let severity =
+        format!("gcloud logging read 'resource.labels.service_name=inside AND textPayload:\"{refused}\"' --project {PROJECT} --format 'value(severity)'");
     ensure!(tanebi.script(&severity)?.trim() == "WARNING");
     Ok(())
 }

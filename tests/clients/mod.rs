@@ -6,6 +6,7 @@ use std::{
     ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -120,6 +121,8 @@ pub(crate) fn python_command(script: &str) -> Result<String> {
 
 /// A Python with the libraries, made once for each list of them.
 fn virtual_environment() -> Result<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let list = repository().join("tests/clients/requirements.txt");
     let target = e2e::program().parent().context("a folder")?.join("clients");
     let (python, mark) = (target.join("bin/python"), target.join("requirements.txt"));

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{PROJECT, REGION, Tanebi, children, eventually, folder, holds, http1, is_full, kill, repository, tests};
 use serde_json::{Value, json};
 
-use crate::clients::virtual_environment;
+use crate::clients::{program, python_command};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
     tests!["eventarc"; triggers, functions, languages, python, kills_lose_no_event]
@@ -389,14 +389,10 @@ fn languages() -> Result<()> {
 
 /// Each check of `python.py`, by gRPC and by REST.
 fn python() -> Result<()> {
-    let python = virtual_environment()?;
     let tanebi = Tanebi::start()?;
     let source = folder(&[("main.py", WATCH), REQUIREMENTS])?;
     tanebi.deploy("watch", source.path(), "--function watch")?;
-    let script = repository().join("tests/eventarc/python.py");
-    let told = tanebi.script_all(&format!("tanebi exec -- '{}' -W ignore '{}'", python.display(), script.display()))?;
-    println!("  {}", told.lines().last().unwrap_or_default());
-    holds(&told, " checks passed")
+    program(&tanebi, &python_command("tests/eventarc/python.py")?)
 }
 
 /// Writes down in a bucket what each event is about, before it says that it took it.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{PROJECT, Tanebi, children, eventually, http1, is_full, kill, repository, tests};
+use e2e::{PROJECT, Tanebi, children, eventually, http1, is_full, kill, tests};
 use serde_json::{Value, json};
 
 use self::schemas::schemas;

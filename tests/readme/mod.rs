@@ -142,8 +142,13 @@ impl Shell {
     fn start(folder: &std::path::Path) -> Result<Self> {
         let program = e2e::program().parent().context("a folder")?.to_owned();
         let path = std::env::join_paths(std::iter::once(program).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())))?;
-        let mut child =
-            Command::new("timeout").args(["-k", "5", "1200", "bash"]).current_dir(folder).env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new("timeout")
+            .args(["-k", "5", "1200", "bash"])
+            .current_dir(folder)
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let stdout = child.stdout.take().context("stdout")?;
         let (send, lines) = channel();
         std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| send.send(line)));

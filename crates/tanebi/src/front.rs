@@ -385,7 +385,18 @@ mod tests {
         ] {
             assert!(hosts.plays(host), "{host}");
         }
-        for host in ["google.com", "www.google.com", "evilgoogleapis.com", "run.app", "xrun.app", "localhost", "pypi.org", "run.app.evil.example", ".run.app", "translation.googleapis.com"] {
+        for host in [
+            "google.com",
+            "www.google.com",
+            "evilgoogleapis.com",
+            "run.app",
+            "xrun.app",
+            "localhost",
+            "pypi.org",
+            "run.app.evil.example",
+            ".run.app",
+            "translation.googleapis.com",
+        ] {
             assert!(!hosts.plays(host), "{host}");
         }
         assert!(hosts.has_certificate("localhost"));

@@ -410,6 +410,9 @@ pub(crate) async fn restore(deps: Deps, mut call: Call) -> Result<Response, Erro
     query.answer(object_json(&object, &bucket, &super::base(&call)))
 }
 
+/// `deleteFiles` of the Node.js library sends its own option along, with the list and with each deletion. It means nothing to Google either.
+const OF_NODEJS: &str = "force";
+
 pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
     const KNOWN: &[&str] = &[
         "prefix",
@@ -423,11 +426,10 @@ pub(crate) async fn list(deps: Deps, call: Call) -> Result<Response, Error> {
         "versions",
         "softDeleted",
         "matchGlob",
-        // `deleteFiles` of the Node.js library sends its own option along. It means nothing to Google either.
-        "force",
+        OF_NODEJS,
     ];
     let query = Query::of(&call, &[KNOWN])?;
-    query.flag("force")?;
+    query.flag(OF_NODEJS)?;
     // There are no folders but prefixes: both answers are the same.
     query.flag("includeFoldersAsPrefixes")?;
     let of = match (query.flag("versions")?, query.flag("softDeleted")?) {
@@ -586,7 +588,8 @@ async fn change(deps: Deps, mut call: Call, how: bucket::Body) -> Result<Respons
 }
 
 pub(crate) async fn delete(deps: Deps, call: Call) -> Result<Response, Error> {
-    let query = Query::of(&call, &[&["generation"], CONDITIONS])?;
+    let query = Query::of(&call, &[&["generation", OF_NODEJS], CONDITIONS])?;
+    query.flag(OF_NODEJS)?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let name = call.var("object")?;
     let (conditions, generation) = (query.preconditions()?, query.integer("generation")?);

@@ -93,7 +93,18 @@ mod tests {
         check("bytes */10", Some(Chunk::Status { total: Some(10) }));
         check("bytes */*", Some(Chunk::Status { total: None }));
         check("bytes */0", Some(Chunk::Status { total: Some(0) }));
-        for bad in ["bytes 0-10/10", "bytes 9-0/10", "bytes 0-9", "0-9/10", "bytes -9/10", "bytes 10-*/10", "bytes *-9/10", "bytes 0-9/+10", "bytes 0-18446744073709551616/*", ""] {
+        for bad in [
+            "bytes 0-10/10",
+            "bytes 9-0/10",
+            "bytes 0-9",
+            "0-9/10",
+            "bytes -9/10",
+            "bytes 10-*/10",
+            "bytes *-9/10",
+            "bytes 0-9/+10",
+            "bytes 0-18446744073709551616/*",
+            "",
+        ] {
             check(bad, None);
         }
     }

@@ -31,7 +31,10 @@ async fn inserted(deps: Deps, mut call: Call, body: &mut Body) -> Result<Respons
     super::encryption_refuse(&call.headers)?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     if call.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(Error::not_served("Content-Encoding of the request", "send the bytes as they are to be stored or packed by gzip for the way, and contentEncoding if they are to be stored packed"));
+        return Err(Error::not_served(
+            "Content-Encoding of the request",
+            "send the bytes as they are to be stored or packed by gzip for the way, and contentEncoding if they are to be stored packed",
+        ));
     }
     match query.required("uploadType")? {
         "media" => media(deps, call, body, query, bucket).await,
