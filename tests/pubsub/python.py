@@ -162,7 +162,7 @@ check("a seek to a snapshot", sorted(m.message.data for m in pull(dead_sub, 2)),
 
 # Schemas: both languages, both encodings, revisions.
 schemas = pubsub_v1.SchemaServiceClient()
-types = pubsub_v1.types
+from google.pubsub_v1 import types
 parent = f"projects/{project}"
 order = '{"type":"record","name":"Order","fields":[{"name":"id","type":"int"}]}'
 order_next = '{"type":"record","name":"Order","fields":[{"name":"id","type":"int"},{"name":"note","type":"string","default":""}]}'
