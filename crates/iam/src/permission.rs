@@ -43,6 +43,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("pubsub.topics", "attachSubscription create delete detachSubscription get getIamPolicy list publish setIamPolicy update"),
     ("pubsub.subscriptions", "consume create delete get getIamPolicy list setIamPolicy update"),
     ("pubsub.snapshots", "create delete get getIamPolicy list seek setIamPolicy update"),
+    ("pubsub.schemas", "attach commit create delete get getIamPolicy list listRevisions rollback setIamPolicy validate"),
 ];
 
 /// How many permissions a set has room for.

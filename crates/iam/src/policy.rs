@@ -276,7 +276,7 @@ fn resource_check(resource: &str) -> Result<(), Status> {
         ["projects", project, "locations", region, "services", service] => is_name(project) && is_name(region) && is_name(service),
         ["projects", project, "serviceAccounts", email] => is_name(project) && is_name(email),
         ["projects", project, "secrets", secret] => is_name(project) && is_name(secret),
-        ["projects", project, "topics" | "subscriptions" | "snapshots", id] => is_name(project) && is_event_name(id),
+        ["projects", project, "topics" | "subscriptions" | "snapshots" | "schemas", id] => is_name(project) && is_event_name(id),
         ["buckets", bucket] => is_name(bucket),
         _ => false,
     };
@@ -286,7 +286,7 @@ fn resource_check(resource: &str) -> Result<(), Status> {
     Err(Status::invalid_field(
         "resource",
         format!(
-            "{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets, buckets, topics, subscriptions and snapshots"
+            "{resource:?} is no resource with a policy; those are projects, services, service accounts, secrets, buckets, topics, subscriptions, snapshots and schemas"
         ),
     ))
 }
@@ -336,6 +336,7 @@ mod tests {
             "projects/p/topics/t+%~",
             "projects/p/subscriptions/s",
             "projects/p/snapshots/s",
+            "projects/p/schemas/s",
         ] {
             assert!(resource_check(good).is_ok(), "{good}");
         }

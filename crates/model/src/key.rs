@@ -40,6 +40,9 @@ pub const SECRET_PAYLOADS: &str = "secretpayload/";
 pub const TOPICS: &str = "topic/";
 pub const SUBSCRIPTIONS: &str = "subscription/";
 pub const SNAPSHOTS: &str = "snapshot/";
+/// Schemas of Pub/Sub, and the text of each of their revisions.
+pub const SCHEMAS: &str = "schema/";
+pub const SCHEMA_DEFINITIONS: &str = "schemadefinition/";
 pub const JOBS: &str = "job/";
 /// The instant at which a clock that is moved by hand stands.
 pub const CLOCK: &str = "clock/manual";
@@ -191,6 +194,15 @@ pub fn subscription(project: &ProjectId, id: &str) -> String {
 
 pub fn snapshot(project: &ProjectId, id: &str) -> String {
     format!("{SNAPSHOTS}{project}/{id}")
+}
+
+pub fn schema(project: &ProjectId, id: &str) -> String {
+    format!("{SCHEMAS}{project}/{id}")
+}
+
+/// By the uid of the schema, which another one of its name does not have.
+pub fn schema_definition(uid: &str, revision: &str) -> String {
+    format!("{SCHEMA_DEFINITIONS}{uid}/{revision}")
 }
 
 pub fn job(project: &ProjectId, region: &Region, id: &str) -> String {

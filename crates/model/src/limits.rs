@@ -58,6 +58,10 @@ pub const SNAPSHOT_LIFE_MIN_S: u64 = 3600;
 pub const TOPICS_MAX: usize = 10_000;
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 pub const SNAPSHOTS_MAX: usize = 5_000;
+pub const SCHEMAS_MAX: usize = 10_000;
+/// Of a schema: the bytes of a definition, and its revisions. Source: cloud.google.com/pubsub/docs/schemas; 300 KB are read as 300,000 bytes.
+pub const SCHEMA_DEFINITION_BYTES_MAX: usize = 300_000;
+pub const SCHEMA_REVISIONS_MAX: usize = 20;
 pub const PUSH_ENDPOINT_BYTES_MAX: usize = 2048;
 /// Labels of one resource.
 pub const LABELS_MAX: usize = 64;
@@ -77,6 +81,8 @@ pub const JOB_RETRIES_MAX: u32 = 5;
 pub const JOB_BACKOFF_MIN_DEFAULT: Duration = Duration::from_secs(5);
 pub const JOB_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(3600);
 pub const JOB_DOUBLINGS_DEFAULT: u32 = 5;
+/// Jobs of a project in one region. Source: cloud.google.com/scheduler/quotas.
+pub const JOBS_MAX: usize = 5_000;
 /// Jobs of one page of a list, which is also the default.
 pub const JOBS_PAGE_MAX: usize = 500;
 
