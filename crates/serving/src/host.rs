@@ -100,11 +100,12 @@ pub(crate) fn names(service: &ServiceKey, number: ProjectNumber, domains: &[Stri
     names
 }
 
-/// The host of an audience such as `https://HOST`, `https://HOST/` or `https://HOST:8080`; `None` when it is no such URL.
+/// The host of an audience such as `https://HOST`, `https://HOST:8080` or `https://HOST/path`; `None` when it is no such URL. A query or a
+/// fragment makes it none, as at Google (`docs/decisions/0019-schemas-audiences-and-upkeep.md`).
 pub(crate) fn of_audience(audience: &str) -> Option<&str> {
     let rest = audience.strip_prefix("https://").or_else(|| audience.strip_prefix("http://"))?;
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    (!rest.is_empty() && !rest.contains('/')).then(|| host(rest))
+    let authority = rest.split_once('/').map_or(rest, |(authority, _)| authority);
+    (!authority.is_empty() && !rest.contains(['?', '#'])).then(|| host(authority))
 }
 
 #[cfg(test)]
@@ -198,7 +199,12 @@ mod tests {
             ("https://a.run.app", Some("a.run.app")),
             ("https://a.run.app/", Some("a.run.app")),
             ("http://a.run.localhost:8080", Some("a.run.localhost")),
-            ("https://a.run.app/path", None),
+            ("https://a.run.app/path/more", Some("a.run.app")),
+            ("https://a.run.app/path?x=1", None),
+            ("https://a.run.app?x", None),
+            ("https://a.run.app/#x", None),
+            ("https://b@a.run.app/", Some("b@a.run.app")),
+            ("https:///path", None),
             ("a.run.app", None),
             ("https://", None),
         ] {
