@@ -8,10 +8,11 @@ mod due;
 mod execution;
 pub mod job;
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::HashMap, pin::Pin, sync::Arc};
 
 use iam::Identity;
-use model::{Clock, Code, ProjectId, Region, Status, key};
+use model::{Clock, Code, ProjectId, Region, Status, key, limits::JOBS_MAX};
+use parking_lot::Mutex;
 use store::{CommitError, Expect, Store, Write};
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -33,6 +34,8 @@ struct Shared {
     way: Arc<dyn Way>,
     log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     busy: Busy,
+    /// How many jobs there are, and are being made.
+    counts: Mutex<HashMap<(ProjectId, Region), usize>>,
     /// Jobs whose record has changed.
     changed: mpsc::UnboundedSender<(JobKey, Guard)>,
 }
@@ -63,7 +66,7 @@ impl Scheduler {
         log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     ) -> Result<(Self, JoinHandle<()>), Status> {
         let (changed, changes) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { store, clock, way, log, busy, changed });
+        let shared = Arc::new(Shared { store, clock, way, log, busy, counts: Mutex::default(), changed });
         let jobs = due::load(&shared).await?;
         let running = tokio::spawn(due::run(shared.clone(), jobs, changes));
         Ok((Self { shared }, running))
@@ -86,7 +89,8 @@ impl Scheduler {
     }
 
     /// # Errors
-    /// `INVALID_ARGUMENT` naming the field, `PERMISSION_DENIED` without actAs on the target's account, `ALREADY_EXISTS`.
+    /// `INVALID_ARGUMENT` naming the field, `PERMISSION_DENIED` without actAs on the target's account, `ALREADY_EXISTS`,
+    /// `RESOURCE_EXHAUSTED`.
     pub async fn job_create(&self, who: &Identity, key: JobKey, settings: Settings) -> Result<Job, Status> {
         let guard = self.shared.busy.begin();
         settings.check()?;
@@ -95,9 +99,11 @@ impl Scheduler {
         let next = settings.schedule()?.next(now);
         let uid = format!("{:032x}", rand::random::<u128>());
         let job = Job { key, uid, settings, is_paused: false, updated: now, next, execution: None, attempted: None, ended: None };
+        let place = self.shared.place_take(&job.key)?;
         if !self.shared.commit(Write::put(job.key.record(), Expect::Absent, &job)).await? {
             return Err(Status::already_exists(format!("Job {} already exists.", job.key.resource())));
         }
+        place.keep();
         self.shared.tell(&job.key, guard);
         Ok(job)
     }
@@ -128,6 +134,7 @@ impl Scheduler {
         loop {
             let (_, revision) = self.shared.read(key)?.ok_or_else(|| missing(key))?;
             if self.shared.commit(Write::delete(key.record(), Expect::Revision(revision))).await? {
+                self.shared.uncount(key);
                 self.shared.tell(key, guard);
                 return Ok(());
             }
@@ -180,7 +187,54 @@ impl Scheduler {
     }
 }
 
+/// A place among the jobs of a region, given back when it is not kept.
+struct Place<'s> {
+    shared: &'s Shared,
+    key: &'s JobKey,
+    is_kept: bool,
+}
+
+impl Place<'_> {
+    fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.shared.uncount(self.key);
+        }
+    }
+}
+
 impl Shared {
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED` when the region is full.
+    fn place_take<'s>(&'s self, key: &'s JobKey) -> Result<Place<'s>, Status> {
+        let mut counts = self.counts.lock();
+        let count = counts.entry((key.project.clone(), key.region.clone())).or_default();
+        if *count >= JOBS_MAX {
+            let why = format!(
+                "Quota exceeded: there are {count} jobs of project {} in region {}; at most {JOBS_MAX} are allowed (jobs per region).",
+                key.project, key.region
+            );
+            return Err(Status::new(Code::ResourceExhausted, why));
+        }
+        *count += 1;
+        Ok(Place { shared: self, key, is_kept: false })
+    }
+
+    fn count(&self, key: &JobKey) {
+        *self.counts.lock().entry((key.project.clone(), key.region.clone())).or_default() += 1;
+    }
+
+    fn uncount(&self, key: &JobKey) {
+        if let Some(count) = self.counts.lock().get_mut(&(key.project.clone(), key.region.clone())) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     /// A job and its record's revision.
     fn read(&self, key: &JobKey) -> Result<Option<(Job, u64)>, Status> {
         let record = self.store.get(&key.record()).map_err(Status::internal)?;

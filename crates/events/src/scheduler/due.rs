@@ -2,13 +2,7 @@
 //!
 //! Jobs at rest are an instant and a key each; no task and no timer. What is due runs in a task of its own, so that one slow job holds up no other.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    future::poll_fn,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use model::{Code, Status, Timestamp, key};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -18,46 +12,16 @@ use super::{
     attempt::{log_finished, log_started},
     job::{Job, JobKey},
 };
-use crate::busy::Guard;
+use crate::{agenda::Agenda, busy::Guard};
 
 /// Records that one scan reads.
 const PAGE: usize = 500;
 /// After the store did not take a change.
 const STORE_REST: Duration = Duration::from_secs(1);
 
-/// When each job is due, those that are at all.
-#[derive(Default)]
-pub(super) struct Due {
-    by_time: BTreeSet<(Timestamp, JobKey)>,
-    by_key: HashMap<JobKey, Timestamp>,
-}
-
-impl Due {
-    fn set(&mut self, key: &JobKey, due: Option<Timestamp>) {
-        if let Some(old) = self.by_key.remove(key) {
-            self.by_time.remove(&(old, key.clone()));
-        }
-        if let Some(due) = due {
-            self.by_key.insert(key.clone(), due);
-            self.by_time.insert((due, key.clone()));
-        }
-    }
-
-    fn first(&self) -> Option<Timestamp> {
-        self.by_time.first().map(|(at, _)| *at)
-    }
-
-    /// Takes out one that is due at `now`.
-    fn take(&mut self, now: Timestamp) -> Option<JobKey> {
-        let (_, key) = self.by_time.first().filter(|(at, _)| *at <= now)?.clone();
-        self.set(&key, None);
-        Some(key)
-    }
-}
-
 /// All jobs there are. What was under way when the process ended has failed.
-pub(super) async fn load(shared: &Shared) -> Result<Due, Status> {
-    let mut due = Due::default();
+pub(super) async fn load(shared: &Shared) -> Result<Agenda<JobKey>, Status> {
+    let mut due = Agenda::default();
     let mut after: Option<String> = None;
     loop {
         let records = shared.store.scan(key::JOBS, after.as_deref(), PAGE).map_err(Status::internal)?;
@@ -73,6 +37,7 @@ pub(super) async fn load(shared: &Shared) -> Result<Due, Status> {
                 let outcome = Outcome::failed(Code::Aborted, "The server ended while the attempt was under way.");
                 job = finish(shared, &job, &attempt, &outcome).await?.unwrap_or(job);
             }
+            shared.count(&job.key);
             due.set(&job.key, job.due());
         }
         match records.last() {
@@ -82,7 +47,7 @@ pub(super) async fn load(shared: &Shared) -> Result<Due, Status> {
     }
 }
 
-pub(super) async fn run(shared: Arc<Shared>, mut due: Due, mut changes: UnboundedReceiver<(JobKey, Guard)>) {
+pub(super) async fn run(shared: Arc<Shared>, mut due: Agenda<JobKey>, mut changes: UnboundedReceiver<(JobKey, Guard)>) {
     let mut guards = Vec::new();
     loop {
         let mut until = shared.clock.until(due.first().unwrap_or(Timestamp::MAX));
@@ -112,7 +77,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut due: Due, mut changes: Unbounde
     }
 }
 
-fn look(shared: &Arc<Shared>, due: &mut Due, key: &JobKey, guards: &mut Vec<Guard>) {
+fn look(shared: &Arc<Shared>, due: &mut Agenda<JobKey>, key: &JobKey, guards: &mut Vec<Guard>) {
     match shared.read(key) {
         Ok(job) => due.set(key, job.and_then(|(job, _)| job.due())),
         Err(error) => {

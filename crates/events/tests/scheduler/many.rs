@@ -9,7 +9,7 @@ use events::{busy::Busy, scheduler::Scheduler};
 use model::Clock as _;
 use store::Store;
 
-use crate::world::{BookedWay, Books, SharedClock, key, owner, settings};
+use crate::world::{BookedWay, Books, SharedClock, key, key_in, owner, settings};
 
 /// Due jobs, one after another.
 const ROUNDS: usize = 9;
@@ -26,7 +26,9 @@ async fn a_due_job_does_not_wait_for_those_at_rest() {
     let mut creating = tokio::task::JoinSet::new();
     for at in 0..10_000 {
         let scheduler = scheduler.clone();
-        creating.spawn(async move { scheduler.job_create(&owner(), key(&format!("rest-{at}")), settings("0 0 1 1 *", 0)).await.unwrap() });
+        // A region has room for half of them.
+        let key = key_in(["us-central1", "europe-west1"][at % 2], &format!("rest-{at}"));
+        creating.spawn(async move { scheduler.job_create(&owner(), key, settings("0 0 1 1 *", 0)).await.unwrap() });
     }
     creating.join_all().await;
     let mut took = Vec::new();
@@ -46,6 +48,13 @@ async fn a_due_job_does_not_wait_for_those_at_rest() {
     // The machine is shared: one that is late now and then says nothing.
     assert!(took[ROUNDS / 2] < Duration::from_millis(100), "{took:?}");
     assert_eq!(books.lock().unwrap().attempts.len(), ROUNDS, "{}", clock.now());
-    let (project, region) = (key("x").project, key("x").region);
-    assert_eq!(scheduler.job_list(&project, &region, Some("rest-9998"), 10).unwrap().len(), 1);
+    let full = key_in("europe-west1", "x");
+    assert_eq!(scheduler.job_list(&full.project, &full.region, Some("rest-9998"), 10).unwrap().len(), 1);
+    let create = async |id: &str| scheduler.job_create(&owner(), key_in("europe-west1", id), settings("0 0 1 1 *", 0)).await;
+    let refused = create("x").await.unwrap_err();
+    assert_eq!(refused.code, model::Code::ResourceExhausted);
+    assert!(refused.outer.contains("at most 5000 are allowed (jobs per region)"), "{refused}");
+    scheduler.job_delete(&key_in("europe-west1", "rest-1")).await.unwrap();
+    assert_eq!(create("rest-3").await.unwrap_err().code, model::Code::AlreadyExists);
+    create("x").await.unwrap();
 }

@@ -95,7 +95,11 @@ pub fn owner() -> Identity {
 }
 
 pub fn key(id: &str) -> JobKey {
-    JobKey::new(ProjectId::parse("demo-1").unwrap(), Region::parse("asia-northeast1").unwrap(), id).unwrap()
+    key_in("asia-northeast1", id)
+}
+
+pub fn key_in(region: &str, id: &str) -> JobKey {
+    JobKey::new(ProjectId::parse("demo-1").unwrap(), Region::parse(region).unwrap(), id).unwrap()
 }
 
 pub fn settings(schedule: &str, retries: u32) -> Settings {
