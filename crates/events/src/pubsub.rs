@@ -1,6 +1,6 @@
 //! Pub/Sub: topics, what is published to them, and the subscriptions that deliver it.
 //!
-//! Topics, subscriptions and snapshots are records; messages lie in one log for each topic (`topic/UID`), what is acknowledged in
+//! Topics, subscriptions, snapshots and schemas are records; messages lie in one log for each topic (`topic/UID`), what is acknowledged in
 //! one for each subscription (`sub/UID`). A record is written after its log was begun and deleted before it is forgotten; a log that
 //! no record needs is swept at the start. What was answered is on disk: after a kill, everything that was published and not
 //! acknowledged is delivered.
@@ -11,6 +11,7 @@
 
 mod ack_id;
 mod dead_letter;
+mod definitions;
 mod journal;
 mod live;
 mod message;
@@ -18,6 +19,7 @@ mod name;
 mod puller;
 mod push;
 mod record;
+mod schemas;
 mod snapshots;
 mod stream;
 mod subscriptions;
@@ -37,18 +39,27 @@ use model::{Clock, Code, Status, key};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use store::{CommitError, Store, Write};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::{live::Live, stream::Stream, topics::RunningTopic};
+use self::{
+    definitions::Definitions,
+    live::Live,
+    stream::{Memory, Stream},
+    topics::RunningTopic,
+};
 pub use self::{
     live::{Outcome, Received},
     message::Message,
     name::{Kind, Name},
     puller::Puller,
-    record::{Oidc, Push, Snapshot, Subscription, Topic, Wrapper},
+    record::{Oidc, Push, Revision, Schema, SchemaSettings, Snapshot, Subscription, Topic, Wrapper},
+    schemas::{DELETED_SCHEMA, SchemaChoice, SchemaView},
     subscriptions::{SubscriptionNew, SubscriptionView},
+    topics::TopicNew,
 };
 use crate::{
+    busy::Busy,
     deliver::{Answer, Call, Deliverer, Failure},
     history::About,
 };
@@ -74,6 +85,9 @@ pub trait Outside: Send + Sync + 'static {
     /// `INVALID_ARGUMENT` when not.
     fn endpoint_check(&self, field: &str, url: &str) -> Result<http::Uri, Status>;
 
+    /// Counts what is under way.
+    fn busy(&self) -> Busy;
+
     /// Sends a push, an attempt of the event `about`.
     fn deliver(&self, about: About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>>;
 }
@@ -95,6 +109,10 @@ impl Outside for Platform {
         self.deliverer.url(field, url)
     }
 
+    fn busy(&self) -> Busy {
+        self.deliverer.busy().clone()
+    }
+
     fn deliver(&self, about: About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
         let (deliverer, now) = (self.deliverer.clone(), self.clock.now());
         Box::pin(async move { deliverer.deliver(about, now, call).await })
@@ -106,6 +124,10 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     outside: Arc<dyn Outside>,
     tables: RwLock<Tables>,
+    definitions: Definitions,
+    memory: Arc<Memory>,
+    /// To `upkeep`: what may end at another instant.
+    ends: mpsc::UnboundedSender<upkeep::Change>,
     /// Held while resources are made, changed or deleted, and while logs are trimmed: no message is trimmed that a subscription or
     /// snapshot in the making needs.
     changes: tokio::sync::Mutex<()>,
@@ -118,6 +140,7 @@ struct Tables {
     topics: BTreeMap<Name, Arc<RunningTopic>>,
     subscriptions: BTreeMap<Name, Arc<Running>>,
     snapshots: BTreeMap<Name, Arc<Snapshot>>,
+    schemas: BTreeMap<Name, Arc<Schema>>,
     /// By uid: those of topics, and of deleted ones that are still needed.
     streams: BTreeMap<String, Arc<Stream>>,
 }
@@ -146,10 +169,26 @@ impl PubSub {
     /// `INTERNAL` when the store fails.
     pub async fn open(store: Store, clock: Arc<dyn Clock>, outside: Arc<dyn Outside>) -> Result<Self, Status> {
         let stop = CancellationToken::new();
-        let inner = Arc::new(Inner { store, clock, outside, tables: RwLock::default(), changes: tokio::sync::Mutex::default(), stop: stop.clone() });
+        let (ends, changes) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            store,
+            clock,
+            outside,
+            tables: RwLock::default(),
+            definitions: Definitions::default(),
+            memory: Arc::default(),
+            ends,
+            changes: tokio::sync::Mutex::default(),
+            stop: stop.clone(),
+        });
         inner.load().await?;
-        tokio::spawn(upkeep::run(Arc::downgrade(&inner), inner.clock.clone(), stop.clone()));
+        tokio::spawn(upkeep::run(Arc::downgrade(&inner), inner.clock.clone(), stop.clone(), changes));
         Ok(Self { inner, _running: Arc::new(stop.drop_guard()) })
+    }
+
+    /// Counts what is under way: among other things pushes, from the moment in which their message was published.
+    pub fn busy(&self) -> Busy {
+        self.inner.outside.busy()
     }
 
     /// Ends the tasks: who waits for messages is told that the server goes, and nothing is pushed any more. What was answered stands.
@@ -163,13 +202,14 @@ impl Inner {
         let topics: Vec<Topic> = self.records(key::TOPICS)?;
         let subscriptions: Vec<Subscription> = self.records(key::SUBSCRIPTIONS)?;
         let snapshots: Vec<Snapshot> = self.records(key::SNAPSHOTS)?;
+        let schemas: Vec<Schema> = self.records(key::SCHEMAS)?;
         self.logs_sweep(&topics, &subscriptions, &snapshots).await?;
 
         let attached = subscriptions.iter().filter(|subscription| !subscription.is_detached).map(|subscription| &subscription.topic_uid);
         let uids: HashSet<&String> = topics.iter().map(|topic| &topic.uid).chain(attached).chain(snapshots.iter().map(|s| &s.topic_uid)).collect();
         let mut streams = BTreeMap::new();
         for uid in uids {
-            match Stream::open(self.store.clone(), uid) {
+            match Stream::open(self.store.clone(), uid, &self.memory) {
                 Ok(stream) => drop(streams.insert(uid.clone(), stream)),
                 Err(status) => tracing::error!(topic = uid, %status, "a topic's messages cannot be read: it is not served"),
             }
@@ -187,6 +227,7 @@ impl Inner {
         }
         tables.subscriptions.extend(running);
         tables.snapshots.extend(snapshots.into_iter().map(|snapshot| (snapshot.name.clone(), Arc::new(snapshot))));
+        tables.schemas.extend(schemas.into_iter().map(|schema| (schema.name.clone(), Arc::new(schema))));
         tables.streams = streams;
         Ok(())
     }
@@ -247,7 +288,11 @@ impl Inner {
     }
 
     async fn commit(&self, write: Write) -> Result<(), Status> {
-        match self.store.commit(vec![write]).await {
+        self.commit_all(vec![write]).await
+    }
+
+    async fn commit_all(&self, writes: Vec<Write>) -> Result<(), Status> {
+        match self.store.commit(writes).await {
             Ok(_) => Ok(()),
             Err(CommitError::Conflict { key }) => Err(Status::internal(format!("{key} was changed past the lock of changes"))),
             Err(error) => Err(Status::internal(error)),

@@ -28,6 +28,7 @@ use super::{
     record,
     stream::Stream,
 };
+use crate::busy::{Busy, Guard};
 use crate::subscription::{Acked, Checkpoint, DeadLetter, Done, Entry, Facts, Filter, Refusal, Subscriber, Subscription};
 
 /// So many messages are fed at a time, and so many of their bytes are read; then others get the lock.
@@ -92,7 +93,10 @@ pub(crate) struct Live {
     stop: CancellationToken,
     subscriber_last: AtomicU64,
     /// Whether a task sends its messages.
-    pub(super) is_pushing: AtomicBool,
+    is_pushing: AtomicBool,
+    /// Held from when something may have to be pushed until the task that pushes has looked.
+    roused: Mutex<Option<Guard>>,
+    busy: Busy,
     /// How many streams are open.
     pub(super) streams: AtomicUsize,
 }
@@ -150,6 +154,8 @@ impl Live {
             stop: owner.stop.clone(),
             subscriber_last: AtomicU64::new(0),
             is_pushing: AtomicBool::new(false),
+            roused: Mutex::default(),
+            busy: owner.outside.busy(),
             streams: AtomicUsize::new(0),
         });
         tokio::spawn(live.clone().drive());
@@ -192,6 +198,47 @@ impl Live {
     /// Waits by the clock.
     pub(crate) async fn until(&self, time: Timestamp) {
         self.clock.until(time).await;
+    }
+
+    /// Whether a stream of it is open.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) > 0
+    }
+
+    /// Something of it begins.
+    pub(crate) fn begin(&self) -> Guard {
+        self.busy.begin()
+    }
+
+    /// Something may have to be pushed: it is under way until [`Live::roused`] is asked, which follows since the caller sees to it that
+    /// [`Live::changed`] is told afterwards.
+    pub(crate) fn rouse(&self) {
+        let mut roused = self.roused.lock();
+        if self.is_pushing.load(Ordering::Acquire) && roused.is_none() && !self.closed.is_cancelled() {
+            *roused = Some(self.busy.begin());
+        }
+    }
+
+    /// Asked by the task that pushes, before it looks and after it has taken note of [`Live::changed`].
+    pub(crate) fn roused(&self) -> Option<Guard> {
+        self.roused.lock().take()
+    }
+
+    /// A task is to push; `false` when one does already.
+    pub(crate) fn push_begins(self: &Arc<Self>) -> bool {
+        let is_first = !self.is_pushing.swap(true, Ordering::AcqRel);
+        if is_first {
+            self.stream.pushes(self);
+            self.rouse();
+        }
+        is_first
+    }
+
+    /// The task that pushed ends.
+    pub(crate) fn push_ends(&self) {
+        let mut roused = self.roused.lock();
+        self.is_pushing.store(false, Ordering::Release);
+        *roused = None;
     }
 
     /// A number for a stream or a request.
@@ -493,8 +540,9 @@ impl Live {
 
     /// Publishes a message whose attempts are used up to the dead-letter topic.
     fn dead_letter(self: &Arc<Self>, letter: DeadLetter) {
-        let live = self.clone();
+        let (live, under_way) = (self.clone(), self.busy.begin());
         tokio::spawn(async move {
+            let _under_way = under_way;
             let forwarded = match live.owner.upgrade() {
                 Some(owner) => super::dead_letter::forward(&owner, &live, letter).await,
                 None => return,
@@ -545,6 +593,7 @@ impl Live {
                 }
                 continue;
             };
+            self.rouse();
             self.changed.send_modify(|count| *count += 1);
             let timer = async {
                 match armed {

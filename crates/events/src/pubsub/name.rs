@@ -14,6 +14,7 @@ pub enum Kind {
     Topics,
     Subscriptions,
     Snapshots,
+    Schemas,
 }
 
 impl Kind {
@@ -22,6 +23,7 @@ impl Kind {
             Self::Topics => "topics",
             Self::Subscriptions => "subscriptions",
             Self::Snapshots => "snapshots",
+            Self::Schemas => "schemas",
         }
     }
 }
@@ -97,7 +99,7 @@ pub(crate) fn labels_check(labels: &BTreeMap<String, String>) -> Result<(), Stat
 
 #[cfg(test)]
 mod tests {
-    use model::limits::{SNAPSHOTS_MAX, SUBSCRIPTIONS_MAX, TOPICS_MAX};
+    use model::limits::{SCHEMAS_MAX, SNAPSHOTS_MAX, SUBSCRIPTIONS_MAX, TOPICS_MAX};
 
     use super::*;
 
@@ -118,7 +120,8 @@ mod tests {
 
     #[test]
     fn quotas_are_googles() {
-        for (kind, max) in [(Kind::Topics, TOPICS_MAX), (Kind::Subscriptions, SUBSCRIPTIONS_MAX), (Kind::Snapshots, SNAPSHOTS_MAX)] {
+        let kinds = [(Kind::Topics, TOPICS_MAX), (Kind::Subscriptions, SUBSCRIPTIONS_MAX), (Kind::Snapshots, SNAPSHOTS_MAX), (Kind::Schemas, SCHEMAS_MAX)];
+        for (kind, max) in kinds {
             assert_eq!(max, if kind == Kind::Snapshots { 5_000 } else { 10_000 });
             assert!(quota_check(kind, max - 1, max).is_ok());
             assert_eq!(quota_check(kind, max, max).unwrap_err().code, Code::ResourceExhausted);

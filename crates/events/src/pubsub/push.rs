@@ -5,10 +5,7 @@
 //! Without a retry policy, failures in a row let the whole subscription wait, 100 ms doubled up to 60 s; with one, each message waits
 //! for itself. Source: cloud.google.com/pubsub/docs/push and /payload-unwrapping.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -23,6 +20,7 @@ use super::{
     record::{Push, Subscription, Wrapper},
 };
 use crate::{
+    busy::Guard,
     deliver::{Call, Target, Token},
     history::About,
 };
@@ -34,7 +32,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
 /// Lets messages be sent, when the subscription has an endpoint.
 pub(super) fn start(owner: &Arc<Inner>, live: &Arc<Live>) {
-    if live.record().push.is_some() && !live.is_pushing.swap(true, Ordering::AcqRel) {
+    if live.record().push.is_some() && live.push_begins() {
         tokio::spawn(run(owner.outside.clone(), live.clone()));
     }
 }
@@ -43,13 +41,16 @@ async fn run(outside: Arc<dyn super::Outside>, live: Arc<Live>) {
     let (mut window, mut changed, mut sent) = (Window::new(), live.changed(), FuturesUnordered::new());
     // When pushes begin again, after a failure.
     let mut resumes = None;
+    // What is under way until this task waits.
+    let mut guards = Vec::new();
     loop {
         changed.borrow_and_update();
+        guards.extend(live.roused());
         let record = live.record();
         let Some(push) = record.push.clone() else {
-            live.is_pushing.store(false, Ordering::Release);
+            live.push_ends();
             // An endpoint that was set meanwhile has found this task still here.
-            if live.record().push.is_none() || live.is_pushing.swap(true, Ordering::AcqRel) {
+            if live.record().push.is_none() || !live.push_begins() {
                 return;
             }
             continue;
@@ -63,6 +64,7 @@ async fn run(outside: Arc<dyn super::Outside>, live: Arc<Live>) {
                 Ok(received) => sent.extend(received.into_iter().map(|received| send(outside.clone(), live.clone(), record.clone(), push.clone(), received))),
                 Err(status) => {
                     if live.closed().is_cancelled() {
+                        live.push_ends();
                         return;
                     }
                     tracing::warn!(subscription = %record.name, %status, "nothing can be pushed now");
@@ -76,14 +78,19 @@ async fn run(outside: Arc<dyn super::Outside>, live: Arc<Live>) {
                 None => std::future::pending().await,
             }
         };
+        guards.clear();
         tokio::select! {
-            Some(is_acked) = sent.next() => {
+            Some((is_acked, guard)) = sent.next() => {
+                guards.push(guard);
                 window.note(is_acked);
                 resumes = window.wait.map(|wait| live.after(wait));
             }
             () = pause => resumes = None,
             _ = changed.changed() => {}
-            () = live.closed().cancelled() => return,
+            () = live.closed().cancelled() => {
+                live.push_ends();
+                return;
+            }
         }
     }
 }
@@ -112,7 +119,8 @@ impl Window {
 }
 
 /// Sends one message and acknowledges or nacks it; whether it was acknowledged.
-async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Subscription>, push: Arc<Push>, received: Received) -> bool {
+async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Subscription>, push: Arc<Push>, received: Received) -> (bool, Guard) {
+    let under_way = live.begin();
     let ids = [received.ack_id.clone()];
     let about = About { sender: "pubsub", from: record.name.to_string(), key: received.message_id.clone() };
     let is_acked = match call_of(&record, &push, &received) {
@@ -138,7 +146,7 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
     {
         tracing::warn!(subscription = %record.name, %status, "what became of a push was not stored");
     }
-    is_acked
+    (is_acked, under_way)
 }
 
 /// The request of one message.

@@ -1,4 +1,4 @@
-//! What is stored of topics, subscriptions and snapshots. Their messages are not here: those lie in logs named by the uid.
+//! What is stored of topics, subscriptions, snapshots and schemas. Their messages are not here: those lie in logs named by the uid.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,7 +9,10 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use super::name::{Name, labels_check};
-use crate::subscription::{Acked, Filter, Settings};
+use crate::{
+    schema::{Encoding, Language},
+    subscription::{Acked, Filter, Settings},
+};
 
 /// A topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,40 @@ pub struct Topic {
     pub labels: BTreeMap<String, String>,
     /// How long all its messages are kept, to be replayed by a seek; 10 minutes..=31 days. Without one, until every subscription has them acknowledged.
     pub retention: Option<Duration>,
+    /// What its messages must follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSettings>,
+    pub created: Timestamp,
+}
+
+/// The schema of a topic's messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaSettings {
+    pub schema: Name,
+    /// Another schema may have its name by now.
+    pub schema_uid: String,
+    pub encoding: Encoding,
+    /// The oldest and the newest revision that a message may follow; all there are without.
+    pub first: Option<String>,
+    pub last: Option<String>,
+}
+
+/// A schema; the texts of its revisions are records of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schema {
+    pub name: Name,
+    /// As a topic's.
+    pub uid: String,
+    pub language: Language,
+    /// The oldest first; never empty.
+    pub revisions: Vec<Revision>,
+}
+
+/// A revision of a schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// 8 hexadecimal digits.
+    pub id: String,
     pub created: Timestamp,
 }
 
@@ -161,6 +198,7 @@ mod tests {
             uid: uid_new(),
             labels: BTreeMap::new(),
             retention: retention.map(Duration::from_secs),
+            schema: None,
             created: Timestamp::UNIX_EPOCH,
         };
         for (retention, is_good) in [(None, true), (Some(599), false), (Some(600), true), (Some(31 * 86400), true), (Some(31 * 86400 + 1), false)] {

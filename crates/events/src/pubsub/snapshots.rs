@@ -46,6 +46,7 @@ impl PubSub {
             let snapshot = Snapshot { name, topic: record.topic.clone(), topic_uid: record.topic_uid.clone(), acked, labels, expires };
             inner.commit(Write::put(key::snapshot(&snapshot.name.project, &snapshot.name.id), Expect::Absent, &snapshot)).await?;
             inner.tables.write().snapshots.insert(snapshot.name.clone(), Arc::new(snapshot.clone()));
+            inner.end_changed(&snapshot.name);
             Ok(snapshot)
         })
         .await
@@ -83,7 +84,8 @@ impl PubSub {
             }
             let snapshot = Snapshot { labels: changed.labels, expires: changed.expires, ..(*old).clone() };
             inner.commit(Write::put(key::snapshot(&name.project, &name.id), Expect::Any, &snapshot)).await?;
-            inner.tables.write().snapshots.insert(name, Arc::new(snapshot.clone()));
+            inner.tables.write().snapshots.insert(name.clone(), Arc::new(snapshot.clone()));
+            inner.end_changed(&name);
             Ok(snapshot)
         })
         .await
@@ -108,6 +110,7 @@ impl Inner {
         self.outside.policy_forget(name.to_string()).await?;
         self.commit(Write::delete(key::snapshot(&name.project, &name.id), Expect::Any)).await?;
         self.tables.write().snapshots.remove(name);
+        self.end_changed(name);
         self.stream_release(&snapshot.topic_uid).await
     }
 }

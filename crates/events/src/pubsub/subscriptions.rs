@@ -86,7 +86,8 @@ impl PubSub {
             }
             super::push::start(&inner, &live);
             let running = Arc::new(Running::Attached(live));
-            inner.tables.write().subscriptions.insert(record.name, running.clone());
+            inner.tables.write().subscriptions.insert(record.name.clone(), running.clone());
+            inner.end_changed(&record.name);
             Ok(inner.view(&running))
         })
         .await
@@ -133,6 +134,7 @@ impl PubSub {
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
             live.configure(record)?;
             super::push::start(&inner, &live);
+            inner.end_changed(&name);
             Ok(inner.view_of(live.record()))
         })
         .await
@@ -164,7 +166,8 @@ impl PubSub {
             };
             let record = Subscription { is_detached: true, ..(*live.record()).clone() };
             inner.commit(Write::put(key::subscription(&name.project, &name.id), Expect::Any, &record)).await?;
-            inner.tables.write().subscriptions.insert(name, Arc::new(Running::Detached(Arc::new(record))));
+            inner.tables.write().subscriptions.insert(name.clone(), Arc::new(Running::Detached(Arc::new(record))));
+            inner.end_changed(&name);
             inner.live_end(&live).await
         })
         .await
@@ -293,6 +296,7 @@ impl Inner {
         self.outside.policy_forget(name.to_string()).await?;
         self.commit(Write::delete(key::subscription(&name.project, &name.id), Expect::Any)).await?;
         self.tables.write().subscriptions.remove(name);
+        self.end_changed(name);
         match &*running {
             Running::Attached(live) => self.live_end(live).await,
             Running::Detached(_) => Ok(()),

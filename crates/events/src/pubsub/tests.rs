@@ -1,5 +1,8 @@
 //! The engine over a real store, with a clock that stands until it is moved and an outside that says what a test wants.
 
+mod rest;
+mod schemas;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -41,14 +44,24 @@ impl Clock for TestClock {
 }
 
 /// Answers pushes with the next of its statuses, 204 when there is none.
-#[derive(Default)]
 struct TestOutside {
+    busy: Busy,
     calls: Mutex<Vec<Call>>,
     statuses: Mutex<Vec<u16>>,
     forgotten: Mutex<Vec<String>>,
 }
 
+impl Default for TestOutside {
+    fn default() -> Self {
+        Self { busy: Busy::new(), calls: Mutex::default(), statuses: Mutex::default(), forgotten: Mutex::default() }
+    }
+}
+
 impl Outside for TestOutside {
+    fn busy(&self) -> Busy {
+        self.busy.clone()
+    }
+
     fn policy_forget(&self, resource: String) -> BoxFuture<'static, Result<(), Status>> {
         self.forgotten.lock().push(resource);
         Box::pin(async { Ok(()) })
@@ -108,7 +121,7 @@ impl World {
     /// With the topic `top` and the subscription `sub` of it.
     async fn start() -> Self {
         let world = Self::bare().await;
-        world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
+        world.pubsub.topic_create(topic("top"), TopicNew::default()).await.unwrap();
         world.pubsub.subscription_create(new("sub", "top")).await.unwrap();
         world
     }
@@ -204,7 +217,7 @@ async fn wrong_calls_are_refused_in_googles_words() {
         assert_eq!((status.code, status.outer.as_str()), (code, text));
     };
     let pubsub = &world.pubsub;
-    let again = pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.map(drop);
+    let again = pubsub.topic_create(topic("top"), TopicNew::default()).await.map(drop);
     check(again, Code::AlreadyExists, "Resource already exists in the project (resource=top).");
     check(pubsub.subscription_create(new("sub", "top")).await.map(drop), Code::AlreadyExists, "Resource already exists in the project (resource=sub).");
     check(pubsub.subscription_create(new("two", "none")).await.map(drop), Code::NotFound, "Resource not found (resource=none).");
@@ -226,7 +239,7 @@ async fn a_deleted_topic_leaves_its_messages_to_its_subscriptions() {
     assert_eq!(*world.outside.forgotten.lock(), ["projects/local-project/topics/top"]);
     world.restart().await;
     // Another topic of the name is another topic.
-    world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
+    world.pubsub.topic_create(topic("top"), TopicNew::default()).await.unwrap();
     world.publish(&["b"]).await;
     assert_eq!(world.pubsub.subscription_get(&sub("sub")).unwrap().topic, DELETED_TOPIC);
     assert_eq!(world.texts("sub", LONG).await, ["a"]);
@@ -300,7 +313,7 @@ async fn a_snapshot_keeps_what_was_not_acknowledged() {
     world.pubsub.seek_snapshot(&sub("sub"), &snap).await.unwrap();
     assert_eq!(world.texts("sub", LONG).await, ["b", "c"]);
     // Of a subscription of another topic it is refused.
-    world.pubsub.topic_create(topic("other"), BTreeMap::new(), None).await.unwrap();
+    world.pubsub.topic_create(topic("other"), TopicNew::default()).await.unwrap();
     world.pubsub.subscription_create(new("elsewhere", "other")).await.unwrap();
     assert_eq!(world.pubsub.seek_snapshot(&sub("elsewhere"), &snap).await.unwrap_err().code, Code::InvalidArgument);
     world.advance(7 * 24 * 3600);
@@ -384,7 +397,7 @@ async fn a_damaged_subscription_keeps_no_other_from_running() {
 async fn a_message_whose_attempts_are_used_up_goes_to_the_dead_letter_topic() {
     let world = World::start().await;
     let pubsub = &world.pubsub;
-    pubsub.topic_create(topic("dead"), BTreeMap::new(), None).await.unwrap();
+    pubsub.topic_create(topic("dead"), TopicNew::default()).await.unwrap();
     pubsub.subscription_create(new("dead-sub", "dead")).await.unwrap();
     let settings = Settings { delivery_attempts_max: Some(5), ..Settings::default() };
     let without = SubscriptionNew { settings: settings.clone(), ..new("failing", "top") };
@@ -441,7 +454,7 @@ async fn exactly_once_says_which_ids_are_refused() {
 #[tokio::test]
 async fn a_push_is_sent_until_it_is_acknowledged() {
     let world = World::bare().await;
-    world.pubsub.topic_create(topic("top"), BTreeMap::new(), None).await.unwrap();
+    world.pubsub.topic_create(topic("top"), TopicNew::default()).await.unwrap();
     let push = Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unwrapped { write_metadata: false } };
     world.outside.statuses.lock().extend([204, 500, 404]);
     let settings = Settings { retry: Some(Retry { minimum_backoff: Duration::ZERO, maximum_backoff: Duration::ZERO }), ..Settings::default() };

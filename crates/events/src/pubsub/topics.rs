@@ -9,7 +9,7 @@ use super::{
     Inner, PubSub,
     message::{Message, publish_check},
     name::{Kind, Name, quota_check},
-    record::{Topic, uid_new},
+    record::{SchemaSettings, Topic, uid_new},
     stream::Stream,
 };
 
@@ -18,12 +18,22 @@ pub(crate) struct RunningTopic {
     pub(crate) stream: Arc<Stream>,
 }
 
+/// What an owner sets of a topic that is made.
+#[derive(Clone, Debug, Default)]
+pub struct TopicNew {
+    pub labels: BTreeMap<String, String>,
+    pub retention: Option<Duration>,
+    /// From [`PubSub::schema_choose`].
+    pub schema: Option<SchemaSettings>,
+}
+
 impl PubSub {
     /// # Errors
     /// `ALREADY_EXISTS`; `INVALID_ARGUMENT` naming the field at fault; `RESOURCE_EXHAUSTED`.
-    pub async fn topic_create(&self, name: Name, labels: BTreeMap<String, String>, retention: Option<Duration>) -> Result<Topic, Status> {
+    pub async fn topic_create(&self, name: Name, new: TopicNew) -> Result<Topic, Status> {
         let inner = self.inner.clone();
-        let record = Topic { name, uid: uid_new(), labels, retention, created: inner.clock.now() };
+        let TopicNew { labels, retention, schema } = new;
+        let record = Topic { name, uid: uid_new(), labels, retention, schema, created: inner.clock.now() };
         record.check()?;
         // On a task of its own: a caller who hangs up does not leave half of it.
         run(async move {
@@ -36,7 +46,7 @@ impl PubSub {
                 let of_project = tables.topics.keys().filter(|name| name.project == record.name.project).count();
                 quota_check(Kind::Topics, of_project, TOPICS_MAX)?;
             }
-            let stream = Stream::open(inner.store.clone(), &record.uid)?;
+            let stream = Stream::open(inner.store.clone(), &record.uid, &inner.memory)?;
             inner.commit(Write::put(key::topic(&record.name.project, &record.name.id), Expect::Absent, &record)).await?;
             let mut tables = inner.tables.write();
             tables.streams.insert(record.uid.clone(), stream.clone());
@@ -119,10 +129,15 @@ impl PubSub {
     /// Publishes a batch, all or none; the messages' ids, once all lie on disk.
     ///
     /// # Errors
-    /// `NOT_FOUND`; `INVALID_ARGUMENT` for what is over a limit; `UNAVAILABLE` when the disk does not take it: then it may be there or not.
+    /// `NOT_FOUND`; `INVALID_ARGUMENT` for what is over a limit or does not follow the topic's schema; `UNAVAILABLE` when the disk does not take
+    /// it: then it may be there or not.
     pub async fn publish(&self, name: &Name, messages: Vec<Message>) -> Result<Vec<String>, Status> {
         let topic = self.inner.topic(name)?;
         publish_check(&messages)?;
+        let messages = match &topic.record.schema {
+            Some(settings) => self.inner.clone().schema_apply(settings, messages).await?,
+            None => messages,
+        };
         let count = messages.len() as u64;
         let first = topic.stream.publish(messages, self.inner.clock.now()).await?;
         Ok((first..first + count).map(|sequence| topic.stream.message_id(sequence)).collect())
