@@ -67,8 +67,7 @@ impl Control {
         }
         match records::commit(&cx.store, vec![Write::put(key::bucket(&bucket.name), Expect::Absent, &bucket)]).await? {
             Some(revision) => Ok(Versioned { value: bucket, revision }),
-            // Another call made it at the same time.
-            None => Err(taken(records::read::<Bucket>(&cx.store, &key::bucket(&bucket.name))?.map(|found| found.value).as_ref())),
+            None => Err(taken(None)),
         }
     }
 

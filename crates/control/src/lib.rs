@@ -26,7 +26,10 @@ mod template;
 mod tests;
 mod traffic;
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 use model::{Clock, ProjectId, Region, Status};
 use parking_lot::Mutex;
@@ -75,6 +78,8 @@ pub(crate) struct Context {
     starter: Arc<dyn seam::Starter>,
     accounts: Arc<dyn seam::Accounts>,
     topics: Arc<dyn seam::Topics>,
+    /// By the keys of their records: changes of objects that nobody was told of yet.
+    untold: Mutex<HashMap<String, events::busy::Guard>>,
     vault: iam::Vault,
     log: Box<dyn Fn(model::log::Entry) + Send + Sync>,
     /// The last instant, in microseconds, that was given to a bucket or an object.
@@ -150,6 +155,7 @@ impl Control {
             starter: Arc::new(serving.clone()),
             accounts: Arc::new(iam),
             topics: Arc::new(pubsub),
+            untold: Mutex::default(),
             vault: config.vault.clone(),
             log: Box::new(move |entry| telemetry.log(entry)),
             instant_last: AtomicI64::new(clock.now().as_microsecond()),

@@ -161,7 +161,7 @@ impl Control {
             }
             writes.put(&key, expect, &next);
             writes.change(ChangeKind::Finalize, &next, Some(replaced).filter(|replaced| *replaced != 0));
-            if let Some(revision) = records::commit(&cx.store, writes.list).await? {
+            if let Some(revision) = writes.commit().await? {
                 return Ok(Versioned { value: next, revision });
             }
         }
@@ -219,12 +219,35 @@ pub(crate) struct Writes<'a> {
     cx: &'a Context,
     bucket: &'a Bucket,
     at: Timestamp,
-    pub(crate) list: Vec<Write>,
+    list: Vec<Write>,
+    untold: Untold<'a>,
+}
+
+/// Changes that are to be told: under way from here until `reconcile::change` has told them, or until this is dropped, when they did not happen.
+struct Untold<'a> {
+    cx: &'a Context,
+    keys: Vec<String>,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        let mut untold = self.cx.untold.lock();
+        self.keys.iter().for_each(|key| drop(untold.remove(key)));
+    }
 }
 
 impl<'a> Writes<'a> {
     pub(crate) fn new(cx: &'a Context, bucket: &'a Bucket, at: Timestamp) -> Self {
-        Self { cx, bucket, at, list: Vec::new() }
+        Self { cx, bucket, at, list: Vec::new(), untold: Untold { cx, keys: Vec::new() } }
+    }
+
+    /// As [`records::commit`].
+    async fn commit(mut self) -> Result<Option<u64>, Status> {
+        let committed = records::commit(&self.cx.store, self.list).await;
+        if matches!(committed, Ok(Some(_))) {
+            self.untold.keys.clear();
+        }
+        committed
     }
 
     pub(crate) fn put(&mut self, key: &str, expect: Expect, object: &Object) {
@@ -234,7 +257,10 @@ impl<'a> Writes<'a> {
     /// Records what happened. A number that is taken fails the commit, and its caller comes with the next.
     pub(crate) fn change(&mut self, kind: ChangeKind, object: &Object, other: Option<i64>) {
         let change = Change { kind, at: self.at, project: self.bucket.project.clone(), bucket_created: self.bucket.created, object: object.clone(), other };
-        self.list.push(Write::put(key::object_change(self.cx.instant_next().as_microsecond()), Expect::Absent, &change));
+        let key = key::object_change(self.cx.instant_next().as_microsecond());
+        self.cx.untold.lock().insert(key.clone(), self.cx.topics.busy().begin());
+        self.untold.keys.push(key.clone());
+        self.list.push(Write::put(key, Expect::Absent, &change));
     }
 
     /// The live version `object` makes room, for the generation `by` or for none.
@@ -300,7 +326,7 @@ impl Context {
             let mut writes = Writes::new(cx, &bucket, now);
             writes.put(&key, Expect::Revision(found.revision), &next);
             writes.change(ChangeKind::MetadataUpdate, &next, None);
-            if let Some(revision) = records::commit(&cx.store, writes.list).await? {
+            if let Some(revision) = writes.commit().await? {
                 return Ok(Versioned { value: next, revision });
             }
         }
@@ -319,7 +345,7 @@ impl Context {
                 None => writes.replace(found.value, None)?,
                 Some(_) => writes.remove(found.value, None)?,
             }
-            if records::commit(&cx.store, writes.list).await?.is_some() {
+            if writes.commit().await?.is_some() {
                 return Ok(());
             }
         }

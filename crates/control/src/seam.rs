@@ -49,6 +49,8 @@ pub(crate) trait Topics: Send + Sync + 'static {
     fn is_there(&self, topic: &str) -> Result<bool, Status>;
     /// Resolves when the message is durable.
     fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>>;
+    /// Counts what is under way by itself.
+    fn busy(&self) -> events::busy::Busy;
 }
 
 impl Topics for PubSub {
@@ -66,6 +68,10 @@ impl Topics for PubSub {
             PubSub::publish(self, &topic_name(topic)?, vec![message]).await.map(drop)
         }
         .boxed()
+    }
+
+    fn busy(&self) -> events::busy::Busy {
+        PubSub::busy(self)
     }
 }
 

@@ -62,7 +62,10 @@ impl Reconciler for Changes {
                 told.push(Write::delete(record.key.as_str(), Expect::Any));
             }
             if !told.is_empty() {
+                let keys: Vec<String> = told.iter().map(|write| write.key.clone()).collect();
                 records::commit(&cx.store, told).await?;
+                let mut untold = cx.untold.lock();
+                keys.iter().for_each(|key| drop(untold.remove(key)));
             }
             if let Some(error) = failed {
                 return Err(error);

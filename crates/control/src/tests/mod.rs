@@ -108,6 +108,8 @@ pub(crate) struct World {
     pub log: Mutex<Vec<model::log::Entry>>,
     /// Notifications, in order.
     pub published: Mutex<Vec<events::storage::Message>>,
+    /// What is under way.
+    pub busy: events::busy::Busy,
     /// Where the vault's file lies.
     pub keys: tempfile::TempDir,
 }
@@ -137,6 +139,7 @@ impl World {
             builds: Mutex::default(),
             log: Mutex::default(),
             published: Mutex::default(),
+            busy: events::busy::Busy::new(),
             keys: tempfile::tempdir().unwrap(),
         })
     }
@@ -210,6 +213,10 @@ impl seam::Topics for World {
         self.published.lock().push(message);
         std::future::ready(Ok(())).boxed()
     }
+
+    fn busy(&self) -> events::busy::Busy {
+        self.busy.clone()
+    }
 }
 
 /// Starts a control plane over `store`.
@@ -223,6 +230,7 @@ pub(crate) async fn start(store: &Store, world: &Arc<World>) -> Control {
         starter: world.clone(),
         accounts: world.clone(),
         topics: world.clone(),
+        untold: Mutex::default(),
         vault: iam::Vault::open(&world.keys.path().join("vault.keys"), store).unwrap(),
         log: Box::new(move |entry| log.log.lock().push(entry)),
         instant_last: AtomicI64::new(0),

@@ -195,6 +195,14 @@ async fn every_change_is_told_once_and_in_order_even_over_a_crash() {
     delete(&plane, "o", Some(first.generation)).await.unwrap();
     plane.restart().await;
     plane.until("all are told", || plane.store.scan(model::key::OBJECT_CHANGES, None, 1).unwrap().is_empty()).await;
+    // Under way from before it is answered until it is told; what did not happen is not.
+    let count = plane.world.published.lock().len();
+    put(&plane, "o2", b"x").await;
+    plane.world.busy.idle().await;
+    let refused = Preconditions { generation_match: Some(0), ..Preconditions::default() };
+    assert!(plane.control.object_delete("b-1", "o2", None, &refused).await.is_err());
+    plane.world.busy.idle().await;
+    assert_eq!(plane.world.published.lock().split_off(count).len(), 1);
     let told = plane.world.published.lock();
     let told: Vec<(&str, i64)> = told.iter().map(|m| (m.attributes["eventType"].as_str(), m.attributes["objectGeneration"].parse().unwrap())).collect();
     let (first, second) = (first.generation, second.generation);
