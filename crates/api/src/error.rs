@@ -53,7 +53,7 @@ pub(crate) fn rpc_status(status: &Status) -> rpc::Status {
 }
 
 /// Parts of APIs that clients ask for and that are not served, by the end of the host and the word in the path.
-const MISSING: [(&str, &str, &str); 8] = [
+const MISSING: [(&str, &str, &str); 7] = [
     ("run.googleapis.com", "/jobs", "Cloud Run jobs are"),
     ("run.googleapis.com", "/executions", "executions of Cloud Run jobs are"),
     ("run.googleapis.com", "/tasks", "tasks of Cloud Run jobs are"),
@@ -61,7 +61,6 @@ const MISSING: [(&str, &str, &str); 8] = [
     ("run.googleapis.com", "/workerpools", "Cloud Run worker pools are"),
     ("run.googleapis.com", "/domainmappings", "domain mappings are"),
     ("run.googleapis.com", "/instances", "Cloud Run instances are"),
-    ("pubsub.googleapis.com", "/schemas", "schemas of Pub/Sub are"),
 ];
 
 /// A 404 for a path that no method has. Google's front answers it with a page; clients of ours read JSON.

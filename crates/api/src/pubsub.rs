@@ -1,9 +1,10 @@
-//! Pub/Sub v1: topics, subscriptions, snapshots, and the messages in between. Schemas are not served.
+//! Pub/Sub v1: topics, subscriptions, snapshots, schemas, and the messages in between.
 //!
-//! The rules are those of [`events::pubsub`]; here are the forms, and who may. Source: google/pubsub/v1/pubsub.proto, and the texts
+//! The rules are those of [`events::pubsub`]; here are the forms, and who may. Source: google/pubsub/v1/{pubsub,schema}.proto, and the texts
 //! of Google's answers.
 
 mod delivery;
+mod schema;
 mod snapshot;
 mod subscription;
 mod topic;
@@ -27,12 +28,13 @@ const PROJECT: &str = "projects/{project}";
 const TOPIC: &str = "projects/{project}/topics/{topic}";
 const SUBSCRIPTION: &str = "projects/{project}/subscriptions/{subscription}";
 const SNAPSHOT: &str = "projects/{project}/snapshots/{snapshot}";
+const SCHEMA: &str = "projects/{project}/schemas/{schema}";
 /// Of the mixin that gets and sets policies: which resource is seen by its name.
 const ANY: &str = "{collection}/{project}/{kind}/{id}";
 
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     let group = Group::new(app.clone(), HOSTS);
-    policies(snapshots(delivery(subscriptions(topics(group))))).into_methods()
+    policies(schemas(snapshots(delivery(subscriptions(topics(group)))))).into_methods()
 }
 
 fn topics(group: Group<App>) -> Group<App> {
@@ -193,7 +195,83 @@ fn snapshots(group: Group<App>) -> Group<App> {
         )
 }
 
-/// One method for all three kinds of resources, as Google's own: the permission is that of the kind.
+fn schemas(group: Group<App>) -> Group<App> {
+    group
+        .unary(
+            "google.pubsub.v1.SchemaService/CreateSchema",
+            on("pubsub.schemas.create", PROJECT),
+            |r: &pb::CreateSchemaRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::create,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/GetSchema",
+            // Its name may hold a revision, which no policy names.
+            Need::Inside { permission: "pubsub.schemas.get" },
+            |r: &pb::GetSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::get,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ListSchemas",
+            on("pubsub.schemas.list", PROJECT),
+            |r: &pb::ListSchemasRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::list,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ListSchemaRevisions",
+            on("pubsub.schemas.listRevisions", SCHEMA),
+            |r: &pb::ListSchemaRevisionsRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::revisions,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/CommitSchema",
+            on("pubsub.schemas.commit", SCHEMA),
+            |r: &pb::CommitSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::commit,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/RollbackSchema",
+            on("pubsub.schemas.rollback", SCHEMA),
+            |r: &pb::RollbackSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::rollback,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/DeleteSchemaRevision",
+            // As GetSchema.
+            Need::Inside { permission: "pubsub.schemas.delete" },
+            |r: &pb::DeleteSchemaRevisionRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::revision_delete,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/DeleteSchema",
+            on("pubsub.schemas.delete", SCHEMA),
+            |r: &pb::DeleteSchemaRequest| r.name.clone(),
+            ("name", SCHEMA),
+            schema::delete,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ValidateSchema",
+            on("pubsub.schemas.validate", PROJECT),
+            |r: &pb::ValidateSchemaRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::validate,
+        )
+        .unary(
+            "google.pubsub.v1.SchemaService/ValidateMessage",
+            on("pubsub.schemas.validate", PROJECT),
+            |r: &pb::ValidateMessageRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            schema::message_validate,
+        )
+}
+
+/// One method for all four kinds of resources, as Google's own: the permission is that of the kind.
 fn policies(group: Group<App>) -> Group<App> {
     let at = ("resource", ANY);
     group
@@ -222,7 +300,7 @@ fn policies(group: Group<App>) -> Group<App> {
 
 /// The resource that a policy method names, once the caller may do with its policy what `verb` says.
 fn policied(app: &App, context: &Context, verb: &str) -> Result<Name, Status> {
-    let kind = kind_of(context.var("kind")?).ok_or_else(|| Status::invalid_field("resource", "it is no topic, subscription or snapshot"))?;
+    let kind = kind_of(context.var("kind")?).ok_or_else(|| Status::invalid_field("resource", "it is no topic, subscription, snapshot or schema"))?;
     if context.var("collection")? != "projects" {
         return Err(Status::invalid_field("resource", "it does not begin with projects/"));
     }
@@ -232,6 +310,7 @@ fn policied(app: &App, context: &Context, verb: &str) -> Result<Name, Status> {
         Kind::Topics => app.pubsub.topic_get(&name).map(drop),
         Kind::Subscriptions => app.pubsub.subscription_get(&name).map(drop),
         Kind::Snapshots => app.pubsub.snapshot_get(&name).map(drop),
+        Kind::Schemas => app.pubsub.schema_get(&name, None).map(drop),
     };
     let permission = match (kind, verb) {
         (Kind::Topics, "get") => "pubsub.topics.getIamPolicy",
@@ -240,6 +319,8 @@ fn policied(app: &App, context: &Context, verb: &str) -> Result<Name, Status> {
         (Kind::Subscriptions, _) => "pubsub.subscriptions.setIamPolicy",
         (Kind::Snapshots, "get") => "pubsub.snapshots.getIamPolicy",
         (Kind::Snapshots, _) => "pubsub.snapshots.setIamPolicy",
+        (Kind::Schemas, "get") => "pubsub.schemas.getIamPolicy",
+        (Kind::Schemas, _) => "pubsub.schemas.setIamPolicy",
     };
     if verb != "test" {
         may(app, context, permission, &name)?;
@@ -267,7 +348,7 @@ async fn permissions_test(app: App, context: Context, request: policy_pb::TestIa
 }
 
 fn kind_of(collection: &str) -> Option<Kind> {
-    [Kind::Topics, Kind::Subscriptions, Kind::Snapshots].into_iter().find(|kind| kind.collection() == collection)
+    [Kind::Topics, Kind::Subscriptions, Kind::Snapshots, Kind::Schemas].into_iter().find(|kind| kind.collection() == collection)
 }
 
 /// # Errors
@@ -284,6 +365,7 @@ impl Context {
             Kind::Topics => "topic",
             Kind::Subscriptions => "subscription",
             Kind::Snapshots => "snapshot",
+            Kind::Schemas => "schema",
         };
         Name::new(kind, self.project()?, self.var(id)?)
     }

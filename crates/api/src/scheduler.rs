@@ -2,7 +2,10 @@
 //!
 //! Source: google/cloud/scheduler/v1/{cloudscheduler,job,target}.proto; what a job looks like to who reads it, as gcloud 528 shows Google's.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use events::scheduler::job::{self, HttpTarget, Job, JobKey, METHODS, PubsubTarget, Retry, Settings, Target, Token};
 use model::{Status, limits, schedule::ZONE_DEFAULT};
@@ -118,7 +121,31 @@ async fn job_update(app: App, context: Context, request: pb::UpdateJobRequest) -
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let current = app.scheduler.job_get(&key)?;
     let merged = mask::masked(&write(&current), written, &paths)?;
+    let merged = maps_merge(&current.settings, merged, &paths);
     Ok(write(&app.scheduler.job_update(&context.who, &key, &current.settings, read(merged)?).await?))
+}
+
+/// A map that the mask names takes the entries of the new one in, and loses all when that has none: Google's command line sends the headers
+/// that are to change and has not read the others. Source: `gcloud scheduler jobs update http --help`; google/protobuf/field_mask.proto.
+fn maps_merge(current: &Settings, mut merged: pb::Job, paths: &[String]) -> pb::Job {
+    let is_named = |names: [&str; 2]| paths.iter().any(|path| names.contains(&path.as_str()));
+    let merge = |old: &BTreeMap<String, String>, new: &mut HashMap<String, String>| {
+        if !new.is_empty() {
+            let kept = old.iter().filter(|(name, _)| !new.keys().any(|other| other.eq_ignore_ascii_case(name)));
+            let kept: Vec<_> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+            new.extend(kept);
+        }
+    };
+    match (&current.target, &mut merged.target) {
+        (Target::Http(old), Some(pb::job::Target::HttpTarget(new))) if is_named(["http_target.headers", "httpTarget.headers"]) => {
+            merge(&old.headers, &mut new.headers);
+        }
+        (Target::Pubsub(old), Some(pb::job::Target::PubsubTarget(new))) if is_named(["pubsub_target.attributes", "pubsubTarget.attributes"]) => {
+            merge(&old.attributes, &mut new.attributes);
+        }
+        _ => {}
+    }
+    merged
 }
 
 async fn job_delete(app: App, context: Context, _: pb::DeleteJobRequest) -> Result<(), Status> {
@@ -252,7 +279,7 @@ fn write(job: &Job) -> pb::Job {
 /// With the headers that are sent in any case, as Google shows them.
 fn http_write(http: &HttpTarget) -> pb::HttpTarget {
     use pb::http_target::AuthorizationHeader::{OauthToken, OidcToken};
-    let mut headers: std::collections::HashMap<_, _> = http.headers.clone().into_iter().collect();
+    let mut headers: HashMap<_, _> = http.headers.clone().into_iter().collect();
     headers.retain(|name, _| !name.eq_ignore_ascii_case("user-agent"));
     headers.insert("User-Agent".to_owned(), "Google-Cloud-Scheduler".to_owned());
     if !http.body.is_empty() && !headers.keys().any(|name| name.eq_ignore_ascii_case("content-type")) {

@@ -21,6 +21,8 @@ mod metadata;
 mod oauth;
 #[path = "real/policies.rs"]
 mod policies;
+#[path = "real/pubsub.rs"]
+mod pubsub;
 #[path = "real/resumable.rs"]
 mod resumable;
 #[path = "real/run_v1.rs"]
@@ -132,7 +134,11 @@ fn main() {
             metadata::a_disabled_account_has_no_tokens,
             logging::entries_are_written_and_read,
             logging::lists_and_writes_are_checked,
+            pubsub::every_default,
+            pubsub::every_limit,
+            pubsub::a_schema_has_a_policy_of_its_own,
             scheduler::a_job_is_shown_with_googles_defaults,
+            scheduler::every_limit,
             scheduler::jobs_that_cannot_run_are_refused,
         );
         failed

@@ -44,6 +44,15 @@ pub async fn a_job_is_shown_with_googles_defaults(world: &World) {
     let patched =
         world.good("PATCH", HOST, &format!("{path}?updateMask={cleared},retryConfig.retryCount"), Some(json!({ "retryConfig": { "retryCount": 3 } }))).await;
     assert_eq!((&patched["httpTarget"]["oidcToken"], &patched["retryConfig"]["retryCount"]), (&Json::Null, &json!(3)), "{patched:#}");
+    // A map takes in what is sent, as gcloud's --update-headers expects, and is emptied by none.
+    let headers = async |headers: Json| {
+        let body = json!({ "httpTarget": { "headers": headers } });
+        world.good("PATCH", HOST, &format!("{path}?updateMask=httpTarget.headers"), Some(body)).await["httpTarget"]["headers"].clone()
+    };
+    let agent = "Google-Cloud-Scheduler";
+    assert_eq!(headers(json!({ "A": "1", "B": "2" })).await, json!({ "A": "1", "B": "2", "User-Agent": agent }));
+    assert_eq!(headers(json!({ "b": "3", "C": "4" })).await, json!({ "A": "1", "b": "3", "C": "4", "User-Agent": agent }));
+    assert_eq!(headers(json!({})).await, json!({ "User-Agent": agent }));
     let paused = world.good("POST", HOST, &format!("{path}:pause"), Some(json!({}))).await;
     assert_eq!((&paused["state"], &paused["scheduleTime"]), (&json!("PAUSED"), &Json::Null));
     assert_eq!(world.bad("POST", HOST, &format!("{path}:pause"), Some(json!({}))).await.1, "FAILED_PRECONDITION");
@@ -51,6 +60,60 @@ pub async fn a_job_is_shown_with_googles_defaults(world: &World) {
     assert_eq!(world.good("GET", HOST, &jobs(), None).await["jobs"].as_array().map(Vec::len), Some(1));
     world.good("DELETE", HOST, &path, None).await;
     assert_eq!(world.bad("GET", HOST, &path, None).await.1, "NOT_FOUND");
+}
+
+/// Limits that a request can meet; that of jobs in a region is met in `crates/events/tests/scheduler/many.rs`.
+pub async fn every_limit(world: &World) {
+    let path = format!("{}/limits", jobs());
+    let name = |id: &str| format!("projects/{PROJECT}/locations/{REGION}/jobs/{id}");
+    world.good("POST", HOST, &jobs(), Some(json!({ "name": name("limits"), "schedule": "* * * * *", "httpTarget": { "uri": uri(world) } }))).await;
+    let check = async |change: Json, mask: &str, words: &str| {
+        let (status, answer) = world.call(Some(&world.owner), "PATCH", HOST, &format!("{path}?updateMask={mask}"), Some(change)).await;
+        let told = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(status.is_success() == words.is_empty() && told.contains(words), "{mask}: {status} {told}, not {words:?}");
+    };
+    for (s, words) in [(14, "attempt_deadline"), (15, ""), (1800, ""), (1801, "attempt_deadline")] {
+        check(json!({ "attemptDeadline": format!("{s}s") }), "attemptDeadline", words).await;
+    }
+    for (count, words) in [(-1, "retry_count"), (5, ""), (6, "retry_count"), (0, "")] {
+        check(json!({ "retryConfig": { "retryCount": count } }), "retryConfig.retryCount", words).await;
+    }
+    for (least, most, words) in [("10s", "10s", ""), ("11s", "10s", "min_backoff_duration"), ("5s", "3600s", "")] {
+        let retry = json!({ "retryConfig": { "minBackoffDuration": least, "maxBackoffDuration": most } });
+        check(retry, "retryConfig.minBackoffDuration,retryConfig.maxBackoffDuration", words).await;
+    }
+    for (chars, words) in [(500, ""), (501, "description")] {
+        check(json!({ "description": "時".repeat(chars) }), "description", words).await;
+    }
+    let host = uri(world);
+    for (bytes, words) in [(2083, ""), (2084, "job.http_target.uri")] {
+        check(json!({ "httpTarget": { "uri": format!("{host}{}", "a".repeat(bytes - host.len())) } }), "httpTarget.uri", words).await;
+    }
+    for (bytes, words) in [(80 * 1024 - 1, ""), (80 * 1024, "headers")] {
+        let agent = "User-AgentGoogle-Cloud-Scheduler".len();
+        check(json!({ "httpTarget": { "headers": { "x": "a".repeat(bytes - 1 - agent) } } }), "httpTarget.headers", words).await;
+    }
+    check(json!({}), "httpTarget.headers", "").await;
+    for (method, words) in [("POST", ""), ("PUT", ""), ("PATCH", ""), ("GET", "body"), ("HEAD", "body"), ("DELETE", "body"), ("OPTIONS", "body")] {
+        check(json!({ "httpTarget": { "httpMethod": method, "body": "eA==" } }), "httpTarget.httpMethod,httpTarget.body", words).await;
+    }
+    // A megabyte, of which base64 makes more: counted as it is kept.
+    for (bytes, words) in [(760_000, ""), (800_000, "job")] {
+        check(json!({ "httpTarget": { "body": "AAAA".repeat(bytes / 3) } }), "httpTarget.body", words).await;
+    }
+    world.good("DELETE", HOST, &path, None).await;
+    for (id, words) in [("a".repeat(500), ""), ("a".repeat(501), "job.name"), ("a.b".to_owned(), "job.name")] {
+        let body = json!({ "name": name(&id), "schedule": "* * * * *", "httpTarget": { "uri": uri(world) } });
+        let (status, answer) = world.call(Some(&world.owner), "POST", HOST, &jobs(), Some(body)).await;
+        let told = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(status.is_success() == words.is_empty() && told.contains(words), "{id}: {told}");
+        if words.is_empty() {
+            world.good("DELETE", HOST, &format!("{}/{id}", jobs()), None).await;
+        }
+    }
+    // A page has 500 at most: more is as much.
+    world.good("GET", HOST, &format!("{}?pageSize=1000", jobs()), None).await;
+    assert_eq!(world.bad("GET", HOST, &format!("{}?pageSize=-1", jobs()), None).await.1, "INVALID_ARGUMENT");
 }
 
 pub async fn jobs_that_cannot_run_are_refused(world: &World) {

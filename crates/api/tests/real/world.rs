@@ -45,7 +45,7 @@ fn rustix_gid(dir: &Path) -> u32 {
     std::fs::metadata(dir).expect("the folder is there").gid()
 }
 
-struct Clock;
+pub struct Clock;
 
 impl model::Clock for Clock {
     fn now(&self) -> Timestamp {
