@@ -1,5 +1,7 @@
 //! Pub/Sub as its users use it: the real gcloud, Google's Python library, pushes into a deployed function, and kills in the middle.
 
+mod schemas;
+
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{
@@ -13,10 +15,11 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{PROJECT, Tanebi, children, eventually, http1, is_full, kill, repository, tests};
 use serde_json::{Value, json};
 
+use self::schemas::schemas;
 use crate::clients::virtual_environment;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["pubsub"; gcloud, python, pushes, kills_lose_no_message]
+    tests!["pubsub"; gcloud, schemas, python, pushes, kills_lose_no_message]
 }
 
 /// Every command of `gcloud pubsub` that is served, as a transcript.
@@ -107,7 +110,7 @@ def take(request):
     return "not yet", 500
 "#;
 
-/// Into a function that only the subscription's account may call: wrapped, retried, and unwrapped.
+/// Into a function that only the subscription's account may call: wrapped, retried, and unwrapped; with the audience that is the default, and with one that is set.
 fn pushes() -> Result<()> {
     let tanebi = Tanebi::start()?;
     let source = e2e::folder(&[("main.py", PUSHED), ("requirements.txt", "functions-framework==3.*\n")])?;
@@ -118,10 +121,16 @@ fn pushes() -> Result<()> {
         "export CLOUDSDK_CORE_DISABLE_PROMPTS=1\n\
          gcloud run services add-iam-policy-binding take --region asia-northeast1 --member serviceAccount:{account} --role roles/run.invoker\n\
          gcloud pubsub topics create top\n\
-         gcloud pubsub subscriptions create wrapped --topic top --push-endpoint {url}/wrapped --push-auth-service-account {account} --push-auth-token-audience {url}\n\
+         gcloud pubsub subscriptions create wrapped --topic top --push-endpoint {url}/wrapped --push-auth-service-account {account}\n\
          gcloud pubsub subscriptions create bare --topic top --push-endpoint {url}/bare --push-auth-service-account {account} --push-auth-token-audience {url} --push-no-wrapper --push-no-wrapper-write-metadata\n\
-         gcloud pubsub topics publish top --message hello"
+         gcloud pubsub topics publish top --message hello
+         tanebi wait-idle"
     ))?;
+    // A push is under way from when its message was answered.
+    let events = tanebi.script("tanebi events list")?;
+    for subscription in ["wrapped", "bare"] {
+        ensure!(events.contains(&format!("projects/{PROJECT}/subscriptions/{subscription}")), "{subscription} is not in\n{events}");
+    }
     let described = tanebi.script("gcloud pubsub subscriptions describe bare")?;
     ensure!(described.contains("writeMetadata: true") && described.contains(&format!("serviceAccountEmail: {account}")), "{described}");
     let log = eventually("both pushes are in the log", || {

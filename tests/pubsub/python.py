@@ -174,6 +174,43 @@ check("a seek ahead", len(subscriber.pull(request={"subscription": dead_sub, "ma
 subscriber.seek(request={"subscription": dead_sub, "snapshot": snapshot.name})
 check("a seek to a snapshot", sorted(m.message.data for m in pull(dead_sub, 2)), [b"later", b"poison"])
 
+# Schemas: both languages, both encodings, revisions.
+schemas = pubsub_v1.SchemaServiceClient()
+from google.pubsub_v1 import types
+parent = f"projects/{project}"
+order = '{"type":"record","name":"Order","fields":[{"name":"id","type":"int"}]}'
+order_next = '{"type":"record","name":"Order","fields":[{"name":"id","type":"int"},{"name":"note","type":"string","default":""}]}'
+made = schemas.create_schema(parent=parent, schema=types.Schema(type_=types.Schema.Type.AVRO, definition=order), schema_id="py-avro")
+check("a schema", (made.name, made.definition, len(made.revision_id)), (f"{parent}/schemas/py-avro", order, 8))
+committed = schemas.commit_schema(name=made.name, schema=types.Schema(name=made.name, type_=types.Schema.Type.AVRO, definition=order_next))
+check("its revisions", [s.revision_id for s in schemas.list_schema_revisions(name=made.name)], [made.revision_id, committed.revision_id])
+check("an old one", schemas.get_schema(name=f"{made.name}@{made.revision_id}").definition, order)
+check("the basic view", [(s.name, s.definition) for s in schemas.list_schemas(parent=parent)], [(made.name, "")])
+settings = types.SchemaSettings(schema=made.name, encoding=types.Encoding.BINARY)
+checked = publisher.create_topic(request={"name": publisher.topic_path(project, "py-checked"), "schema_settings": settings}).name
+readers = subscription_new("py-readers", checked)
+# 7, and 7 with a note of one letter.
+for data, revision in [(b"\x0e", made.revision_id), (b"\x0e\x02x", committed.revision_id)]:
+    publisher.publish(checked, data).result(PATIENCE)
+    message = pull(readers, 1)[0]
+    subscriber.acknowledge(subscription=readers, ack_ids=[message.ack_id])
+    check("its stamps", dict(message.message.attributes), {"googclient_schemaencoding": "BINARY", "googclient_schemaname": made.name, "googclient_schemarevisionid": revision})
+error = refused("what does not follow it", exceptions.InvalidArgument, lambda: publisher.publish(checked, b"\x0e\x02").result(PATIENCE))
+check("in Google's words", (error.message, error.reason), ("Invalid data in message: Message failed schema validation.", "INVALID_BINARY_AVRO_MESSAGE"))
+check("why", "Not enough data to parse for schema." in error.metadata["revisionInfo"] or "Too much data to parse for schema." in error.metadata["revisionInfo"])
+proto = types.Schema(type_=types.Schema.Type.PROTOCOL_BUFFER, definition='syntax = "proto3"; message Span { int64 seconds = 1; int32 nanos = 2; }')
+schemas.validate_schema(parent=parent, schema=proto)
+span = duration_pb2.Duration(seconds=1 << 40, nanos=5)
+schemas.validate_message(request={"parent": parent, "schema": proto, "message": span.SerializeToString(), "encoding": types.Encoding.BINARY})
+check("a message of protobuf", True)
+refused("a field too many", exceptions.InvalidArgument, lambda: schemas.validate_message(request={"parent": parent, "schema": proto, "message": b"\x18\x01", "encoding": types.Encoding.BINARY}))
+schemas.rollback_schema(name=made.name, revision_id=made.revision_id)
+schemas.delete_schema_revision(name=f"{made.name}@{committed.revision_id}")
+check("what is left", [s.definition for s in schemas.list_schema_revisions(request={"name": made.name, "view": types.SchemaView.FULL})], [order, order])
+schemas.delete_schema(name=made.name)
+check("a deleted schema", publisher.get_topic(topic=checked).schema_settings.schema, "_deleted-schema_")
+refused("nothing can be published", exceptions.NotFound, lambda: publisher.publish(checked, b"\x0e").result(PATIENCE))
+
 # Policies.
 policy = publisher.get_iam_policy(request={"resource": topic})
 policy.bindings.add(role="roles/pubsub.publisher", members=["allAuthenticatedUsers"])

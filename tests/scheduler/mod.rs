@@ -49,7 +49,7 @@ fn every_day_at_nine_in_tokyo() -> Result<()> {
     let caller = format!("caller@{PROJECT}.iam.gserviceaccount.com");
     let every_day = format!(
         "gcloud scheduler jobs create http every-day --location asia-northeast1 --schedule '0 9 * * *' --time-zone Asia/Tokyo --uri {url}/path \
-         --oidc-service-account-email {caller} --oidc-token-audience {url} --message-body '{{\"a\":1}}' --headers Content-Type=application/json"
+         --oidc-service-account-email {caller} --message-body '{{\"a\":1}}' --headers Content-Type=application/json"
     );
     // Without an account there is no job, and nothing may lead outside.
     holds(&tanebi.script_failing(&every_day)?, "iam.serviceAccounts.actAs")?;
@@ -93,6 +93,10 @@ fn every_day_at_nine_in_tokyo() -> Result<()> {
     holds(&tanebi.script_all(&format!("{jobs} pause every-day {place}"))?, "Job has been paused.")?;
     tanebi.script("tanebi clock advance 48h")?;
     holds(&tanebi.script_all(&format!("{jobs} update http every-day {place} --schedule '30 9 * * *' --max-retry-attempts 2"))?, "retryCount: 2")?;
+    let updated = tanebi.script_all(&format!("{jobs} update http every-day {place} --update-headers A=1"))?;
+    for part in ["A: '1'", "Content-Type: application/json"] {
+        holds(&updated, part)?;
+    }
     holds(&tanebi.script_all(&format!("{jobs} resume every-day {place}"))?, "Job has been resumed.")?;
     tanebi.script(&format!("{jobs} run every-day {place} && tanebi wait-idle"))?;
     ensure!(called(&tanebi, "every-day", 5)?[4].starts_with("2027-03-07T09:00:00+09:00"));
