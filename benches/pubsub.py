@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Pub/Sub beside Google's emulator, in turns: publish one by one, publish in batches, publish to streaming pull.
+"""Pub/Sub beside Google's emulator, in turns: publish one by one, publish in batches, publish to streaming pull, publish to push.
 
   pubsub.py [--rounds 5] [--messages 200] [--batched 5000] [--size 256] [--profile release]
 
 Needs the packages of tests/clients/requirements.txt. The emulator is that of gcloud (google-cloud-cli-pubsub-emulator); without it
-tanebi is measured alone. tanebi syncs each answered publish to disk, the emulator keeps everything in memory.
+tanebi is measured alone. tanebi syncs each answered publish to disk, the emulator keeps everything in memory; what one such write costs is
+printed beside. tanebi pushes into a deployed function in its sandbox, the emulator to a plain HTTP server outside of any.
 """
 
 import argparse
@@ -15,10 +16,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import uuid
 from collections import namedtuple
+from pathlib import Path
 
 import grpc
 from google.cloud import pubsub_v1
@@ -60,12 +64,13 @@ class Token(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor
 class Server:
     """A Pub/Sub at an address, with the clients of one library."""
 
-    def __init__(self, name, address, project, token=None):
+    def __init__(self, name, address, project, push, token=None):
         def channel():
             plain = grpc.insecure_channel(address)
             return grpc.intercept_channel(plain, Token(token)) if token else plain
 
-        self.name, self.project = name, project
+        #: the endpoint of pushes, and its address and Host for a question
+        self.name, self.project, (self.endpoint, self.endpoint_address, self.endpoint_host) = name, project, push
         one = pubsub_v1.types.BatchSettings(max_messages=1)
         many = pubsub_v1.types.BatchSettings(max_messages=100, max_latency=0.005)
         self.one = pubsub_v1.PublisherClient(transport=PublisherGrpcTransport(channel=channel()), batch_settings=one)
@@ -115,6 +120,88 @@ class Server:
         return took[10:]
 
 
+    def publish_to_push(self):
+        """Milliseconds from the call of publish to the call of the function, one message after the other."""
+        topic = self.topic()
+        push = {"push_endpoint": self.endpoint}
+        self.subscriber.create_subscription(request={"name": topic.replace("/topics/", "/subscriptions/"), "topic": topic, "push_config": push})
+        took = []
+        for n in range(arguments.messages // 2 + 10):
+            begun = time.monotonic()
+            self.one.publish(topic, DATA, n=f"{topic}-{n}")
+            took.append((self.pushed(f"{topic}-{n}") - begun) * 1e3)
+        return took[10:]
+
+    def pushed(self, wanted):
+        """When the message came to the endpoint, by the clock that all processes of this machine share."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            connection = http.client.HTTPConnection(self.endpoint_address)
+            connection.request("GET", "/", headers={"Host": self.endpoint_host})
+            came = json.load(connection.getresponse())
+            if came.get("n") == wanted:
+                return came["at"]
+            time.sleep(0.002)
+        raise SystemExit(f"{self.name}: a message was not pushed")
+
+
+#: Remembers the message that came last, and when.
+FUNCTION = """
+import time
+
+last = {}
+
+
+def take(request):
+    if request.method == "POST":
+        at = time.monotonic()
+        last.update(n=request.get_json()["message"]["attributes"]["n"], at=at)
+        return "", 204
+    return last
+"""
+SERVER = """
+import http.server
+import json
+import time
+
+last = {}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        at = time.monotonic()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        last.update(n=body["message"]["attributes"]["n"], at=at)
+        self.send_response(204)
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(last).encode())
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def sync_ms():
+    """Milliseconds of one small write that is synced, where tanebi has its data: the least that an answered publish costs."""
+    took = []
+    with tempfile.NamedTemporaryFile(dir=tanebi.data) as file:
+        for _ in range(200):
+            begun = time.perf_counter()
+            os.write(file.fileno(), DATA)
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - begun) * 1e3)
+    return round(median(took), 2)
+
+
 def percentile(values, percent):
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
 
@@ -145,18 +232,26 @@ def emulator_start():
 
 tanebi = Tanebi(profile=arguments.profile)
 emulator = emulator_start()
+endpoint = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
 try:
-    servers = [Server("tanebi", tanebi.listen, "tanebi-local", tanebi_token(tanebi))]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "main.py").write_text(FUNCTION)
+        (Path(folder) / "requirements.txt").write_text("functions-framework==3.*\n")
+        tanebi.deploy("take", folder, "--function", "take", "--no-invoker-iam-check", "--min-instances", "1", "--max-instances", "1")
+    host = tanebi.host("take")
+    servers = [Server("tanebi", tanebi.listen, "tanebi-local", (f"http://{host}/", tanebi.listen, host), tanebi_token(tanebi))]
     if emulator:
-        servers.append(Server("google-emulator", emulator[1], "bench"))
-    figures = {server.name: ([], [], []) for server in servers}
+        plain = f"127.0.0.1:{endpoint.stdout.readline().strip()}"
+        servers.append(Server("google-emulator", emulator[1], "bench", (f"http://{plain}/", plain, plain)))
+    figures = {server.name: ([], [], [], []) for server in servers}
     for _ in range(arguments.rounds):
         for server in servers:
-            alone, batched, stream = figures[server.name]
+            alone, batched, stream, push = figures[server.name]
             alone.append(server.publish_alone())
             batched.append(server.publish_batched())
             stream.append(server.publish_to_stream())
-    for name, (alone, batched, stream) in figures.items():
+            push.append(server.publish_to_push())
+    for name, (alone, batched, stream, push) in figures.items():
         say(
             measure="pubsub", name=name, rounds=arguments.rounds, messages=arguments.messages, batched=arguments.batched, bytes=arguments.size,
             publish_ms_p50=round(median(median(round_) for round_ in alone), 2),
@@ -164,8 +259,12 @@ try:
             batched_per_s=round(median(batched)),
             stream_ms_p50=round(median(median(round_) for round_ in stream), 2),
             stream_ms_p99=round(median(percentile(round_, 99) for round_ in stream), 2),
+            push_ms_p50=round(median(median(round_) for round_ in push), 2),
+            push_ms_p99=round(median(percentile(round_, 99) for round_ in push), 2),
+            sync_ms=sync_ms(),
         )
 finally:
+    endpoint.kill()
     tanebi.close()
     if emulator:
         os.killpg(emulator[0].pid, signal.SIGTERM)
