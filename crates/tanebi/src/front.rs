@@ -124,7 +124,7 @@ impl Door {
 
     /// The same door for a request of the server's own to a host that is played here.
     pub fn inside(&self, is_tls: bool) -> Self {
-        Self { front: self.front.clone(), bound: None, is_tls }
+        Self { bound: None, is_tls, owner: None, ..self.clone() }
     }
 
     /// The door of one instance's metadata server.

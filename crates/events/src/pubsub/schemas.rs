@@ -275,7 +275,11 @@ impl Inner {
         };
         schema.revisions.push(Revision { id: id.clone(), created: self.clock.now() });
         let writes = vec![schema_put(&schema), Write::put(key::schema_definition(&schema.uid, &id), Expect::Absent, &text)];
-        if schema.revisions.len() == 1 { self.commit_new(&schema.name, writes).await? } else { self.commit_all(writes).await? }
+        if schema.revisions.len() == 1 {
+            self.commit_new(&schema.name, writes).await?
+        } else {
+            self.commit_all(writes).await?
+        }
         self.definitions.keep(&schema.uid, &id, text.len(), definition);
         let added = view(&schema, None);
         self.tables.write().schemas.insert(schema.name.clone(), Arc::new(schema));

@@ -78,7 +78,8 @@ impl PubSub {
             inner.subscription_check(&record)?;
             live::log_make(&inner.store, &record.uid, record.began_after, now).await?;
             let live = Live::open(&inner, record.clone(), topic.stream.clone()).await?;
-            let stored = inner.commit_new(&record.name, vec![Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)]).await;
+            let stored =
+                inner.commit_new(&record.name, vec![Write::put(key::subscription(&record.name.project, &record.name.id), Expect::Absent, &record)]).await;
             if let Err(status) = stored {
                 live.close();
                 // Its log is swept at the next start.
