@@ -61,7 +61,7 @@ async fn a_bucket_tells_the_transport_of_its_trigger() {
     let topic = &trigger.transport.topic;
     assert!(topic.starts_with("projects/local-project/topics/eventarc-asia-northeast1-t-1-"), "{topic}");
     assert!(trigger.transport.subscription.starts_with("projects/local-project/subscriptions/eventarc-asia-northeast1-t-1-sub-"));
-    assert_eq!(told(&plane, "b"), [topic.clone()]);
+    assert_eq!(told(&plane, "b"), std::slice::from_ref(topic));
     let url = plane.world.transports.lock()[&trigger.transport.subscription].clone();
     assert!(url.starts_with("https://f-") && url.ends_with(".asia-northeast1.run.app"), "{url}");
 
