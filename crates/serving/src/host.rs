@@ -108,6 +108,17 @@ pub(crate) fn of_audience(audience: &str) -> Option<&str> {
     (!authority.is_empty() && !rest.contains(['?', '#'])).then(|| host(authority))
 }
 
+/// The function that a path begins with, and the URI without it.
+pub(crate) fn function_path(uri: &http::Uri) -> Option<(String, http::Uri)> {
+    let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
+    let end = path.find(['/', '?']).unwrap_or(path.len());
+    let (name, rest) = path.split_at(end);
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(rest.parse().ok()?);
+    Some((name.to_owned(), http::Uri::from_parts(parts).ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use model::{ProjectId, Region, ServiceName};
@@ -209,6 +220,20 @@ mod tests {
             ("https://", None),
         ] {
             assert_eq!(of_audience(audience), expect, "{audience}");
+        }
+    }
+
+    #[test]
+    fn a_functions_name_is_cut_off_its_path() {
+        for (uri, name, rest) in [
+            ("/f", "f", "/"),
+            ("/f/", "f", "/"),
+            ("/f/a/b?c=d", "f", "/a/b?c=d"),
+            ("/f?c=d", "f", "/?c=d"),
+            ("http://us-central1-p.cloudfunctions.net/f//x", "f", "http://us-central1-p.cloudfunctions.net//x"),
+        ] {
+            let (found, left) = function_path(&uri.parse().unwrap()).unwrap();
+            assert_eq!((found.as_str(), left.to_string().as_str()), (name, rest), "{uri}");
         }
     }
 }

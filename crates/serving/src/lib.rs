@@ -299,7 +299,7 @@ impl Serving {
     pub async fn handle_function(&self, origin: Origin, region: &str, project: &str, request: Request) -> Response {
         let (mut parts, body) = request.into_parts();
         let found = host::authority(&parts).map(|authority| authority.unwrap_or_default().to_owned()).and_then(|authority| {
-            let (name, uri) = function_path(&parts.uri).ok_or(Refusal::UnknownHost)?;
+            let (name, uri) = host::function_path(&parts.uri).ok_or(Refusal::UnknownHost)?;
             let entry = self.table.load().function(region, project, &name).cloned().ok_or(Refusal::UnknownHost)?;
             Ok((authority, uri, entry))
         });
@@ -562,36 +562,6 @@ pub(crate) mod tests {
             conditions: Vec::new(),
             client: String::new(),
             client_version: String::new(),
-        }
-    }
-}
-
-/// The function that a path begins with, and the URI without it.
-fn function_path(uri: &http::Uri) -> Option<(String, http::Uri)> {
-    let path = uri.path_and_query()?.as_str().strip_prefix('/')?;
-    let end = path.find(['/', '?']).unwrap_or(path.len());
-    let (name, rest) = path.split_at(end);
-    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(rest.parse().ok()?);
-    Some((name.to_owned(), http::Uri::from_parts(parts).ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_functions_name_is_cut_off_its_path() {
-        for (uri, name, rest) in [
-            ("/f", "f", "/"),
-            ("/f/", "f", "/"),
-            ("/f/a/b?c=d", "f", "/a/b?c=d"),
-            ("/f?c=d", "f", "/?c=d"),
-            ("http://us-central1-p.cloudfunctions.net/f//x", "f", "http://us-central1-p.cloudfunctions.net//x"),
-        ] {
-            let (found, left) = function_path(&uri.parse().unwrap()).unwrap();
-            assert_eq!((found.as_str(), left.to_string().as_str()), (name, rest), "{uri}");
         }
     }
 }
