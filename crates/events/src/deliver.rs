@@ -434,7 +434,7 @@ mod tests {
 
     fn redirect(status: u16, location: &str) -> Answer {
         let headers = [(header::LOCATION, location.parse().unwrap())].into_iter().collect();
-        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new(), latency: Duration::ZERO }
+        Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new(), latency: Duration::ZERO, refusal: None }
     }
 
     #[test]

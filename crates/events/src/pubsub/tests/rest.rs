@@ -8,7 +8,7 @@ async fn what_is_to_be_pushed_is_under_way_until_it_is_acknowledged() {
     let busy = world.outside.busy.clone();
     world.pubsub.topic_create(topic("top"), TopicNew::default()).await.unwrap();
     world.pubsub.topic_create(topic("dead"), TopicNew::default()).await.unwrap();
-    let push = || Some(Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unwrapped { write_metadata: false } });
+    let push = || Some(Push { endpoint: "https://f.run.app/in".to_owned(), oidc: None, wrapper: Wrapper::Unwrapped { write_metadata: false }, trigger: None });
     let at_once = Some(Retry { minimum_backoff: Duration::ZERO, maximum_backoff: Duration::ZERO });
     let settings = Settings { retry: at_once, delivery_attempts_max: Some(5), ..Settings::default() };
     world.pubsub.subscription_create(SubscriptionNew { push: push(), settings, dead_letter_topic: Some(topic("dead")), ..new("push", "top") }).await.unwrap();
