@@ -33,7 +33,7 @@ fn finalized(id: &str, bucket: &str) -> TriggerWish {
 async fn plane() -> Plane {
     let plane = Plane::new().await;
     plane.create(service("f")).await;
-    for (name, location) in [("b", "ASIA-NORTHEAST1"), ("c", "ASIA-NORTHEAST1"), ("far", "US")] {
+    for (name, location) in [("bucket-b", "ASIA-NORTHEAST1"), ("bucket-c", "ASIA-NORTHEAST1"), ("bucket-far", "US")] {
         let bucket: Bucket = serde_json::from_value(serde_json::json!({
             "name": name, "project": project(), "location": location, "created": "2026-01-01T00:00:00Z", "updated": "2026-01-01T00:00:00Z", "metageneration": 0,
         }))
@@ -56,26 +56,26 @@ fn told(plane: &Plane, bucket: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_tells_the_transport_of_its_trigger() {
     let mut plane = plane().await;
-    let (trigger, operation) = plane.control.trigger_create(&owner(), finalized("t-1", "b"), false).await.unwrap();
+    let (trigger, operation) = plane.control.trigger_create(&owner(), finalized("t-1", "bucket-b"), false).await.unwrap();
     done(&plane, &operation).await.unwrap();
     let topic = &trigger.transport.topic;
     assert!(topic.starts_with("projects/local-project/topics/eventarc-asia-northeast1-t-1-"), "{topic}");
     assert!(trigger.transport.subscription.starts_with("projects/local-project/subscriptions/eventarc-asia-northeast1-t-1-sub-"));
-    assert_eq!(told(&plane, "b"), std::slice::from_ref(topic));
+    assert_eq!(told(&plane, "bucket-b"), std::slice::from_ref(topic));
     let url = plane.world.transports.lock()[&trigger.transport.subscription].clone();
     assert!(url.starts_with("https://f-") && url.ends_with(".asia-northeast1.run.app"), "{url}");
 
     // Another bucket: the first one tells it no more.
     let found = plane.control.trigger_get(&trigger.key).unwrap();
-    let (_, operation) = plane.control.trigger_replace(&owner(), &found, finalized("t-1", "c"), false).await.unwrap();
+    let (_, operation) = plane.control.trigger_replace(&owner(), &found, finalized("t-1", "bucket-c"), false).await.unwrap();
     done(&plane, &operation).await.unwrap();
-    assert_eq!((told(&plane, "b"), told(&plane, "c")), (vec![], vec![topic.clone()]));
+    assert_eq!((told(&plane, "bucket-b"), told(&plane, "bucket-c")), (vec![], vec![topic.clone()]));
 
     plane.restart().await;
     let found = plane.control.trigger_get(&trigger.key).unwrap();
     let operation = plane.control.trigger_delete(&found, false).await.unwrap();
     done(&plane, &operation).await.unwrap();
-    assert!(told(&plane, "c").is_empty() && plane.world.transports.lock().is_empty() && !plane.world.topics.lock().contains(topic));
+    assert!(told(&plane, "bucket-c").is_empty() && plane.world.transports.lock().is_empty() && !plane.world.topics.lock().contains(topic));
     assert!(plane.world.policies_removed.lock().contains(&trigger.key.resource()));
     assert_eq!(plane.control.trigger_get(&trigger.key).unwrap_err().code, Code::NotFound);
 }
@@ -88,16 +88,16 @@ async fn what_no_trigger_can_be_is_refused() {
         assert!(error.code == code && error.outer.contains(text), "{error}");
     };
     let with = |edit: &dyn Fn(&mut TriggerWish)| {
-        let mut wish = finalized("t", "b");
+        let mut wish = finalized("t", "bucket-b");
         edit(&mut wish);
         wish
     };
     refused(wish("t", EventKind::AuditLog, &[]), Code::InvalidArgument, "missing required attribute \"methodName\" in trigger.event_filters").await;
     refused(finalized("t", "none"), Code::InvalidArgument, "Bucket \"none\" could not be validated").await;
     refused(
-        finalized("t", "far"),
+        finalized("t", "bucket-far"),
         Code::InvalidArgument,
-        "Bucket \"far\" location \"us\" does not match trigger location \"asia-northeast1\". Try again by creating the trigger in \"us\".",
+        "Bucket \"bucket-far\" location \"us\" does not match trigger location \"asia-northeast1\". Try again by creating the trigger in \"us\".",
     )
     .await;
     refused(with(&|w| w.destination.service = key("none")), Code::NotFound, "Cloud Run service \"none\" was not found").await;
@@ -118,7 +118,7 @@ async fn what_no_trigger_can_be_is_refused() {
     done(&plane, &operation).await.unwrap();
     refused(message("projects/local-project/topics/t"), Code::AlreadyExists, "already exists").await;
     let found = plane.control.trigger_get(&made.key).unwrap();
-    let error = plane.control.trigger_replace(&owner(), &found, finalized("t", "b"), false).await.unwrap_err();
+    let error = plane.control.trigger_replace(&owner(), &found, finalized("t", "bucket-b"), false).await.unwrap_err();
     assert!(error.outer.contains("the event type of a trigger cannot be changed"), "{error}");
 }
 
