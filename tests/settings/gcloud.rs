@@ -27,15 +27,18 @@ impl Gcloud {
         let told = tanebi.script("gcloud info --format 'value(basic.python_location,installation.sdk_root,basic.version)'")?;
         let [python, root, version] = told.trim().split('\t').collect::<Vec<_>>().try_into().map_err(|_| anyhow::anyhow!("gcloud info: {told}"))?;
         let loader = repository().join("tests/settings/gcloud.py");
-        let script = format!("eval \"$(tanebi env --data-dir '{}')\"\nexec '{python}' '{}' '{root}'", tanebi.data.path().display(), loader.display());
+        // Where an API is not served gcloud would ask whether to enable it, and end.
+        let script = format!(
+            "eval \"$(tanebi env --data-dir '{}')\"\nexport CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API=0\nexec '{python}' '{}' '{root}'",
+            tanebi.data.path().display(),
+            loader.display()
+        );
         let folder = program().parent().context("a folder")?.to_owned();
         let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())))?;
         let mut child = Command::new("bash")
             .args(["-c", &script])
             .env("PATH", path)
             .env("CLOUDSDK_CORE_DISABLE_COLOR", "1")
-            // Where an API is not served gcloud would ask whether to enable it, and end.
-            .env("CLOUDSDK_CORE_SHOULD_PROMPT_TO_ENABLE_API", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
