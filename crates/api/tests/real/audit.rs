@@ -93,7 +93,7 @@ pub async fn a_call_that_its_caller_left_is_written_down(world: &World) {
     // What is gone afterwards is written down in the project that it was of.
     world.good("DELETE", SECRETS, &format!("{secrets}/left"), None).await;
     send(&world.api, Some(&world.owner), "DELETE", "https://storage.googleapis.com/storage/v1/b/left-1", &[], "").await.good();
-    let deleted = entries(world, "protoPayload.methodName=\"storage.buckets.delete\" AND protoPayload.resourceName=\"buckets/left-1\"").await;
+    let deleted = entries(world, "protoPayload.methodName=\"storage.buckets.delete\" AND protoPayload.resourceName=\"projects/_/buckets/left-1\"").await;
     assert_eq!(deleted.len(), 1);
 }
 

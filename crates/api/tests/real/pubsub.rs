@@ -55,8 +55,8 @@ pub async fn every_default(world: &World) {
 }
 
 pub async fn every_limit(world: &World) {
-    world.good("PUT", HOST, &path("topics", "limits"), Some(json!({}))).await;
-    world.good("PUT", HOST, &path("subscriptions", "limits"), Some(json!({ "topic": full("topics", "limits") }))).await;
+    world.good("PUT", HOST, &path("topics", "all-limits"), Some(json!({}))).await;
+    world.good("PUT", HOST, &path("subscriptions", "all-limits"), Some(json!({ "topic": full("topics", "all-limits") }))).await;
     let is_good = async |method: &str, path: &str, body: Json, words: &str| {
         let (status, answer) = world.call(Some(&world.owner), method, HOST, path, Some(body)).await;
         let told = answer["error"]["message"].as_str().unwrap_or_default().to_owned();
@@ -68,7 +68,7 @@ pub async fn every_limit(world: &World) {
 
     // A topic's.
     let patch = async |field: &str, value: Json, words: &str| {
-        is_good("PATCH", &path("topics", "limits"), json!({ "topic": { field: value }, "updateMask": field }), words).await;
+        is_good("PATCH", &path("topics", "all-limits"), json!({ "topic": { field: value }, "updateMask": field }), words).await;
     };
     for (s, words) in [(599, "10 minutes to 31 days"), (600, ""), (31 * DAY_S, ""), (31 * DAY_S + 1, "10 minutes to 31 days")] {
         patch("messageRetentionDuration", seconds(s), words).await;
@@ -86,7 +86,7 @@ pub async fn every_limit(world: &World) {
 
     // A subscription's.
     let patch = async |change: Json, mask: &str, words: &str| {
-        is_good("PATCH", &path("subscriptions", "limits"), json!({ "subscription": change, "updateMask": mask }), words).await;
+        is_good("PATCH", &path("subscriptions", "all-limits"), json!({ "subscription": change, "updateMask": mask }), words).await;
     };
     for (s, words) in [(9, "ack_deadline_seconds"), (600, ""), (601, "ack_deadline_seconds"), (10, "")] {
         patch(json!({ "ackDeadlineSeconds": s }), "ackDeadlineSeconds", words).await;
@@ -98,7 +98,7 @@ pub async fn every_limit(world: &World) {
         patch(json!({ "expirationPolicy": { "ttl": seconds(s) } }), "expirationPolicy", words).await;
     }
     for (attempts, words) in [(4, "max_delivery_attempts"), (5, ""), (100, ""), (101, "max_delivery_attempts")] {
-        let policy = json!({ "deadLetterTopic": full("topics", "limits"), "maxDeliveryAttempts": attempts });
+        let policy = json!({ "deadLetterTopic": full("topics", "all-limits"), "maxDeliveryAttempts": attempts });
         patch(json!({ "deadLetterPolicy": policy }), "deadLetterPolicy", words).await;
     }
     for (least, most, words) in [(0, 600, ""), (10, 601, "retry_policy.maximum_backoff"), (600, 600, ""), (20, 10, "retry_policy.minimum_backoff")] {
@@ -107,7 +107,7 @@ pub async fn every_limit(world: &World) {
     }
     patch(json!({ "filter": "attributes:x" }), "filter", "filter").await;
     let create = async |id: &str, mut body: Json, words: &str| {
-        body["topic"] = full("topics", "limits").into();
+        body["topic"] = full("topics", "all-limits").into();
         is_good("PUT", &path("subscriptions", id), body, words).await;
         if words.is_empty() {
             world.good("DELETE", HOST, &path("subscriptions", id), None).await;
@@ -126,7 +126,7 @@ pub async fn every_limit(world: &World) {
 
     // A publish's.
     let publish =
-        async |messages: Json, words: &str| is_good("POST", &format!("{}:publish", path("topics", "limits")), json!({ "messages": messages }), words).await;
+        async |messages: Json, words: &str| is_good("POST", &format!("{}:publish", path("topics", "all-limits")), json!({ "messages": messages }), words).await;
     let data = |bytes: usize| STANDARD.encode(vec![b'x'; bytes]);
     publish(json!([]), "message_count is too small").await;
     publish(json!([{}]), "Each message must contain either non-empty data, or at least one attribute").await;
@@ -135,7 +135,7 @@ pub async fn every_limit(world: &World) {
     // By gRPC: as JSON it is above what the front takes of any body.
     for (bytes, words) in [(10_000_000, ""), (10_000_001, "request_size")] {
         let messages = vec![pb::PubsubMessage { data: vec![b'x'; bytes], ..Default::default() }];
-        let request = pb::PublishRequest { topic: full("topics", "limits"), messages };
+        let request = pb::PublishRequest { topic: full("topics", "all-limits"), messages };
         let answer = world.grpc::<pb::PublishResponse>(Some(&world.owner), "google.pubsub.v1.Publisher/Publish", &request).await;
         let told = answer.err().map(|(_, message)| message).unwrap_or_default();
         assert!(told.is_empty() == words.is_empty() && told.contains(words), "{bytes}: {told}");
@@ -153,7 +153,7 @@ pub async fn every_limit(world: &World) {
     publish(json!([{ "data": data(1), "orderingKey": "o".repeat(1025) }]), "ordering_key_size").await;
 
     // A pull's and an acknowledgement's.
-    let of_subscription = |verb: &str| format!("{}:{verb}", path("subscriptions", "limits"));
+    let of_subscription = |verb: &str| format!("{}:{verb}", path("subscriptions", "all-limits"));
     is_good("POST", &of_subscription("pull"), json!({ "maxMessages": 0 }), "max_messages is too small").await;
     let pulled = world.good("POST", HOST, &of_subscription("pull"), Some(json!({ "maxMessages": 2000 }))).await;
     assert!((1..=1000).contains(&pulled["receivedMessages"].as_array().unwrap().len()));
@@ -178,8 +178,8 @@ pub async fn every_limit(world: &World) {
     let (status, _) = world.call(Some(&world.owner), "POST", HOST, &format!("{schemas}/limits:commit"), Some(json!({ "schema": avro(8) }))).await;
     assert_eq!(status, 429);
     world.good("DELETE", HOST, &format!("{schemas}/limits"), None).await;
-    world.good("DELETE", HOST, &path("subscriptions", "limits"), None).await;
-    world.good("DELETE", HOST, &path("topics", "limits"), None).await;
+    world.good("DELETE", HOST, &path("subscriptions", "all-limits"), None).await;
+    world.good("DELETE", HOST, &path("topics", "all-limits"), None).await;
 }
 
 /// Who may make topics may not for that put a schema of another's on one; a policy of the schema itself lets one in, to each revision.
