@@ -49,7 +49,7 @@ fn environments_come_and_go() -> Result<()> {
     let tanebi = Tanebi::start()?;
     let script = format!(
         "export GOOGLE_APPLICATION_CREDENTIALS='/a b/it'\"'\"'s' CLOUDSDK_CORE_PROJECT=mine HTTPS_PROXY=\nunset https_proxy\nenv | sort > $D/before\n\
-         eval \"$(tanebi env --data-dir '{0}')\"\n[ -z \"$GOOGLE_APPLICATION_CREDENTIALS\" ] || exit 3\n[ -z \"$CLOUDSDK_CORE_PROJECT\" ] || exit 4\n[ \"$https_proxy\" = 'http://{1}' ] || exit 5\n\
+         eval \"$(tanebi env --data-dir '{0}')\"\n[ \"$GOOGLE_APPLICATION_CREDENTIALS\" = \"$CLOUDSDK_CONFIG/application_default_credentials.json\" ] || exit 3\n[ -z \"$CLOUDSDK_CORE_PROJECT\" ] || exit 4\n[ \"$https_proxy\" = 'http://{1}' ] || exit 5\n\
          eval \"$(tanebi env --data-dir '{0}' --as x@example.com)\"\neval \"$(tanebi env --unset)\"\nenv | sort > $D/after\ndiff $D/before $D/after",
         tanebi.data.path().display(),
         tanebi.listen
