@@ -65,8 +65,8 @@ for transport in ("grpc", "rest"):
     check("jobs", [j.name for j in jobs.list_jobs(parent=parent)], [name])
     jobs.delete_job(name=name)
     refused("a job that is gone", exceptions.NotFound, lambda: jobs.get_job(name=name))
-    bad = scheduler_v1.Job(http_target={"uri": "https://example.com/"}, schedule="* * * * *")
-    refused("a target outside", exceptions.BadRequest, lambda: jobs.create_job(parent=parent, job=bad))
+    bad = scheduler_v1.Job(http_target={"uri": "http://127.0.0.1:1/"}, schedule="* * * * *")
+    refused("this machine as a target", exceptions.BadRequest, lambda: jobs.create_job(parent=parent, job=bad))
 
 for transport in ("grpc", "rest"):
     manager, secret_id = secretmanager.SecretManagerServiceClient(transport=transport), f"from-python-{transport}"
