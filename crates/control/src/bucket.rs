@@ -70,7 +70,8 @@ impl Control {
         let writes = vec![Write::put(key::bucket(&bucket.name), Expect::Absent, &bucket), Write::delete(key::policy(&resource), Expect::Any)];
         match records::commit(&cx.store, writes).await? {
             Some(revision) => Ok(Versioned { value: bucket, revision }),
-            None => Err(taken(None)),
+            // Another call made it at the same time.
+            None => Err(taken(records::read::<Bucket>(&cx.store, &key::bucket(&bucket.name))?.map(|found| found.value).as_ref())),
         }
     }
 

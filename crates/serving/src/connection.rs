@@ -38,7 +38,7 @@ pub(crate) type Sender2 = conn::http2::SendRequest<Body>;
 type Connection2 = conn::http2::Connection<TokioIo<TcpStream>, Body, TokioExecutor>;
 
 /// Of an instance's answer. Space for so many is cleared with each one.
-const HEADERS_MAX: usize = 256;
+const HEADERS_MAX: usize = 512;
 const HEAD_MAX_BYTES: u16 = u16::MAX;
 /// A kept connection is not used after this: servers close theirs after 2 s (gunicorn), 5 s (Node.js) or later.
 const KEPT_MAX: Duration = Duration::from_secs(1);

@@ -90,6 +90,16 @@ async fn objects_are_listed_by_name() {
     assert_eq!(list("d/", Some("d/2"), 9), ["d/3"]);
 }
 
+/// Two deploys at once both make the bucket of sources when it is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_that_make_a_bucket_at_once_one_does_and_the_others_are_told_whose_it_is() {
+    let plane = Plane::new().await;
+    let all = futures_util::future::join_all((0..8).map(|_| plane.control.bucket_create(bucket("b-1")))).await;
+    let errors: Vec<_> = all.into_iter().filter_map(Result::err).map(|error| error.outer).collect();
+    assert_eq!(errors.len(), 7);
+    assert!(errors.iter().all(|text| text.ends_with("you already own it.")), "{errors:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_goes_only_when_it_is_empty_and_comes_back_empty() {
     let plane = Plane::new().await;

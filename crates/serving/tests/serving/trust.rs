@@ -99,7 +99,8 @@ async fn audiences(world: &World) {
         ("my-audience".to_owned(), 200),
         (iam::GCLOUD_CLIENT_ID.to_owned(), 200),
         (format!("https://{other}"), 401),
-        (format!("https://{host}/path"), 401),
+        (format!("https://{host}/path"), 200),
+        (format!("https://{host}/path?a=1"), 401),
         (host.clone(), 401),
     ] {
         let token = world.iam.id_token_issue(&owner, &audience, true);

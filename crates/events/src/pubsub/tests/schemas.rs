@@ -44,7 +44,7 @@ async fn schemas_have_revisions() {
     assert_eq!((full.code, full.outer.contains("maximum=20")), (Code::ResourceExhausted, true), "{full}");
     world.pubsub.schema_delete(schema("s-1")).await.unwrap();
     assert_eq!(world.pubsub.schema_get(&schema("s-1"), None).unwrap_err().code, Code::NotFound);
-    assert_eq!(*world.outside.forgotten.lock(), ["projects/local-project/schemas/s-1"]);
+    assert_eq!(world.outside.forgotten.lock().last().map(String::as_str), Some("projects/local-project/schemas/s-1"));
     assert!(world.store.scan(model::key::SCHEMA_DEFINITIONS, None, 10).unwrap().is_empty());
 }
 
