@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     process::Command,
-    sync::{Barrier, LazyLock, atomic::Ordering},
+    sync::{Barrier, LazyLock, Mutex, atomic::Ordering},
     thread::ScopedJoinHandle,
 };
 
@@ -51,7 +51,7 @@ const ROWS: [(&str, Row); 14] = [
     ("sigterm", sigterm),
 ];
 
-/// Deploys with each base image at a time, then asks one service after another; each row begins with a start.
+/// Deploys with each base image at a time, then asks two services at a time, as rows mostly wait.
 fn table(language: &Language) -> Result<()> {
     let tanebi = Tanebi::start()?;
     // Here none waits armed, so that each is cloned when it is asked for.
@@ -74,16 +74,28 @@ fn table(language: &Language) -> Result<()> {
         let deploys: Vec<_> = wanted.clone().into_iter().map(|wanted| scope.spawn(move || deploy(wanted))).collect();
         deploys.into_iter().map(joined).collect::<Result<_>>()
     })?;
-    for (service, Wanted(.., rung)) in services.iter().zip(&wanted) {
-        for (name, row) in ROWS {
-            let done = service.anew(rung).and_then(|()| row(service, language));
-            done.with_context(|| format!("row {name:?} of {}", service.name))?;
+    let rungs: Vec<_> = wanted.iter().map(|Wanted(.., rung)| *rung).collect();
+    let asked = Mutex::new(services.iter().zip(&rungs));
+    let lane = || {
+        while let Some((service, rung)) = asked.lock().expect("no panic").next() {
+            rows(service, language, rung)?;
         }
-        let starts = service.starts()?;
-        ensure!(starts.len() >= ROWS.len() && starts.iter().all(|start| start == *rung), "{} was not always started {rung}: {starts:?}", service.name);
-    }
-    let other: Vec<_> = wanted.iter().map(|Wanted(.., rung)| *rung).filter(|rung| *rung != "armed").collect();
+        Ok(())
+    };
+    std::thread::scope(|scope| [scope.spawn(lane), scope.spawn(lane)].into_iter().try_for_each(joined))?;
+    let other: Vec<_> = rungs.into_iter().filter(|rung| *rung != "armed").collect();
     println!("  {} armed, {} {}: {} rows each", images.join(", "), language.main, other.join(", "), ROWS.len());
+    Ok(())
+}
+
+/// Each row begins with a start.
+fn rows(service: &Service, language: &Language, rung: &str) -> Result<()> {
+    for (name, row) in ROWS {
+        let done = service.anew(rung).and_then(|()| row(service, language));
+        done.with_context(|| format!("row {name:?} of {}", service.name))?;
+    }
+    let starts = service.starts()?;
+    ensure!(starts.len() >= ROWS.len() && starts.iter().all(|start| start == rung), "{} was not always started {rung}: {starts:?}", service.name);
     Ok(())
 }
 
