@@ -57,7 +57,7 @@ fn line(entry: &Value) -> String {
     let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let payload = match (entry.get("textPayload"), entry.get("jsonPayload"), entry.get("httpRequest")) {
         (Some(Value::String(text)), _, _) => text.clone(),
-        (_, Some(json), _) => json.to_string(),
+        (_, Some(json), _) => structured(json),
         (_, _, Some(request)) => {
             let part = |name: &str| request[name].as_str().map_or_else(|| request[name].to_string(), str::to_owned);
             format!("{} {} {} {}", part("requestMethod"), part("status"), part("latency"), part("requestUrl"))
@@ -68,6 +68,14 @@ fn line(entry: &Value) -> String {
     format!("{} {:<8} {} {}", text("/timestamp"), severity, text("/resource/labels/service_name"), harmless(&payload))
 }
 
+/// What a structured line says: its message, then its other fields; what it tells the log about itself (`logging.googleapis.com/...`) is left out.
+fn structured(json: &Value) -> String {
+    let (Some(message), Some(fields)) = (json["message"].as_str(), json.as_object()) else { return json.to_string() };
+    let mut rest = fields.clone();
+    rest.retain(|name, _| name != "message" && !name.starts_with("logging.googleapis.com/"));
+    if rest.is_empty() { message.to_owned() } else { format!("{message} {}", Value::Object(rest)) }
+}
+
 /// A function's own text cannot speak to the terminal.
 fn harmless(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
@@ -75,6 +83,17 @@ fn harmless(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_structured_line_begins_with_its_message() {
+        let check = |payload: serde_json::Value, expect: &str| assert_eq!(super::structured(&payload), expect);
+        check(json!({ "message": "hi", "logging.googleapis.com/sourceLocation": { "file": "f" } }), "hi");
+        check(json!({ "message": "hi", "a": 1 }), r#"hi {"a":1}"#);
+        check(json!({ "a": 1 }), r#"{"a":1}"#);
+        check(json!({ "message": { "deep": 1 } }), r#"{"message":{"deep":1}}"#);
+    }
+
     #[test]
     fn escapes_are_shown_and_not_obeyed() {
         assert_eq!(super::harmless("a\u{1b}[31m\r\nb\tc"), "a\\u{1b}[31m\\r\\nb\tc");
