@@ -85,7 +85,7 @@ fn forge(tanebi: &Tanebi, owner: &Client, audience: &str, owner_id: &str) -> Res
     let certificates: Value = serde_json::from_str(&published("www.googleapis.com", "/oauth2/v1/certs")?)?;
     let certificate = certificates.as_object().and_then(|all| all.values().next()).and_then(Value::as_str).context("a certificate")?;
     let elsewhere = [
-        format!("{audience}/path"),
+        format!("{audience}/path?a=1"),
         audience.to_uppercase(),
         format!("{audience}.evil.example"),
         audience.replace("https", "http").replace("f-", "g-"),
