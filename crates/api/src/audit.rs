@@ -37,6 +37,8 @@ pub(crate) struct Call<'a> {
     pub method: &'a str,
     /// As the client wrote it.
     pub resource: String,
+    /// Where that lies, as of before the call, which may take it away; `None` for nowhere.
+    pub location: Option<String>,
     /// An id.
     pub project: String,
     pub permission: &'static str,
@@ -111,8 +113,7 @@ pub(crate) async fn write(deps: &Deps, call: &Call<'_>) {
 /// Publishes the call to the transport of each trigger that it is an event for.
 async fn triggers_tell(deps: &Deps, call: &Call<'_>, project: &ProjectId, at: Timestamp, severity: Severity, payload: Json) -> Result<(), Status> {
     let resource = &resource_of(&call.resource);
-    let location = location_of(deps, resource);
-    let wanting = deps.control.triggers_wanting(project, (call.service, call.method, resource), location.as_deref())?;
+    let wanting = deps.control.triggers_wanting(project, (call.service, call.method, resource), call.location.as_deref())?;
     if wanting.is_empty() {
         return Ok(());
     }
@@ -129,7 +130,7 @@ async fn triggers_tell(deps: &Deps, call: &Call<'_>, project: &ProjectId, at: Ti
 }
 
 /// Where a resource lies; `None` for nowhere.
-fn location_of(deps: &Deps, resource: &str) -> Option<String> {
+pub(crate) fn location_of(deps: &Deps, resource: &str) -> Option<String> {
     let mut parts = resource.split('/');
     while let Some(part) = parts.next() {
         match part {
@@ -294,6 +295,7 @@ mod tests {
             service: "run.googleapis.com",
             method: "google.cloud.run.v2.Services.DeleteService",
             resource: "projects/x/locations/y/services/z".into(),
+            location: Some("y".into()),
             project: "x".into(),
             permission: "run.services.delete",
             who: &who,

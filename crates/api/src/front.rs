@@ -242,11 +242,12 @@ impl Front {
             permission::check(&self.deps, who.as_ref(), need, &mut vars, &query)
         })();
         let audited = who.clone().zip(audit::endpoint_of(surface.name, surface.hosts[0], request.method(), need));
-        // Before the call: afterwards the bucket may be gone that says which project it is of.
+        // Before the call: afterwards the bucket may be gone that says which project it is of, and where it lies.
         let audited = audited.and_then(|(who, (service, method))| {
             let Need::On { permission, resource } = need else { return None };
             let resource = permission::fill(resource, &vars, &query).ok()?;
-            Some(Audited { deps: self.deps.clone(), project: self.project_of(&resource), resource, permission, who, service, method, from })
+            let location = audit::location_of(&self.deps, &resource);
+            Some(Audited { deps: self.deps.clone(), project: self.project_of(&resource), location, resource, permission, who, service, method, from })
         });
         if let Err(status) = passed {
             if let Some(audited) = &audited {
@@ -291,6 +292,7 @@ impl Front {
 struct Audited {
     deps: Deps,
     resource: String,
+    location: Option<String>,
     project: String,
     permission: &'static str,
     who: Identity,
@@ -301,9 +303,9 @@ struct Audited {
 
 impl Audited {
     async fn write(&self, status: Option<&Status>, granted: bool) {
-        let Self { deps, resource, project, permission, who, service, method, from } = self;
-        let (resource, project) = (resource.clone(), project.clone());
-        audit::write(deps, &audit::Call { service, method, resource, project, permission, who, granted, status, from }).await;
+        let Self { deps, resource, location, project, permission, who, service, method, from } = self;
+        let (resource, location, project) = (resource.clone(), location.clone(), project.clone());
+        audit::write(deps, &audit::Call { service, method, resource, location, project, permission, who, granted, status, from }).await;
     }
 }
 

@@ -255,7 +255,9 @@ impl Admitted {
             let permission = method.need.permission();
             let service = if method.name.starts_with("google.iam.v1.IAMPolicy/") { iam_policy::host_of(&resource) } else { method.hosts[0] };
             let status = reply.as_ref().err();
-            audit::write(&deps, &audit::Call { service, method: &name, resource, project, permission, who: &who, granted, status, from: &from }).await;
+            let location = audit::location_of(&deps, &resource);
+            audit::write(&deps, &audit::Call { service, method: &name, resource, location, project, permission, who: &who, granted, status, from: &from })
+                .await;
         }
         reply
     }

@@ -35,11 +35,13 @@ impl Refused {
             }
             told.push_back((identity.instance.clone(), host.to_owned()));
         }
-        self.telemetry.log(entry(identity, host, self.clock.now()));
+        let text = format!("A request to {host} was refused. {}", api::not_played(host));
+        self.telemetry.log(entry(identity, text, self.clock.now()));
     }
 }
 
-fn entry(identity: &InstanceIdentity, host: &str, time: model::Timestamp) -> Entry {
+/// A warning in the log of an instance's service.
+pub fn entry(identity: &InstanceIdentity, text: String, time: model::Timestamp) -> Entry {
     let source = Source {
         project: identity.project.clone(),
         region: identity.region.clone(),
@@ -55,7 +57,7 @@ fn entry(identity: &InstanceIdentity, host: &str, time: model::Timestamp) -> Ent
         log: LogName::System,
         time,
         severity: Severity::Warning,
-        payload: Payload::Text(format!("A request to {host} was refused. {}", api::not_played(host))),
+        payload: Payload::Text(text),
         http: None,
         trace: String::new(),
         span: String::new(),

@@ -8,7 +8,6 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::future::BoxFuture;
-use model::log::{Entry, LogName, Payload, Severity, Source};
 use serving::{
     InstanceIdentity, Origin, Serving, Workers,
     egress::{ClientConfig, Egress, Ends, Inward, Owner, Policy},
@@ -26,6 +25,7 @@ use crate::{
     console::Console,
     front::{Door, Front, Hosts},
     own::Own,
+    refused,
     serve::{Prepared, authority_root},
     supervise::EXIT_AGAIN,
     trust_store,
@@ -80,7 +80,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let inward = Arc::new(Within { hosts: hosts.clone(), door: OnceLock::new() });
     let refused = {
         let (telemetry, clock) = (telemetry.clone(), clock.clone());
-        Box::new(move |identity: &InstanceIdentity, text| telemetry.log(refusal_entry(identity, text, clock.now())))
+        Box::new(move |identity: &InstanceIdentity, text| telemetry.log(refused::entry(identity, text, clock.now())))
     };
     let egress = Egress::new(inward.clone(), upstream.clone(), own_addresses, refused);
     let serving = Serving::start(
@@ -190,7 +190,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             ca_file: folders.ca.join("ca.pem"),
         },
         tunnel: Tunnel { offline: config.offline, upstream, own: vec![listen, tls_listen] },
-        refused: crate::refused::Refused::new(telemetry.clone(), clock.clone()),
+        refused: refused::Refused::new(telemetry.clone(), clock.clone()),
         tls: tls.clone(),
         limits,
         runtime: tokio::runtime::Handle::current(),
@@ -399,32 +399,6 @@ impl build::BuildEgress for BuildWay {
             tracing::error!(%error, "a build step has no network");
         }
         Box::new(ended.drop_guard())
-    }
-}
-
-/// Tells a function's log what its instance could not reach.
-fn refusal_entry(identity: &InstanceIdentity, text: String, time: model::Timestamp) -> Entry {
-    let source = Source {
-        project: identity.project.clone(),
-        region: identity.region.clone(),
-        service: identity.service.clone(),
-        revision: identity.revision.clone(),
-        instance: identity.instance.clone(),
-        build: String::new(),
-        job: String::new(),
-        managed_by: String::new(),
-    };
-    Entry {
-        source: Arc::new(source),
-        log: LogName::System,
-        time,
-        severity: Severity::Warning,
-        payload: Payload::Text(text),
-        http: None,
-        trace: String::new(),
-        span: String::new(),
-        trace_sampled: false,
-        labels: std::collections::BTreeMap::new(),
     }
 }
 
