@@ -107,7 +107,9 @@ pub(super) fn probes_from_clones() -> Result<()> {
             hosts.insert(seen["host"].to_string());
         }
         ensure!(hosts.len() == 2 && rungs(&tanebi, &service)? == ["armed", "template"], "{language}: {hosts:?}, {:?}", rungs(&tanebi, &service)?);
-        let found = std::thread::scope(|scope| [scope.spawn(|| call("/probe.clone")), scope.spawn(|| call("/probe.clone"))].map(|thread| thread.join().expect("no panic")));
+        let found = std::thread::scope(|scope| {
+            [scope.spawn(|| call("/probe.clone")), scope.spawn(|| call("/probe.clone"))].map(|thread| thread.join().expect("no panic"))
+        });
         for answer in found {
             all_denied(&format!("{language}, a clone"), &answer?)?;
         }
