@@ -153,5 +153,8 @@ func bidi(_ any, stream grpc.ServerStream) error {
 		if err := stream.SendMsg(&message); err != nil {
 			return err
 		}
+		if told(stream.Context(), "early") != "" {
+			return failure(stream.Context())
+		}
 	}
 }

@@ -60,30 +60,34 @@ const handlers = {
     call.on("end", () => callback(null, Buffer.from(String(total))));
   },
   Bidi(call) {
-    call.on("data", (message) => call.write(message));
+    call.on("data", (message) => {
+      call.write(message);
+      if (told(call, "early")) call.emit("error", failure(call));
+    });
     call.on("end", () => call.end());
     call.on("cancelled", () => ended++);
   },
 };
 
+// A HealthCheckResponse that says SERVING: the number 1 in field 1.
+const health = (call, callback) => callback(null, Buffer.from([8, 1]));
+
 const kinds = { ServerStream: [false, true], ClientStream: [true, false], Bidi: [true, true] };
 const same = (bytes) => bytes;
-const service = {};
-for (const name of Object.keys(handlers)) {
-  const [requestStream, responseStream] = kinds[name] ?? [false, false];
-  service[name] = {
-    path: `/tanebi.Echo/${name}`,
-    requestStream,
-    responseStream,
-    requestSerialize: same,
-    requestDeserialize: same,
-    responseSerialize: same,
-    responseDeserialize: same,
-  };
-}
+const method = (path, [requestStream, responseStream]) => ({
+  path,
+  requestStream,
+  responseStream,
+  requestSerialize: same,
+  requestDeserialize: same,
+  responseSerialize: same,
+  responseDeserialize: same,
+});
+const service = Object.fromEntries(Object.keys(handlers).map((name) => [name, method(`/tanebi.Echo/${name}`, kinds[name] ?? [false, false])]));
 
 const server = new grpc.Server({ "grpc.max_receive_message_length": 64 << 20, "grpc.max_send_message_length": 64 << 20 });
 server.addService(service, handlers);
+server.addService({ Check: method("/grpc.health.v1.Health/Check", [false, false]) }, { Check: health });
 server.bindAsync(`0.0.0.0:${process.env.PORT}`, grpc.ServerCredentials.createInsecure(), (error) => {
   if (error) throw error;
 });

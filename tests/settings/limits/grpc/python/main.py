@@ -80,6 +80,8 @@ def bidi(messages, context):
     context.add_callback(lambda: None if done.is_set() else more())
     for message in messages:
         yield message
+        if told(context, "early"):
+            break
     done.set()
     fail(context)
 
@@ -93,10 +95,14 @@ HANDLERS = {
     "Bidi": grpc.stream_stream_rpc_method_handler(bidi),
 }
 
+# A HealthCheckResponse that says SERVING: the number 1 in field 1.
+HEALTH = {"Check": grpc.unary_unary_rpc_method_handler(lambda _, __: b"\x08\x01")}
+
 if __name__ == "__main__":
     SIZES = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
     SERVER = grpc.server(futures.ThreadPoolExecutor(20), options=SIZES)
     SERVER.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tanebi.Echo", HANDLERS),))
+    SERVER.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", HEALTH),))
     SERVER.add_insecure_port(f"[::]:{os.environ['PORT']}")
     SERVER.start()
     SERVER.wait_for_termination()

@@ -169,13 +169,10 @@ func bidi() {
 
 // A status comes though the caller has not ended its part.
 func earlyAnswer() {
-	opened := stream(tell("fail", "3"), "ServerStream")
-	send(opened, "")
-	expect(received(opened), "first")
-	_, err := call(context.Background(), "Open", nil)
-	must(err)
-	expect(received(opened), "last")
-	_, err = receive(opened)
+	opened := stream(tell("fail", "3", "early", "1"), "Bidi")
+	send(opened, "hello")
+	expect(received(opened), "hello")
+	_, err := receive(opened)
 	expect(status.Code(err), codes.InvalidArgument)
 }
 

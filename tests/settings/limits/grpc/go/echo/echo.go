@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // Registered before what takes its place.
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -20,30 +22,31 @@ func Method(name string) string {
 type codec struct{}
 
 func init() {
-	encoding.RegisterCodec(codec{})
+	encoding.RegisterCodecV2(codec{})
 }
 
 func (codec) Name() string {
 	return "proto"
 }
 
-func (codec) Marshal(value any) ([]byte, error) {
+func (codec) Marshal(value any) (mem.BufferSlice, error) {
 	switch value := value.(type) {
 	case *[]byte:
-		return *value, nil
+		return mem.BufferSlice{mem.SliceBuffer(*value)}, nil
 	case proto.Message:
-		return proto.Marshal(value)
+		bytes, err := proto.Marshal(value)
+		return mem.BufferSlice{mem.SliceBuffer(bytes)}, err
 	}
 	return nil, fmt.Errorf("a %T is no message", value)
 }
 
-func (codec) Unmarshal(data []byte, value any) error {
+func (codec) Unmarshal(data mem.BufferSlice, value any) error {
 	switch value := value.(type) {
 	case *[]byte:
-		*value = append([]byte(nil), data...)
+		*value = data.Materialize()
 		return nil
 	case proto.Message:
-		return proto.Unmarshal(data, value)
+		return proto.Unmarshal(data.Materialize(), value)
 	}
 	return fmt.Errorf("a %T is no message", value)
 }
