@@ -136,6 +136,8 @@ fn minimum(service: &Limited) -> Result<()> {
 fn seen(service: &Limited) -> Result<()> {
     let about = service.about()?;
     ensure!(about["memory"] == (MEMORY_MIB * MIB).to_string() && about["cpu"] == "100000 100000", "{about}");
+    // A quota holds, and the count does not say so.
+    ensure!(about["processors"] == std::thread::available_parallelism()?.get(), "{about}");
     if let Some((least, most)) = service.language.heap_mib {
         let heap_mib = about["heap"].as_u64().context("a number")? / MIB;
         ensure!((least..=most).contains(&heap_mib), "{heap_mib} MiB of heap");

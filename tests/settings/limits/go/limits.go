@@ -89,14 +89,15 @@ func about(*http.Request) string {
 	lock.Lock()
 	defer lock.Unlock()
 	text, err := json.Marshal(map[string]any{
-		"id":      host(),
-		"heap":    0,
-		"memory":  content("/sys/fs/cgroup/memory.max"),
-		"cpu":     content("/sys/fs/cgroup/cpu.max"),
-		"key":     os.Getenv("KEY"),
-		"file":    content("/secrets/key"),
-		"peak":    peak,
-		"aborted": aborted,
+		"id":         host(),
+		"heap":       0,
+		"processors": runtime.GOMAXPROCS(0),
+		"memory":     content("/sys/fs/cgroup/memory.max"),
+		"cpu":        content("/sys/fs/cgroup/cpu.max"),
+		"key":        os.Getenv("KEY"),
+		"file":       content("/secrets/key"),
+		"peak":       peak,
+		"aborted":    aborted,
 	})
 	if err != nil {
 		panic(err)

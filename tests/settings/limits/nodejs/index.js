@@ -36,6 +36,7 @@ const paths = {
     return JSON.stringify({
       id: os.hostname(),
       heap: v8.getHeapStatistics().heap_size_limit,
+      processors: os.availableParallelism(),
       constrained: process.constrainedMemory(),
       memory: content('/sys/fs/cgroup/memory.max'),
       cpu: content('/sys/fs/cgroup/cpu.max'),

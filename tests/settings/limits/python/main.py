@@ -42,6 +42,7 @@ def about(_):
     return {
         "id": os.uname().nodename,
         "heap": 0,
+        "processors": len(os.sched_getaffinity(0)),
         "memory": content("/sys/fs/cgroup/memory.max"),
         "cpu": content("/sys/fs/cgroup/cpu.max"),
         "key": os.environ.get("KEY", ""),

@@ -64,6 +64,7 @@ public class Limits implements HttpFunction {
             Map.of(
                 "id", host(),
                 "heap", Runtime.getRuntime().maxMemory(),
+                "processors", Runtime.getRuntime().availableProcessors(),
                 "memory", content("/sys/fs/cgroup/memory.max"),
                 "cpu", content("/sys/fs/cgroup/cpu.max"),
                 "key", System.getenv().getOrDefault("KEY", ""),
