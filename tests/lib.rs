@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub mod api;
 pub mod http1;
 pub mod runner;
 

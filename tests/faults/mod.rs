@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use e2e::{PROJECT, REGION, Tanebi, children, eventually, http1, is_full, kill, tests};
+use anyhow::{Context, Result, ensure};
+use e2e::{PROJECT, REGION, Tanebi, api::Client, children, eventually, http1, is_full, kill, tests};
 use rand::RngExt;
 use serde_json::{Value, json};
 
@@ -35,41 +35,6 @@ struct Ledger {
     /// The template's variable `N`: each is a deploy of a new revision.
     deployed: u64,
     deploy_pending: Option<u64>,
-}
-
-/// The API by hand, as the owner.
-struct Client<'a> {
-    tanebi: &'a Tanebi,
-    token: String,
-}
-
-impl<'a> Client<'a> {
-    fn new(tanebi: &'a Tanebi) -> Result<Self> {
-        let secret = std::fs::read_to_string(tanebi.data.path().join("client/secret"))?;
-        let session = eventually("a session", || {
-            let address = tanebi.listen.to_string();
-            let answer = http1::call(
-                tanebi.listen,
-                "POST",
-                "/_tanebi/v1/sessions",
-                &address,
-                &[&format!("Authorization: Bearer {secret}")],
-                br#"{"email":"developer@tanebi.local"}"#,
-            );
-            Ok(answer.ok().filter(|a| a.status == 200))
-        })?;
-        let session: Value = serde_json::from_slice(&session.body)?;
-        Ok(Self { tanebi, token: session["accessToken"].as_str().context("a token")?.to_owned() })
-    }
-
-    fn call(&self, method: &str, host: &str, target: &str, body: &[u8]) -> Result<Value> {
-        let authorization = format!("Authorization: Bearer {}", self.token);
-        let answer = http1::call(self.tanebi.listen, method, target, host, &[&authorization, "Content-Type: application/json"], body)?;
-        if answer.status != 200 {
-            bail!("{method} {target}: {} {}", answer.status, answer.text());
-        }
-        Ok(if answer.body.is_empty() { Value::Null } else { serde_json::from_slice(&answer.body).unwrap_or(Value::Null) })
-    }
 }
 
 const SERVICE: &str = "steady";

@@ -285,9 +285,9 @@ def read(path):
 
 
 READ = (
-    "/etc/shadow /home /var/lib /var/log /run /sys /boot /root /root/.ssh /root/.bashrc /root/.config /dev/mem /dev/kmem /dev/port /dev/kmsg /dev/kvm "
+    "/etc/shadow /home /var/lib /var/log /run /sys/class /sys/devices /sys/block /sys/module /sys/fs/bpf /boot /root /root/.ssh /root/.bashrc /root/.config /dev/mem /dev/kmem /dev/port /dev/kmsg /dev/kvm "
     "/dev/vda /dev/sda /dev/tty /dev/console /dev/fuse /dev/net/tun /dev/vsock /proc/kcore /proc/kmsg /proc/1/environ /proc/1/cmdline "
-    "/proc/1/root /proc/1/fd /proc/1/maps /proc/1/mem /proc/1/ns/net /sys/kernel /sys/fs/cgroup /sys/fs/bpf /proc/slabinfo /proc/vmallocinfo "
+    "/proc/1/root /proc/1/fd /proc/1/maps /proc/1/mem /proc/1/ns/net /sys/kernel /sys/fs/cgroup/cgroup.procs /proc/slabinfo /proc/vmallocinfo "
     "/var/run/docker.sock"
 )
 for path in READ.split():
@@ -435,6 +435,19 @@ def name_of_the_host():
 def cgroup_of_the_host():
     text = open("/proc/self/cgroup").read()
     return text if "tanebi" in text else None
+
+
+@probe
+def kernel_file_systems_are_mounted():
+    kinds = {line.split()[2] for line in open("/proc/self/mounts")} & {"sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "bpf", "securityfs"}
+    return str(kinds) if kinds else None
+
+
+@probe
+def more_than_its_own_limits_below_sys():
+    told = {"cgroup.controllers", "memory.max", "memory.high", "cpu.max", "memory.limit_in_bytes", "memory.soft_limit_in_bytes", "cpu.cfs_quota_us", "cpu.cfs_period_us"}
+    seen = [name for _, _, names in os.walk("/sys") for name in names if name not in told]
+    return str(seen) if seen else None
 
 
 @probe

@@ -1,10 +1,13 @@
 //! Secret Manager with the real gcloud; and that no file of the data folder, and no line that the server wrote, holds a payload.
 
+mod canaries;
+
 use anyhow::{Result, ensure};
+use canaries::canaries_are_where_they_belong;
 use e2e::{Tanebi, eventually, folder, holds, tests};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["secrets"; commands, in_a_service]
+    tests!["secrets"; commands, in_a_service, canaries_are_where_they_belong]
 }
 
 /// Parts of payloads; each is looked for everywhere in the end.

@@ -76,7 +76,16 @@ pub fn container(w: &World) -> Result<()> {
         ensure!(about["env"]["A"] == "1" && about["env"]["B"] == "2" && about["argv"] == serde_json::json!(["one", "two"]), "{about:#}");
         Ok(())
     })?;
-    holds(&w.gcloud.refused(&format!("run services update s --region {REGION} --command no-such-program"))?, "executable file not found in $PATH")?;
+    for (command, text) in [
+        ("no-such-program", "failed to resolve binary path: error finding executable \"no-such-program\" in PATH ["),
+        ("/workspace/absent", "failed to load /workspace/absent: no such file or directory"),
+        ("./package.json", "failed to load /workspace/package.json: permission denied"),
+    ] {
+        let text = format!("terminated: Application failed to start: {text}");
+        let told = w.gcloud.refused(&format!("run services update s --region {REGION} --command {command}"))?;
+        holds(&told.split_whitespace().collect::<Vec<_>>().join(" "), &text)?;
+        eventually("the log says it too", || Ok(w.tanebi.script("tanebi logs s --limit 1000")?.contains(&text).then_some(())))?;
+    }
     w.update("", "--update-env-vars C=3 --remove-env-vars A --command= --args= --port 9000", |_| {
         let about = about()?;
         let env = &about["env"];

@@ -3,6 +3,7 @@
 
 mod flags;
 mod gcloud;
+mod limits;
 mod scaling;
 mod table;
 mod traffic;
@@ -15,9 +16,10 @@ use gcloud::Gcloud;
 use serde_json::Value;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["settings"; compatibility_says_the_same, every_flag].into_iter().chain(tests!["settings"; traffic_moves_without_a_failed_request]).collect()
+    tests!["settings"; compatibility_says_the_same, every_flag, traffic_moves_without_a_failed_request, limits_in_four_languages, grpc_of_all_kinds]
 }
 
+use limits::{grpc_of_all_kinds, limits_in_four_languages};
 use traffic::traffic_moves_without_a_failed_request;
 
 /// A server with one service, `s`, of `app/`.
@@ -155,6 +157,8 @@ fn refusals(world: &World) -> Result<()> {
         ("--cpu 0.5 --concurrency 2", "Total cpu < 1 is not supported with concurrency > 1"),
         ("--memory 64Mi", "For 1 CPU, memory must be between 128Mi and 4Gi inclusive"),
         ("--execution-environment gen2 --memory 256Mi", "between 512Mi and 4Gi"),
+        ("--execution-environment gen2 --cpu 0.5 --concurrency 1", "Total cpu < 1 is not supported with gen2"),
+        ("--no-cpu-throttling --cpu 0.5 --concurrency 1", "Total cpu < 1 is not supported with cpu always allocated (unthrottled)"),
         ("--concurrency 1001", "must be between 1 and 1000"),
         ("--timeout 3601", "must be between 1 and 3600"),
         ("--max-instances 1001", "must be between 1 and 1000"),

@@ -144,6 +144,7 @@ impl Base {
             },
             network: Network { redirected: reach == Reach::Registries, metadata: false },
             volumes: Vec::new(),
+            changing: Vec::new(),
             template: false,
         }
     }

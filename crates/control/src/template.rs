@@ -256,8 +256,11 @@ fn resources_check(template: &RevisionTemplate) -> Result<(), Status> {
     if cpu < 1000 && !template.cpu_idle() {
         return Err(Status::invalid_field(
             CPU,
-            format!("Invalid value specified for cpu: {}. At least 1 CPU is needed when CPU is always allocated", cpu_text(cpu)),
+            format!("Invalid value specified for cpu. Total cpu < 1 is not supported with cpu always allocated (unthrottled); cpu is {}", cpu_text(cpu)),
         ));
+    }
+    if cpu < 1000 && template.execution_environment == ExecutionEnvironment::Gen2 {
+        return Err(Status::invalid_field(CPU, format!("Invalid value specified for cpu. Total cpu < 1 is not supported with gen2; cpu is {}", cpu_text(cpu))));
     }
     Ok(())
 }
@@ -576,7 +579,15 @@ mod tests {
                     t.container.cpu_idle = Some(false);
                 },
                 CPU,
-                "At least 1 CPU",
+                "always allocated (unthrottled)",
+            ),
+            (
+                |t| {
+                    t.container.cpu_millis = Some(500);
+                    t.execution_environment = ExecutionEnvironment::Gen2;
+                },
+                CPU,
+                "with gen2",
             ),
             (|t| t.concurrency = Some(1001), "spec.template.spec.containerConcurrency", "1001"),
             (|t| t.timeout_s = Some(3601), "spec.template.spec.timeoutSeconds", "3601"),

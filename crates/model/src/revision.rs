@@ -160,6 +160,12 @@ impl Container {
         let files = self.secret_mounts.iter().flat_map(|mount| mount.files().into_iter().map(|(_, source)| source));
         self.secret_env.iter().map(|(_, source)| source.clone()).chain(files).collect()
     }
+
+    /// Files of secrets that name no fixed version: what is in them changes with the secret, as at Google.
+    pub fn changing_secrets(&self) -> Vec<(String, SecretRef)> {
+        let files = self.secret_mounts.iter().flat_map(SecretMount::files);
+        files.filter(|(_, source)| source.version.parse::<u64>().is_err()).collect()
+    }
 }
 
 /// run v2 Probe.

@@ -19,8 +19,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-/// The most descriptors in one message.
-const PASSED_MAX: usize = 16;
+/// The most descriptors in one message: a sandbox's ends and its files that change. The kernel passes up to 253.
+const PASSED_MAX: usize = 216;
 
 /// A pair of connected sockets that keep messages apart.
 pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {

@@ -28,6 +28,16 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// The command's program cannot be run: it is not there, is no program, or nobody may run it.
+    #[error("run {program}: {source}{}", .hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default())]
+    Program {
+        /// Its path inside.
+        program: String,
+        /// The kernel's answer to exec.
+        source: io::Error,
+        /// What is there all the same.
+        hint: Option<String>,
+    },
     /// The request itself is not acceptable; nothing was done.
     #[error("the keeper refused: {0}")]
     Refused(String),
@@ -51,6 +61,9 @@ pub(crate) struct Failure {
     pub step: String,
     pub errno: i32,
     pub hint: Option<String>,
+    /// The program that exec did not take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
 }
 
 impl Failure {
@@ -58,9 +71,17 @@ impl Failure {
         let error = error.into();
         // Errors made by std itself carry no errno; EIO stands for them, with their text.
         match error.raw_os_error() {
-            Some(errno) => Self { step: step.into(), errno, hint: None },
-            None => Self { step: format!("{}: {error}", step.into()), errno: libc::EIO, hint: None },
+            Some(errno) => Self { step: step.into(), errno, hint: None, program: None },
+            None => Self { step: format!("{}: {error}", step.into()), errno: libc::EIO, hint: None, program: None },
         }
+    }
+
+    /// Exec's answer, when it is about the program and not about this host.
+    pub fn exec(program: &str, error: io::Error) -> Self {
+        const OF_THE_PROGRAM: [i32; 8] = [libc::ENOENT, libc::EACCES, libc::ENOEXEC, libc::ENOTDIR, libc::ELOOP, libc::EISDIR, libc::ENAMETOOLONG, libc::E2BIG];
+        let failure = Self::new(format!("run {program}"), error);
+        let is_its = OF_THE_PROGRAM.contains(&failure.errno);
+        Self { program: is_its.then(|| program.to_owned()), ..failure }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -86,9 +107,10 @@ impl Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let source = io::Error::from_raw_os_error(failure.errno);
-        match failure.hint {
-            Some(hint) => Self::Hinted { step: failure.step, source, hint },
-            None => Self::Step { step: failure.step, source },
+        match (failure.program, failure.hint) {
+            (Some(program), hint) => Self::Program { program, source, hint },
+            (None, Some(hint)) => Self::Hinted { step: failure.step, source, hint },
+            (None, None) => Self::Step { step: failure.step, source },
         }
     }
 }

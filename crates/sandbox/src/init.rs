@@ -108,7 +108,7 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
     identity_take(plan.own_uid)?;
     // The host's /proc is still there; the sandbox's own will not show init.
     let namespace = openat(CWD, "/proc/thread-self/ns/net", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step(|| "open the network namespace")?;
-    plan.trees.build(plan.spec)?;
+    let changing = plan.trees.build(plan.spec)?;
     if !without(Layer::Uts) {
         sethostname(plan.spec.id.as_bytes()).step(|| "set the host name")?;
     }
@@ -124,7 +124,7 @@ fn command_start(plan: Plan<'_>) -> Result<i32, Failure> {
         plan.filter.install().step(|| "install the system call filter")?;
     }
     let command = command_fork(&plan, &output)?;
-    running_report(plan.report, &output, &namespace, &command, &listeners)?;
+    running_report(plan.report, &output, &namespace, &command, &listeners, &changing)?;
     Ok(command.pid)
 }
 
@@ -284,7 +284,7 @@ fn program_become(spec: &Spec) -> Failure {
             Ok(never) => match never {},
             Err(error) => {
                 let missing = Path::new(program).exists();
-                let failure = Failure::new(format!("run {program}"), io::Error::from(error));
+                let failure = Failure::exec(program, io::Error::from(error));
                 if missing { failure.hint_on(&[libc::ENOENT], "the program is there, its interpreter or loader is not") } else { failure }
             }
         },
@@ -307,16 +307,25 @@ fn signals_default() {
     let _ = SigSet::empty().thread_set_mask();
 }
 
-fn running_report(report: BorrowedFd<'_>, output: &Output, namespace: &OwnedFd, command: &Child, listeners: &Listeners) -> Result<(), Failure> {
+fn running_report(
+    report: BorrowedFd<'_>,
+    output: &Output,
+    namespace: &OwnedFd,
+    command: &Child,
+    listeners: &Listeners,
+    changing: &[OwnedFd],
+) -> Result<(), Failure> {
     let Listeners { outbound, dns_udp, dns_tcp, metadata } = listeners;
     let mut descriptors = vec![output.stdout.0.as_fd(), output.stderr.0.as_fd(), namespace.as_fd(), command.pidfd.as_fd()];
     descriptors.extend([outbound, dns_udp, dns_tcp, metadata].into_iter().flatten().map(AsFd::as_fd));
+    descriptors.extend(changing.iter().map(AsFd::as_fd));
     descriptors.extend(output.said.iter().map(|(reader, _)| reader.as_fd()));
     let running = Report::Running {
         outbound: outbound.is_some(),
         dns_udp: dns_udp.is_some(),
         dns_tcp: dns_tcp.is_some(),
         metadata: metadata.is_some(),
+        changing: changing.len(),
         said: output.said.is_some(),
         clone: None,
     };

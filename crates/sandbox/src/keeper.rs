@@ -249,6 +249,7 @@ fn sandbox_from(id: String, ends: &Ends, mut descriptors: impl Iterator<Item = O
         dns_tcp: next(ends.dns_tcp)?,
         metadata: next(ends.metadata)?,
         release: next(ends.release)?,
+        changing: descriptors.take(ends.changing).collect(),
     })
 }
 

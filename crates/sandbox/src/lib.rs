@@ -39,5 +39,5 @@ pub use keeper::{Keeper, KeeperConfig, fork_keeper};
 pub use network::original_destination;
 pub use privilege::drop_privileges;
 pub use slice::slice_set;
-pub use spec::{Ended, Limits, Mount, Network, Sandbox, Spec, Usage, Volume};
+pub use spec::{CHANGING_BYTES_MAX, Ended, Limits, Mount, Network, Sandbox, Spec, Usage, Volume};
 pub use walls::Walls;

@@ -102,6 +102,7 @@ pub(crate) struct Ends {
     pub dns_tcp: bool,
     pub metadata: bool,
     pub release: bool,
+    pub changing: usize,
     pub host: HostWalls,
 }
 
@@ -279,6 +280,7 @@ mod tests {
             limits: crate::Limits { memory_bytes: 0, cpu_millis: 0, pids: 0, files_open: 0, tmp_bytes: 0 },
             network: crate::Network { redirected: false, metadata: false },
             volumes: Vec::new(),
+            changing: Vec::new(),
             template: false,
         })
     }

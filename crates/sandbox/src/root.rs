@@ -28,7 +28,7 @@ use rustix::{
 use crate::{
     error::{Failure, Step},
     mutation::{Layer, without},
-    spec::{Limits, Network, Spec},
+    spec::{CHANGING_BYTES_MAX, Limits, Network, Spec},
 };
 
 /// The uid and gid of the command inside.
@@ -94,7 +94,8 @@ impl Trees {
     }
 
     /// Builds the root on the current folder, makes it the root of this mount namespace and lets go of the host's.
-    pub fn build(&self, spec: &Spec) -> Result<(), Failure> {
+    /// The files that change come back open for writing.
+    pub fn build(&self, spec: &Spec) -> Result<Vec<OwnedFd>, Failure> {
         let root = tmpfs(root_size(spec), root_inodes(spec), "755", MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
             .step(|| "make the root tmpfs")?;
         place(&root, CWD, Path::new(".")).step(|| "mount the root")?;
@@ -111,6 +112,7 @@ impl Trees {
             place_on(&mount, &root.folder(&volume.target)?).step(step)?;
         }
         root.texts(spec)?;
+        let changing = root.changing(&spec.changing)?;
         let proc = proc_mount()
             .step(|| "make proc")
             .map_err(|failure| failure.hint_on(&[libc::EPERM], "the host's own /proc must be wholly visible: in a container, run it with /proc unmasked"))?;
@@ -118,7 +120,8 @@ impl Trees {
         if !without(Layer::ReadOnly) {
             mount_attributes(&root.fd, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, 0).step(|| "make the root read-only")?;
         }
-        root.enter()
+        root.enter()?;
+        Ok(changing)
     }
 
     /// What every root has, before the spec's mounts: `/dev`, `/tmp` and the links beside `/usr`.
@@ -206,7 +209,7 @@ fn links_read(spec: &Spec) -> Vec<(&'static str, PathBuf)> {
 /// Room for the files of the spec and the mount points.
 fn root_size(spec: &Spec) -> u64 {
     let files: u64 = spec.files.iter().map(|(_, content)| content.len().next_multiple_of(4096) as u64).sum();
-    files + (1 << 20)
+    files + spec.changing.len() as u64 * CHANGING_BYTES_MAX + (1 << 20)
 }
 
 /// Each path makes at most as many folders as it has slashes.
@@ -289,6 +292,20 @@ impl Root {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&folder, path.file_name().unwrap_or_default(), flags, Mode::from_raw_mode(0o444)).step(step)?;
         io::Write::write_all(&mut std::fs::File::from(file), content).step(step)
+    }
+
+    /// Opens files for writing by a mount of the same files that is nowhere and stays writable when the root no longer is.
+    fn changing(&self, paths: &[PathBuf]) -> Result<Vec<OwnedFd>, Failure> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        let aside = open_tree(&self.fd, "", flags).step(|| "clone the root's mount")?;
+        let open = |path: &PathBuf| {
+            let inside = path.strip_prefix("/").unwrap_or(path);
+            openat2(&aside, inside, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty(), STRAIGHT).step(|| format!("open the file {}", path.display()))
+        };
+        paths.iter().map(open).collect()
     }
 
     /// pivot_root(2) with both on the same place: the old root ends up above the new one and is let go.

@@ -22,6 +22,9 @@ pub struct Spec {
     ///
     /// They win over the minimal `/etc/{passwd,group,hosts,nsswitch.conf}` that every root has, and cannot lie inside a mount.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Those of `files` whose content will be replaced while the sandbox runs ([`Sandbox::changing`]). Read-only inside as the others.
+    #[serde(default)]
+    pub changing: Vec<PathBuf>,
     /// Absolute path first. Runs as child of the sandbox's own init (pid 1).
     pub command: Vec<String>,
     /// The whole environment.
@@ -109,6 +112,8 @@ pub struct Sandbox {
     /// Of a clone: it is armed, and goes on when a byte is written here. It may be spoken to when a byte has come back, which may be
     /// there from the start. Closed before it was let go, the clone is ended.
     pub release: Option<OwnedFd>,
+    /// [`Spec::changing`], in its order: what is written here is what is read inside. Each may grow to [`CHANGING_BYTES_MAX`] bytes.
+    pub changing: Vec<OwnedFd>,
 }
 
 /// How a sandbox's command ended.
@@ -137,6 +142,8 @@ pub struct Usage {
     pub pids: u32,
 }
 
+/// Room for each file that changes.
+pub const CHANGING_BYTES_MAX: u64 = 64 << 10;
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
 const TMP_BYTES_MIN: u64 = 64 << 10;
 const CPU_MILLIS_MIN: u32 = 10;
@@ -153,6 +160,9 @@ impl Spec {
         // A template's clones are given /tmp and /dev/shm of their own, and nothing else.
         if self.template && !self.volumes.is_empty() {
             return Err("volumes: a template has none".to_owned());
+        }
+        if self.template && !self.changing.is_empty() {
+            return Err("changing: a template has none".to_owned());
         }
         for volume in &self.volumes {
             path_check("volumes.target", &volume.target)?;
@@ -178,6 +188,9 @@ impl Spec {
             if ["/proc", "/dev", "/tmp"].iter().any(|own| path.starts_with(own)) {
                 return Err(format!("files {}: not in /proc, /dev or /tmp", path.display()));
             }
+        }
+        if let Some(path) = self.changing.iter().find(|path| !self.files.iter().any(|(file, _)| file == *path)) {
+            return Err(format!("changing {}: it is none of the files", path.display()));
         }
         match self.command.first() {
             None => return Err("command: empty".to_owned()),
@@ -253,6 +266,7 @@ mod tests {
             mounts: vec![Mount { source: "/usr".into(), target: "/usr".into(), writable: false }],
             volumes: vec![Volume { target: "/cache".into(), bytes: 64 << 10 }],
             files: vec![("/etc/resolv.conf".into(), Vec::new())],
+            changing: vec!["/etc/resolv.conf".into()],
             command: vec!["/usr/bin/true".to_owned()],
             env: vec![("PORT".to_owned(), "8080".to_owned())],
             working_dir: "/".into(),
@@ -288,6 +302,8 @@ mod tests {
         check(|spec| spec.volumes[0].target = "/tmp/cache".into(), Some("volumes.target"));
         check(|spec| spec.volumes[0].bytes = 0, Some("volumes.bytes"));
         check(|spec| spec.template = true, Some("volumes"));
+        check(|spec| (spec.template, spec.volumes) = (true, Vec::new()), Some("changing"));
+        check(|spec| spec.changing[0] = "/etc/hosts".into(), Some("changing"));
         check(|spec| spec.files[0].0 = "/dev/null".into(), Some("files"));
         check(|spec| spec.command.clear(), Some("command"));
         check(|spec| spec.command[0] = "true".to_owned(), Some("command"));

@@ -46,12 +46,12 @@ pub(crate) struct Order<'a> {
 pub(crate) enum Report {
     /// By the starter, with init's pidfd.
     Born,
-    /// By init, with stdout, stderr, network namespace, the command's pidfd and the listeners that are.
+    /// By init, with stdout, stderr, network namespace, the command's pidfd, the listeners that are, and the files that change.
     /// Of a template the last is the reader of its said pipe.
     ///
     /// By an engine for a clone, with the pidfd of the clone and, last, the daemon's end of its release; and what pid it has in the
     /// template's namespace.
-    Running { outbound: bool, dns_udp: bool, dns_tcp: bool, metadata: bool, said: bool, clone: Option<i32> },
+    Running { outbound: bool, dns_udp: bool, dns_tcp: bool, metadata: bool, changing: usize, said: bool, clone: Option<i32> },
     /// By either.
     Failed(Failure),
     /// By init.

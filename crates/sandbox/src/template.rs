@@ -473,6 +473,7 @@ fn reported(armed: Armed, report: &OwnedFd) -> Result<Waiting, Failure> {
         dns_udp: dns_udp.is_some(),
         dns_tcp: dns_tcp.is_some(),
         metadata: metadata.is_some(),
+        changing: 0,
         said: false,
         clone: Some(inner),
     };

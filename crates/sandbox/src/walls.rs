@@ -172,6 +172,7 @@ fn spec(redirected: bool) -> Spec {
         limits: Limits { memory_bytes: 64 << 20, cpu_millis: 1000, pids: 16, files_open: 64, tmp_bytes: 1 << 20 },
         network: Network { redirected, metadata: false },
         volumes: Vec::new(),
+        changing: Vec::new(),
         template: false,
     }
 }

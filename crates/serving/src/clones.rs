@@ -630,7 +630,7 @@ fn made(level: Level, pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle
     let id = format!("t-{}", &instance[..24]);
     let layer = |digest: &str| shared.store.layers().path(digest);
     let read = |source: &SecretRef| secret::read(pool, source);
-    let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer, read).map_err(Unmade::Internal)?;
+    let mut spec = environment::spec(pool, &image, &shared.config, id.clone(), layer, read).map_err(|error| Unmade::Internal(error.to_string()))?;
     spec.template = true;
     if !launch::prepare(&image, level, &mut spec) {
         return Err(Unmade::Refused(match level {

@@ -299,6 +299,8 @@ impl Connections {
         if let Some(sender) = current.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
+        // What was made for HTTP/1 is of no use to who comes here.
+        *self.offered.lock() = None;
         let stream = instance.dial(instance.pool.template.port()).await?;
         let (sender, connection) = http2(stream).await.map_err(|error| error.to_string())?;
         instance.shared().supervisor.spawn_here("http2", async move {

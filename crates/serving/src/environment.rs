@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -15,12 +16,12 @@ use model::{
 };
 use sandbox::{Limits, Mount, Network, Spec, Volume};
 
-use crate::{Config, pool::Pool};
+use crate::{Config, StartFailure, pool::Pool};
 
 /// The sandbox of an instance. `layer` finds the folder of a layer by its digest, `secret` reads a secret.
 ///
 /// # Errors
-/// A layer or a secret that is not there, in words.
+/// A layer or a secret that is not there, or a command that is not.
 pub(crate) fn spec(
     pool: &Pool,
     image: &Image,
@@ -28,7 +29,8 @@ pub(crate) fn spec(
     id: String,
     layer: impl Fn(&str) -> Option<PathBuf>,
     secret: impl Fn(&SecretRef) -> Result<Payload, String>,
-) -> Result<Spec, String> {
+) -> Result<Spec, StartFailure> {
+    let secret = |source: &SecretRef| secret(source).map_err(StartFailure::Platform);
     let template = &pool.template;
     let mut mounts: Vec<Mount> = image.runtime_paths.iter().map(|path| Mount { source: path.clone(), target: path.clone(), writable: false }).collect();
     for folder in GCLOUD.map(Path::new) {
@@ -37,29 +39,33 @@ pub(crate) fn spec(
         }
     }
     for part in &image.layers {
-        let source = layer(&part.digest).ok_or_else(|| format!("layer {} of the image is not there", part.digest))?;
+        let source = layer(&part.digest).ok_or_else(|| StartFailure::Platform(format!("layer {} of the image is not there", part.digest)))?;
         mounts.push(Mount { source, target: part.target.clone(), writable: false });
     }
     let mut owner = template.container.env.clone();
     for (name, source) in &template.container.secret_env {
         let value = String::from_utf8(secret(source)?.as_bytes().to_vec());
         let value = value.ok().filter(|value| !value.contains('\0'));
-        owner.push((name.clone(), value.ok_or_else(|| format!("the secret {} is no text: it cannot be the variable {name}", source.secret))?));
+        let no_text = || StartFailure::Platform(format!("the secret {} is no text: it cannot be the variable {name}", source.secret));
+        owner.push((name.clone(), value.ok_or_else(no_text)?));
     }
     let mut files = files(image, config);
+    files.extend(limits_told(template.memory_bytes(), template.cpu_millis()));
     for (path, source) in template.container.secret_mounts.iter().flat_map(SecretMount::files) {
         files.push((path.into(), secret(&source)?.as_bytes().to_vec()));
     }
+    let changing = template.container.changing_secrets().into_iter().map(|(path, _)| path.into()).collect();
     let volumes = &template.container.memory_mounts;
     let volumes = volumes.iter().map(|mount| Volume { target: mount.path.clone().into(), bytes: template.volume_bytes(mount) }).collect();
     let env = variables(image, template.memory_bytes(), &owner, &names(pool), template.port(), template.timeout().as_secs());
     let command = command(&template.container.command, &template.container.args, &image.command);
     Ok(Spec {
         id,
-        command: found(command, &env, &mounts, &image.working_dir)?,
+        command: found(command, &env, &mounts, &image.working_dir).map_err(StartFailure::Exec)?,
         mounts,
         volumes,
         files,
+        changing,
         env,
         working_dir: image.working_dir.clone(),
         limits: Limits {
@@ -116,6 +122,25 @@ fn files(image: &Image, config: &Config) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
+/// The limits where programs look for them, in the names of both versions of control groups. There is nothing else of `/sys`: what a host's
+/// groups show is not an instance's to see.
+fn limits_told(memory_bytes: u64, cpu_millis: u32) -> [(PathBuf, Vec<u8>); 8] {
+    const PERIOD_US: u64 = 100_000;
+    let quota_us = PERIOD_US * u64::from(cpu_millis) / 1000;
+    let file = |name: &str, text: String| (Path::new("/sys/fs/cgroup").join(name), format!("{text}\n").into_bytes());
+    [
+        file("cgroup.controllers", "cpu memory".to_owned()),
+        file("memory.max", memory_bytes.to_string()),
+        file("memory.high", "max".to_owned()),
+        file("cpu.max", format!("{quota_us} {PERIOD_US}")),
+        file("memory/memory.limit_in_bytes", memory_bytes.to_string()),
+        // The kernel's for "none".
+        file("memory/memory.soft_limit_in_bytes", (i64::MAX as u64 / 4096 * 4096).to_string()),
+        file("cpu/cpu.cfs_quota_us", quota_us.to_string()),
+        file("cpu/cpu.cfs_period_us", PERIOD_US.to_string()),
+    ]
+}
+
 /// The owner's command and arguments where given, else the image's.
 fn command(command: &[String], args: &[String], image: &[String]) -> Vec<String> {
     match (command, args) {
@@ -125,23 +150,31 @@ fn command(command: &[String], args: &[String], image: &[String]) -> Vec<String>
     }
 }
 
-/// The command with its program's path. A name without a slash is looked for along PATH, as a container's is: in what is mounted.
+/// The command with its program's path. A name without a slash is looked for along PATH, as a container's is: in what is mounted, and
+/// by who may run it. A path is as it is: what lies there is seen when it is run.
 ///
 /// # Errors
-/// It is not there, in the words of container runtimes.
+/// It is nowhere, in Google's words.
 fn found(mut command: Vec<String>, env: &[(String, String)], mounts: &[Mount], working_dir: &Path) -> Result<Vec<String>, String> {
     let Some(program) = command.first_mut().filter(|program| !program.starts_with('/')) else { return Ok(command) };
+    if program.contains('/') {
+        *program = working_dir.join(program.trim_start_matches("./")).to_string_lossy().into_owned();
+        return Ok(command);
+    }
     let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, path)| path.as_str());
-    let places: Vec<PathBuf> = if program.contains('/') { vec![working_dir.to_owned()] } else { path.split(':').map(PathBuf::from).collect() };
+    let places = path.split(':').map(Path::new);
     // The last mount that covers a path is the one that is seen. A link may lead to what is there in the sandbox only.
     let is_there = |inside: &Path| {
         let is_plain = inside.components().skip(1).all(|part| matches!(part, std::path::Component::Normal(_)));
         let outside = mounts.iter().rev().find_map(|mount| Some(mount.source.join(inside.strip_prefix(&mount.target).ok()?)));
         let found = outside.filter(|_| is_plain).and_then(|outside| outside.symlink_metadata().ok());
-        found.is_some_and(|found| found.is_file() || found.is_symlink())
+        found.is_some_and(|found| found.is_symlink() || found.is_file() && found.permissions().mode() & 0o111 != 0)
     };
-    let found = places.into_iter().map(|place| place.join(program.trim_start_matches("./"))).find(|inside| inside.is_absolute() && is_there(inside));
-    let found = found.ok_or_else(|| format!("exec: \"{program}\": executable file not found in $PATH"))?;
+    let found = places.clone().map(|place| place.join(&*program)).find(|inside| inside.is_absolute() && is_there(inside));
+    let found = found.ok_or_else(|| {
+        let places = places.map(|place| place.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        format!("failed to resolve binary path: error finding executable \"{program}\" in PATH [{places}]: no such file or directory")
+    })?;
     *program = found.to_string_lossy().into_owned();
     Ok(command)
 }
@@ -236,6 +269,16 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_told_by_the_names_of_control_groups() {
+        let told: BTreeMap<PathBuf, Vec<u8>> = limits_told(512 << 20, 500).into_iter().collect();
+        let check = |name: &str, expect: &str| assert_eq!(told[&Path::new("/sys/fs/cgroup").join(name)], expect.as_bytes(), "{name}");
+        check("memory.max", "536870912\n");
+        check("cpu.max", "50000 100000\n");
+        check("memory/memory.limit_in_bytes", "536870912\n");
+        check("cpu/cpu.cfs_quota_us", "50000\n");
+    }
+
+    #[test]
     fn the_owners_command_replaces_the_images() {
         let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let image = list(&["/bin/python", "main.py"]);
@@ -249,6 +292,8 @@ mod tests {
         let host = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(host.path().join("bin")).unwrap();
         std::fs::write(host.path().join("bin/tool"), "").unwrap();
+        std::fs::set_permissions(host.path().join("bin/tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(host.path().join("bin/text"), "").unwrap();
         let mounts = [Mount { source: host.path().to_owned(), target: "/usr".into(), writable: false }];
         let check = |program: &str, path: &str, expect: Option<&str>| {
             let got = found(vec![program.to_owned(), "-x".to_owned()], &pairs(&[("PATH", path)]), &mounts, Path::new("/usr"));
@@ -258,8 +303,11 @@ mod tests {
         check("tool", "/nothing:relative", None);
         check("/any/path", "", Some("/any/path"));
         check("./bin/tool", "", Some("/usr/bin/tool"));
+        check("./bin/absent", "", Some("/usr/bin/absent"));
         check("bin", "/usr", None);
-        check("../usr/bin/tool", "/usr", None);
+        check("text", "/usr/bin", None);
+        let words = found(vec!["no".to_owned()], &pairs(&[("PATH", "/usr/bin:/bin")]), &mounts, Path::new("/usr")).unwrap_err();
+        assert_eq!(words, "failed to resolve binary path: error finding executable \"no\" in PATH [/usr/bin /bin]: no such file or directory");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -47,6 +47,9 @@ pub(crate) async fn forward(slot: Slot, mut request: Request, mut deadline: Pin<
         answer = exchange(&instance, request, &finish.flow) => answer,
         () = &mut deadline => Err(Refusal::Timeout),
     };
+    // Timers come up to a millisecond late. A function that ends by its own clock, as Go's framework makes it, answers just then: such an
+    // answer would be cut before its first byte.
+    let answer = answer.and_then(|answer| if deadline.deadline() <= tokio::time::Instant::now() { Err(Refusal::Timeout) } else { Ok(answer) });
     let (response, mut lease) = match answer {
         Ok(answer) => answer,
         Err(refusal) => {
@@ -113,7 +116,7 @@ async fn exchange(instance: &Arc<Instance>, request: Request, flow: &Flow) -> Re
     loop {
         let (sent, kept, copy);
         let mut lease;
-        if instance.pool.template.container.h2c {
+        if request.version() == Version::HTTP_2 {
             let mut sender = instance.connections.http2(instance).await.map_err(broken)?;
             (kept, copy) = (true, copy_of(&request));
             sent = sender.try_send_request(request).await;

@@ -132,6 +132,15 @@ pub(crate) fn upgrade_wanted(parts: &request::Parts) -> Option<HeaderValue> {
     parts.headers.get(header::UPGRADE).filter(|value| upgrades && !value.as_bytes().eq_ignore_ascii_case(b"h2c")).cloned()
 }
 
+/// Whether the request is native gRPC, which HTTP/1 cannot carry: it comes to the container as HTTP/2 whatever the name of its port.
+///
+/// Source: Cloud Run's documentation of HTTP/2 ("with the exception of native gRPC traffic"). gRPC-Web is made for HTTP/1.
+pub(crate) fn is_grpc(parts: &request::Parts) -> bool {
+    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let rest = kind.strip_prefix(b"application/grpc");
+    parts.version == Version::HTTP_2 && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 /// Makes a request's head the one that the function sees. `authority` is the host that the caller named, with its port; `ip` its address.
 pub(crate) fn request(parts: &mut request::Parts, authority: &str, origin: &Origin, ip: &str, trace: &Trace, h2c: bool) {
     let upgrade = upgrade_wanted(parts).filter(|_| !h2c);
@@ -302,6 +311,21 @@ mod tests {
         assert!(!seen(&asked, Version::HTTP_11, true).headers.contains_key("upgrade"));
         assert!(!seen(&asked, Version::HTTP_2, false).headers.contains_key("upgrade"));
         assert!(!seen(&[("connection", "upgrade"), ("upgrade", "h2c")], Version::HTTP_11, false).headers.contains_key("upgrade"));
+    }
+
+    #[test]
+    fn grpc_is_known_by_its_kind_of_content() {
+        let check = |kind: &'static str, version, expect| {
+            let parts = http::Request::builder().version(version).header("content-type", kind).body(()).unwrap().into_parts().0;
+            assert_eq!(is_grpc(&parts), expect, "{kind}");
+        };
+        for kind in ["application/grpc", "application/grpc+proto", "application/grpc;x=1"] {
+            check(kind, Version::HTTP_2, true);
+            check(kind, Version::HTTP_11, false);
+        }
+        for kind in ["application/grpc-web", "application/grpc-web+proto", "application/json", ""] {
+            check(kind, Version::HTTP_2, false);
+        }
     }
 
     #[test]

@@ -311,6 +311,7 @@ async fn start(instance: &Arc<Instance>) -> Result<Sandbox, StartFailure> {
 fn follow(instance: &Arc<Instance>, sandbox: Sandbox) -> Running {
     let shared = instance.shared();
     let pump = |fd, log| shared.supervisor.spawn("output", output::pump(instance.clone(), fd, log));
+    secret::follow(instance, sandbox.changing);
     let pumps = [pump(sandbox.stdout, LogName::Stdout), pump(sandbox.stderr, LogName::Stderr)];
     if let (Some(outbound), Some(dns_udp), Some(dns_tcp), Some(metadata)) = (sandbox.outbound, sandbox.dns_udp, sandbox.dns_tcp, sandbox.metadata) {
         shared.network.serve(instance.pool.identity(instance.id.clone()), outbound, dns_udp, dns_tcp, metadata, instance.gone.clone());
@@ -323,18 +324,33 @@ async fn start_ordinarily(instance: &Arc<Instance>) -> Result<Sandbox, StartFail
     let permit = shared.starts.clone().acquire_owned().await.map_err(|_| StartFailure::Platform("shutting down".to_owned()))?;
     let made = {
         let instance = instance.clone();
-        blocking(move || -> Result<Sandbox, String> {
+        blocking(move || -> Result<Sandbox, StartFailure> {
             let shared = instance.shared();
-            let image = instance.pool.image()?;
+            let image = instance.pool.image().map_err(StartFailure::Platform)?;
             let layer = |digest: &str| shared.store.layers().path(digest);
             let spec =
                 environment::spec(&instance.pool, &image, &shared.config, instance.sandbox.clone(), layer, |source| secret::read(&instance.pool, source))?;
-            shared.keeper.start(&spec).map_err(|error| error.to_string())
+            shared.keeper.start(&spec).map_err(not_started)
         })
         .await
     };
     drop(permit);
-    made.map_err(StartFailure::Platform)
+    made
+}
+
+fn not_started(error: sandbox::Error) -> StartFailure {
+    match error {
+        sandbox::Error::Program { program, source, .. } => StartFailure::Exec(format!("failed to load {program}: {}", exec_text(&source))),
+        other => StartFailure::Platform(other.to_string()),
+    }
+}
+
+/// The kernel's answer as Google writes it: in lower case, without its number.
+fn exec_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let first = text.chars().next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    first + text.get(1..).unwrap_or_default()
 }
 
 /// Waits for the report of the sandbox's init.
@@ -397,6 +413,7 @@ fn refused(instance: &Instance, failure: &StartFailure) {
             tracing::error!(revision = %instance.pool.revision, instance = %instance.sandbox, error = %why, "an instance could not be started");
             "The instance could not be started: internal error.".to_owned()
         }
+        StartFailure::Exec(_) => failure.to_string(),
         other => format!("Container failed to start. {other}"),
     };
     instance.system_log(Severity::Error, text);
@@ -616,6 +633,20 @@ fn thaw_now(instance: &Arc<Instance>) -> Result<(), sandbox::Error> {
     Ok(())
 }
 
+/// Does `work` while nothing in `instance` runs.
+pub(crate) fn while_frozen<T>(instance: &Arc<Instance>, work: impl FnOnce() -> T) -> T {
+    let _one_at_a_time = instance.freezer.lock();
+    let keeper = &instance.shared().keeper;
+    // One that is frozen between requests stays so. Where there is no freezer it is done all the same.
+    let is_ours = !instance.pool.is_frozen(instance) && keeper.freeze(&instance.sandbox, true).is_ok();
+    let done = work();
+    if is_ours && let Err(error) = keeper.freeze(&instance.sandbox, false) {
+        tracing::error!(%error, instance = %instance.sandbox, "an instance could not be thawed");
+        instance.pool.drain(instance, StopOrder::within(Duration::ZERO));
+    }
+    done
+}
+
 /// A request to `instance` ran into its timeout: replaces it when it accepts nothing (it hangs, or has no descriptors left), or when as
 /// many requests in a row did as it has slots.
 pub(crate) fn suspect(instance: &Arc<Instance>) {
@@ -680,6 +711,18 @@ mod tests {
                 "Memory limit of 1024 MiB exceeded with 1062 MiB used. Consider increasing the memory limit, see https://cloud.google.com/run/docs/configuring/memory-limits",
             ),
         );
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_told_in_googles_words() {
+        let check = |errno, expect: &str| {
+            let error = sandbox::Error::Program { program: "/main".to_owned(), source: std::io::Error::from_raw_os_error(errno), hint: None };
+            assert_eq!(not_started(error).to_string(), format!("terminated: Application failed to start: failed to load /main: {expect}"));
+        };
+        // ENOENT, EACCES, ENOEXEC.
+        check(2, "no such file or directory");
+        check(13, "permission denied");
+        check(8, "exec format error");
     }
 
     #[tokio::test]

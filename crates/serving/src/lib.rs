@@ -138,6 +138,9 @@ pub enum StartFailure {
     Exited { code: i32, last_output: String },
     #[error("Memory limit of {limit_mib} MiB exceeded")]
     OutOfMemory { limit_mib: u64, last_output: String },
+    /// The command is no program that can be run, in Google's words.
+    #[error("terminated: Application failed to start: {0}")]
+    Exec(String),
     #[error("{0}")]
     Platform(String),
 }
@@ -354,7 +357,7 @@ impl Serving {
         if pool.template.container.is_placeholder() {
             return finish.refuse(Refusal::Placeholder);
         }
-        let h2c = pool.template.container.h2c;
+        let h2c = pool.template.container.h2c || headers::is_grpc(&parts);
         let max = (!h2c).then_some(limits::REQUEST_BODY_MAX_BYTES);
         if max.is_some_and(|max| body.size_hint().lower() > max) {
             return finish.refuse(Refusal::BodyTooLarge);

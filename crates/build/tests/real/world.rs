@@ -108,6 +108,7 @@ impl World {
             limits: Limits { memory_bytes: 512 << 20, cpu_millis: 1000, pids: 100, files_open: 1024, tmp_bytes: 64 << 20 },
             network: Network { redirected: false, metadata: false },
             volumes: Vec::new(),
+            changing: Vec::new(),
             template: false,
         };
         let sandbox = self.keeper.start(&spec).unwrap();

@@ -134,6 +134,7 @@ fn failure_read(revision: &Revision, failure: StartFailure) -> Failure {
             ),
             last_output,
         ),
+        failure @ StartFailure::Exec(_) => ("HealthCheckContainerError", format!("{not_listening}\n\n{failure}"), String::new()),
         StartFailure::Platform(why) => ("ContainerStartError", format!("{not_ready} The instance could not be started: {why}"), String::new()),
     };
     let mut message = format!("{text}\n\nLogs URL: {}", logs_url(revision));

@@ -313,7 +313,7 @@ impl Service {
                     }
                 }
             }
-            Report::Running { outbound, dns_udp, dns_tcp, metadata, said, clone } => {
+            Report::Running { outbound, dns_udp, dns_tcp, metadata, changing, said, clone } => {
                 if let Some(held) = self.held.get_mut(&number)
                     && let Some((_, inner)) = &mut held.origin
                 {
@@ -322,7 +322,7 @@ impl Service {
                 if said && let Some(held) = self.held.get_mut(&number) {
                     held.said = descriptors.pop();
                 }
-                let ends = Ends { outbound, dns_udp, dns_tcp, metadata, release: clone.is_some(), host: self.host_walls() };
+                let ends = Ends { outbound, dns_udp, dns_tcp, metadata, release: clone.is_some(), changing, host: self.host_walls() };
                 self.started(number, ends, descriptors);
             }
             Report::Failed(failure) => {

@@ -29,6 +29,19 @@ pub fn checks(suite: &mut Suite) {
             "{outcome:?}"
         );
     });
+    suite.check("a file that changes is written from outside and never from inside", |suite| {
+        let script = "(echo inside >> /app/a) 2>/dev/null && exit 3; (echo x > /app/b) 2>/dev/null && exit 4; cat /app/a; echo ready; \
+                      while [ \"$(cat /app/a)\" = one ]; do sleep 0.05; done; cat /app/a";
+        let mut spec = suite.shell("changing-1", script);
+        spec.files = vec![("/app/b".into(), b"fixed\n".to_vec()), ("/app/a".into(), b"one\n".to_vec())];
+        spec.changing = vec!["/app/a".into()];
+        let sandbox = suite.keeper().start(&spec).unwrap();
+        wait_for(&sandbox.stdout, "ready");
+        assert_eq!(sandbox.changing.len(), 1);
+        let file = std::fs::File::from(sandbox.changing[0].try_clone().unwrap());
+        std::os::unix::fs::FileExt::write_all_at(&file, b"another, which is longer\n", 0).unwrap();
+        assert_eq!(collect(&sandbox).expect_code(0).stdout, "another, which is longer\n");
+    });
     suite.check("a signal of the daemon reaches the command", |suite| {
         let spec = suite.shell("signal-1", "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done");
         let sandbox = suite.keeper().start(&spec).unwrap();

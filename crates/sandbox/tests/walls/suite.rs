@@ -147,6 +147,7 @@ impl Suite {
             limits: Limits { memory_bytes: 256 << 20, cpu_millis: 2000, pids: 64, files_open: 256, tmp_bytes: 64 << 20 },
             network: Network { redirected: false, metadata: false },
             volumes: Vec::new(),
+            changing: Vec::new(),
             template: false,
         }
     }

@@ -16,6 +16,7 @@ use crate::{
 
 pub const CHECKS: &[Check] = &[
     ("a request's timeout is 504 and leaves the instance", |world| timeout(world).boxed()),
+    ("a function that ends by the same clock is too late", |world| same_clock(world).boxed()),
     ("an instance all of whose slots timed out is replaced", |world| unresponsive(world).boxed()),
     ("an answer that nobody reads is cut at the timeout", |world| unread(world).boxed()),
     ("no free slot within the hold time is 429", |world| hold(world).boxed()),
@@ -35,6 +36,23 @@ async fn timeout(world: &World) {
     let entry = world.request_log_until(&service, 504).await;
     assert!(text(&entry).starts_with("The request has been terminated because it has reached the maximum request timeout."));
     assert_eq!(world.get(&host(&service), "/pid").await.body, before);
+}
+
+/// What it answers then would have to be cut in the middle.
+async fn same_clock(world: &World) {
+    let service = world.service().template(|template| template.timeout_s = Some(1)).deploy().await;
+    assert_eq!(world.get(&host(&service), "/").await.status, 200);
+    let call = || async {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        let request = format!("GET /sleep?1 HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(&service));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for answer in futures_util::future::join_all((0..20).map(|_| call())).await {
+        assert!(answer.starts_with("HTTP/1.1 504 ") && answer.ends_with("upstream request timeout"), "{answer:?}");
+    }
 }
 
 async fn unresponsive(world: &World) {

@@ -18,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("an answer that comes before the body was read is passed on at once", |world| early_answer(world).boxed()),
     ("a WebSocket's upgrade passes and holds its slot", |world| upgrade(world).boxed()),
     ("a function may speak HTTP/2 without TLS", |world| h2c(world).boxed()),
+    ("gRPC comes as HTTP/2 to a port that is not named h2c", |world| grpc(world).boxed()),
     ("trailers reach a caller over HTTP/2", |world| trailers(world).boxed()),
     ("a caller that goes is logged as 499 and gives its slot back", |world| client_gone(world).boxed()),
     ("a caller that waits for leave to send its body gets it", |world| continues(world).boxed()),
@@ -97,6 +98,23 @@ async fn h2c(world: &World) {
     let call = request("POST", &host, "/").body(full("x")).unwrap();
     let body = world.serving.handle(outside(), call).await.into_body().collect().await.unwrap();
     assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+}
+
+async fn grpc(world: &World) {
+    let service = world.service().mode("h2c").template(|template| template.timeout_s = Some(1)).deploy().await;
+    let call = |kind: &'static str, version| {
+        let call = request("POST", &host(&service), "/").version(version).header("content-type", kind).header("te", "trailers").body(full("x")).unwrap();
+        world.serving.handle(outside(), call)
+    };
+    for kind in ["application/grpc", "application/grpc+proto"] {
+        let response = call(kind, http::Version::HTTP_2).await;
+        assert_eq!(response.status(), 200, "{kind}");
+        assert_eq!(response.into_body().collect().await.unwrap().trailers().unwrap()["grpc-status"], "0");
+    }
+    // What is no gRPC, or cannot be, comes as HTTP/1, to which this function says nothing.
+    for (kind, version) in [("application/grpc-web", http::Version::HTTP_2), ("application/grpc", http::Version::HTTP_11)] {
+        assert_eq!(call(kind, version).await.status(), 504, "{kind}");
+    }
 }
 
 async fn trailers(world: &World) {
