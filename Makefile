@@ -66,6 +66,7 @@ bench:
 	for language in python nodejs go java; do python3 benches/deploy.py --language $$language; done
 	python3 benches/cold.py
 	python3 benches/router.py
+	python3 benches/overload.py
 	python3 benches/storage.py
 	python3 benches/finalized.py
 	python3 -m venv "$(CARGO_TARGET_DIR)/pubsub" && "$(CARGO_TARGET_DIR)/pubsub/bin/pip" install --quiet -r tests/clients/requirements.txt

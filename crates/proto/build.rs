@@ -26,6 +26,7 @@ const FILES: &[&str] = &[
     "google/iam/admin/v1/iam.proto",
     "google/iam/credentials/v1/iamcredentials.proto",
     "google/logging/v2/logging.proto",
+    "google/monitoring/v3/metric_service.proto",
     "google/devtools/cloudbuild/v1/cloudbuild.proto",
     "google/devtools/artifactregistry/v1/service.proto",
     "google/api/serviceusage/v1/serviceusage.proto",

@@ -27,6 +27,7 @@ const FUNCTIONS: &str = "cloudfunctions.googleapis.com";
 const LOGGING: &str = "logging.googleapis.com";
 const SCHEDULER: &str = "cloudscheduler.googleapis.com";
 const EVENTARC: &str = "eventarc.googleapis.com";
+const MONITORING: &str = "monitoring.googleapis.com";
 const PUBSUB: &str = "pubsub.googleapis.com";
 const SECRETS: &str = "secretmanager.googleapis.com";
 
@@ -62,6 +63,16 @@ const ROWS: &[Row] = &[
     (RUN, "POST", "/v1/projects/{project}/locations/{location}/operations/{operation}:wait", "{}", ""),
     (RUN, "GET", "/v1/projects/{project}/locations", "", "google.cloud.location.Locations/ListLocations"),
     (RUN, "GET", "/v1/projects/{project}/locations/{location}", "", "google.cloud.location.Locations/GetLocation"),
+    // tanebi's own.
+    (RUN, "GET", "/tanebi/v1/projects/{project}/locations/{location}/services/{service}/scalingDecisions", "", ""),
+    // Time series.
+    (
+        MONITORING,
+        "GET",
+        "/v3/projects/{project}/timeSeries?interval.endTime=2026-01-01T00:00:00Z&filter=metric.type%3D%22run.googleapis.com%2Fcontainer%2Finstance_count%22",
+        "",
+        "google.monitoring.v3.MetricService/ListTimeSeries",
+    ),
     // Functions v2.
     (FUNCTIONS, "GET", "/v2/projects/{project}/locations/{location}/runtimes", "", "google.cloud.functions.v2.FunctionService/ListRuntimes"),
     // Eventarc.

@@ -21,6 +21,15 @@ def function(request):
     if path == "/sleep":
         time.sleep(float(request.args["s"]))
         return "slept"
+    if path == "/stamp":
+        began = time.time()
+        time.sleep(float(request.args["s"]))
+        return str(began)
+    if path == "/burn":
+        end = time.time() + float(request.args["s"])
+        while time.time() < end:
+            pass
+        return "burnt"
     if path == "/crash":
         os._exit(3)
     if path == "/eat":

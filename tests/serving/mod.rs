@@ -1,5 +1,7 @@
 //! What a deployed function and its callers see: scaling, time limits, crashes, headers, the way out.
 
+mod cpu;
+mod overload;
 mod pushes_out;
 mod way_out;
 
@@ -9,12 +11,14 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use cpu::scaling_by_cpu;
 use e2e::{REGION, Tanebi, eventually, holds, http1, repository, tests};
+use overload::{overload, slow_and_idle_connections};
 use pushes_out::pushes_and_jobs_to_the_world;
 use way_out::the_way_out;
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["serving"; contract, limits_of_time_and_memory, scaling, inside_and_outside, the_way_out, pushes_and_jobs_to_the_world, restart_keeps_what_was_deployed]
+    tests!["serving"; contract, limits_of_time_and_memory, scaling, scaling_by_cpu, overload, slow_and_idle_connections, inside_and_outside, the_way_out, pushes_and_jobs_to_the_world, restart_keeps_what_was_deployed]
 }
 
 fn function() -> PathBuf {

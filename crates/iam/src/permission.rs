@@ -45,6 +45,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("logging.logs", "delete list"),
     ("logging.privateLogEntries", "list"),
     ("logging.logServices", "list"),
+    ("monitoring.timeSeries", "list"),
     ("pubsub.topics", "attachSubscription create delete detachSubscription get getIamPolicy list publish setIamPolicy update"),
     ("pubsub.subscriptions", "consume create delete get getIamPolicy list setIamPolicy update"),
     ("pubsub.snapshots", "create delete get getIamPolicy list seek setIamPolicy update"),

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod log;
 pub mod name;
 pub mod operation;
+pub mod overload;
 pub mod policy;
 pub mod revision;
 pub mod scaling;

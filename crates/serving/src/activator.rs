@@ -17,7 +17,7 @@ use crate::{
 ///
 /// `held` is one that was taken already. Waits at most the hold time, and never beyond `deadline`. Dropping the slot gives it back.
 /// # Errors
-/// `QueueFull` (429) when the hold time is over or too many wait already; `StartFailed` (500) when what was started for it did not
+/// `QueueFull` (429) when the hold time is over, or cannot be enough for all who wait already; `StartFailed` (500) when what was started for it did not
 /// become ready; `Timeout` (504) at the deadline.
 pub(crate) async fn slot_take(pool: &Arc<Pool>, held: Option<Slot>, deadline: Instant) -> Result<Slot, Refusal> {
     let entry = match held {
@@ -39,7 +39,7 @@ pub(crate) async fn slot_take(pool: &Arc<Pool>, held: Option<Slot>, deadline: In
                             return Err(Refusal::Timeout);
                         }
                         if pool.hold().is_some_and(|hold| since.elapsed() >= hold) {
-                            return Err(Refusal::QueueFull);
+                            return Err(pool.overdue());
                         }
                     }
                 }

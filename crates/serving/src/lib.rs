@@ -5,7 +5,7 @@
 //! The files in the order of a request: [`listener`] (accept, TLS, HTTP) -> [`host`] (which service) -> `ingress` (from where) ->
 //! `invoker` (by whom) -> `affinity`, `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
 //! `finish` (log and meter). Beside it: `table` (what requests are routed by), `pool` and `slots` (a revision's instances and queue),
-//! `instances` (their life), `health` (their probes), `autoscaler`.
+//! `instances` (their life), `health` (their probes), `autoscaler`, `usage` and `decisions` (how many there are, what they use, and why).
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,6 +26,7 @@ mod autoscaler;
 mod clones;
 mod cold_start;
 mod connection;
+mod decisions;
 pub mod egress;
 mod environment;
 mod finish;
@@ -50,9 +51,11 @@ mod stream;
 mod supervise;
 mod table;
 mod traffic;
+mod usage;
 mod workers;
 
 pub use cold_start::{ColdStart, PARTS as COLD_START_PARTS};
+pub use decisions::ScalingDecision;
 pub use refusal::Refusal;
 pub use workers::Workers;
 
@@ -461,6 +464,11 @@ impl Serving {
     /// The last cold starts of each revision that has run, the oldest first; revisions in no order.
     pub fn cold_starts(&self) -> Vec<(ServiceKey, RevisionName, Vec<ColdStart>)> {
         self.pools.all().iter().map(|pool| (pool.service.clone(), pool.revision.clone(), pool.cold_starts())).collect()
+    }
+
+    /// The last decisions about the number of instances of a service's revisions that have run, the oldest first; revisions in no order.
+    pub fn scaling_decisions(&self, service: &ServiceKey) -> Vec<(RevisionName, Vec<ScalingDecision>)> {
+        self.pools.all().iter().filter(|pool| pool.service == *service).map(|pool| (pool.revision.clone(), pool.decisions.list())).collect()
     }
 
     /// Drains and ends the instances of a service (all services when `None`): scale to zero now. Returns how many; waits at most `grace`.

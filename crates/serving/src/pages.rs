@@ -39,7 +39,7 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
             "The server encountered an error and could not complete your request.<p>Please try again in 30 seconds.",
         ),
         Refusal::Placeholder => (HTML, PLACEHOLDER.to_owned()),
-        Refusal::QueueFull => (HTML, "Rate exceeded.".to_owned()),
+        Refusal::QueueFull { .. } => (HTML, "Rate exceeded.".to_owned()),
         Refusal::Closing | Refusal::MalformedResponse => (PLAIN, "Service Unavailable".to_owned()),
         Refusal::Timeout => (PLAIN, "upstream request timeout".to_owned()),
     };
@@ -56,8 +56,8 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
                 HeaderValue::from_static("Bearer error=\"invalid_token\" error_description=\"The access token could not be verified\""),
             );
         }
-        Refusal::QueueFull => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        Refusal::QueueFull { retry_after_s } => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
         }
         Refusal::MethodNotAllowed => {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn bodies_without_a_frame() {
         for (refusal, status, expect) in [
-            (Refusal::QueueFull, 429, "Rate exceeded."),
+            (Refusal::QueueFull { retry_after_s: 3 }, 429, "Rate exceeded."),
             (Refusal::MalformedResponse, 503, "Service Unavailable"),
             (Refusal::Timeout, 504, "upstream request timeout"),
         ] {
@@ -184,6 +184,7 @@ mod tests {
             assert_eq!((got, text.as_str()), (status, expect));
             assert_eq!(headers["server"], "Google Frontend");
         }
+        assert_eq!(render(Refusal::QueueFull { retry_after_s: 3 }, "/").2["retry-after"], "3");
         assert_eq!(
             render(Refusal::BadToken, "/").2["www-authenticate"],
             "Bearer error=\"invalid_token\" error_description=\"The access token could not be verified\""

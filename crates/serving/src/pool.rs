@@ -1,8 +1,12 @@
 //! A revision's instances and the requests that wait for them.
 //!
-//! One lock for each revision, held for a few instructions and never across a wait. Slots are given back by dropping them and
-//! then go to the request that has waited longest. What to start is `model::scaling`'s rule, asked here whenever a request
-//! begins to wait and by `autoscaler.rs` as time passes. How an instance starts and ends is `instances.rs`.
+//! One lock for each revision, held for a few instructions and never across a wait. Slots are given back by dropping them
+//! (`slot.rs`) and then go to the request that has waited longest; who cannot be served in time is refused by `model::overload`.
+//! How many instances there are is `scaling.rs`, what happens to them `life.rs`, how an instance starts and ends `instances.rs`.
+
+mod life;
+mod scaling;
+mod slot;
 
 use std::{
     collections::VecDeque,
@@ -15,8 +19,8 @@ use model::{
     Revision, RevisionName, ServiceKey,
     image::{Image, ImageDigest},
     log::Source,
+    overload::{self, ServiceTime},
     revision::RevisionTemplate,
-    scaling::{Observed, Scaling, desired_instances},
 };
 use parking_lot::Mutex;
 use telemetry::{Meter, MeterKey};
@@ -25,23 +29,21 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use self::{
+    life::Freeze,
+    scaling::Scale,
+    slot::{Entry, Place, Slot},
+};
 use crate::{
-    InstanceIdentity, Shared, StartFailure, autoscaler,
+    InstanceIdentity, Shared,
     clones::Clones,
     cold_start::{self, ColdStart},
-    instances::{self, Instance, Reason, StopOrder},
+    decisions::Decisions,
+    instances::{self, Instance},
+    pool::slot::Waiter,
     refusal::Refusal,
     slots::{Phase, Slots},
 };
-
-/// How many instances a revision may and must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scale {
-    pub(crate) min: u32,
-    pub(crate) max: u32,
-    /// Whether any host leads to it.
-    pub(crate) routed: bool,
-}
 
 /// A revision's instances and queue.
 pub(crate) struct Pool {
@@ -57,6 +59,8 @@ pub(crate) struct Pool {
     pub(crate) clones: Clones,
     /// The last ones.
     cold_starts: Mutex<VecDeque<ColdStart>>,
+    /// Of the autoscaler, the last ones.
+    pub(crate) decisions: Decisions,
     state: Mutex<State>,
     /// Wakes the autoscaler of this revision.
     pub(crate) wake: Notify,
@@ -68,15 +72,28 @@ struct State {
     next_waiter: u64,
     scale: Scale,
     load: Load,
-    /// The mean of the last seconds' load, by the autoscaler.
-    load_mean: f64,
+    /// Means of the last seconds, by the autoscaler.
+    means: Means,
     startup_mean: Option<Duration>,
+    /// How long requests hold their slots.
+    service_time: ServiceTime,
     /// Starts that failed and instances that crashed young, in a row.
     failures: u32,
     /// No start that no request waits for before this.
     retry_at: Option<Instant>,
     retired: bool,
+    /// The maximum stood in the way when the rule was asked last.
+    is_limited: bool,
     autoscaler: Autoscaler,
+}
+
+/// What the last seconds were like on average.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Means {
+    /// Requests being served and waiting.
+    pub(crate) requests: f64,
+    /// CPU in use, in instances.
+    pub(crate) cpu: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,28 +106,18 @@ enum Autoscaler {
     Ticking,
 }
 
-struct Waiter {
-    number: u64,
-    slot: oneshot::Sender<Result<Slot, Refusal>>,
-}
-
 /// Requests in the pool, over time.
 struct Load {
     level: u32,
     since: Instant,
     /// Requests times seconds, up to `since`.
     area: f64,
-    /// Since when there has been none.
-    idle_since: Instant,
 }
 
 impl Load {
     fn change(&mut self, now: Instant, delta: i64) {
         self.advance(now);
         self.level = u32::try_from(i64::from(self.level) + delta).unwrap_or(0);
-        if self.level == 0 {
-            self.idle_since = now;
-        }
     }
 
     fn advance(&mut self, now: Instant) {
@@ -119,52 +126,14 @@ impl Load {
     }
 }
 
-/// A place at an instance for one request. Dropping it gives it back.
-pub(crate) struct Slot {
-    instance: Option<Arc<Instance>>,
-    /// The instance must be woken before it can answer.
-    pub(crate) frozen: bool,
-    /// The first place of an instance that was started for this request.
-    pub(crate) is_cold: bool,
-}
-
-impl Slot {
-    pub(crate) fn instance(&self) -> &Arc<Instance> {
-        self.instance.as_ref().expect("only `disarm` takes it, which consumes the slot")
+impl State {
+    fn waiting(&self) -> u32 {
+        u32::try_from(self.queue.len()).unwrap_or(u32::MAX)
     }
 
-    /// Drops it without giving the place back.
-    fn disarm(mut self) {
-        self.instance = None;
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(instance) = self.instance.take() {
-            let pool = instance.pool.clone();
-            pool.release(&instance);
-        }
-    }
-}
-
-/// What a request gets when it comes to the pool.
-pub(crate) enum Entry {
-    Slot(Slot),
-    Wait(Place),
-}
-
-/// A place in the queue. Dropping it leaves the queue.
-pub(crate) struct Place {
-    pool: Arc<Pool>,
-    number: u64,
-    pub(crate) slot: oneshot::Receiver<Result<Slot, Refusal>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.pool.leave(self.number);
-        // A slot that was handed over in the last moment drops with the receiver and goes to the next.
+    /// As many requests as can ever be served at the same time.
+    fn slots_max(&self) -> u32 {
+        self.scale.max.max(self.slots.live()).saturating_mul(self.slots.concurrency())
     }
 }
 
@@ -190,17 +159,20 @@ impl Pool {
             meter: OnceLock::new(),
             clones: Clones::default(),
             cold_starts: Mutex::default(),
+            decisions: Decisions::default(),
             state: Mutex::new(State {
                 slots: Slots::new(template.concurrency()),
                 queue: VecDeque::new(),
                 next_waiter: 0,
-                scale: Scale { min: 0, max: template.max_instances(), routed: false },
-                load: Load { level: 0, since: now, area: 0.0, idle_since: now },
-                load_mean: 0.0,
+                scale: Scale { min: 0, max: template.max_instances(), is_manual: false, routed: false },
+                load: Load { level: 0, since: now, area: 0.0 },
+                means: Means::default(),
                 startup_mean: None,
+                service_time: ServiceTime::default(),
                 failures: 0,
                 retry_at: None,
                 retired: false,
+                is_limited: false,
                 autoscaler: Autoscaler::Off,
             }),
             wake: Notify::new(),
@@ -255,7 +227,7 @@ impl Pool {
     /// A slot, or a place in the queue; starts instances when they are needed.
     ///
     /// # Errors
-    /// `QueueFull` when too many wait or no instance is allowed, `NoRevision` when the revision is gone.
+    /// `QueueFull` when no slot can come free within the hold time or no instance is allowed, `NoRevision` when the revision is gone.
     pub(crate) fn enter(self: &Arc<Self>) -> Result<Entry, Refusal> {
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -263,14 +235,14 @@ impl Pool {
             return Err(if self.shared.closing.is_cancelled() { Refusal::Closing } else { Refusal::NoRevision });
         }
         if let Some(member) = state.slots.take(now) {
-            let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen, is_cold: false };
+            let slot = Slot::of(member, now);
             state.load.change(now, 1);
             self.awaken(&mut state);
             return Ok(Entry::Slot(slot));
         }
-        let capacity = state.scale.max.saturating_mul(state.slots.concurrency()) as usize;
-        if state.scale.max == 0 || state.queue.len() >= (2 * capacity).clamp(QUEUE_MIN, QUEUE_MAX) {
-            return Err(Refusal::QueueFull);
+        let least = overload::least_wait(state.waiting(), state.slots_max(), &state.service_time);
+        if state.scale.max == 0 || state.queue.len() >= QUEUE_MAX || least > self.hold_time(&state) {
+            return Err(self.refused(&state));
         }
         let (sender, slot) = oneshot::channel();
         let number = state.next_waiter;
@@ -278,9 +250,9 @@ impl Pool {
         state.queue.push_back(Waiter { number, slot: sender });
         state.load.change(now, 1);
         self.awaken(&mut state);
-        let launches = self.plan(&mut state, now);
+        let plan = self.plan(&mut state, now);
         drop(state);
-        launch(launches, Reason::Autoscaling);
+        self.carry_out(plan);
         Ok(Entry::Wait(Place { pool: self.clone(), number, slot }))
     }
 
@@ -291,7 +263,7 @@ impl Pool {
         let concurrency = state.slots.concurrency();
         let member = state.slots.iter_mut().find(|member| is_it(&member.instance) && member.has_slot(concurrency))?;
         member.take(now);
-        let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen, is_cold: false };
+        let slot = Slot::of(member, now);
         state.load.change(now, 1);
         self.awaken(&mut state);
         Some(slot)
@@ -300,12 +272,22 @@ impl Pool {
     /// How long to hold a request that waits; `None` while nobody knows how long this revision starts and one is starting.
     pub(crate) fn hold(&self) -> Option<Duration> {
         let state = self.state.lock();
-        let hold_min = self.shared.config.hold_min;
-        match state.startup_mean {
-            Some(mean) => Some(hold_min.max(mean.mul_f64(3.5))),
-            None if state.slots.starting() > 0 => None,
-            None => Some(hold_min),
-        }
+        let is_known = state.startup_mean.is_some() || state.slots.starting() == 0;
+        is_known.then(|| self.hold_time(&state))
+    }
+
+    fn hold_time(&self, state: &State) -> Duration {
+        overload::hold_time(state.startup_mean, self.shared.config.hold_min)
+    }
+
+    /// The refusal of a request that was held for the hold time.
+    pub(crate) fn overdue(&self) -> Refusal {
+        self.refused(&self.state.lock())
+    }
+
+    fn refused(&self, state: &State) -> Refusal {
+        let wait = overload::expected_wait(state.waiting(), state.slots_max(), &state.service_time);
+        Refusal::QueueFull { retry_after_s: overload::retry_after_s(wait, self.hold_time(state)) }
     }
 
     fn leave(&self, number: u64) {
@@ -316,18 +298,22 @@ impl Pool {
         }
     }
 
-    /// Gives a slot of `instance` to the longest waiting request, or makes it free.
-    fn release(self: &Arc<Self>, instance: &Arc<Instance>) {
+    /// Gives a slot of `instance`, held since `taken`, to the longest waiting request, or makes it free.
+    fn release(self: &Arc<Self>, instance: &Arc<Instance>, taken: Instant) {
+        let mut served = Some(taken);
         loop {
             let now = Instant::now();
             let mut guard = self.state.lock();
             let state = &mut *guard;
             let Some(member) = state.slots.find(instance) else { return };
+            if let Some(taken) = served.take() {
+                state.service_time.take(now.saturating_duration_since(taken));
+            }
             if member.phase == Phase::Ready
                 && !member.unready
                 && let Some(waiter) = state.queue.pop_front()
             {
-                let slot = Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false };
+                let slot = Slot::of(member, now);
                 // The one that leaves and the one that comes: the load is one less.
                 state.load.change(now, -1);
                 drop(guard);
@@ -382,353 +368,8 @@ impl Pool {
         })
     }
 
-    // --- the life of instances ----------------------------------------------------------------------------------
-
-    /// Which instances to start now. They are counted as starting; the caller launches them after the lock.
-    fn plan(self: &Arc<Self>, state: &mut State, now: Instant) -> Vec<Arc<Instance>> {
-        if state.retired {
-            return Vec::new();
-        }
-        let held_back = state.retry_at.is_some_and(|at| now < at);
-        // One that is not ready serves nobody, and still is one of those that may be there.
-        let unready = state.slots.unready();
-        let live = state.slots.live() - unready;
-        let observed = Observed {
-            // What the mean remembers keeps instances while there are requests; it is no reason to start one when there are none.
-            requests_mean: if state.load.level > 0 { state.load_mean } else { 0.0 },
-            waiting: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
-            in_flight: state.slots.in_flight(),
-            instances: live,
-            idle: if state.load.level > 0 { Duration::ZERO } else { now.saturating_duration_since(state.load.idle_since) },
-        };
-        let scaling = Scaling {
-            concurrency: state.slots.concurrency(),
-            max_instances: state.scale.max,
-            min_instances: if held_back { 0 } else { state.scale.min },
-            idle_max: self.shared.config.instance_idle_max,
-        };
-        let mut missing = desired_instances(observed, scaling).saturating_sub(live).min(state.scale.max.saturating_sub(live + unready));
-        if state.failures > 0 {
-            // What keeps failing may try one at a time: its starts must not take the host from the others.
-            missing = if held_back && state.queue.is_empty() { 0 } else { missing.min(1_u32.saturating_sub(state.slots.starting())) };
-        }
-        (0..missing)
-            .map(|_| {
-                let instance = Instance::new(self.clone());
-                state.slots.insert(instance.clone(), now);
-                instance
-            })
-            .collect()
-    }
-
-    /// Starts one instance for `prove`, unless one is there. Whether its start is under way or done is the instance's outcome.
-    pub(crate) fn first(self: &Arc<Self>, image: &Image) -> Result<Arc<Instance>, StartFailure> {
-        let _ = self.image.set(Arc::new(image.clone()));
-        let now = Instant::now();
-        let mut state = self.state.lock();
-        if state.retired {
-            return Err(StartFailure::Platform("the revision is gone".to_owned()));
-        }
-        if let Some(member) = state.slots.iter().find(|member| member.phase != Phase::Draining) {
-            return Ok(member.instance.clone());
-        }
-        let instance = Instance::new(self.clone());
-        state.slots.insert(instance.clone(), now);
-        self.awaken(&mut state);
-        drop(state);
-        instances::launch(instance.clone(), Reason::Deployment);
-        Ok(instance)
-    }
-
-    /// `instance` listens: it gets what waits. Whether it may take requests (it may not when it is being ended already).
-    pub(crate) fn ready(self: &Arc<Self>, instance: &Arc<Instance>, startup: Duration) -> bool {
-        let now = Instant::now();
-        let mut handed = Vec::new();
-        let mut billed = None;
-        let mut linger = false;
-        {
-            let mut guard = self.state.lock();
-            let state = &mut *guard;
-            let concurrency = state.slots.concurrency();
-            let Some(member) = state.slots.find(instance).filter(|member| member.phase == Phase::Starting) else { return false };
-            member.phase = Phase::Ready;
-            member.idle_since = now;
-            while member.in_flight < concurrency {
-                let Some(waiter) = state.queue.pop_front() else { break };
-                member.take(now);
-                handed.push(waiter);
-            }
-            if member.in_flight == 0 && self.template.cpu_idle() {
-                billed = member.bill(now);
-                linger = !std::mem::replace(&mut member.lingering, true);
-            }
-            state.startup_mean = Some(state.startup_mean.map_or(startup, |mean| (mean * 3 + startup) / 4));
-            self.awaken(state);
-        }
-        self.bill(billed);
-        self.meter().startup(startup);
-        for (at, waiter) in handed.into_iter().enumerate() {
-            // Whoever has left gives its slot back by dropping it. It was counted as waiting and still is as being served.
-            drop(waiter.slot.send(Ok(Slot { instance: Some(instance.clone()), frozen: false, is_cold: at == 0 })));
-        }
-        if linger {
-            instances::linger(instance.clone());
-        }
-        self.wake.notify_one();
-        true
-    }
-
-    /// `instance` has served for a while: what failed before is forgotten.
-    pub(crate) fn settled(&self) {
-        let mut state = self.state.lock();
-        state.failures = 0;
-        state.retry_at = None;
-    }
-
-    /// `instance` is gone, or was never there. `failed` when that counts against the revision.
-    pub(crate) fn removed(self: &Arc<Self>, instance: &Arc<Instance>, failed: bool) {
-        let now = Instant::now();
-        let mut refused = Vec::new();
-        let (billed, launches) = {
-            let mut guard = self.state.lock();
-            let state = &mut *guard;
-            let Some(mut member) = state.slots.remove(instance) else { return };
-            state.load.change(now, -i64::from(member.in_flight));
-            if failed {
-                state.failures = state.failures.saturating_add(1);
-                let backoff = Duration::from_secs(1 << state.failures.min(BACKOFF_DOUBLINGS_MAX));
-                state.retry_at = Some(now + backoff);
-                if member.phase == Phase::Starting && state.slots.live() == 0 {
-                    let n = state.queue.len();
-                    refused.extend(state.queue.drain(..));
-                    state.load.change(now, -i64::try_from(n).unwrap_or(0));
-                }
-            }
-            let launches = if state.queue.is_empty() { Vec::new() } else { self.plan(state, now) };
-            (member.bill(now), launches)
-        };
-        self.bill(billed);
-        for waiter in refused {
-            drop(waiter.slot.send(Err(Refusal::StartFailed)));
-        }
-        launch(launches, Reason::Autoscaling);
-        self.wake.notify_one();
-    }
-
-    /// Lets `instance` finish what it has, then ends it, by `order`. Done twice, the earlier times hold.
-    pub(crate) fn drain(&self, instance: &Arc<Instance>, order: StopOrder) {
-        {
-            let mut state = self.state.lock();
-            let Some(member) = state.slots.find(instance) else { return };
-            member.phase = Phase::Draining;
-            if member.in_flight == 0 {
-                instance.drained.notify_one();
-            }
-        }
-        instance.stop(order);
-    }
-
-    /// `drain` for all of them. Returns them.
-    pub(crate) fn drain_all(&self, order: StopOrder) -> Vec<Arc<Instance>> {
-        let all: Vec<Arc<Instance>> = self.state.lock().slots.iter().map(|member| member.instance.clone()).collect();
-        all.iter().for_each(|instance| self.drain(instance, order));
-        all
-    }
-
-    /// Whether a request waits in the queue.
     pub(crate) fn is_waited_for(&self) -> bool {
         !self.state.lock().queue.is_empty()
-    }
-
-    pub(crate) fn in_flight(&self, instance: &Arc<Instance>) -> u32 {
-        self.state.lock().slots.find(instance).map_or(0, |member| member.in_flight)
-    }
-
-    /// Marks `instance` frozen when it has been idle for `linger`; else says when to look again, or nothing when never.
-    pub(crate) fn freeze_begin(&self, instance: &Arc<Instance>, linger: Duration) -> Freeze {
-        let mut state = self.state.lock();
-        let Some(member) = state.slots.find(instance) else { return Freeze::Never };
-        if member.phase != Phase::Ready || member.in_flight > 0 || member.probes > 0 || member.frozen {
-            member.lingering = false;
-            return Freeze::Never;
-        }
-        let due = member.idle_since + linger;
-        if Instant::now() < due {
-            return Freeze::NotBefore(due);
-        }
-        member.lingering = false;
-        member.frozen = true;
-        Freeze::Now
-    }
-
-    /// A probe is about to be sent to `instance`: it is not frozen until [`Pool::probed`]. Whether it must be woken; `None` when it takes nothing more.
-    pub(crate) fn probing(&self, instance: &Arc<Instance>) -> Option<bool> {
-        let mut state = self.state.lock();
-        let member = state.slots.find(instance).filter(|member| member.phase == Phase::Ready)?;
-        member.probes += 1;
-        Some(member.frozen)
-    }
-
-    /// The probe has come to its end. `true`: somebody must freeze the instance again.
-    pub(crate) fn probed(&self, instance: &Arc<Instance>) -> bool {
-        let mut state = self.state.lock();
-        state.slots.find(instance).is_some_and(|member| {
-            member.probes -= 1;
-            let is_idle = member.phase == Phase::Ready && member.in_flight == 0 && member.probes == 0 && !member.frozen;
-            is_idle && self.template.cpu_idle() && !std::mem::replace(&mut member.lingering, true)
-        })
-    }
-
-    /// Whether `instance` gets requests, by its readiness probe. One that gets them again has those that wait.
-    pub(crate) fn readiness(self: &Arc<Self>, instance: &Arc<Instance>, is_ready: bool) {
-        let now = Instant::now();
-        let (mut slots, mut launches) = (Vec::new(), Vec::new());
-        {
-            let mut guard = self.state.lock();
-            let state = &mut *guard;
-            let concurrency = state.slots.concurrency();
-            let Some(member) = state.slots.find(instance) else { return };
-            member.unready = !is_ready;
-            while member.has_slot(concurrency) {
-                let Some(waiter) = state.queue.pop_front() else { break };
-                member.take(now);
-                slots.push((waiter, Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false }));
-            }
-            if !is_ready {
-                launches = self.plan(state, now);
-            }
-        }
-        for (waiter, slot) in slots {
-            drop(waiter.slot.send(Ok(slot)));
-        }
-        launch(launches, Reason::Autoscaling);
-    }
-
-    pub(crate) fn is_frozen(&self, instance: &Arc<Instance>) -> bool {
-        self.state.lock().slots.find(instance).is_some_and(|member| member.frozen)
-    }
-
-    /// `instance` runs. When it has nothing to do by now, somebody must freeze it again: `true`.
-    pub(crate) fn thawed(&self, instance: &Arc<Instance>) -> bool {
-        let mut state = self.state.lock();
-        state.slots.find(instance).is_some_and(|member| {
-            member.frozen = false;
-            member.phase == Phase::Ready && member.in_flight == 0 && self.template.cpu_idle() && !std::mem::replace(&mut member.lingering, true)
-        })
-    }
-
-    fn bill(&self, stretch: Option<Duration>) {
-        if let Some(stretch) = stretch {
-            self.meter().billable(stretch, self.template.cpu_millis(), self.template.memory_bytes());
-        }
-    }
-
-    // --- scaling ------------------------------------------------------------------------------------------------
-
-    /// New limits, by the table.
-    pub(crate) fn scale(self: &Arc<Self>, scale: Scale) {
-        let launches = {
-            let mut state = self.state.lock();
-            if state.retired || state.scale == scale {
-                return;
-            }
-            if state.scale.routed && !scale.routed {
-                // Nobody can call it: what it would start from is not worth its memory.
-                self.clones.end(&self.shared, false);
-            }
-            state.scale = scale;
-            if scale.min > 0 {
-                self.awaken(&mut state);
-            }
-            self.plan(&mut state, Instant::now())
-        };
-        launch(launches, Reason::Minimum);
-        self.wake.notify_one();
-    }
-
-    /// Sees to it that somebody looks after this pool.
-    fn awaken(self: &Arc<Self>, state: &mut State) {
-        match std::mem::replace(&mut state.autoscaler, Autoscaler::Ticking) {
-            Autoscaler::Ticking => {}
-            Autoscaler::Sleeping => self.wake.notify_one(),
-            Autoscaler::Off => {
-                self.shared.supervisor.spawn("autoscaler", autoscaler::run(self.clone()));
-            }
-        }
-    }
-
-    /// One look of the autoscaler: starts and ends what it must. Says when to look again; `None` when there is nothing left to look at.
-    pub(crate) fn look(self: &Arc<Self>, mean: &mut autoscaler::Mean) -> Option<Instant> {
-        let now = Instant::now();
-        let mut billed = Vec::new();
-        let mut ends = Vec::new();
-        let launches;
-        let next;
-        {
-            let mut guard = self.state.lock();
-            let state = &mut *guard;
-            state.load.advance(now);
-            state.load_mean = mean.take(now, std::mem::take(&mut state.load.area), state.load.level);
-            launches = self.plan(state, now);
-
-            // Who has been idle for long enough ends, as long as enough remain.
-            let idle_max = if state.scale.routed { self.shared.config.instance_idle_max } else { self.shared.config.instance_idle_max.min(UNROUTED_IDLE_MAX) };
-            let needed = (state.slots.in_flight().div_ceil(state.slots.concurrency())).max(state.scale.min);
-            let mut spare = state.slots.live().saturating_sub(needed);
-            // More than there may be, since the limit was lowered: those that have nothing to do go at once.
-            let mut excess = state.slots.live().saturating_sub(state.scale.max);
-            let mut expires = Vec::new();
-            let (mut active, mut idle) = (0, 0);
-            for member in state.slots.iter_mut() {
-                if member.phase == Phase::Ready && member.in_flight == 0 {
-                    let expiry = member.idle_since + idle_max;
-                    if now < expiry && excess == 0 {
-                        expires.push(expiry);
-                    } else if spare > 0 {
-                        spare -= 1;
-                        excess = excess.saturating_sub(1);
-                        ends.push(member.instance.clone());
-                    }
-                }
-                if !self.template.cpu_idle() {
-                    // Always billed: told in stretches, so that it can be seen while it runs.
-                    if let Some(from) = member.billed_from
-                        && now >= from + BILLING_PERIOD
-                    {
-                        billed.push(BILLING_PERIOD);
-                        member.billed_from = Some(from + BILLING_PERIOD);
-                    }
-                    expires.extend(member.billed_from.map(|from| from + BILLING_PERIOD));
-                }
-                if member.in_flight > 0 { active += 1 } else { idle += 1 }
-            }
-            if let Some(meter) = self.meter.get() {
-                meter.instances(active, idle);
-            }
-            let busy = state.load.level > 0 || mean.level() > 0.01;
-            if busy {
-                state.autoscaler = Autoscaler::Ticking;
-                next = Some(now + autoscaler::PERIOD);
-            } else {
-                expires.extend(state.retry_at.filter(|at| *at > now && state.slots.live() < state.scale.min));
-                next = expires.into_iter().min();
-                // Without an expiry an instance (one that starts or drains) wakes the autoscaler itself.
-                let nothing = next.is_none() && state.slots.iter().next().is_none();
-                state.autoscaler = if nothing { Autoscaler::Off } else { Autoscaler::Sleeping };
-                if nothing {
-                    return None;
-                }
-            }
-        }
-        for stretch in billed {
-            self.bill(Some(stretch));
-        }
-        for instance in ends {
-            tracing::debug!(revision = %self.revision, instance = %instance.sandbox, "ending an idle instance");
-            self.drain(&instance, StopOrder::gentle());
-        }
-        launch(launches, Reason::Autoscaling);
-        Some(next.unwrap_or(now + FAR))
     }
 
     /// The revision is gone: no new request, no new instance; what runs may finish.
@@ -759,6 +400,10 @@ impl Pool {
         self.cold_starts.lock().iter().cloned().collect()
     }
 
+    pub(crate) fn ready_instances(&self) -> Vec<Arc<Instance>> {
+        self.state.lock().slots.iter().filter(|member| member.phase == Phase::Ready).map(|member| member.instance.clone()).collect()
+    }
+
     pub(crate) fn infos(&self) -> Vec<crate::InstanceInfo> {
         let state = self.state.lock();
         let info = |member: &crate::slots::Member<Instance>| crate::InstanceInfo {
@@ -779,27 +424,5 @@ impl Pool {
     }
 }
 
-/// What is to be done about an idle instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Freeze {
-    Now,
-    NotBefore(Instant),
-    Never,
-}
-
-fn launch(instances: Vec<Arc<Instance>>, reason: Reason) {
-    for instance in instances {
-        instances::launch(instance, reason);
-    }
-}
-
-/// Requests that may wait for one revision: twice what its instances can serve, within these.
-const QUEUE_MIN: usize = 100;
+/// Requests that may wait for one revision, whatever is known of their chance: a bound of memory.
 const QUEUE_MAX: usize = 10_000;
-/// 2^8 s, a little over 4 minutes between starts of what keeps failing.
-const BACKOFF_DOUBLINGS_MAX: u32 = 8;
-/// How long an idle instance is kept when no host leads to it any more.
-const UNROUTED_IDLE_MAX: Duration = Duration::from_secs(60);
-/// How much of an instance's time is told to the meter at once when all of it is billed. A multiple of 100 ms.
-const BILLING_PERIOD: Duration = Duration::from_secs(60);
-const FAR: Duration = Duration::from_secs(24 * 3600);

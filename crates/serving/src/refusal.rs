@@ -28,8 +28,11 @@ pub enum Refusal {
     BodyTooLarge,
     /// The body stopped coming, or came too slowly.
     BodyBroken,
-    /// No slot came free within the hold time, or too many wait already.
-    QueueFull,
+    /// No slot came free within the hold time, or none can for all who wait already.
+    QueueFull {
+        /// When to try again.
+        retry_after_s: u32,
+    },
     /// The function was created and has no source yet.
     Placeholder,
     /// The service has no ready revision.
@@ -66,14 +69,14 @@ impl Refusal {
             | Self::BadToken
             | Self::BodyTooLarge
             | Self::BodyBroken => Source::Client,
-            Self::Placeholder | Self::QueueFull | Self::NoRevision | Self::Closing => Source::Platform,
+            Self::Placeholder | Self::QueueFull { .. } | Self::NoRevision | Self::Closing => Source::Platform,
             Self::StartFailed | Self::MalformedResponse | Self::Timeout => Source::Instance,
         }
     }
 
     /// Whether the same request may be answered a little later.
     pub fn retry(self) -> bool {
-        matches!(self, Self::Placeholder | Self::QueueFull | Self::StartFailed | Self::Closing | Self::MalformedResponse)
+        matches!(self, Self::Placeholder | Self::QueueFull { .. } | Self::StartFailed | Self::Closing | Self::MalformedResponse)
     }
 
     /// Whether the function saw nothing of the request.
@@ -92,7 +95,7 @@ impl Refusal {
             Self::BadToken => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyBroken => StatusCode::REQUEST_TIMEOUT,
-            Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::StartFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Placeholder | Self::Closing | Self::MalformedResponse => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -115,7 +118,7 @@ impl Refusal {
                 "The request was not authorized to invoke this service. The access token could not be verified \
                  Additional troubleshooting documentation can be found at: https://cloud.google.com/run/docs/troubleshooting#401"
             }
-            Self::QueueFull | Self::StartFailed => {
+            Self::QueueFull { .. } | Self::StartFailed => {
                 "The request was aborted because there was no available instance. \
                  Additional troubleshooting documentation can be found at: https://cloud.google.com/run/docs/troubleshooting#abort-request"
             }
@@ -152,7 +155,7 @@ mod tests {
             Refusal::BadToken,
             Refusal::BodyTooLarge,
             Refusal::BodyBroken,
-            Refusal::QueueFull,
+            Refusal::QueueFull { retry_after_s: 1 },
             Refusal::Placeholder,
             Refusal::NoRevision,
             Refusal::StartFailed,
@@ -162,7 +165,7 @@ mod tests {
         ] {
             assert_eq!(
                 refusal.source() == Source::Client,
-                refusal.status().is_client_error() && !matches!(refusal, Refusal::QueueFull | Refusal::NoRevision),
+                refusal.status().is_client_error() && !matches!(refusal, Refusal::QueueFull { retry_after_s: 1 } | Refusal::NoRevision),
                 "{refusal:?}"
             );
             assert!(!(refusal.retry() && refusal.source() == Source::Client), "{refusal:?}");

@@ -2,9 +2,9 @@
 //!
 //! Bookkeeping only: no instance is started, frozen or ended here and nobody waits here (`pool.rs` does both under its lock).
 //!
-//! **The choice.** An instance that runs and is below 60 % of its slots comes first, the fullest of them before the others: the
-//! rest fall idle, are frozen, cost nothing and end. When all that run are above that, a frozen one is woken; when there is
-//! none, the emptiest takes it, so that a burst is spread. 60 % is what `model::scaling` keeps instances at.
+//! **The choice.** An instance that runs and is below its fill comes first, the fullest of them before the others: the rest fall
+//! idle, are frozen, cost nothing and end. When all that run are above that, a frozen one is woken; when there is none, the
+//! emptiest takes it, so that a burst is spread. The fill is `model::scaling`'s: 60 % of the slots, or fewer when the CPU is what they lack.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,11 +46,17 @@ pub(crate) struct Slots<T> {
     members: Vec<Member<T>>,
     /// Of one instance; at least 1.
     concurrency: u32,
+    /// How many of them are filled before the next instance's; at least 1.
+    fill: u32,
 }
 
 impl<T> Slots<T> {
     pub(crate) fn new(concurrency: u32) -> Self {
-        Self { members: Vec::new(), concurrency: concurrency.max(1) }
+        Self { members: Vec::new(), concurrency: concurrency.max(1), fill: (concurrency * 3 / 5).max(1) }
+    }
+
+    pub(crate) fn fill(&mut self, fill: u32) {
+        self.fill = fill.max(1);
     }
 
     pub(crate) fn concurrency(&self) -> u32 {
@@ -104,6 +110,11 @@ impl<T> Slots<T> {
         self.count(|member| member.unready && member.phase != Phase::Draining)
     }
 
+    /// Instances without a request that `is` says something of.
+    pub(crate) fn idle(&self, is: impl Fn(&Member<T>) -> bool) -> u32 {
+        self.count(|member| member.is_idle() && is(member))
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.members.iter().map(|member| member.in_flight).sum()
     }
@@ -114,11 +125,9 @@ impl<T> Slots<T> {
 
     /// Takes a slot, when one is free. The member says whether it must be woken first.
     pub(crate) fn take(&mut self, now: Instant) -> Option<&mut Member<T>> {
-        let concurrency = self.concurrency;
-        // 60 %, at least one.
-        let target = (concurrency * 3 / 5).max(1);
+        let (concurrency, fill) = (self.concurrency, self.fill);
         let member = self.members.iter_mut().filter(|member| member.has_slot(concurrency)).min_by_key(|member| {
-            if !member.frozen && member.in_flight < target {
+            if !member.frozen && member.in_flight < fill {
                 (0, concurrency - member.in_flight)
             } else if member.frozen {
                 (1, member.in_flight)
@@ -135,6 +144,11 @@ impl<T> Member<T> {
     /// Whether it takes one more request.
     pub(crate) fn has_slot(&self, concurrency: u32) -> bool {
         self.phase == Phase::Ready && !self.unready && self.in_flight < concurrency
+    }
+
+    /// Whether it could be ended without anyone's loss.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase == Phase::Ready && self.in_flight == 0
     }
 
     pub(crate) fn take(&mut self, now: Instant) {
@@ -174,6 +188,20 @@ mod tests {
         check(10, &[(10, false), (10, false)], None);
         check(1, &[(1, false), (0, true)], Some(1));
         check(1, &[(0, true), (0, false)], Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_lacks_cpu_is_filled_less() {
+        let now = Instant::now();
+        let mut slots = Slots::new(80);
+        slots.fill(2);
+        for index in 0..2 {
+            slots.insert(Arc::new(index), now);
+            slots.iter_mut().last().unwrap().phase = Phase::Ready;
+        }
+        let taken: Vec<i32> = (0..6).map(|_| *slots.take(now).unwrap().instance).collect();
+        assert_eq!(taken.iter().filter(|index| **index == 0).count(), 3, "{taken:?}");
+        assert_eq!(taken[0], taken[1], "one is filled before the next");
     }
 
     #[tokio::test]

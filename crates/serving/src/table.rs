@@ -323,11 +323,12 @@ fn scale(service: &Service, revision: &Revision, traffic: &[TrafficStatus]) -> S
     if let Some(manual) = service.scaling.manual_instances
         && percent > 0
     {
-        return Scale { min: part(manual), max: part(manual), routed: true };
+        return Scale { min: part(manual), max: part(manual), is_manual: true, routed: true };
     }
     Scale {
         min: if percent > 0 || tagged { revision.template.min_instances.max(part(service.scaling.min_instances)) } else { 0 },
         max: service.scaling.max_instances.filter(|_| percent > 0).map_or(own_max, |max| own_max.min(part(max).max(1))),
+        is_manual: false,
         routed: percent > 0 || tagged,
     }
 }

@@ -29,6 +29,7 @@ mod trace;
 mod trust;
 mod trust_store;
 mod tunnel;
+mod why_scaled;
 mod wire;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -81,6 +82,8 @@ enum Command {
     Instances(instances::InstancesArgs),
     /// Show where the time of starts went
     Trace(trace::TraceArgs),
+    /// Tell why a service had more or fewer instances
+    WhyScaled(why_scaled::WhyScaledArgs),
     /// Show or move the clock of a server that was started with --clock manual
     Clock(time::ClockArgs),
     /// List what was delivered to services, show one event, or send it again
@@ -124,6 +127,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Logs(args) => wait(logs::logs(&args)),
         Command::Instances(args) => wait(instances::instances(&args)),
         Command::Trace(args) => wait(trace::trace(&args)),
+        Command::WhyScaled(args) => wait(why_scaled::why_scaled(&args)),
         Command::Clock(args) => wait(time::clock(&args)),
         Command::Events(args) => wait(history::events(&args)),
         Command::WaitIdle(args) => wait(time::wait_idle(&args)),

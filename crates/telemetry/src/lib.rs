@@ -5,7 +5,7 @@
 //! [`Telemetry`] is the way in. An entry goes through `queue` to the one thread of `writer`, which puts batches into
 //! `telemetry.db` (`database`); `query` reads them by a `filter`, Google's Logging query language. `shape` knows how
 //! Google names what an entry comes from, `line` how a function's output becomes an entry. `meter` counts, `prometheus`
-//! prints what was counted.
+//! prints what was counted; `utilization` keeps what instances used, minute by minute.
 
 mod database;
 mod filter;
@@ -17,6 +17,7 @@ mod query;
 mod queue;
 mod shape;
 mod telemetry;
+mod utilization;
 mod writer;
 
 pub use database::Error;
@@ -26,3 +27,4 @@ pub use meter::{Meter, MeterKey, RUNGS, Snapshot};
 pub use query::{FILTER_MAX_BYTES, PAGE_MAX, Page, Query, QueryError};
 pub use shape::{entry_labels, log_id, log_name, resource_labels, resource_type, severity_name, severity_parse};
 pub use telemetry::{Retention, Telemetry};
+pub use utilization::{BUCKETS, MINUTES_MAX, Minute, Spread};

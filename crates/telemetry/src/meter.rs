@@ -8,7 +8,13 @@ use std::{
     time::Duration,
 };
 
-use crate::histogram::{Counts, Histogram};
+use model::Timestamp;
+use parking_lot::Mutex;
+
+use crate::{
+    histogram::{Counts, Histogram},
+    utilization::{Minute, Utilization},
+};
 
 /// Whose meter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +28,7 @@ pub struct MeterKey {
 /// How an instance may be started: from what was made ahead, from its revision's template, from its runtime's, from nothing.
 pub const RUNGS: [&str; 4] = ["armed", "template", "runtime", "ordinary"];
 
-/// A revision's counts; every method is a few atomic operations.
+/// A revision's counts; every method is a few atomic operations, but for those about utilization, which no request waits for.
 #[derive(Default)]
 pub struct Meter {
     /// By the first digit of the status; what has none (no answer was given) is first.
@@ -36,6 +42,7 @@ pub struct Meter {
     billable_ms: AtomicU64,
     cpu_millis_ms: AtomicU64,
     memory_byte_ms: Sum128,
+    utilization: Mutex<Utilization>,
 }
 
 impl Meter {
@@ -49,6 +56,17 @@ impl Meter {
     /// Instances now: active (with a request), idle.
     pub fn instances(&self, active: u32, idle: u32) {
         self.instances.store(u64::from(active) << 32 | u64::from(idle), Ordering::Relaxed);
+    }
+
+    /// What one instance uses of its CPU, if that is known, and of its memory: shares of its limits.
+    pub fn utilization(&self, at: Timestamp, cpu: Option<f64>, memory: f64) {
+        let instances = self.instances.load(Ordering::Relaxed);
+        self.utilization.lock().add(at, cpu, memory, ((instances >> 32) as u32, instances as u32));
+    }
+
+    /// Minutes that begin within `from..until` and have samples, the oldest first; of the last day at most.
+    pub fn minutes(&self, from: Timestamp, until: Timestamp) -> Vec<Minute> {
+        self.utilization.lock().between(from, until)
     }
 
     /// An instance became ready, this long after it was asked for.

@@ -75,7 +75,7 @@ impl Outside for TestOutside {
         self.calls.lock().push(call);
         let status = StatusCode::from_u16(self.statuses.lock().pop().unwrap_or(204)).unwrap();
         // 429 is the platform's.
-        let refusal = (status == StatusCode::TOO_MANY_REQUESTS).then_some(serving::Refusal::QueueFull);
+        let refusal = (status == StatusCode::TOO_MANY_REQUESTS).then_some(serving::Refusal::QueueFull { retry_after_s: 1 });
         Box::pin(async move { Ok(Answer { status, headers: HeaderMap::new(), body: Bytes::new(), latency: Duration::ZERO, refusal }) })
     }
 }

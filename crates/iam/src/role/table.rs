@@ -53,6 +53,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logs", "*"),
             ("logging.privateLogEntries", "list"),
             ("logging.logServices", "list"),
+            ("monitoring.timeSeries", "list"),
             ("pubsub.topics", "*"),
             ("pubsub.subscriptions", "*"),
             ("pubsub.snapshots", "*"),
@@ -97,6 +98,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logEntries", "*"),
             ("logging.logs", "*"),
             ("logging.logServices", "list"),
+            ("monitoring.timeSeries", "list"),
             ("pubsub.topics", "attachSubscription create delete detachSubscription get getIamPolicy list publish update"),
             ("pubsub.subscriptions", "consume create delete get getIamPolicy list update"),
             ("pubsub.snapshots", "create delete get getIamPolicy list seek update"),
@@ -140,6 +142,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logEntries", "list"),
             ("logging.logs", "list"),
             ("logging.logServices", "list"),
+            ("monitoring.timeSeries", "list"),
             ("pubsub.topics", "get getIamPolicy list"),
             ("pubsub.subscriptions", "get getIamPolicy list"),
             ("pubsub.snapshots", "get getIamPolicy list"),
@@ -326,6 +329,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logs", "list"),
             ("logging.privateLogEntries", "list"),
             ("logging.logServices", "list"),
+            ("monitoring.timeSeries", "list"),
         ],
     },
     RoleText {
@@ -359,6 +363,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logs", "list"),
             ("logging.privateLogEntries", "list"),
             ("logging.logServices", "list"),
+            ("monitoring.timeSeries", "list"),
         ],
     },
     RoleText {
@@ -615,6 +620,11 @@ pub(super) const TABLE: &[RoleText] = &[
         name: "roles/logging.viewer",
         title: "Logs Viewer",
         permissions: &[("resourcemanager.projects", "get"), ("logging.logEntries", "list"), ("logging.logs", "list"), ("logging.logServices", "list")],
+    },
+    RoleText {
+        name: "roles/monitoring.viewer",
+        title: "Monitoring Viewer",
+        permissions: &[("resourcemanager.projects", "get list"), ("monitoring.timeSeries", "list")],
     },
     RoleText {
         name: "roles/secretmanager.admin",

@@ -20,6 +20,7 @@ pub const CHECKS: &[Check] = &[
     ("an instance all of whose slots timed out is replaced", |world| unresponsive(world).boxed()),
     ("an answer that nobody reads is cut at the timeout", |world| unread(world).boxed()),
     ("no free slot within the hold time is 429", |world| hold(world).boxed()),
+    ("who cannot get a slot within the hold time is refused at once", |world| too_many(world).boxed()),
     ("more than 32 MiB is 413 for HTTP/1", |world| too_large(world).boxed()),
     ("a log flood is cut and counted", |world| log_flood(world).boxed()),
     ("slow and silent callers are cut at ten seconds", |world| slow_heads(world).boxed()),
@@ -122,6 +123,36 @@ async fn hold(world: &World) {
         busy.abort();
     });
     assert_eq!(answer.status, 200);
+}
+
+async fn too_many(world: &World) {
+    let change = |template: &mut model::revision::RevisionTemplate| (template.concurrency, template.max_instances) = (Some(2), Some(1));
+    let service = world.service().template(change).deploy().await;
+    let host = host(&service);
+    for _ in 0..12 {
+        let (one, other) = tokio::join!(world.get(&host, "/sleep?0.1"), world.get(&host, "/sleep?0.1"));
+        assert_eq!((one.status, other.status), (200, 200));
+    }
+    // Two slots serve 40 within the 2 s of this world's hold time.
+    let call = async || {
+        let begun = Instant::now();
+        let answer = world.get(&host, "/sleep?0.1").await;
+        (answer.status, begun.elapsed())
+    };
+    let calls: Vec<_> = (0..150).map(|_| call()).collect();
+    let told = futures_util::future::join_all(calls).await;
+    let at_once = told.iter().filter(|(status, took)| *status == 429 && *took < Duration::from_secs(1)).count();
+    let served = told.iter().filter(|(status, _)| *status == 200).count();
+    assert!(told.iter().all(|(status, _)| matches!(status, 200 | 429)), "{told:?}");
+    assert!(at_once >= 60, "{at_once} refused at once, {served} served: {told:?}");
+    assert!(served >= 20, "{served} served: {told:?}");
+    assert!(told.iter().all(|(status, took)| *status == 200 || *took < Duration::from_secs(1) || *took >= Duration::from_secs(2)), "{told:?}");
+    let entry = world.request_log_until(&service, 429).await;
+    assert!(text(&entry).starts_with("The request was aborted because there was no available instance."));
+    // It is over as soon as the queue is.
+    assert_eq!(world.get(&host, "/").await.status, 200);
+    let reasons: Vec<_> = world.serving.scaling_decisions(&service).into_iter().flat_map(|(_, list)| list).map(|one| one.decision.to_string()).collect();
+    assert!(reasons.iter().any(|words| words.ends_with("maximum reached, 2 wanted")), "{reasons:?}");
 }
 
 async fn too_large(world: &World) {
