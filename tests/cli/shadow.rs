@@ -85,7 +85,7 @@ pub fn a_revision_is_compared_before_it_takes_traffic() -> Result<()> {
         Ok(told.contains("\tPOST /order").then_some(()))
     })?;
     eventually("its copies are in the log", || {
-        let log = tanebi.script("tanebi logs shadowed")?;
+        let log = tanebi.script("tanebi logs shadowed --limit 1000")?;
         Ok((log.contains("changed by {\"order\": 2} copy 1") && log.contains("changed by {\"order\": 1} copy None") && !log.contains("{\"order\": 1} copy 1")).then_some(()))
     })
 }

@@ -91,7 +91,7 @@ await page.locator('.difference.split .added').filter({ hasText: 'first = hello_
 
 // And off again: a save does not wait for copies.
 await page.goto(`${origin}${service}/source`)
-await choice.uncheck()
+await choice.click()
 await page.getByRole('checkbox', { name: /^(Also copies of POST|POST、PUT)/ }).waitFor({ state: 'detached' })
 await end(play)
 console.log(`compared in ${language}`)
