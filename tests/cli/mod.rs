@@ -5,8 +5,11 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use e2e::{Tanebi, holds, program, repository, tests};
 
+mod shadow;
+use shadow::a_revision_is_compared_before_it_takes_traffic;
+
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["cli"; commands, environments_come_and_go, settings_that_are_wrong, nothing_reaches_google_when_it_is_stopped, sign_in]
+    tests!["cli"; commands, a_revision_is_compared_before_it_takes_traffic, environments_come_and_go, settings_that_are_wrong, nothing_reaches_google_when_it_is_stopped, sign_in]
 }
 
 fn commands() -> Result<()> {

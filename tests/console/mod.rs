@@ -88,6 +88,16 @@ fn only_its_own_page_calls() -> Result<()> {
     holds(&with(&nobody, &[&own[..], &[services.as_str()]].concat())?, "\n403")?;
     holds(&with(&nobody, &[&own[..], &[format!("{origin}/_console/v1/meters").as_str()]].concat())?, "{\"meters\":[]}")?;
 
+    let post = |method: &str, body: &str| {
+        with(&nobody, &[&own[..], &["-H", &format!("origin: {origin}"), "-d", body, &format!("{origin}/_console/v1/{method}")]].concat())
+    };
+    let service = r#"{"region":"asia-northeast1","service":"f","revision":"f-1"}"#;
+    holds(&post("requests:count", service)?, "\n403")?;
+    holds(&post("requests:shadow", service)?, "\n403")?;
+    let doctor = format!("{origin}/_console/v1/doctor");
+    holds(&with(&nobody, &[&own[..], &[doctor.as_str()]].concat())?, "\n403")?;
+    holds(&with(&cookie, &[&own[..], &[doctor.as_str()]].concat())?, "\"walls\":[")?;
+
     // Signing out ends the session, on the server.
     holds(&with(&cookie, &[&own[..], &["-X", "DELETE", "-H", &format!("origin: {origin}"), &format!("{origin}/_console/v1/session")]].concat())?, "\n200")?;
     holds(&with(&cookie, &[&own[..], &[services.as_str()]].concat())?, "\n401")
@@ -105,7 +115,7 @@ fn article_in_english() -> Result<()> {
 fn article(language: &str) -> Result<()> {
     let folder = modules()?;
     let tanebi = Tanebi::start()?;
-    for play in ["article", "triggers", "pages", "many"] {
+    for play in ["article", "triggers", "shadow", "pages", "many"] {
         let link = format!("http://console.localhost:{}/#link={}", tanebi.listen.port(), secret_of(&tanebi, "")?);
         // Pictures are left only where someone asks for them.
         let pictures = std::env::var("TANEBI_PICTURES").unwrap_or_default();

@@ -61,6 +61,7 @@ const pages = {
   schedules: ['/schedules', '.name-cell'],
   events: ['/events', 'li details'],
   access: ['/access', 'td'],
+  doctor: ['/doctor', 'td'],
   settings: ['/settings', 'td'],
 }
 
@@ -83,8 +84,16 @@ for (const theme of ['light', 'dark']) {
   await look('test', theme)
   await page.goto(`${origin}${service}/revisions`)
   await page.getByRole('button', { name: /^(Difference|差分)$/ }).first().click()
-  await page.locator('.difference').waitFor()
+  await page.locator('.difference').first().waitFor()
+  await page.getByRole('heading', { name: /^(Dependencies|依存関係)$/ }).waitFor()
   await look('difference', theme)
+  await page.getByRole('button', { name: /^(Side by side|左右に並べる)$/ }).click()
+  await page.locator('.difference.split').first().waitFor()
+  await look('difference-split', theme)
+  await page.getByRole('button', { name: /^(Close|閉じる)$/ }).click()
+  await page.getByRole('button', { name: /^(Compare replies|応答を比較)$/ }).first().click()
+  await page.locator('.comparisons summary').first().click()
+  await look('compared', theme)
   await page.getByRole('button', { name: /^(Manage traffic|トラフィックを管理)$/ }).click()
   await page.getByRole('dialog').waitFor()
   await look('traffic', theme)
@@ -134,7 +143,7 @@ check((await api('GET', '/_console/v1/session')).status === 401, 'a session that
 
 check(serious.length === 0, `axe finds nothing serious:\n${serious.join('\n')}`)
 await end(play)
-console.log(`${Object.keys(pages).length + 7} pages in ${language}, both themes`)
+console.log(`${Object.keys(pages).length + 9} pages in ${language}, both themes`)
 
 async function look(name, theme) {
   // Fonts and pictures are there.

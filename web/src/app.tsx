@@ -20,6 +20,7 @@ const Bucket = lazy(() => import('./pages/buckets').then((page) => ({ default: p
 const Schedules = lazy(() => import('./pages/schedules').then((page) => ({ default: page.Schedules })))
 const Events = lazy(() => import('./pages/events').then((page) => ({ default: page.Events })))
 const Access = lazy(() => import('./pages/access').then((page) => ({ default: page.Access })))
+const Doctor = lazy(() => import('./pages/doctor').then((page) => ({ default: page.DoctorPage })))
 const Settings = lazy(() => import('./pages/settings').then((page) => ({ default: page.Settings })))
 
 const PLACES: { to: string; icon: IconName; text: Key; group: Key }[] = [
@@ -29,6 +30,7 @@ const PLACES: { to: string; icon: IconName; text: Key; group: Key }[] = [
   { to: '/schedules', icon: 'clock', text: 'nav.schedules', group: 'nav.triggers' },
   { to: '/events', icon: 'event', text: 'nav.events', group: 'nav.triggers' },
   { to: '/access', icon: 'person', text: 'nav.access', group: 'nav.project' },
+  { to: '/doctor', icon: 'pulse', text: 'nav.doctor', group: 'nav.project' },
   { to: '/settings', icon: 'gear', text: 'nav.settings', group: 'nav.project' },
 ]
 
@@ -135,6 +137,8 @@ function pageOf(path: string): ReactNode {
       return <Events />
     case 'access':
       return <Access />
+    case 'doctor':
+      return <Doctor />
     case 'settings':
       return <Settings />
     case '':

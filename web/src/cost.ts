@@ -1,5 +1,6 @@
 // What Google would charge for what a service used, by its price list (cloud.google.com/run/pricing), before the free tier and discounts.
 import type { Meter } from './api/console'
+import type { Container } from './api/run'
 
 /** Regions of tier 2; all others are of tier 1. */
 const TIER_2 = new Set([
@@ -23,4 +24,20 @@ export function costOf(meters: Meter[], region: string, isByRequest: boolean) {
   const requestPrice = isByRequest ? PER_MILLION_REQUESTS : 0
   const [cpu, memory, request] = [vcpuSeconds * price.cpu, gibSeconds * price.memory, (requests * requestPrice) / 1e6]
   return { vcpuSeconds, gibSeconds, requests, cpuPrice: price.cpu, memoryPrice: price.memory, requestPrice, cpu, memory, request, whole: cpu + memory + request }
+}
+
+/** What a million requests cost that take `latencyMs` each, one after the other in instances that are never idle between. */
+export function millionCost(latencyMs: number, container: Container, region: string): number {
+  const isByRequest = container.resources?.cpuIdle !== false
+  const price = PRICES[isByRequest ? 'request' : 'instance'][TIER_2.has(region) ? 2 : 1]
+  const { cpu = '1', memory = '512Mi' } = container.resources?.limits ?? {}
+  const vcpu = cpu.endsWith('m') ? Number(cpu.slice(0, -1)) / 1000 : Number(cpu)
+  const seconds = (latencyMs / 1000) * 1e6
+  return seconds * (vcpu * price.cpu + gib(memory) * price.memory) + (isByRequest ? PER_MILLION_REQUESTS : 0)
+}
+
+function gib(memory: string): number {
+  const units: Record<string, number> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, K: 1e3, k: 1e3, M: 1e6, G: 1e9 }
+  const [, digits = '0', unit = ''] = /^([\d.]+)(\w*)$/.exec(memory) ?? []
+  return (Number(digits) * (units[unit] ?? 1)) / 2 ** 30
 }

@@ -1,11 +1,16 @@
-// "Save and redeploy": pack, upload, build, new revision. What was begun is remembered in this tab, so that a reload goes on with it.
+// "Save and redeploy": pack, upload, build, new revision, and copies of recent requests to it where that is wished. What was begun is
+// remembered in this tab, so that a reload goes on with it.
 import { useSyncExternalStore } from 'react'
-import { buildGet, buildLog, buildSubmit, isUnderWay, sourceUpload } from './api/build'
+import { buildLog, buildSubmit, buildWait, repositoryEnsure, sourceUpload } from './api/build'
+import { requestCount, requestsShadow, type Compared } from './api/console'
 import { serviceGet, serviceUpdate, shortName } from './api/run'
 import { textOf } from './api/logging'
+import { hold, shadowOf } from './shadow'
 import { pack, type Files } from './source'
 
-export const STEPS = ['upload', 'build', 'revision', 'done'] as const
+export const STEPS = ['upload', 'build', 'revision', 'shadow', 'done'] as const
+/** The build's log is read again after so long while it runs. */
+const LOG_ROUND_MS = 150
 export type Step = (typeof STEPS)[number]
 
 export interface Deploy {
@@ -22,6 +27,9 @@ export interface Deploy {
   runtime: string
   target: string
   revision?: string
+  /** Whether copies of recent requests go to it first. */
+  isShadowed?: boolean
+  compared?: Compared
 }
 
 const KEPT = 'deploy/'
@@ -33,7 +41,7 @@ function set(deploy: Deploy) {
   const key = keyOf(deploy.region, deploy.service)
   running.set(key, deploy)
   if (deploy.step === 'done' || deploy.failed) sessionStorage.removeItem(KEPT + key)
-  else sessionStorage.setItem(KEPT + key, JSON.stringify({ ...deploy, log: [] }))
+  else sessionStorage.setItem(KEPT + key, JSON.stringify({ ...deploy, log: [], compared: undefined }))
   told.forEach((one) => one())
 }
 
@@ -53,7 +61,7 @@ export async function deploy(region: string, service: string, files: Files, runt
   const begun: Deploy = { region, service, step: 'upload', began: Date.now(), took: {}, log: [], runtime, target }
   set(begun)
   await guarded(begun, async () => {
-    const source = await sourceUpload(region, service, pack(files))
+    const [source] = await Promise.all([sourceUpload(region, service, pack(files)), repositoryEnsure(region)])
     const { build, baseImageUri, imageUri } = await buildSubmit(region, service, source, runtime, target)
     const sourceLocation = `gs://${source.bucket}/${source.object}#${source.generation}`
     await follow({ ...next(begun, 'build'), build: { id: build.id, name: build.name, imageUri, baseImageUri, sourceLocation } })
@@ -70,26 +78,33 @@ export async function deployResume(region: string, service: string) {
     sessionStorage.removeItem(KEPT + key)
     return
   }
-  await guarded(begun, () => follow({ ...begun, step: 'build' }))
+  await guarded(begun, () => (begun.step === 'shadow' ? compare(begun) : follow({ ...begun, step: 'build' })))
 }
 
 async function follow(begun: Deploy) {
   let now = begun
   const { id, name, imageUri, baseImageUri, sourceLocation } = now.build as NonNullable<Deploy['build']>
   set(now)
-  let build = await buildGet(now.region, id)
-  while (isUnderWay(build)) {
-    await new Promise((done) => setTimeout(done, 100))
-    const [next, log] = await Promise.all([buildGet(now.region, id), lines(id)])
-    build = next
-    now = { ...now, log }
-    set(now)
-  }
-  now = { ...now, log: await lines(id) }
+  const counted = requestCount(now.region, now.service).catch(() => ({ allowed: 0 }))
+  let isBuilding = true
+  const reading = (async () => {
+    while (isBuilding) {
+      const log = await lines(id).catch(() => now.log)
+      if (isBuilding) set((now = { ...now, log }))
+      await new Promise((done) => setTimeout(done, LOG_ROUND_MS))
+    }
+  })()
+  const build = await buildWait(now.region, id).finally(() => (isBuilding = false))
   const digest = build.results?.images?.[0]?.digest
-  if (build.status !== 'SUCCESS' || !digest) throw Object.assign(new Error(build.failureInfo?.detail || build.statusDetail || build.status), { deploy: now })
+  if (build.status !== 'SUCCESS' || !digest) {
+    await reading
+    now = { ...now, log: await lines(id) }
+    throw Object.assign(new Error(build.failureInfo?.detail || build.statusDetail || build.status), { deploy: now })
+  }
   now = next(now, 'revision')
   set(now)
+  // Log lines of the build's end are written within a second of it.
+  void lines(id).then((log) => set({ ...(running.get(keyOf(now.region, now.service)) ?? now), log }), () => undefined)
   const before = await serviceGet(now.region, now.service)
   // As gcloud does: a save is a new revision, also of what was deployed before.
   const labels = { ...before.template.labels, 'client.knative.dev/nonce': crypto.randomUUID().slice(0, 8) }
@@ -97,12 +112,24 @@ async function follow(begun: Deploy) {
   // A revision's name is used once.
   delete template.revision
   const buildConfig = { ...before.buildConfig, name, sourceLocation, imageUri, functionTarget: now.target, baseImage: baseImageUri || now.runtime, enableAutomaticUpdates: true }
-  const after = await serviceUpdate(now.region, now.service, { template, buildConfig }, ['template', 'build_config'])
-  // Log lines of the build's end are written within a second of it.
-  void lines(id).then((log) => set({ ...(running.get(keyOf(now.region, now.service)) ?? now), log }))
+  const held = shadowOf(before) !== 'off' && (await counted).allowed > 0 ? hold(before) : null
+  const after = await serviceUpdate(now.region, now.service, { template, buildConfig, ...held }, ['template', 'build_config', ...(held ? ['traffic', 'annotations'] : [])])
   if (after.terminalCondition?.state === 'CONDITION_FAILED') throw Object.assign(new Error(after.terminalCondition.message ?? ''), { deploy: now })
-  set({ ...next(now, 'done'), revision: shortName(after.latestReadyRevision) })
+  const revision = shortName(after.latestReadyRevision)
+  if (!held) return end(next(now, 'done'), revision)
+  await compare({ ...next(now, 'shadow'), revision, isShadowed: true })
 }
+
+/** Copies of recent requests go to the new revision, which takes traffic when it does not fail. */
+async function compare(now: Deploy) {
+  set(withLog(now))
+  const compared = await requestsShadow({ region: now.region, service: now.service, revision: now.revision ?? '', promote: true })
+  end({ ...next(now, 'done'), compared }, now.revision ?? '')
+}
+
+const end = (now: Deploy, revision: string) => set(withLog({ ...now, revision }))
+/** The log may have come after `now` was made. */
+const withLog = (now: Deploy): Deploy => ({ ...now, log: running.get(keyOf(now.region, now.service))?.log ?? now.log })
 
 const lines = async (id: string) => (await buildLog(id)).flatMap((entry) => textOf(entry).split('\n'))
 

@@ -9,7 +9,7 @@ use model::{
     Code, ProjectId, Region, Revision, RevisionName, Service, ServiceKey, Status, address, key,
     limits::SERVICES_MAX,
     operation::{Operation, Verb},
-    service::{ServiceStatus, TrafficTarget},
+    service::{SHADOW, ServiceStatus, Shadow, TrafficTarget},
 };
 use store::{Expect, Write};
 
@@ -254,6 +254,14 @@ impl Context {
         self.project_get(project.as_str())?;
         template::labels_check("metadata.labels", &service.labels)?;
         template::annotations_check("metadata.annotations", &service.annotations)?;
+        if let Some(word) = service.annotations.get(SHADOW)
+            && Shadow::parse(word).is_none()
+        {
+            return Err(Status::invalid_field(
+                format!("metadata.annotations[{SHADOW}]"),
+                format!("Invalid value {word:?}: must be \"off\", \"reads\" (copies of GET, HEAD and OPTIONS) or \"all\" (of every recorded request)"),
+            ));
+        }
         let chars = service.description.chars().count();
         if chars > DESCRIPTION_MAX_CHARS {
             return Err(Status::invalid_field(

@@ -11,6 +11,42 @@ use crate::{
     revision::RevisionTemplate,
 };
 
+/// The annotation of a service that chooses a [`Shadow`].
+pub const SHADOW: &str = "tanebi.dev/shadow";
+/// The annotation that names the revision which keeps the latest one's share of requests until copies were answered well
+/// ([`Service::shadow_release`]).
+pub const SHADOW_HELD: &str = "tanebi.dev/shadow-held";
+
+/// Which requests of a service may be sent again as copies, to see what a new revision answers before it takes traffic. Not Google's,
+/// so an annotation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shadow {
+    /// Only when someone asks, and only those that read.
+    #[default]
+    Off,
+    /// GET, HEAD and OPTIONS.
+    Reads,
+    /// All others too: what such a request does is done again.
+    All,
+}
+
+impl Shadow {
+    /// By the annotation's text; `None` for another one.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            "reads" => Some(Self::Reads),
+            "all" => Some(Self::All),
+            _ => None,
+        }
+    }
+
+    /// What `annotations` choose; what is not understood was never accepted.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+        annotations.get(SHADOW).and_then(|text| Self::parse(text)).unwrap_or_default()
+    }
+}
+
 /// The canonical resource. run v1 (Knative), run v2 and functions v2 are mappings of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Service {
@@ -159,5 +195,16 @@ impl Service {
     pub fn is_settled(&self) -> bool {
         self.status.observed_generation == self.generation
             && crate::condition::find(&self.status.conditions, "Ready").is_some_and(|c| c.state != crate::condition::State::Unknown)
+    }
+
+    /// Gives the latest revision the share that [`SHADOW_HELD`] kept from it. `false`, and nothing changes, when none is held: because
+    /// nothing was, or because the owner has moved traffic since.
+    pub fn shadow_release(&mut self) -> bool {
+        let Some(held) = self.annotations.get(SHADOW_HELD) else { return false };
+        let is_held = |target: &&mut TrafficTarget| target.percent > 0 && target.revision.as_ref().is_some_and(|name| name.as_str() == held);
+        let Some(target) = self.traffic.iter_mut().find(is_held) else { return false };
+        target.revision = None;
+        self.annotations.remove(SHADOW_HELD);
+        true
     }
 }

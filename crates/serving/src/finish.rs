@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use model::{
     Timestamp,
     log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
+    service::SHADOW,
 };
 use telemetry::Meter;
 use tokio::time::Instant;
@@ -52,6 +53,8 @@ pub(crate) struct Finish {
     pub(crate) flow: Arc<Flow>,
     /// An instance was started for it.
     pub(crate) cold: Option<Cold>,
+    /// A copy of one that was answered before; its log entry says so.
+    is_copy: bool,
     open: bool,
 }
 
@@ -125,6 +128,7 @@ impl Finish {
             trace: Trace::of(&parts.headers),
             flow: Arc::default(),
             cold: None,
+            is_copy: false,
             meter: None,
             source,
             shared,
@@ -139,6 +143,11 @@ impl Finish {
     /// An instance was started for it, which it has now; `is_told`: its caller may know where the time went.
     pub(crate) fn is_cold(&mut self, is_told: bool) {
         self.cold = Some(Cold::new(self.time, self.arrived, is_told));
+    }
+
+    /// It is a copy that was made to see what a revision answers.
+    pub(crate) fn is_copy(&mut self) {
+        self.is_copy = true;
     }
 
     pub(crate) fn method(&self) -> &Method {
@@ -216,7 +225,7 @@ impl Finish {
             severity: severity(self.status),
             payload: text.map_or(Payload::None, |text| Payload::Text(text.to_owned())),
             http: Some(http),
-            labels: std::collections::BTreeMap::new(),
+            labels: self.is_copy.then(|| (SHADOW.to_owned(), "copy".to_owned())).into_iter().collect(),
         });
     }
 }

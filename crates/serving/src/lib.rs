@@ -4,8 +4,9 @@
 //!
 //! The files in the order of a request: [`listener`] (accept, TLS, HTTP) -> [`host`] (which service) -> `ingress` (from where) ->
 //! `invoker` (by whom) -> `affinity`, `traffic` (which revision) -> `activator` (a slot, or the wait for one) -> `forward` (bytes both ways) ->
-//! `finish` (log and meter). Beside it: `table` (what requests are routed by), `pool` and `slots` (a revision's instances and queue),
-//! `instances` (their life), `health` (their probes), `autoscaler`, `usage` and `decisions` (how many there are, what they use, and why).
+//! `finish` (log and meter). Beside it: `table` (what requests are routed by), `recent` (what may be sent again as a copy), `pool` and
+//! `slots` (a revision's instances and queue), `instances` (their life), `health` (their probes), `autoscaler`, `usage` and `decisions` (how
+//! many there are, what they use, and why).
 
 use std::{os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -44,6 +45,7 @@ pub mod pages;
 mod pool;
 mod pools;
 mod probe;
+mod recent;
 pub mod refusal;
 mod secret;
 mod slots;
@@ -56,6 +58,7 @@ mod workers;
 
 pub use cold_start::{ColdStart, PARTS as COLD_START_PARTS};
 pub use decisions::ScalingDecision;
+pub use recent::{COPY as SHADOW_HEADER, RecentRequest};
 pub use refusal::Refusal;
 pub use workers::Workers;
 
@@ -343,6 +346,11 @@ impl Serving {
         self.pool_of(service, revision).is_some()
     }
 
+    /// The last requests of a service of which copies may be sent, the oldest first.
+    pub fn recent(&self, service: &ServiceKey) -> Vec<RecentRequest> {
+        self.table.load().by_key(service).map(|entry| entry.recent.list()).unwrap_or_default()
+    }
+
     fn pool_of(&self, service: &ServiceKey, revision: &RevisionName) -> Option<Arc<Pool>> {
         let record = self.shared.store.get(&model::key::revision(service, revision)).ok()??;
         let revision: Revision = record.json().ok()?;
@@ -350,7 +358,7 @@ impl Serving {
     }
 
     /// The story of a request for a service that is there.
-    async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: String, mut parts: http::request::Parts, body: Body) -> Response {
+    async fn answer(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, authority: String, mut parts: http::request::Parts, mut body: Body) -> Response {
         let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);
         let (pool, held, who) = match self.admit(entry, route, origin, &parts) {
             Ok(admitted) => admitted,
@@ -373,6 +381,11 @@ impl Serving {
         let cookie = pool.template.session_affinity.then(|| affinity::cookie(slot.instance(), &parts.headers, self.shared.clock.now())).flatten();
         if slot.is_cold {
             finish.is_cold(self.may_see(entry, who, &parts));
+        }
+        if recent::mark(&mut parts) {
+            finish.is_copy();
+        } else {
+            body = entry.recent.offer(finish.arrived(), entry.shadow, &parts, body);
         }
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
         headers::request(&mut parts, &finish.authority, origin, &finish.remote_ip, &finish.trace, h2c);

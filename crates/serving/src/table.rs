@@ -14,7 +14,7 @@ use model::function::MANAGED_BY;
 use model::{
     ProjectId, ProjectNumber, Region, Revision, Service, ServiceKey, ServiceName, address, key,
     log::Source,
-    service::{Ingress, TrafficStatus},
+    service::{Ingress, Shadow, TrafficStatus},
 };
 use serde::Deserialize;
 use store::{Event, Store, Watch};
@@ -23,6 +23,7 @@ use crate::{
     host,
     pool::{Pool, Scale},
     pools::Pools,
+    recent::{Recent, Room},
     traffic::Share,
 };
 
@@ -52,6 +53,9 @@ pub(crate) struct Entry {
     pub(crate) default_uri_disabled: bool,
     custom_audiences: Vec<String>,
     pub(crate) shares: Vec<Share>,
+    /// Which requests may be sent again as copies; the last ones.
+    pub(crate) shadow: Shadow,
+    pub(crate) recent: Arc<Recent>,
     /// For log entries of requests that no revision saw.
     pub(crate) source: Arc<Source>,
     hosts: Vec<(Arc<str>, Route)>,
@@ -111,6 +115,7 @@ pub(crate) struct Follower {
     revisions: HashMap<String, Revision>,
     projects: HashMap<String, Project>,
     dirty: HashSet<ServiceKey>,
+    room: Room,
 }
 
 const PREFIXES: [&str; 3] = [key::SERVICES, key::REVISIONS, key::PROJECTS];
@@ -129,6 +134,7 @@ impl Follower {
             revisions: HashMap::new(),
             projects: HashMap::new(),
             dirty: HashSet::new(),
+            room: Room::default(),
         };
         for prefix in PREFIXES {
             follower.scan(prefix)?;
@@ -165,7 +171,8 @@ impl Follower {
     pub(crate) fn table(&mut self, old: &Table) -> Table {
         let mut services = old.services.clone();
         for key in std::mem::take(&mut self.dirty) {
-            match self.entry(&key) {
+            let recent = services.get(&key).map(|entry| entry.recent.clone());
+            match self.entry(&key, recent) {
                 Some(entry) => services.insert(key, Arc::new(entry)),
                 None => services.remove(&key),
             };
@@ -240,7 +247,8 @@ impl Follower {
     }
 
     /// The entry of a service; `None` when it is gone or being deleted. Tells the pools of its revisions how many instances they may have.
-    fn entry(&self, key: &ServiceKey) -> Option<Entry> {
+    /// Its recent requests go on where its old entry had some.
+    fn entry(&self, key: &ServiceKey, recent: Option<Arc<Recent>>) -> Option<Entry> {
         let service = self.services.get(&key::service(key)).filter(|service| service.deleted.is_none());
         let revisions = || self.revisions.values().filter(|revision| revision.service == *key);
         let Some(service) = service else {
@@ -293,6 +301,8 @@ impl Follower {
             default_uri_disabled: service.default_uri_disabled,
             custom_audiences: service.custom_audiences.clone(),
             shares,
+            shadow: Shadow::of(&service.annotations),
+            recent: recent.unwrap_or_else(|| Recent::new(&self.room)),
             source: Arc::new(Source {
                 project: key.project.to_string(),
                 region: key.region.to_string(),

@@ -77,10 +77,19 @@ impl Front {
         let called = match (request.method().clone(), request.uri().path()) {
             (Method::GET, "/_console/v1/session") => Ok(self.console.session(&who)),
             (Method::GET, "/_console/v1/meters") => Ok(self.meters(&who)),
+            (Method::GET, "/_console/v1/doctor") => self.doctor_seen(&who),
             (Method::GET, "/_console/v1/coldStarts") => Ok(self.cold_starts_seen(&who)),
             (Method::GET, "/_console/v1/events") => Ok(self.events_seen(&who)),
             (Method::POST, "/_console/v1/events:replay") => match body(request).await {
                 Ok(written) => self.event_again(&who, &written).await,
+                Err(status) => Err(status),
+            },
+            (Method::POST, "/_console/v1/requests:count") => match body(request).await {
+                Ok(written) => self.own.shadow_count(&who, &written),
+                Err(status) => Err(status),
+            },
+            (Method::POST, "/_console/v1/requests:shadow") => match body(request).await {
+                Ok(written) => self.own.shadow(&who, &written).await,
                 Err(status) => Err(status),
             },
             (Method::POST, "/_console/v1/trial") => match body(request).await {

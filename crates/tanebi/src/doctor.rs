@@ -1,14 +1,19 @@
-//! `tanebi doctor`: what this host gives (walls, control groups, runtimes) and what is missing, measured by making it.
+//! `tanebi doctor`: what this host gives (walls, control groups, runtimes) and what is missing, measured by making it. A running server
+//! says the same of itself.
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Data folder to look at
     #[arg(long, value_name = "DIR", env = "TANEBI_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
@@ -22,39 +27,93 @@ pub fn doctor(args: &DoctorArgs) -> Result<ExitCode> {
         .context("making a sandbox to look at");
     let _ = std::fs::remove_dir_all(&scratch);
     let walls = walls?;
-    let mark = |yes: bool| if yes { "yes" } else { "NO" };
-    println!("walls around functions and builds");
-    println!("  root                      {}", mark(walls.root));
-    println!("  own uid                   {}", mark(walls.own_uid));
-    println!("  network of its own        {}", mark(walls.network_redirect));
-    println!("  system call filter        {}", mark(walls.seccomp));
-    println!("  Landlock                  {}", if walls.landlock_abi == 0 { "NO".to_owned() } else { format!("ABI {}", walls.landlock_abi) });
-    println!("  control groups            {}", if walls.cgroup_version == 0 { "none".to_owned() } else { format!("version {}", walls.cgroup_version) });
-    println!("    memory limit            {}", mark(walls.memory_limit));
-    println!("    cpu limit               {}", mark(walls.cpu_limit));
-    println!("    limit of processes      {}", mark(walls.pids_limit));
-    println!("    freezing                {}", mark(walls.freezer));
-    println!("runtimes");
-    let catalogue = crate::serve::catalogue(&data_dir, None);
-    for interpreter in catalogue.interpreters() {
-        println!("  {:<8} {:<10} {}", interpreter.language.name(), interpreter.version.to_string(), interpreter.path.display());
+    let found = report(&walls, &Runtimes::of(&crate::serve::catalogue(&data_dir, None)));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+    } else {
+        print(&found);
     }
-    for line in catalogue.skipped() {
-        println!("  skipped: {line}");
+    Ok(if walls.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What a host runs functions by.
+#[derive(Clone)]
+pub struct Runtimes {
+    /// Language, version, path.
+    here: Vec<[String; 3]>,
+    /// What was passed over, and why.
+    skipped: Vec<String>,
+}
+
+impl Runtimes {
+    pub fn of(catalogue: &build::Catalogue) -> Self {
+        let here = catalogue.interpreters().iter().map(|one| [one.language.name().to_owned(), one.version.to_string(), one.path.display().to_string()]);
+        Self { here: here.collect(), skipped: catalogue.skipped().to_vec() }
+    }
+}
+
+/// The walls as they are named to people, in their order.
+const WALLS: [(&str, &str); 10] = [
+    ("root", "root"),
+    ("ownUid", "own uid"),
+    ("network", "network of its own"),
+    ("seccomp", "system call filter"),
+    ("landlock", "Landlock"),
+    ("cgroups", "control groups"),
+    ("memoryLimit", "  memory limit"),
+    ("cpuLimit", "  cpu limit"),
+    ("pidsLimit", "  limit of processes"),
+    ("freezer", "  freezing"),
+];
+
+/// All of it: `walls` by [`WALLS`] (yes or no, or a version of which 0 is none), `runtimes`, `skipped`, `processor`, `missing`.
+pub fn report(walls: &sandbox::Walls, runtimes: &Runtimes) -> Value {
+    let values = [
+        json!(walls.root),
+        json!(walls.own_uid),
+        json!(walls.network_redirect),
+        json!(walls.seccomp),
+        json!(walls.landlock_abi),
+        json!(walls.cgroup_version),
+        json!(walls.memory_limit),
+        json!(walls.cpu_limit),
+        json!(walls.pids_limit),
+        json!(walls.freezer),
+    ];
+    let walls_told: Vec<_> = WALLS.iter().zip(values).map(|((id, _), value)| json!({ "id": id, "value": value })).collect();
+    let here: Vec<_> = runtimes.here.iter().map(|[language, version, path]| json!({ "language": language, "version": version, "path": path })).collect();
+    let processor: Vec<_> = vulnerabilities().into_iter().map(|(name, state)| json!({ "name": name, "state": state })).collect();
+    json!({ "walls": walls_told, "runtimes": here, "skipped": runtimes.skipped, "processor": processor, "missing": walls.missing })
+}
+
+fn print(found: &Value) {
+    let list = |name: &str| found[name].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    println!("walls around functions and builds");
+    for (wall, (_, name)) in list("walls").iter().zip(WALLS) {
+        let value = match &wall["value"] {
+            Value::Bool(true) => "yes".to_owned(),
+            Value::Number(version) if version.as_u64() > Some(0) => format!("version {version}"),
+            _ => "NO".to_owned(),
+        };
+        println!("  {name:<25} {value}");
+    }
+    println!("runtimes");
+    for one in list("runtimes") {
+        println!("  {:<8} {:<10} {}", text(&one["language"]), text(&one["version"]), text(&one["path"]));
+    }
+    for line in list("skipped") {
+        println!("  skipped: {}", text(&line));
     }
     println!("processor");
-    for (name, state) in vulnerabilities() {
-        println!("  {name:<25} {state}");
+    for one in list("processor") {
+        println!("  {:<25} {}", text(&one["name"]), text(&one["state"]));
     }
-    if walls.missing.is_empty() {
-        println!("nothing is missing");
-        return Ok(ExitCode::SUCCESS);
+    let missing = list("missing");
+    println!("{}", if missing.is_empty() { "nothing is missing" } else { "missing" });
+    for line in missing {
+        println!("  {}", text(&line));
     }
-    println!("missing");
-    for line in &walls.missing {
-        println!("  {line}");
-    }
-    Ok(ExitCode::FAILURE)
 }
 
 /// What the kernel says of the processor's leaks: one kernel is shared, and no promise is made about side channels.

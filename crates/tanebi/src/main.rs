@@ -22,6 +22,7 @@ mod run;
 mod running;
 mod runtimes;
 mod serve;
+mod shadow;
 mod source;
 mod supervise;
 mod time;

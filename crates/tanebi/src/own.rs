@@ -14,7 +14,10 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use tokio_stream::StreamExt;
 
-use crate::clock::manual::ManualClock;
+use crate::{
+    clock::manual::ManualClock,
+    doctor::{self, Runtimes},
+};
 
 /// Bytes of a request's body.
 const BODY_MAX_BYTES: usize = 64 << 10;
@@ -38,6 +41,9 @@ pub struct Own {
     pub clock: Option<Arc<ManualClock>>,
     pub time: Arc<dyn model::Clock>,
     pub deliverer: Deliverer,
+    pub keeper: Arc<sandbox::Keeper>,
+    /// What is on this host, as found at the start.
+    pub runtimes: Runtimes,
 }
 
 impl Own {
@@ -83,6 +89,7 @@ impl Own {
                 Ok(json!({ "idToken": self.iam.id_token_issue(&identity, &field(&body, "audience")?, true) }))
             }
             (&Method::GET, "/_tanebi/v1/runtimes") => Ok(json!({ "runtimes": self.builder.runtimes().iter().map(runtime_json).collect::<Vec<_>>() })),
+            (&Method::GET, "/_tanebi/v1/doctor") => self.doctor(),
             (&Method::GET, "/_tanebi/v1/instances") => Ok(self.instances()),
             (&Method::GET, "/_tanebi/v1/templates") => Ok(self.templates()),
             (&Method::GET, "/_tanebi/v1/coldStarts") => Ok(self.cold_starts()),
@@ -94,6 +101,8 @@ impl Own {
                 Ok(json!({ "events": self.deliverer.history().list(usize::MAX).iter().map(event_json).collect::<Vec<_>>() }))
             }
             (&Method::POST, "/_tanebi/v1/events:replay") => self.event_replay(&body).await,
+            (&Method::POST, "/_tanebi/v1/requests:count") => self.shadow_count(&self.identity(&field(&body, "email")?).await?, &body),
+            (&Method::POST, "/_tanebi/v1/requests:shadow") => self.shadow(&self.identity(&field(&body, "email")?).await?, &body).await,
             (method, path) => Err(Status::not_found(format!("there is no method {method} {path}"))),
         }
     }
@@ -177,6 +186,11 @@ impl Own {
         let mut response = http::Response::new(body);
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-ndjson"));
         response
+    }
+
+    /// What `tanebi doctor` says.
+    pub fn doctor(&self) -> Result<Value, Status> {
+        Ok(doctor::report(&self.keeper.walls().map_err(Status::internal)?, &self.runtimes))
     }
 
     fn instances(&self) -> Value {

@@ -15,6 +15,8 @@ use crate::{
     source,
 };
 
+mod shadow;
+
 #[derive(clap::Args, Clone, Debug)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -35,6 +37,8 @@ enum RunCommand {
     Delete(NameArgs),
     /// Call a service as this identity and print its reply
     Call(CallArgs),
+    /// Send copies of recent requests to a revision and compare its answers with those of the one that serves
+    Shadow(shadow::ShadowArgs),
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -118,6 +122,9 @@ struct DeployArgs {
     max_instances: Option<u32>,
     #[arg(long)]
     service_account: Option<String>,
+    /// Compare its answers to copies of recent requests first; what served before keeps the traffic when the new revision fails
+    #[arg(long)]
+    shadow: bool,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -140,6 +147,7 @@ pub async fn run(args: &RunArgs) -> Result<ExitCode> {
         RunCommand::Describe(name) => caller.describe(name).await,
         RunCommand::Delete(name) => caller.delete(name).await,
         RunCommand::Call(call) => caller.call(call).await,
+        RunCommand::Shadow(shadow) => caller.shadow(shadow).await,
     }
 }
 
@@ -296,6 +304,10 @@ impl Caller {
             config["baseImage"] = json!(base_image_uri);
         }
         service["buildConfig"] = config;
+        let is_held = args.shadow && before.is_some() && self.shadow_count(name).await? > 0 && shadow::hold(&mut service);
+        if args.shadow && !is_held {
+            progress.stage("No recorded requests, or traffic that does not follow the latest revision: nothing to compare");
+        }
         let operation = match &before {
             None => self.api(Method::POST, RUN, &format!("/v2/projects/{project}/locations/{region}/services?serviceId={}", name.name), Some(service)).await,
             Some(_) => self.api(Method::PATCH, RUN, &self.service_path(name), Some(service)).await,
@@ -304,9 +316,21 @@ impl Caller {
         if args.allow_unauthenticated || args.no_allow_unauthenticated {
             self.public_set(name, args.allow_unauthenticated).await?;
         }
-        let service = self.get(name).await?.context("the service is gone")?;
+        let mut service = self.get(name).await?.context("the service is gone")?;
+        if is_held {
+            progress.stage("Comparing answers to copies of recent requests");
+            let revision = shadow::short(&service["latestReadyRevision"]).to_owned();
+            let is_good = self.shadow_promote(name, &revision).await?;
+            service = self.get(name).await?.context("the service is gone")?;
+            if !is_good {
+                progress.done();
+                eprintln!("Service [{}] revision [{revision}] has been deployed and takes no traffic: what served before still does.", name.name);
+                eprintln!("To send it traffic all the same: gcloud run services update-traffic {} --region {region} --to-latest", name.name);
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         progress.done();
-        let revision = service["latestReadyRevision"].as_str().and_then(|r| r.rsplit('/').next()).unwrap_or_default();
+        let revision = shadow::short(&service["latestReadyRevision"]);
         let percent: i64 = service["trafficStatuses"]
             .as_array()
             .map(|all| all.iter().filter(|t| t["revision"].as_str() == Some(revision)).filter_map(|t| t["percent"].as_i64()).sum())

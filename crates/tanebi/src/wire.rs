@@ -47,6 +47,7 @@ const KEYS_TICK: Duration = Duration::from_secs(3600);
 pub async fn run(prepared: Prepared) -> Result<ExitCode> {
     let Prepared { config, folders, listener, tls_listener, keeper, catalogue, packages, upstream, own_addresses, host_roots, secret } = prepared;
     let (listen, tls_listen) = (listener.local_addr()?, tls_listener.local_addr()?);
+    let runtimes = crate::doctor::Runtimes::of(&catalogue);
     let status = |status: model::Status| anyhow!("{status}");
 
     // State, and who may do what with it. A clock that is moved by hand is of the state; certificates and files go by the real one.
@@ -180,6 +181,8 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             clock: manual_clock,
             deliverer: deliverer.clone(),
             time: clock.clone(),
+            keeper: keeper.clone(),
+            runtimes,
         },
         console: Console {
             iam: iam.clone(),

@@ -1,6 +1,6 @@
 // A source becomes an image: the same calls as those of gcloud run deploy --source.
 import { own } from '../session'
-import { ApiError, at, call, send } from './call'
+import { all, ApiError, at, call, send } from './call'
 import { entryList, type Entry } from './logging'
 
 const REPOSITORY = 'cloud-run-source-deploy'
@@ -13,6 +13,7 @@ export interface Build {
   statusDetail?: string
   results?: { images?: { name: string; digest: string }[] }
   failureInfo?: { detail?: string }
+  source?: { storageSource?: Partial<Uploaded> }
 }
 
 export interface Uploaded {
@@ -57,7 +58,6 @@ export interface Submitted {
 }
 
 export async function buildSubmit(region: string, service: string, source: Uploaded, baseImage: string, functionTarget: string): Promise<Submitted> {
-  await repositoryEnsure(region)
   const imageUri = `${region}-docker.pkg.dev/${own().project}/${REPOSITORY}/${service}`
   const answer = await call<{ buildOperation: { metadata: { build: Build } }; baseImageUri?: string }>(
     'POST',
@@ -67,7 +67,11 @@ export async function buildSubmit(region: string, service: string, source: Uploa
   return { build: answer.buildOperation.metadata.build, baseImageUri: answer.baseImageUri ?? '', imageUri }
 }
 
-async function repositoryEnsure(region: string) {
+/** Regions whose repository was seen: it is asked for once. */
+const ensured = new Set<string>()
+
+export async function repositoryEnsure(region: string) {
+  if (ensured.has(region)) return
   const path = at('artifactregistry.googleapis.com')`/v1/projects/${own().project}/locations/${region}/repositories`
   try {
     await call('GET', `${path}/${REPOSITORY}`)
@@ -77,10 +81,24 @@ async function repositoryEnsure(region: string) {
       if (!(other instanceof ApiError) || other.http !== 409) throw other
     })
   }
+  ensured.add(region)
 }
 
-export const buildGet = (region: string, id: string) =>
-  call<Build>('GET', at('cloudbuild.googleapis.com')`/v1/projects/${own().project}/locations/${region}/builds/${id}`)
+/** The build's end: its operation is answered when it is there, or after some seconds. */
+export async function buildWait(region: string, id: string): Promise<Build> {
+  for (;;) {
+    const { metadata } = await call<{ metadata: { build: Build } }>('GET', at('cloudbuild.googleapis.com')`/v1/projects/${own().project}/locations/${region}/operations/${id}`)
+    if (!isUnderWay(metadata.build)) return metadata.build
+  }
+}
+
+/** The source that an image was built from; `undefined` when no build here has made it. */
+export async function sourceOfImage(region: string, digest: string): Promise<string | undefined> {
+  const builds = await all<Build>(at('cloudbuild.googleapis.com')`/v1/projects/${own().project}/locations/${region}/builds`, 'builds')
+  const build = builds.find((one) => one.results?.images?.some((image) => image.digest === digest))
+  const source = build?.source?.storageSource
+  return source?.bucket && source.object ? `gs://${source.bucket}/${source.object}${source.generation ? `#${source.generation}` : ''}` : undefined
+}
 
 export const buildLog = (id: string): Promise<Entry[]> => entryList(`resource.type="build" AND resource.labels.build_id="${id}"`, 1000, 'asc')
 

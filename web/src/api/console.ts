@@ -73,3 +73,62 @@ export interface Event {
 
 export const eventList = async () => (await call<{ events: Event[] }>('GET', '/_console/v1/events')).events
 export const eventReplay = (id: number) => call<Event>('POST', '/_console/v1/events:replay', { id })
+
+/** How many recent requests are kept, and of how many copies may be sent. */
+export const requestCount = (region: string, service: string) => call<{ recorded: number; allowed: number }>('POST', '/_console/v1/requests:count', { region, service })
+
+export interface Replied {
+  /** 0: no reply in time. */
+  status: number
+  latencyMs: number
+  isCold: boolean
+  bytes: number
+  isCut: boolean
+  text: string
+}
+
+export interface Side {
+  latencyMsP50: number | null
+  latencyMsP99: number | null
+  latencyMsMean: number | null
+  coldStarts: number
+  errors: number
+}
+
+export interface Comparison {
+  method: string
+  target: string
+  failed: boolean
+  serving: Replied
+  candidate: Replied
+  /** `isNoise`: the serving revision differs so from itself. */
+  differences: { what: 'status' | 'header' | 'body'; where: string; serving: string; candidate: string; isNoise: boolean }[]
+}
+
+/** What a revision answered to copies of recent requests, beside the one that serves. */
+export interface Compared {
+  revision: string
+  against: string
+  recorded: number
+  compared: number
+  failures: number
+  differing: number
+  /** It takes traffic now. */
+  promoted: boolean
+  serving: Side
+  candidate: Side
+  comparisons: Comparison[]
+}
+
+export const requestsShadow = (asked: { region: string; service: string; revision: string; against?: string; promote?: boolean }) =>
+  call<Compared>('POST', '/_console/v1/requests:shadow', asked)
+
+export interface Doctor {
+  walls: { id: string; value: boolean | number }[]
+  runtimes: { language: string; version: string; path: string }[]
+  skipped: string[]
+  processor: { name: string; state: string }[]
+  missing: string[]
+}
+
+export const doctorGet = () => call<Doctor>('GET', '/_console/v1/doctor')

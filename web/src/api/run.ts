@@ -62,6 +62,7 @@ export interface Service {
   generation?: string
   observedGeneration?: string
   description?: string
+  annotations?: Record<string, string>
   createTime?: string
   updateTime?: string
   deleteTime?: string
@@ -97,6 +98,8 @@ export interface Revision {
   maxInstanceRequestConcurrency?: number
   conditions?: Condition[]
   annotations?: Record<string, string>
+  executionEnvironment?: string
+  sessionAffinity?: boolean
   creator?: string
 }
 
@@ -118,9 +121,16 @@ export async function serviceCreate(region: string, id: string, service: Omit<Se
   await call('POST', `${run`/v2/projects/${own().project}/locations/${region}/services`}?serviceId=${encodeURIComponent(id)}`, { ...service, client: 'console' })
 }
 
+interface Operation {
+  name: string
+  done?: boolean
+}
+
 /** Changes fields of a service and waits until it is as asked, or has failed. */
 export async function serviceUpdate(region: string, id: string, service: Partial<Service>, mask: string[]): Promise<Service> {
-  await call('PATCH', `${servicePath(region, id)}?updateMask=${mask.join(',')}`, { ...service, client: 'console' })
+  let operation = await call<Operation>('PATCH', `${servicePath(region, id)}?updateMask=${mask.join(',')}`, { ...service, client: 'console' })
+  // Answered when it has ended: no time is lost between two looks.
+  while (!operation.done) operation = await call<Operation>('POST', `/api/run.googleapis.com/v2/${operation.name}:wait`, { timeout: '30s' })
   return serviceSettled(region, id)
 }
 

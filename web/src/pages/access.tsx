@@ -2,6 +2,7 @@
 import { useState } from 'react'
 import { accountList, projectPolicyGet, projectPolicySet, type Policy } from '../api/run'
 import { Button, Failure, IconButton, SameByCommand, TextField, useAction, Waiting } from '../parts/basic'
+import { Table } from '../parts/table'
 import { toast } from '../parts/toast'
 import { useQuery } from '../query'
 import { own } from '../session'
@@ -30,20 +31,15 @@ export function Access() {
           <header><h2>{t('access.policy')}</h2></header>
           <Failure error={policy.error} />
           {policy.waiting && <div className="pad"><Waiting /></div>}
-          <div className="table-box">
-            <table>
-              <thead><tr><th scope="col">{t('security.principal')}</th><th scope="col">{t('security.role')}</th><th scope="col" className="fit"><span className="hidden-text">{t('delete')}</span></th></tr></thead>
-              <tbody>
-                {rows.map((row) => (
-                  <tr key={`${row.role} ${row.member}`}>
-                    <td>{row.member}</td>
-                    <td><code>{row.role}</code></td>
-                    <td className="fit actions"><IconButton icon="bin" label={t('security.revoke', { member: row.member })} disabled={row.role === 'roles/owner' && row.member === `user:${own().email}`} onClick={() => change.run((now) => without(now, row.role, row.member))} /></td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            rows={rows}
+            keyOf={(row) => `${row.role} ${row.member}`}
+            columns={[
+              { head: t('security.principal'), cell: (row) => row.member },
+              { head: t('security.role'), cell: (row) => <code>{row.role}</code> },
+            ]}
+            actions={(row) => <IconButton icon="bin" label={t('security.revoke', { member: row.member })} disabled={row.role === 'roles/owner' && row.member === `user:${own().email}`} onClick={() => change.run((now) => without(now, row.role, row.member))} />}
+          />
           <div className="pad stack">
             <form className="row" onSubmit={async (event) => { event.preventDefault(); if (wanted && role && (await change.run((now) => granted(now, role, wanted)))) setMember('') }}>
               <div className="grow"><TextField label={t('security.add')} value={member} onChange={setMember} placeholder="user:alice@example.com" spellCheck={false} /></div>
@@ -61,12 +57,14 @@ export function Access() {
         <section className="card" aria-label={t('access.accounts')}>
           <header><h2>{t('access.accounts')}</h2></header>
           <Failure error={accounts.error} />
-          <div className="table-box">
-            <table>
-              <thead><tr><th scope="col">{t('signIn.email')}</th><th scope="col">{t('services.name')}</th></tr></thead>
-              <tbody>{(accounts.data ?? []).map((account) => <tr key={account.email}><td>{account.email}</td><td>{account.displayName}</td></tr>)}</tbody>
-            </table>
-          </div>
+          <Table
+            rows={accounts.data ?? []}
+            keyOf={(account) => account.email}
+            columns={[
+              { head: t('signIn.email'), cell: (account) => account.email },
+              { head: t('services.name'), cell: (account) => account.displayName },
+            ]}
+          />
           <div className="pad"><SameByCommand text="gcloud iam service-accounts create my-account" /></div>
         </section>
       </div>

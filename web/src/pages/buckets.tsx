@@ -2,6 +2,7 @@
 import { useRef, useState } from 'react'
 import { bucketCreate, bucketDelete, bucketList, objectDelete, objectDownload, objectList, objectUpload } from '../api/events'
 import { Button, Confirm, Empty, Failure, IconButton, SameByCommand, useAction, Waiting } from '../parts/basic'
+import { ListCard } from '../parts/table'
 import { toast } from '../parts/toast'
 import { useQuery } from '../query'
 import { go, Link, setQuery, usePlace } from '../route'
@@ -20,31 +21,19 @@ export function Buckets() {
         <span className="space" />
         <Button kind="main" icon="plus" onClick={() => setMaking(true)}>{t('buckets.create')}</Button>
       </div>
-      <Failure error={buckets.error} />
-      {buckets.waiting && <Waiting />}
-      {buckets.data && (
-        <section className="card" aria-label={t('nav.buckets')}>
-          {buckets.data.length === 0 ? (
-            <Empty icon="bucket" title={t('buckets.none')} text={t('buckets.none.text')} command={`gcloud storage buckets create gs://my-bucket --location ${own().region}`} />
-          ) : (
-            <div className="table-box">
-              <table>
-                <thead><tr><th scope="col">{t('services.name')}</th><th scope="col">{t('buckets.location')}</th><th scope="col">{t('buckets.class')}</th><th scope="col">{t('buckets.created')}</th></tr></thead>
-                <tbody>
-                  {buckets.data.map((bucket) => (
-                    <tr key={bucket.name}>
-                      <td className="name-cell"><Link to={`/buckets/${bucket.name}`}>{bucket.name}</Link></td>
-                      <td>{bucket.location?.toLowerCase()}</td>
-                      <td>{bucket.storageClass}</td>
-                      <td title={time(bucket.timeCreated)}>{ago(bucket.timeCreated)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
-          )}
-        </section>
-      )}
+      <ListCard
+        label={t('nav.buckets')}
+        query={buckets}
+        rows={(all) => all}
+        empty={{ icon: 'bucket', title: t('buckets.none'), text: t('buckets.none.text'), command: `gcloud storage buckets create gs://my-bucket --location ${own().region}` }}
+        keyOf={(bucket) => bucket.name}
+        columns={[
+          { head: t('services.name'), kind: 'name', cell: (bucket) => <Link to={`/buckets/${bucket.name}`}>{bucket.name}</Link> },
+          { head: t('buckets.location'), cell: (bucket) => bucket.location?.toLowerCase() },
+          { head: t('buckets.class'), cell: (bucket) => bucket.storageClass },
+          { head: t('buckets.created'), title: (bucket) => time(bucket.timeCreated), cell: (bucket) => ago(bucket.timeCreated) },
+        ]}
+      />
       {making && <CreateDialog title={t('buckets.create')} label={t('buckets.name')} hint={t('buckets.name.hint')} action={(name) => bucketCreate(name, own().region)} command={(name) => `gcloud storage buckets create gs://${name} --location ${own().region}`} onClose={() => setMaking(false)} onDone={(name) => go(`/buckets/${name}`)} />}
     </>
   )

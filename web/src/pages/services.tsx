@@ -22,12 +22,16 @@ export function Services() {
   useEffect(() => setEvery(count > 300 ? 30_000 : 3000), [count])
   const rates = useRates()
   const wanted = usePlace().query.get('q') ?? ''
+  // Sorted and lowered once, not at each key: names are ASCII.
+  const list = useMemo(() => {
+    const all = (services.data ?? []).filter((service) => !service.deleteTime)
+    const written = all.map((service) => ({ service, name: shortName(service.name), text: `${shortName(service.name)} ${regionOf(service.name)} ${runtimeOf(service)}`.toLowerCase() }))
+    return written.sort((one, other) => (one.name < other.name ? -1 : one.name > other.name ? 1 : 0))
+  }, [services.data])
   const found = useMemo(() => {
     const words = wanted.toLowerCase().split(/\s+/).filter(Boolean)
-    const list = (services.data ?? []).filter((service) => !service.deleteTime)
-    const matches = (service: Service) => words.every((word) => `${shortName(service.name)} ${regionOf(service.name)} ${runtimeOf(service)}`.toLowerCase().includes(word))
-    return list.filter(matches).sort((one, other) => shortName(one.name).localeCompare(shortName(other.name)))
-  }, [services.data, wanted])
+    return list.filter(({ text }) => words.every((word) => text.includes(word)))
+  }, [list, wanted])
   const isEmpty = services.data !== undefined && count === 0
   return (
     <>
@@ -66,7 +70,7 @@ export function Services() {
                 </tr>
               </thead>
               <tbody>
-                {found.slice(0, SHOWN_MAX).map((service) => (
+                {found.slice(0, SHOWN_MAX).map(({ service }) => (
                   <Row key={service.name} service={service} rate={rates[`${regionOf(service.name)}/${shortName(service.name)}`]} />
                 ))}
               </tbody>

@@ -2,6 +2,7 @@
 import { LanguageAndTheme } from '../app'
 import { runtimeList } from '../api/run'
 import { Chip, Command, Failure, Waiting } from '../parts/basic'
+import { Table } from '../parts/table'
 import { useQuery } from '../query'
 import { own } from '../session'
 import { t } from '../texts'
@@ -37,16 +38,15 @@ export function Settings() {
           <header><h2>{t('settings.runtimes')}</h2></header>
           <Failure error={runtimes.error} />
           {runtimes.waiting && <div className="pad"><Waiting /></div>}
-          <div className="table-box">
-            <table>
-              <thead><tr><th scope="col">{t('create.runtime')}</th><th scope="col">ID</th><th scope="col">{t('services.state')}</th></tr></thead>
-              <tbody>
-                {(runtimes.data ?? []).map((runtime) => (
-                  <tr key={runtime.name}><td>{runtime.displayName}</td><td><code>{runtime.name}</code></td><td><Chip tone={runtime.stage === 'GA' ? 'good' : 'warn'}>{runtime.stage}</Chip> <span className="soft small">{(runtime.warnings ?? []).join(' ')}</span></td></tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            rows={runtimes.data ?? []}
+            keyOf={(runtime) => runtime.name}
+            columns={[
+              { head: t('create.runtime'), cell: (runtime) => runtime.displayName },
+              { head: 'ID', cell: (runtime) => <code>{runtime.name}</code> },
+              { head: t('services.state'), cell: (runtime) => <><Chip tone={runtime.stage === 'GA' ? 'good' : 'warn'}>{runtime.stage}</Chip> <span className="soft small">{(runtime.warnings ?? []).join(' ')}</span></> },
+            ]}
+          />
         </section>
       </div>
     </>

@@ -2,7 +2,8 @@
 import { useState } from 'react'
 import { fromBase64, subscriptionAck, subscriptionCreate, subscriptionDelete, subscriptionList, subscriptionPull, toBase64, topicCreate, topicDelete, topicList, topicName, topicPublish, type Message } from '../api/events'
 import { shortName } from '../api/run'
-import { Button, Chip, Confirm, Dialog, Empty, Failure, IconButton, SameByCommand, TextField, useAction, Waiting } from '../parts/basic'
+import { Button, Chip, Confirm, Dialog, Empty, Failure, IconButton, SameByCommand, TextField, useAction } from '../parts/basic'
+import { ListCard, Table } from '../parts/table'
 import { toast } from '../parts/toast'
 import { useQuery } from '../query'
 import { go, Link } from '../route'
@@ -13,7 +14,6 @@ export function Topics() {
   const topics = useQuery('topics', topicList, 4000)
   const subscriptions = useQuery('subscriptions', subscriptionList, 4000)
   const [making, setMaking] = useState(false)
-  const list = [...(topics.data ?? [])].sort((one, other) => one.name.localeCompare(other.name))
   return (
     <>
       <div className="head">
@@ -21,30 +21,18 @@ export function Topics() {
         <span className="space" />
         <Button kind="main" icon="plus" onClick={() => setMaking(true)}>{t('topics.create')}</Button>
       </div>
-      <Failure error={topics.error} />
-      {topics.waiting && <Waiting />}
-      {topics.data && (
-        <section className="card" aria-label={t('nav.topics')}>
-          {list.length === 0 ? (
-            <Empty icon="topic" title={t('topics.none')} text={t('topics.none.text')} command="gcloud pubsub topics create my-topic" />
-          ) : (
-            <div className="table-box">
-              <table>
-                <thead><tr><th scope="col">{t('topics.name')}</th><th scope="col" className="number">{t('topics.subscriptions')}</th><th scope="col">{t('topics.retention')}</th></tr></thead>
-                <tbody>
-                  {list.map((topic) => (
-                    <tr key={topic.name}>
-                      <td className="name-cell"><Link to={`/topics/${shortName(topic.name)}`}>{shortName(topic.name)}</Link></td>
-                      <td className="number">{(subscriptions.data ?? []).filter((one) => one.topic === topic.name).length}</td>
-                      <td>{topic.messageRetentionDuration ?? t('none')}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
-          )}
-        </section>
-      )}
+      <ListCard
+        label={t('nav.topics')}
+        query={topics}
+        rows={(all) => [...all].sort((one, other) => one.name.localeCompare(other.name))}
+        empty={{ icon: 'topic', title: t('topics.none'), text: t('topics.none.text'), command: 'gcloud pubsub topics create my-topic' }}
+        keyOf={(topic) => topic.name}
+        columns={[
+          { head: t('topics.name'), kind: 'name', cell: (topic) => <Link to={`/topics/${shortName(topic.name)}`}>{shortName(topic.name)}</Link> },
+          { head: t('topics.subscriptions'), kind: 'number', cell: (topic) => (subscriptions.data ?? []).filter((one) => one.topic === topic.name).length },
+          { head: t('topics.retention'), cell: (topic) => topic.messageRetentionDuration ?? t('none') },
+        ]}
+      />
       {making && <CreateDialog title={t('topics.create')} label={t('topics.name')} action={topicCreate} command={(name) => `gcloud pubsub topics create ${name}`} onClose={() => setMaking(false)} onDone={(name) => go(`/topics/${name}`)} />}
     </>
   )
@@ -88,24 +76,21 @@ export function TopicPage({ name }: { name: string }) {
           {own.length === 0 ? (
             <Empty icon="topic" title={t('topics.noSubscription')} text={t('topics.noSubscription.text')} command={`gcloud pubsub subscriptions create my-subscription --topic ${name}`} />
           ) : (
-            <div className="table-box">
-              <table>
-                <thead><tr><th scope="col">{t('services.name')}</th><th scope="col">{t('topics.delivery')}</th><th scope="col" className="number">{t('topics.deadline')}</th><th scope="col" className="fit"><span className="hidden-text">{t('revisions.actions')}</span></th></tr></thead>
-                <tbody>
-                  {own.map((one) => (
-                    <tr key={one.name}>
-                      <td className="name-cell">{shortName(one.name)}</td>
-                      <td>{one.pushConfig?.pushEndpoint ? <><Chip tone="info">Push</Chip> <span className="small">{one.pushConfig.pushEndpoint}</span></> : <Chip>Pull</Chip>}</td>
-                      <td className="number">{one.ackDeadlineSeconds ?? 10} s</td>
-                      <td className="fit actions">
-                        {!one.pushConfig?.pushEndpoint && <Button kind="quiet small" onClick={() => setDialog({ pull: shortName(one.name) })}>{t('topics.pull')}</Button>}
-                        <IconButton icon="bin" label={t('deleteNamed', { name: shortName(one.name) })} onClick={() => setDialog({ remove: shortName(one.name) })} />
-                      </td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <Table
+              rows={own}
+              keyOf={(one) => one.name}
+              columns={[
+                { head: t('services.name'), kind: 'name', cell: (one) => shortName(one.name) },
+                { head: t('topics.delivery'), cell: (one) => (one.pushConfig?.pushEndpoint ? <><Chip tone="info">Push</Chip> <span className="small">{one.pushConfig.pushEndpoint}</span></> : <Chip>Pull</Chip>) },
+                { head: t('topics.deadline'), kind: 'number', cell: (one) => `${one.ackDeadlineSeconds ?? 10} s` },
+              ]}
+              actions={(one) => (
+                <>
+                  {!one.pushConfig?.pushEndpoint && <Button kind="quiet small" onClick={() => setDialog({ pull: shortName(one.name) })}>{t('topics.pull')}</Button>}
+                  <IconButton icon="bin" label={t('deleteNamed', { name: shortName(one.name) })} onClick={() => setDialog({ remove: shortName(one.name) })} />
+                </>
+              )}
+            />
           )}
         </section>
       </div>

@@ -15,9 +15,22 @@ const BODY_MAX_BYTES: usize = 4 << 10;
 /// To see what it was sent, and to send it again.
 const INVOKE: &str = "run.routes.invoke";
 
+/// What only owners may do.
+const OWN: &str = "resourcemanager.projects.setIamPolicy";
+
 impl Front {
     fn may(&self, who: &iam::Identity, permission: &str, service: &ServiceKey) -> bool {
         self.console.iam.may(Some(who), permission, &service.resource(), service.project.as_str())
+    }
+
+    /// What this host gives: for the project's owners, as it names folders of the host.
+    pub(super) fn doctor_seen(&self, who: &iam::Identity) -> Result<Value, Status> {
+        let project = &self.console.project;
+        let resource = format!("projects/{}", project.id);
+        match self.console.iam.may(Some(who), OWN, &resource, project.id.as_str()) {
+            true => self.own.doctor(),
+            false => Err(Status::permission_denied(OWN, &resource)),
+        }
     }
 
     /// The counts of every revision that has run since the start.

@@ -24,8 +24,37 @@ interface Point {
   billable: number
 }
 
-/** What was seen while the console was open, by service. */
+/** What was seen while the console was open, by service: a reload of the page goes on with it. */
 const seen = new Map<string, Point[]>()
+const KEPT = 'metrics/'
+/** One look in so many is written down for a reload. */
+const KEPT_EVERY = 5
+
+function pointsOf(key: string): Point[] {
+  const known = seen.get(key)
+  if (known) return known
+  let kept: Point[] = []
+  try {
+    kept = JSON.parse(sessionStorage.getItem(KEPT + key) ?? '[]') as Point[]
+  } catch {
+    // Written by an older version of the page: begun anew.
+  }
+  seen.set(key, kept)
+  return kept
+}
+
+function pointAdd(key: string, point: Point) {
+  const before = pointsOf(key)
+  // The server began anew: its counts are no continuation.
+  const points = [...(point.requests < (before.at(-1)?.requests ?? 0) ? [] : before), point].slice(-KEPT_MAX)
+  seen.set(key, points)
+  if (points.length % KEPT_EVERY !== 0 && points.length !== KEPT_MAX) return
+  try {
+    sessionStorage.setItem(KEPT + key, JSON.stringify(points))
+  } catch {
+    // No room in the browser: then a reload begins anew.
+  }
+}
 
 export function Metrics({ region, name, service }: TabProps) {
   const key = `${region}/${name}`
@@ -33,9 +62,7 @@ export function Metrics({ region, name, service }: TabProps) {
     `meters/${key}`,
     async () => {
       const list = (await meterList()).filter((meter) => meter.region === region && meter.service === name)
-      const points = seen.get(key) ?? []
-      points.push(pointOf(list))
-      seen.set(key, points.slice(-KEPT_MAX))
+      pointAdd(key, pointOf(list))
       return list
     },
     ROUND_MS,
@@ -43,7 +70,7 @@ export function Metrics({ region, name, service }: TabProps) {
   const starts = useQuery(`coldStarts/${key}`, async () => (await coldStartList()).filter((one) => one.region === region && one.service === name), 3000)
   if (meters.error) return <Failure error={meters.error} />
   if (!meters.data) return <Waiting />
-  const points = seen.get(key) ?? []
+  const points = pointsOf(key)
   const now = points.at(-1) ?? pointOf([])
   const cost = costOf(meters.data, region, service.template.containers[0]?.resources?.cpuIdle !== false)
   const rates = perSecond(points)

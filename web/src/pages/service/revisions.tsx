@@ -1,14 +1,16 @@
 // "Revisions": which revision gets which share of the requests, their tags, and what differs between two.
 import { useMemo, useState } from 'react'
-import { dump } from 'js-yaml'
-import { browserUrl, revisionDelete, revisionList, serviceUpdate, shortName, type Revision, type Service, type Traffic } from '../../api/run'
+import { browserUrl, PLACEHOLDER, revisionDelete, revisionList, serviceUpdate, shortName, type Revision, type Service, type Traffic } from '../../api/run'
+import { requestsShadow, type Compared } from '../../api/console'
 import { gcloud } from '../../commands'
-import { Button, Chip, Confirm, Dialog, Failure, IconButton, Notice, SameByCommand, useAction, Waiting } from '../../parts/basic'
+import { Button, Chip, Confirm, Dialog, Failure, IconButton, SameByCommand, useAction, Waiting } from '../../parts/basic'
 import { toast } from '../../parts/toast'
 import { useQuery } from '../../query'
 import { Link, setQuery, usePlace } from '../../route'
 import { ago, t, time } from '../../texts'
 import type { TabProps } from '../service'
+import { ComparedCard } from './compared'
+import { Difference } from './difference'
 
 export function Revisions({ region, name, service, again }: TabProps) {
   const found = useQuery(`revisions/${region}/${name}/${service.generation}/${service.latestReadyRevision}`, () => revisionList(region, name), 3000)
@@ -21,6 +23,8 @@ export function Revisions({ region, name, service, again }: TabProps) {
     await again()
     toast(t('revisions.moved', { revision }))
   })
+  const [compared, setCompared] = useState<Compared | null>(null)
+  const compare = useAction(async (revision: string) => setCompared(await requestsShadow({ region, service: name, revision })))
   const percentOf = (revision: string) => (service.trafficStatuses ?? []).filter((target) => shortName(target.revision) === revision).reduce((sum, target) => sum + (target.percent ?? 0), 0)
   const tagsOf = (revision: string) => (service.trafficStatuses ?? []).filter((target) => shortName(target.revision) === revision && target.tag)
   return (
@@ -30,7 +34,7 @@ export function Revisions({ region, name, service, again }: TabProps) {
           <h2 className="grow">{t('tab.revisions')}</h2>
           <Button icon="pen" onClick={() => setDialog('traffic')} disabled={revisions.length === 0}>{t('revisions.traffic')}</Button>
         </header>
-        <Failure error={found.error ?? back.error} />
+        <Failure error={found.error ?? back.error ?? compare.error} />
         {found.waiting && <div className="pad"><Waiting /></div>}
         <div className="table-box">
           <table>
@@ -66,6 +70,9 @@ export function Revisions({ region, name, service, again }: TabProps) {
                       {before && (
                         <Button kind="quiet small" onClick={() => { setQuery('of', shortName(before.name)); setQuery('with', short) }}>{t('revisions.difference')}</Button>
                       )}
+                      {percent === 0 && ready(revision) && !isPlaceholderImage(revision) && (
+                        <Button kind="quiet small" busy={compare.busy} onClick={() => compare.run(short)}>{t('compared.do')}</Button>
+                      )}
                       {percent < 100 && ready(revision) && (
                         <Button kind="quiet small" busy={back.busy} onClick={() => back.run(short)}>{t('revisions.back')}</Button>
                       )}
@@ -80,7 +87,8 @@ export function Revisions({ region, name, service, again }: TabProps) {
           </table>
         </div>
       </section>
-      {one && other && <Difference one={revisions.find((r) => shortName(r.name) === one)} other={revisions.find((r) => shortName(r.name) === other)} onClose={() => { setQuery('of', null); setQuery('with', null) }} />}
+      {one && other && found.data && <Difference region={region} service={service} revisions={revisions} of={one} with={other} />}
+      {compared && <ComparedCard region={region} name={name} compared={compared} revisions={revisions} onClose={() => setCompared(null)} />}
       <SameByCommand text={gcloud.traffic(name, region, '--to-latest')} />
       {dialog === 'traffic' && <TrafficDialog region={region} name={name} service={service} revisions={revisions} again={again} onClose={() => setDialog(null)} />}
       {dialog && dialog !== 'traffic' && (
@@ -96,6 +104,7 @@ export function Revisions({ region, name, service, again }: TabProps) {
   )
 }
 
+const isPlaceholderImage = (revision: Revision) => revision.containers?.[0]?.image === PLACEHOLDER
 const readyOf = (revision: Revision) => revision.conditions?.find((condition) => condition.type === 'Ready')
 const ready = (revision: Revision) => readyOf(revision)?.state === 'CONDITION_SUCCEEDED'
 
@@ -173,50 +182,4 @@ function TrafficDialog({ region, name, service, revisions, again, onClose }: { r
       <SameByCommand text={gcloud.traffic(name, region, `--to-revisions=${shares.map((share) => `${share.revision || 'LATEST'}=${share.percent}`).join(',')}`)} />
     </Dialog>
   )
-}
-
-function Difference({ one, other, onClose }: { one: Revision | undefined; other: Revision | undefined; onClose: () => void }) {
-  const lines = useMemo(() => (one && other ? differenceOf(textOf(one), textOf(other)) : []), [one, other])
-  if (!one || !other) return null
-  const isSame = lines.every((line) => line.sign === ' ')
-  return (
-    <section className="card" aria-label={t('revisions.difference')}>
-      <header>
-        <h2 className="grow">{shortName(one.name)} → {shortName(other.name)}</h2>
-        <IconButton icon="cross" label={t('close')} onClick={onClose} />
-      </header>
-      {isSame && <div className="pad"><Notice>{t('revisions.same')}</Notice></div>}
-      <div className="difference">
-        {lines.map((line, i) => (
-          <div key={i} className={line.sign === '+' ? 'added' : line.sign === '-' ? 'removed' : ''}>{line.sign} {line.text}</div>
-        ))}
-      </div>
-    </section>
-  )
-}
-
-/** What a revision runs, without what differs in any two. */
-function textOf(revision: Revision): string {
-  const { containers, scaling, timeout, serviceAccount, maxInstanceRequestConcurrency, annotations } = revision
-  return dump({ containers, scaling, timeout, serviceAccount, maxInstanceRequestConcurrency, annotations }, { lineWidth: -1, skipInvalid: true })
-}
-
-/** Lines of both texts by their longest common subsequence. */
-export function differenceOf(one: string, other: string): { sign: ' ' | '+' | '-'; text: string }[] {
-  const [a, b] = [one.split('\n'), other.split('\n')]
-  const lengths = Array.from({ length: a.length + 1 }, () => new Uint32Array(b.length + 1))
-  const at = (i: number, j: number) => lengths[i]?.[j] ?? 0
-  for (let i = a.length - 1; i >= 0; i--) {
-    for (let j = b.length - 1; j >= 0; j--) (lengths[i] as Uint32Array)[j] = a[i] === b[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1))
-  }
-  const lines: { sign: ' ' | '+' | '-'; text: string }[] = []
-  let [i, j] = [0, 0]
-  while (i < a.length || j < b.length) {
-    if (i < a.length && j < b.length && a[i] === b[j]) {
-      lines.push({ sign: ' ', text: a[i++] as string })
-      j++
-    } else if (i < a.length && (j >= b.length || at(i + 1, j) >= at(i, j + 1))) lines.push({ sign: '-', text: a[i++] as string })
-    else lines.push({ sign: '+', text: b[j++] as string })
-  }
-  return lines
 }

@@ -13,6 +13,7 @@ import { languageOf, sampleOf, type Sort } from '../../samples'
 import { isText, nameFault, toBytes, toText, unpack, type Files } from '../../source'
 import { number, t } from '../../texts'
 import type { TabProps } from '../service'
+import { ComparedAfterSave, ShadowChoice } from './compared'
 
 /** Edits that were not saved, by service: leaving the tab keeps them. */
 const drafts = new Map<string, { files: Files; base: Files; runtime: string; target: string; from: string }>()
@@ -136,7 +137,9 @@ export function Source({ region, name, service, again }: TabProps) {
             <Empty icon="file" title={open} text={t('source.binary', { count: bytes.length })} />
           )}
         </div>
+        {!isPlaceholder(service) && <ShadowChoice region={region} name={name} service={service} again={again} />}
         {running && <Progress running={running} url={browserUrl(service.uri)} marks={marks} />}
+        {running?.compared && <ComparedAfterSave region={region} name={name} service={service} compared={running.compared} />}
       </section>
       <SameByCommand text={gcloud.deploy(name, region, draft.target, draft.runtime)} />
       {naming && (
@@ -218,7 +221,8 @@ function Progress({ running, url, marks }: { running: Deploy; url: string; marks
     <>
       <div className="deploying" aria-live="polite">
         <ol className="steps">
-          {STEPS.slice(0, 3).map((step, i) => {
+          {STEPS.filter((step) => step !== 'done' && (step !== 'shadow' || running.isShadowed)).map((step) => {
+            const i = STEPS.indexOf(step)
             const state = i < at ? 'done' : i > at ? '' : running.failed ? 'failed' : 'now'
             const took = running.took[step]
             return (
@@ -232,7 +236,7 @@ function Progress({ running, url, marks }: { running: Deploy; url: string; marks
           {running.step === 'done' && (
             <li className="done">
               <Icon name="check" />
-              <span>{t('deploy.done', { revision: running.revision ?? '', took: seconds(before) })}</span>
+              <span>{t(running.compared && !running.compared.promoted ? 'deploy.held' : 'deploy.done', { revision: running.revision ?? '', took: seconds(before) })}</span>
             </li>
           )}
           {running.step === 'done' && url && (

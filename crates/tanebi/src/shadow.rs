@@ -1,0 +1,244 @@
+//! Copies of a service's recent requests, sent to a revision and to the one that serves: what answers otherwise, how fast, and may the
+//! revision take traffic?
+//!
+//! The copies go one after the other, each with the identity of whoever asks, and nobody is given what they are answered. Where two
+//! replies differ, the serving revision is asked again: what differs from its own other reply is noise (a time, a random number).
+
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, header};
+use model::{
+    Code, RevisionName, ServiceKey, Status,
+    service::{Service, Shadow},
+};
+use serde_json::{Value, json};
+use serving::{Origin, RecentRequest};
+
+use crate::{
+    own::{Own, field},
+    shadow::reply::{Difference, Reply},
+};
+
+mod reply;
+
+/// What it takes: to see the service and to call it; and to move its traffic when that is asked for.
+const SEE: &str = "run.services.get";
+const INVOKE: &str = "run.routes.invoke";
+const UPDATE: &str = "run.services.update";
+
+/// Copies of one comparison; fewer when they take longer.
+const COPIES_MAX: usize = 30;
+const WHOLE_MAX: Duration = Duration::from_secs(20);
+const REPLY_MAX: Duration = Duration::from_secs(10);
+/// How long the moving of traffic may take.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+
+impl Own {
+    /// How many recent requests there are to send, by what `written` (a service) allows.
+    pub fn shadow_count(&self, who: &iam::Identity, written: &Value) -> Result<Value, Status> {
+        let service = self.shadowed(who, written)?;
+        let all = self.control.serving().recent(&service.key);
+        let allowed = allowed(&service, &all).count();
+        Ok(json!({ "recorded": all.len(), "allowed": allowed }))
+    }
+
+    /// Sends copies to `revision` and to the one that serves. With `promote` it takes the share that was held from it, when it did well.
+    pub async fn shadow(&self, who: &iam::Identity, written: &Value) -> Result<Value, Status> {
+        let service = self.shadowed(who, written)?;
+        let revision = RevisionName::parse(&field(written, "revision")?)?;
+        let promote = written.get("promote").and_then(Value::as_bool).unwrap_or(false);
+        if promote {
+            self.demand(who, UPDATE, &service.key)?;
+        }
+        if !self.control.serving().has_revision(&service.key, &revision) {
+            return Err(Status::not_found(format!("Revision '{revision}' of {} does not exist, or has no image.", service.key.resource())));
+        }
+        let against = match written.get("against") {
+            Some(_) => RevisionName::parse(&field(written, "against")?)?,
+            None => serving_revision(&service)?,
+        };
+        if against == revision {
+            return Err(Status::failed_precondition(format!("{revision} is the revision that serves: name the one to compare with in \"against\".")));
+        }
+        let sender = self.sender(who, &service.key)?;
+        let recent = self.control.serving().recent(&service.key);
+        let mut requests: Vec<_> = allowed(&service, &recent).collect();
+        let recorded = requests.len();
+        // The newest say most of what comes next.
+        requests.reverse();
+        requests.truncate(COPIES_MAX);
+        let began = Instant::now();
+        let mut compared = Vec::new();
+        for request in requests {
+            if began.elapsed() > WHOLE_MAX {
+                break;
+            }
+            compared.push(sender.compare(request, &against, &revision, compared.len() % 2 == 1).await);
+        }
+        let failures = compared.iter().filter(|one| one.has_failed()).count();
+        let promoted = promote && failures == 0 && self.shadow_promote(who, &service.key, &revision).await?;
+        Ok(json!({
+            "revision": revision, "against": against, "recorded": recorded, "compared": compared.len(), "failures": failures,
+            "differing": compared.iter().filter(|one| one.differs()).count(), "promoted": promoted,
+            "serving": summary(compared.iter().map(|one| &one.serving)), "candidate": summary(compared.iter().map(|one| &one.candidate)),
+            "comparisons": compared.iter().map(Comparison::written).collect::<Vec<_>>(),
+        }))
+    }
+
+    /// The service, when `who` may see and call it.
+    fn shadowed(&self, who: &iam::Identity, written: &Value) -> Result<Service, Status> {
+        let key = ServiceKey {
+            project: self.project.id.clone(),
+            region: model::Region::parse(&field(written, "region")?)?,
+            service: model::ServiceName::parse(&field(written, "service")?)?,
+        };
+        self.demand(who, SEE, &key)?;
+        self.demand(who, INVOKE, &key)?;
+        Ok(self.control.service_get(&key)?.value)
+    }
+
+    fn demand(&self, who: &iam::Identity, permission: &str, service: &ServiceKey) -> Result<(), Status> {
+        match self.iam.may(Some(who), permission, &service.resource(), service.project.as_str()) {
+            true => Ok(()),
+            false => Err(Status::permission_denied(permission, &service.resource())),
+        }
+    }
+
+    fn sender<'a>(&'a self, who: &iam::Identity, service: &'a ServiceKey) -> Result<Sender<'a>, Status> {
+        let host = format!("{}.run.app", model::address::host_deterministic(&service.service, self.project.number, service.region.as_str()));
+        let token = self.iam.id_token_issue(who, &format!("https://{host}"), true);
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(Status::internal)?;
+        bearer.set_sensitive(true);
+        Ok(Sender { own: self, service, host: HeaderValue::from_str(&host).map_err(Status::internal)?, bearer })
+    }
+
+    /// Gives the revision what was held from it, as long as it is the latest. Another change at the same time is read again.
+    async fn shadow_promote(&self, who: &iam::Identity, key: &ServiceKey, revision: &RevisionName) -> Result<bool, Status> {
+        loop {
+            let found = self.control.service_get(key)?;
+            let mut next = found.value;
+            if next.status.latest_ready.as_ref() != Some(revision) || !next.shadow_release() {
+                return Ok(false);
+            }
+            match self.control.service_replace(who, next, Some(found.revision), false).await {
+                Ok((stored, _)) => {
+                    self.control.service_wait(key, stored.value.generation, SETTLE_MAX).await?;
+                    return Ok(true);
+                }
+                Err(status) if status.code == Code::Aborted => {}
+                Err(status) => return Err(status),
+            }
+        }
+    }
+}
+
+/// Those of which copies may be sent.
+fn allowed<'a>(service: &Service, recent: &'a [RecentRequest]) -> impl Iterator<Item = &'a RecentRequest> {
+    let shadow = Shadow::of(&service.annotations);
+    recent.iter().filter(move |request| shadow == Shadow::All || request.is_read())
+}
+
+/// The one with the largest share of the requests.
+fn serving_revision(service: &Service) -> Result<RevisionName, Status> {
+    let most = service.status.traffic.iter().filter(|target| target.percent > 0).max_by_key(|target| target.percent);
+    most.map(|target| target.revision.clone()).ok_or_else(|| Status::failed_precondition("No revision of the service takes traffic yet."))
+}
+
+/// Sends copies.
+struct Sender<'a> {
+    own: &'a Own,
+    service: &'a ServiceKey,
+    host: HeaderValue,
+    bearer: HeaderValue,
+}
+
+/// What both revisions answered to copies of one request.
+struct Comparison<'a> {
+    request: &'a RecentRequest,
+    serving: Reply,
+    candidate: Reply,
+    /// And whether the serving revision differs so from itself.
+    differences: Vec<(Difference, bool)>,
+}
+
+impl Sender<'_> {
+    /// `turned`: the candidate is asked first, so that neither always has the warmer cache.
+    async fn compare<'a>(&self, request: &'a RecentRequest, serving: &RevisionName, candidate: &RevisionName, turned: bool) -> Comparison<'a> {
+        let (first, second) = if turned { (candidate, serving) } else { (serving, candidate) };
+        let (first, second) = (self.send(request, first).await, self.send(request, second).await);
+        let (serving_reply, candidate_reply) = if turned { (second, first) } else { (first, second) };
+        let found = reply::differences(&serving_reply, &candidate_reply);
+        let noise = if found.is_empty() { Vec::new() } else { reply::differences(&serving_reply, &self.send(request, serving).await) };
+        let differences = found.into_iter().map(|one| (noise.iter().any(|other| other.is_at(&one)), one)).map(|(is_noise, one)| (one, is_noise)).collect();
+        Comparison { request, serving: serving_reply, candidate: candidate_reply, differences }
+    }
+
+    async fn send(&self, request: &RecentRequest, revision: &RevisionName) -> Reply {
+        let mut copy = request.copy(&self.host);
+        copy.headers_mut().insert(header::AUTHORIZATION, self.bearer.clone());
+        let origin = Origin::Inside { project: self.service.project.to_string() };
+        let began = Instant::now();
+        let answered = tokio::time::timeout(REPLY_MAX, async {
+            let response = self.own.control.serving().handle_revision(origin, self.service, revision, copy).await;
+            let (parts, body) = response.into_parts();
+            Reply::read(parts.status.as_u16(), parts.headers, body, began).await
+        });
+        match answered.await {
+            Ok(reply) => reply,
+            Err(_) => Reply::none(began.elapsed()),
+        }
+    }
+}
+
+impl Comparison<'_> {
+    /// The candidate breaks where the serving one does not.
+    fn has_failed(&self) -> bool {
+        self.candidate.is_failure() && !self.serving.is_failure()
+    }
+
+    fn differs(&self) -> bool {
+        self.differences.iter().any(|(_, is_noise)| !is_noise)
+    }
+
+    fn written(&self) -> Value {
+        let differences: Vec<_> = self
+            .differences
+            .iter()
+            .map(|(one, is_noise)| {
+                json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise })
+            })
+            .collect();
+        json!({
+            "method": self.request.method.as_str(), "target": self.request.target, "failed": self.has_failed(),
+            "serving": self.serving.written(), "candidate": self.candidate.written(), "differences": differences,
+        })
+    }
+}
+
+/// Latencies without those of cold starts, which say nothing of the code.
+fn summary<'a>(replies: impl Iterator<Item = &'a Reply>) -> Value {
+    let replies: Vec<_> = replies.collect();
+    let mut warm: Vec<_> = replies.iter().filter(|reply| !reply.is_cold).map(|reply| reply.latency).collect();
+    warm.sort();
+    let ms = |part: f64| {
+        let at = ((warm.len() as f64 * part).ceil() as usize).clamp(1, warm.len().max(1)) - 1;
+        warm.get(at).map(|latency| latency.as_secs_f64() * 1e3)
+    };
+    let mean = (!warm.is_empty()).then(|| warm.iter().sum::<Duration>().as_secs_f64() * 1e3 / warm.len() as f64);
+    json!({
+        "latencyMsP50": ms(0.5), "latencyMsP99": ms(0.99), "latencyMsMean": mean,
+        "coldStarts": replies.len() - warm.len(), "errors": replies.iter().filter(|reply| reply.is_failure()).count(),
+    })
+}
+
+/// What a function says of a request is its own; what the platform adds to each answer says nothing of the revision.
+fn told(headers: &HeaderMap) -> impl Iterator<Item = (&str, String)> {
+    const PLATFORM: [&str; 9] =
+        ["date", "server", "x-cloud-trace-context", "traceparent", "content-length", "transfer-encoding", "tanebi-cold-start", "alt-svc", "via"];
+    headers.iter().filter(|(name, _)| !PLATFORM.contains(&name.as_str())).map(|(name, value)| {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        // A session that was begun for a copy is nobody's to see.
+        let value = if *name == header::SET_COOKIE { value.split('=').next().unwrap_or_default().to_owned() } else { value.into_owned() };
+        (name.as_str(), value)
+    })
+}
