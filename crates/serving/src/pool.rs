@@ -12,7 +12,7 @@ use std::{
 
 use model::function::MANAGED_BY;
 use model::{
-    Revision, RevisionName, ServiceKey,
+    Hops, Revision, RevisionName, ServiceKey,
     image::{Image, ImageDigest},
     log::Source,
     revision::RevisionTemplate,
@@ -26,9 +26,11 @@ use tokio::{
 };
 
 use crate::{
-    InstanceIdentity, Shared, StartFailure, autoscaler,
+    Handling, InstanceIdentity, Shared, StartFailure, autoscaler,
     clones::Clones,
     cold_start::{self, ColdStart},
+    handling::Handled,
+    headers::Trace,
     instances::{self, Instance, Reason, StopOrder},
     refusal::Refusal,
     slots::{Phase, Slots},
@@ -126,9 +128,20 @@ pub(crate) struct Slot {
     pub(crate) frozen: bool,
     /// The first place of an instance that was started for this request.
     pub(crate) is_cold: bool,
+    /// The request that has it, once one has.
+    handled: Option<Handled>,
 }
 
 impl Slot {
+    fn of(instance: &Arc<Instance>, frozen: bool, is_cold: bool) -> Self {
+        Self { instance: Some(instance.clone()), frozen, is_cold, handled: None }
+    }
+
+    /// The request that has it is about to reach the instance.
+    pub(crate) fn handles(&mut self, trace: &Trace, hops: Hops) {
+        self.handled = Some(self.instance().handling.begin(trace, hops));
+    }
+
     pub(crate) fn instance(&self) -> &Arc<Instance> {
         self.instance.as_ref().expect("only `disarm` takes it, which consumes the slot")
     }
@@ -141,6 +154,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        drop(self.handled.take());
         if let Some(instance) = self.instance.take() {
             let pool = instance.pool.clone();
             pool.release(&instance);
@@ -210,7 +224,7 @@ impl Pool {
     }
 
     /// Who an instance of that id is to its network.
-    pub(crate) fn identity(&self, instance: String) -> InstanceIdentity {
+    pub(crate) fn identity(&self, instance: String, handling: Arc<Handling>) -> InstanceIdentity {
         InstanceIdentity {
             project: self.source.project.clone(),
             region: self.source.region.clone(),
@@ -218,6 +232,7 @@ impl Pool {
             revision: self.source.revision.clone(),
             instance,
             service_account: self.template.service_account.clone(),
+            handling,
         }
     }
 
@@ -263,7 +278,7 @@ impl Pool {
             return Err(if self.shared.closing.is_cancelled() { Refusal::Closing } else { Refusal::NoRevision });
         }
         if let Some(member) = state.slots.take(now) {
-            let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen, is_cold: false };
+            let slot = Slot::of(&member.instance, member.frozen, false);
             state.load.change(now, 1);
             self.awaken(&mut state);
             return Ok(Entry::Slot(slot));
@@ -291,7 +306,7 @@ impl Pool {
         let concurrency = state.slots.concurrency();
         let member = state.slots.iter_mut().find(|member| is_it(&member.instance) && member.has_slot(concurrency))?;
         member.take(now);
-        let slot = Slot { instance: Some(member.instance.clone()), frozen: member.frozen, is_cold: false };
+        let slot = Slot::of(&member.instance, member.frozen, false);
         state.load.change(now, 1);
         self.awaken(&mut state);
         Some(slot)
@@ -327,7 +342,7 @@ impl Pool {
                 && !member.unready
                 && let Some(waiter) = state.queue.pop_front()
             {
-                let slot = Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false };
+                let slot = Slot::of(instance, member.frozen, false);
                 // The one that leaves and the one that comes: the load is one less.
                 state.load.change(now, -1);
                 drop(guard);
@@ -469,7 +484,7 @@ impl Pool {
         self.meter().startup(startup);
         for (at, waiter) in handed.into_iter().enumerate() {
             // Whoever has left gives its slot back by dropping it. It was counted as waiting and still is as being served.
-            drop(waiter.slot.send(Ok(Slot { instance: Some(instance.clone()), frozen: false, is_cold: at == 0 })));
+            drop(waiter.slot.send(Ok(Slot::of(instance, false, at == 0))));
         }
         if linger {
             instances::linger(instance.clone());
@@ -592,7 +607,7 @@ impl Pool {
             while member.has_slot(concurrency) {
                 let Some(waiter) = state.queue.pop_front() else { break };
                 member.take(now);
-                slots.push((waiter, Slot { instance: Some(instance.clone()), frozen: member.frozen, is_cold: false }));
+                slots.push((waiter, Slot::of(instance, member.frozen, false)));
             }
             if !is_ready {
                 launches = self.plan(state, now);

@@ -28,6 +28,8 @@ pub enum Refusal {
     BodyTooLarge,
     /// The body stopped coming, or came too slowly.
     BodyBroken,
+    /// More instances lie behind it than may: a loop.
+    Loop,
     /// No slot came free within the hold time, or too many wait already.
     QueueFull,
     /// The function was created and has no source yet.
@@ -66,7 +68,7 @@ impl Refusal {
             | Self::BadToken
             | Self::BodyTooLarge
             | Self::BodyBroken => Source::Client,
-            Self::Placeholder | Self::QueueFull | Self::NoRevision | Self::Closing => Source::Platform,
+            Self::Loop | Self::Placeholder | Self::QueueFull | Self::NoRevision | Self::Closing => Source::Platform,
             Self::StartFailed | Self::MalformedResponse | Self::Timeout => Source::Instance,
         }
     }
@@ -92,6 +94,7 @@ impl Refusal {
             Self::BadToken => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyBroken => StatusCode::REQUEST_TIMEOUT,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::StartFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Placeholder | Self::Closing | Self::MalformedResponse => StatusCode::SERVICE_UNAVAILABLE,
@@ -152,6 +155,7 @@ mod tests {
             Refusal::BadToken,
             Refusal::BodyTooLarge,
             Refusal::BodyBroken,
+            Refusal::Loop,
             Refusal::QueueFull,
             Refusal::Placeholder,
             Refusal::NoRevision,
