@@ -77,6 +77,10 @@ big.update_storage_class("NEARLINE")
 check("a class", bucket.get_blob("big").storage_class, "NEARLINE")
 bucket.rename_blob(bucket.blob("copy"), "renamed")
 check("renamed", bucket.get_blob("copy"), None)
+moved = bucket.move_blob(bucket.blob("renamed"), "moved", if_generation_match=0)
+check("moved in one step", (moved.name, bucket.get_blob("renamed"), bucket.get_blob("moved").download_as_bytes()), ("moved", None, b"x"))
+refused("moved onto what is there", exceptions.PreconditionFailed, lambda: bucket.move_blob(moved, "both", if_generation_match=0))
+bucket.move_blob(moved, "renamed")
 
 # Bytes: resumable, in parts, ranges, packed, hashes.
 resumed = bucket.blob("resumed", chunk_size=256 << 10)

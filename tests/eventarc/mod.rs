@@ -1,5 +1,7 @@
 //! Eventarc as its users use it: the real gcloud, Google's Python library, functions that events call, and kills in the middle.
 
+mod loops;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -13,10 +15,11 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::{PROJECT, REGION, Tanebi, children, eventually, folder, holds, http1, is_full, kill, repository, tests};
 use serde_json::{Value, json};
 
+use self::loops::{calls_are_stopped, loops_are_stopped, loops_are_stopped_after_kills_too};
 use crate::clients::{program, python_command};
 
 pub fn tests() -> Vec<e2e::runner::Test> {
-    tests!["eventarc"; triggers, functions, languages, python, kills_lose_no_event]
+    tests!["eventarc"; triggers, functions, languages, python, kills_lose_no_event, loops_are_stopped, loops_are_stopped_after_kills_too, calls_are_stopped]
 }
 
 /// Says what it got, as one line of JSON; what a message of `fail` asks for, it refuses.

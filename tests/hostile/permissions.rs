@@ -420,6 +420,7 @@ const ROWS: &[Row] = &[
     (STORAGE, "POST", "/storage/v1/b/{bucket}/o/{object}/compose", r#"{"sourceObjects":[{"name":"object"}]}"#, ""),
     (STORAGE, "POST", "/storage/v1/b/{sourceBucket}/o/{sourceObject}/copyTo/b/{bucket}/o/{object=**}", "", ""),
     (STORAGE, "POST", "/storage/v1/b/{sourceBucket}/o/{sourceObject}/rewriteTo/b/{bucket}/o/{object=**}", "", ""),
+    (STORAGE, "POST", "/storage/v1/b/{bucket}/o/{sourceObject}/moveTo/o/{object=**}", "", ""),
     (STORAGE, "DELETE", "/storage/v1/b/{bucket}/o/{object=**}", "", ""),
     (STORAGE, "DELETE", "/storage/v1/b/{bucket}", "", ""),
 ];

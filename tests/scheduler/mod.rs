@@ -97,6 +97,12 @@ fn every_day_at_nine_in_tokyo() -> Result<()> {
     for part in ["A: '1'", "Content-Type: application/json"] {
         holds(&updated, part)?;
     }
+    let updated = tanebi.script_all(&format!("{jobs} update http every-day {place} --update-headers B=2 --remove-headers A"))?;
+    ensure!(updated.contains("B: '2'") && updated.contains("Content-Type: application/json") && !updated.contains("A: '1'"), "{updated}");
+    let updated = tanebi.script_all(&format!("{jobs} update http every-day {place} --clear-headers"))?;
+    // A body has a type, whatever was said.
+    ensure!(!updated.contains("B: '2'") && updated.contains("Content-Type: application/octet-stream"), "{updated}");
+    tanebi.script_all(&format!("{jobs} update http every-day {place} --update-headers Content-Type=application/json"))?;
     holds(&tanebi.script_all(&format!("{jobs} resume every-day {place}"))?, "Job has been resumed.")?;
     tanebi.script(&format!("{jobs} run every-day {place} && tanebi wait-idle"))?;
     ensure!(called(&tanebi, "every-day", 5)?[4].starts_with("2027-03-07T09:00:00+09:00"));

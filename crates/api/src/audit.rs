@@ -13,7 +13,7 @@ use events::eventarc::audit::Written;
 use http::{Extensions, HeaderMap, Method as Verb, StatusCode};
 use iam::Identity;
 use model::{
-    Code, ProjectId, Status, Timestamp,
+    Code, Hops, ProjectId, Status, Timestamp,
     log::{Entry, LogName, Payload, Severity, Source},
 };
 use proto::google::{
@@ -56,13 +56,15 @@ pub(crate) struct Client {
     pub address: String,
     /// What the caller says it is.
     pub user_agent: String,
+    /// What lies behind the call.
+    pub hops: Hops,
 }
 
 impl Client {
     pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
         let address = extensions.get::<CallerAddress>().map_or_else(|| "private".to_owned(), |address| address.0.to_canonical().to_string());
         let user_agent = headers.get(http::header::USER_AGENT).map(|value| cut(&String::from_utf8_lossy(value.as_bytes()))).unwrap_or_default();
-        Self { address, user_agent }
+        Self { address, user_agent, hops: extensions.get().cloned().unwrap_or_default() }
     }
 }
 
@@ -117,7 +119,8 @@ async fn triggers_tell(deps: &Deps, call: &Call<'_>, project: &ProjectId, at: Ti
     if wanting.is_empty() {
         return Ok(());
     }
-    let message = Written { project: project.as_str(), service: call.service, method: call.method, resource, at, severity, payload }.message();
+    let message =
+        Written { project: project.as_str(), service: call.service, method: call.method, resource, at, severity, payload }.message().behind(&call.from.hops);
     for trigger in wanting {
         match events::eventarc::publish(&deps.pubsub, &trigger, message.clone()).await {
             Ok(()) => {}
@@ -301,7 +304,7 @@ mod tests {
             who: &who,
             granted: false,
             status: Some(&refusal),
-            from: &Client { address: "192.0.2.1".into(), user_agent: "curl".into() },
+            from: &Client { address: "192.0.2.1".into(), user_agent: "curl".into(), hops: Hops::default() },
         };
         let json = transcode::to_json(&log_of(&call)).unwrap();
         assert_eq!((&json["status"]["code"], &json["authenticationInfo"]["principalEmail"]), (&7.into(), &"a@example.com".into()));

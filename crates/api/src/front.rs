@@ -11,7 +11,7 @@ use std::{
 use futures_util::FutureExt as _;
 use http::Method;
 use iam::Identity;
-use model::{Region, Status};
+use model::{Hops, Region, Status};
 use tower::ServiceExt;
 
 use crate::{
@@ -149,7 +149,7 @@ impl Front {
 
     /// Each call of a batch, one after the other, as if it had come by itself.
     async fn batch(&self, host: &Host, request: Request) -> Response {
-        let from = request.extensions().get::<CallerAddress>().copied();
+        let (from, hops) = (request.extensions().get::<CallerAddress>().copied(), request.extensions().get::<Hops>().cloned());
         let parts = match storage::batch::read(request).await {
             Ok(parts) => parts,
             Err(error) => return error.into_response(),
@@ -159,6 +159,9 @@ impl Front {
             let (id, mut request) = part.take();
             if let Some(from) = from {
                 request.extensions_mut().insert(from);
+            }
+            if let Some(hops) = hops.clone() {
+                request.extensions_mut().insert(hops);
             }
             answers.push((id, Box::pin(self.handle(&host.name, request)).await));
         }

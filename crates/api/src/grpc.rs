@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 use futures_util::{Stream, StreamExt as _};
 use http::{Extensions, HeaderMap};
 use iam::Identity;
-use model::{ProjectId, Region, ServiceKey, ServiceName, Status};
+use model::{Hops, ProjectId, Region, ServiceKey, ServiceName, Status};
 use prost::Message;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -26,6 +26,18 @@ pub(crate) struct Context {
     pub who: Identity,
     /// Of the method's pattern; `project` is an id.
     pub vars: Vars,
+    /// What lies behind the call.
+    pub hops: Hops,
+    /// What a REST caller wrote null for.
+    pub removed: Vec<Removed>,
+}
+
+/// An entry of a map that is to go: messages have no such thing, and the methods that know it are few ([`crate::transcode`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// Of the request, such as `job.http_target.headers`.
+    pub map: String,
+    pub key: String,
 }
 
 impl Context {
@@ -68,9 +80,16 @@ type Told = Pin<Box<dyn Future<Output = (Result<Bytes, Status>, Option<Seen>)> +
 /// Encoded messages of one direction of a stream; ends with the first error.
 type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
+/// Who calls a method of one request, and what comes with the call beside its message.
+struct Caller {
+    who: Identity,
+    hops: Hops,
+    removed: Vec<Removed>,
+}
+
 /// From the caller and what is asked to what is answered, both encoded.
 enum Call {
-    Unary(Box<dyn Fn(Deps, Identity, Bytes) -> Told + Send + Sync>),
+    Unary(Box<dyn Fn(Deps, Caller, Bytes) -> Told + Send + Sync>),
     /// Both ways at once; gRPC only.
     Stream(Box<dyn Fn(Deps, Identity, Messages) -> Answer<Messages> + Send + Sync>),
 }
@@ -139,7 +158,7 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
     {
         let state = self.state.clone();
         let (resource, handler) = (Arc::new(resource), Arc::new(handler));
-        let call = Call::Unary(Box::new(move |deps, who, bytes| {
+        let call = Call::Unary(Box::new(move |deps, Caller { who, hops, removed }, bytes| {
             let (state, resource, handler) = (state.clone(), resource.clone(), handler.clone());
             Box::pin(async move {
                 let mut seen = None;
@@ -151,7 +170,7 @@ impl<S: Clone + Send + Sync + 'static> Group<S> {
                     let checked = permission::check(&deps, Some(&who), need, &mut vars, &Vars::new());
                     seen = Some(Seen { resource: written, project: vars.get("project").cloned().unwrap_or_default(), granted: checked.is_ok() });
                     checked?;
-                    let reply = handler(state, Context { who, vars }, request).await?;
+                    let reply = handler(state, Context { who, vars, hops, removed }, request).await?;
                     Ok(reply.encode_to_vec().into())
                 }
                 .await;
@@ -224,7 +243,7 @@ fn context(deps: &Deps, who: Identity, need: Need, written: &str, field: &str, p
     let mut vars = permission::name_read(pattern, written)
         .ok_or_else(|| Status::invalid_field(field, format!("Invalid resource name {written:?}: expected the form {pattern}")))?;
     permission::check(deps, Some(&who), need, &mut vars, &Vars::new())?;
-    Ok(Context { who, vars })
+    Ok(Context { who, vars, hops: Hops::default(), removed: Vec::new() })
 }
 
 /// A call whose caller is known.
@@ -233,6 +252,8 @@ pub(crate) struct Admitted {
     method: Arc<Method>,
     who: Identity,
     from: audit::Client,
+    /// See [`Context::removed`].
+    pub removed: Vec<Removed>,
 }
 
 impl Admitted {
@@ -264,7 +285,7 @@ impl Admitted {
 
     fn told(self, request: Bytes) -> Told {
         match &self.method.call {
-            Call::Unary(call) => call(self.deps, self.who, request),
+            Call::Unary(call) => call(self.deps, Caller { who: self.who, hops: self.from.hops, removed: self.removed }, request),
             Call::Stream(_) => {
                 let streams = Status::unimplemented(format!("Method {} streams; it is served over gRPC only.", self.method.name));
                 Box::pin(async { (Err(streams), None) })
@@ -310,7 +331,7 @@ impl Methods {
         let method = self.by_name.get(name).ok_or_else(|| Status::unimplemented(format!("Method {name} is not served by this server.")))?;
         let who = caller_check(&self.deps.iam, headers)?.ok_or_else(Status::unauthenticated)?;
         permission::quota_project_check(&self.deps, headers, query)?;
-        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who, from: audit::Client::of(headers, extensions) })
+        Ok(Admitted { deps: self.deps.clone(), method: method.clone(), who, from: audit::Client::of(headers, extensions), removed: Vec::new() })
     }
 
     /// A gRPC call. The status is in the trailers.

@@ -321,7 +321,8 @@ async fn policy_get(app: App, context: Context, request: policy_pb::GetIamPolicy
 }
 
 async fn policy_set(app: App, context: Context, request: policy_pb::SetIamPolicyRequest) -> Result<policy_pb::Policy, Status> {
-    policy::policy_set(&app, &resource(&found(&app, &context)?), request).await
+    let account = found(&app, &context)?;
+    policy::policy_set(&app, &context.who, ("iam.serviceAccounts.setIamPolicy", account.project.as_str()), &resource(&account), request).await
 }
 
 async fn permissions_test(app: App, context: Context, request: policy_pb::TestIamPermissionsRequest) -> Result<policy_pb::TestIamPermissionsResponse, Status> {

@@ -139,7 +139,7 @@ async fn policy_get(app: App, context: Context, request: pb::GetIamPolicyRequest
 async fn policy_set(app: App, context: Context, request: pb::SetIamPolicyRequest) -> Result<pb::Policy, Status> {
     let resource = Policied::of(&context)?;
     let permission = resource.set_permission();
-    policy::policy_set(&app, &resource.check(&app, &context, permission)?, request).await
+    policy::policy_set(&app, &context.who, (permission, context.var("project")?), &resource.check(&app, &context, permission)?, request).await
 }
 
 async fn permissions_test(app: App, context: Context, request: pb::TestIamPermissionsRequest) -> Result<pb::TestIamPermissionsResponse, Status> {

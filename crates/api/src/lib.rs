@@ -73,6 +73,13 @@ pub struct Deps {
     pub config: Config,
 }
 
+impl Deps {
+    /// The same for a call that `hops` lie behind, as far as it changes objects.
+    pub(crate) fn behind(self, hops: &model::Hops) -> Self {
+        Self { control: self.control.behind(hops), ..self }
+    }
+}
+
 /// What the operator decided.
 #[derive(Clone)]
 pub struct Config {
@@ -111,6 +118,7 @@ impl Api {
     }
 
     /// A request to one of Google's API hosts, or to this server directly by path. `host` without port, lower case. gRPC by content type.
+    /// What lies behind it ([`model::Hops`]) is an extension, as its address is.
     pub async fn handle(&self, host: &str, request: Request) -> Response {
         self.0.handle(host, request).await
     }

@@ -1,6 +1,7 @@
 //! google.iam.v1.Policy and `model::policy`, and the three methods that every resource with a policy has.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use iam::Identity;
 use model::{
     Status,
     policy::{Binding, Member, Policy, VersionedPolicy},
@@ -25,11 +26,23 @@ pub(crate) fn policy_get(deps: &Deps, resource: &str, request: &pb::GetIamPolicy
     policy_write(&deps.iam.policy_get(resource)?)
 }
 
-/// Replaces the policy of `resource`.
+/// Replaces the policy of `resource`, which is of `project` (an id), when `who` has `permission` on it.
+///
+/// That was asked before, but perhaps of an earlier one of its name.
 ///
 /// # Errors
-/// `INVALID_ARGUMENT` for what is not supported, by name; `ABORTED` for an etag that is not the current one.
-pub(crate) async fn policy_set(deps: &Deps, resource: &str, request: pb::SetIamPolicyRequest) -> Result<pb::Policy, Status> {
+/// `INVALID_ARGUMENT` for what is not supported, by name; `ABORTED` for an etag that is not the current one, `NOT_FOUND`, `PERMISSION_DENIED`.
+pub(crate) async fn policy_set(
+    deps: &Deps,
+    who: &Identity,
+    (permission, project): (&str, &str),
+    resource: &str,
+    request: pb::SetIamPolicyRequest,
+) -> Result<pb::Policy, Status> {
+    let of = deps.iam.policied(resource)?;
+    if !deps.iam.may(Some(who), permission, resource, project) {
+        return Err(Status::permission_denied(permission, resource));
+    }
     if let Some(mask) = &request.update_mask {
         let known = |path: &String| matches!(path.as_str(), "bindings" | "etag" | "version");
         if !mask.paths.iter().all(known) || !mask.paths.iter().any(|path| path == "bindings") {
@@ -38,7 +51,7 @@ pub(crate) async fn policy_set(deps: &Deps, resource: &str, request: pb::SetIamP
     }
     let policy = request.policy.ok_or_else(|| Status::invalid_field("policy", "it is missing"))?;
     let etag = STANDARD.encode(&policy.etag);
-    policy_write(&deps.iam.policy_set(resource, policy_read(policy)?, &etag).await?)
+    policy_write(&deps.iam.policy_set_on(&of, policy_read(policy)?, &etag).await?)
 }
 
 /// Which of the asked permissions the caller has.
@@ -47,7 +60,7 @@ pub(crate) async fn policy_set(deps: &Deps, resource: &str, request: pb::SetIamP
 /// `INVALID_ARGUMENT` for wildcards or more than a hundred.
 pub(crate) fn permissions_test(
     deps: &Deps,
-    who: &iam::Identity,
+    who: &Identity,
     resource: &str,
     project: &str,
     request: &pb::TestIamPermissionsRequest,

@@ -100,7 +100,8 @@ async fn policy_get(app: App, context: Context, request: iam_pb::GetIamPolicyReq
 }
 
 async fn policy_set(app: App, context: Context, request: iam_pb::SetIamPolicyRequest) -> Result<iam_pb::Policy, Status> {
-    policy::policy_set(&app, &format!("projects/{}", context.project()?), request).await
+    let project = context.project()?;
+    policy::policy_set(&app, &context.who, ("resourcemanager.projects.setIamPolicy", project.as_str()), &format!("projects/{project}"), request).await
 }
 
 async fn permissions_test(app: App, context: Context, request: iam_pb::TestIamPermissionsRequest) -> Result<iam_pb::TestIamPermissionsResponse, Status> {
@@ -150,7 +151,8 @@ async fn v1_policy_get(app: App, mut call: Call) -> Result<Response, Status> {
 
 async fn v1_policy_set(app: App, mut call: Call) -> Result<Response, Status> {
     let request: iam_pb::SetIamPolicyRequest = transcode::from_json(call.json().await?)?;
-    let policy = policy::policy_set(&app, &v1_resource(&call)?, request).await?;
+    let of = ("resourcemanager.projects.setIamPolicy", call.var("project")?);
+    let policy = policy::policy_set(&app, call.who()?, of, &v1_resource(&call)?, request).await?;
     Ok(error::json_response(StatusCode::OK, &transcode::to_json(&policy)?))
 }
 

@@ -207,7 +207,7 @@ async fn policy_get(app: App, context: Context, request: iam_pb::GetIamPolicyReq
 async fn policy_set(app: App, context: Context, request: iam_pb::SetIamPolicyRequest) -> Result<iam_pb::Policy, Status> {
     let key = context.service()?;
     app.control.service_get(&key)?;
-    policy::policy_set(&app, &key.resource(), request).await
+    policy::policy_set(&app, &context.who, ("run.services.setIamPolicy", key.project.as_str()), &key.resource(), request).await
 }
 
 async fn permissions_test(app: App, context: Context, request: iam_pb::TestIamPermissionsRequest) -> Result<iam_pb::TestIamPermissionsResponse, Status> {

@@ -14,7 +14,7 @@ use proto::google::{cloud::scheduler::v1 as pb, rpc};
 use crate::{
     app::App,
     convert::{count, int, time},
-    grpc::{Context, Group, Method},
+    grpc::{Context, Group, Method, Removed},
     mask,
     permission::{name_read, on},
 };
@@ -121,27 +121,29 @@ async fn job_update(app: App, context: Context, request: pb::UpdateJobRequest) -
     let paths = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
     let current = app.scheduler.job_get(&key)?;
     let merged = mask::masked(&write(&current), written, &paths)?;
-    let merged = maps_merge(&current.settings, merged, &paths);
+    let merged = maps_merge(&current.settings, merged, &paths, &context.removed);
     Ok(write(&app.scheduler.job_update(&context.who, &key, &current.settings, read(merged)?).await?))
 }
 
-/// A map that the mask names takes the entries of the new one in, and loses all when that has none: Google's command line sends the headers
-/// that are to change and has not read the others. Source: `gcloud scheduler jobs update http --help`; google/protobuf/field_mask.proto.
-fn maps_merge(current: &Settings, mut merged: pb::Job, paths: &[String]) -> pb::Job {
+/// A map that the mask names takes the entries of the new one in, loses those that are null there, and loses all when there is neither:
+/// Google's command line sends the headers that are to change and has not read the others. Source: `gcloud scheduler jobs update http --help`
+/// and what it was seen to send; google/protobuf/field_mask.proto.
+fn maps_merge(current: &Settings, mut merged: pb::Job, paths: &[String], removed: &[Removed]) -> pb::Job {
     let is_named = |names: [&str; 2]| paths.iter().any(|path| names.contains(&path.as_str()));
-    let merge = |old: &BTreeMap<String, String>, new: &mut HashMap<String, String>| {
-        if !new.is_empty() {
-            let kept = old.iter().filter(|(name, _)| !new.keys().any(|other| other.eq_ignore_ascii_case(name)));
-            let kept: Vec<_> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let merge = |map: &str, old: &BTreeMap<String, String>, new: &mut HashMap<String, String>| {
+        let goes: Vec<_> = removed.iter().filter(|removed| removed.map == map).map(|removed| removed.key.as_str()).collect();
+        if !new.is_empty() || !goes.is_empty() {
+            let is_other = |name: &str| new.keys().map(String::as_str).chain(goes.iter().copied()).all(|other| !other.eq_ignore_ascii_case(name));
+            let kept: Vec<_> = old.iter().filter(|(name, _)| is_other(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
             new.extend(kept);
         }
     };
     match (&current.target, &mut merged.target) {
         (Target::Http(old), Some(pb::job::Target::HttpTarget(new))) if is_named(["http_target.headers", "httpTarget.headers"]) => {
-            merge(&old.headers, &mut new.headers);
+            merge("job.http_target.headers", &old.headers, &mut new.headers);
         }
         (Target::Pubsub(old), Some(pb::job::Target::PubsubTarget(new))) if is_named(["pubsub_target.attributes", "pubsubTarget.attributes"]) => {
-            merge(&old.attributes, &mut new.attributes);
+            merge("job.pubsub_target.attributes", &old.attributes, &mut new.attributes);
         }
         _ => {}
     }
@@ -161,7 +163,7 @@ async fn job_resume(app: App, context: Context, _: pb::ResumeJobRequest) -> Resu
 }
 
 async fn job_run(app: App, context: Context, _: pb::RunJobRequest) -> Result<pb::Job, Status> {
-    Ok(write(&app.scheduler.job_run(&key(&context)?).await?))
+    Ok(write(&app.scheduler.job_run(&key(&context)?, context.hops.clone()).await?))
 }
 
 fn key(context: &Context) -> Result<JobKey, Status> {

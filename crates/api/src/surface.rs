@@ -8,7 +8,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use axum::{Router, body::Body};
 use http::{HeaderMap, Method, Uri};
 use iam::Identity;
-use model::{Region, Status};
+use model::{Hops, Region, Status};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -107,13 +107,20 @@ type Handler<S> = Box<dyn Fn(S, Call) -> Answer + Send + Sync>;
 /// Collects the methods of a surface whose handlers share the state `S`.
 pub(crate) struct Endpoints<S> {
     state: S,
+    /// The state as a handler gets it, by what lies behind its call.
+    behind: fn(S, &Hops) -> S,
     rows: Vec<Row>,
     handlers: Vec<Handler<S>>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
     pub(crate) fn new(state: S) -> Self {
-        Self { state, rows: Vec::new(), handlers: Vec::new() }
+        Self { state, behind: |state, _| state, rows: Vec::new(), handlers: Vec::new() }
+    }
+
+    /// Handlers get a state that knows what lies behind their call.
+    pub(crate) fn behind(self, behind: fn(S, &Hops) -> S) -> Self {
+        Self { behind, ..self }
     }
 
     /// Adds a method: `handler` is an `async fn(S, Call) -> Result<Response, Status>`.
@@ -134,7 +141,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
 
     /// The surface.
     pub(crate) fn surface_with(self, name: &'static str, hosts: &'static [&'static str], error: fn(&Status) -> Response) -> Surface {
-        let (state, handlers) = (self.state, Arc::new(self.handlers));
+        let (state, behind, handlers) = (self.state, self.behind, Arc::new(self.handlers));
         let router = Router::new().fallback(move |request: Request| {
             let (state, handlers) = (state.clone(), handlers.clone());
             async move {
@@ -143,6 +150,7 @@ impl<S: Clone + Send + Sync + 'static> Endpoints<S> {
                     return error(&Status::internal("a request came past the front"));
                 };
                 let tls = parts.extensions.get::<OverTls>().is_some();
+                let state = parts.extensions.get::<Hops>().map_or_else(|| state.clone(), |hops| behind(state.clone(), hops));
                 let call = Call { who: passed.who, vars: passed.vars, region: passed.region, uri: parts.uri, tls, headers: parts.headers, body };
                 handlers[passed.row](state, call).await.unwrap_or_else(|status| error(&status))
             }

@@ -14,7 +14,15 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde_json::{Map, Value as Json};
 
-use crate::{Request, Response, error, grpc::Methods, surface::body_read, template::Template};
+use crate::{
+    Request, Response, error,
+    grpc::{Methods, Removed},
+    surface::body_read,
+    template::Template,
+};
+
+/// Methods that take null in a map for "remove this", as Google's command line writes it; to all others it is no value.
+const REMOVING: [&str; 1] = ["google.cloud.scheduler.v1.CloudScheduler/UpdateJob"];
 
 /// The REST routes of all registered methods.
 pub(crate) struct Transcoder {
@@ -64,16 +72,17 @@ impl Found<'_> {
 
     async fn answer(self, methods: &Methods, request: Request) -> Result<Response, Status> {
         let (parts, body) = request.into_parts();
-        let admitted = methods.admit(&self.route.name, &parts.headers, &parts.extensions, parts.uri.query())?;
+        let mut admitted = methods.admit(&self.route.name, &parts.headers, &parts.extensions, parts.uri.query())?;
         let asked = &Asked::read(parts.uri.query().unwrap_or_default())?;
-        let message = self.message(asked, body_read(body).await?)?;
+        let (message, removed) = self.message(asked, body_read(body).await?)?;
+        admitted.removed = removed;
         let reply = admitted.call(message.encode_to_vec().into()).await?;
         let reply = DynamicMessage::decode(self.route.method.output(), reply).map_err(Status::internal)?;
         let options = SerializeOptions::new().use_enum_numbers(asked.enum_numbers);
         Ok(asked.response(reply.serialize_with_options(serde_json::value::Serializer, &options).map_err(Status::internal)?))
     }
 
-    fn message(&self, asked: &Asked, body: Bytes) -> Result<DynamicMessage, Status> {
+    fn message(&self, asked: &Asked, body: Bytes) -> Result<(DynamicMessage, Vec<Removed>), Status> {
         let input = self.route.method.input();
         let mut object = self.body(&input, &body)?;
         for (name, value) in &asked.query {
@@ -82,10 +91,12 @@ impl Found<'_> {
         for (name, value) in &self.vars {
             json::put(&input, &mut object, name, value)?;
         }
+        let removed = if REMOVING.contains(&self.route.name.as_str()) { json::removed_take(&input, &mut object) } else { Vec::new() };
         let object = Json::Object(object);
         json::check(&input, &object)?;
-        DynamicMessage::deserialize_with_options(input, object, &DeserializeOptions::new())
-            .map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))
+        let message = DynamicMessage::deserialize_with_options(input, object, &DeserializeOptions::new())
+            .map_err(|why| Status::invalid(format!("Invalid JSON payload received. {why}")))?;
+        Ok((message, removed))
     }
 
     fn body(&self, input: &MessageDescriptor, body: &Bytes) -> Result<Map<String, Json>, Status> {

@@ -105,6 +105,7 @@ fn main() {
             storage::a_bucket_goes_with_all_that_is_in_it,
             storage::metadata_changes_and_bytes_stay,
             storage::objects_are_made_of_objects,
+            storage::an_object_is_moved,
             storage::a_bucket_is_changed_and_goes,
             storage::who_may_read_and_write,
             storage::a_packed_object_is_unpacked_for_who_cannot,

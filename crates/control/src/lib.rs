@@ -32,7 +32,7 @@ use std::{
     sync::{Arc, atomic::AtomicI64},
 };
 
-use model::{Clock, ProjectId, Region, Status};
+use model::{Clock, Hops, ProjectId, Region, Status};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -50,6 +50,8 @@ pub struct Control {
     loops: Arc<Loops>,
     config: Arc<Config>,
     serving: Option<serving::Serving>,
+    /// What lies behind the changes of objects that are made by it.
+    hops: Hops,
 }
 
 /// What a client means who names no project or region.
@@ -184,7 +186,7 @@ impl Control {
         loops.spawn(reconcile::function::Functions(context.clone()), &context.store);
         loops.spawn(reconcile::trigger::Triggers(context.clone()), &context.store);
         loops.spawn_loop("secrets", reconcile::secret::run(context.clone(), loops.stop.subscribe()));
-        Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving })
+        Ok(Self { context, loops: Arc::new(loops), config: Arc::new(config), serving, hops: Hops::default() })
     }
 
     /// Resolves with the name of the first loop that ended without being told to: a fault of ours, or the store is closed. Then
@@ -213,6 +215,12 @@ impl Control {
                 tracing::error!(%error, "a reconciler had ended by a fault");
             }
         }
+    }
+
+    /// The same for one who changes objects behind `hops`: what is told of the changes has them.
+    #[must_use]
+    pub fn behind(&self, hops: &Hops) -> Self {
+        Self { hops: hops.clone(), ..self.clone() }
     }
 
     pub fn default_project(&self) -> &ProjectId {

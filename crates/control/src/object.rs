@@ -6,10 +6,12 @@
 //!
 //! What happens to an object is recorded in the same commit ([`Change`]), for whoever is to be told: `reconcile::change`.
 
+mod moving;
+
 use std::sync::atomic::Ordering;
 
 use model::{
-    Code, Status, Timestamp, key,
+    Code, Hops, Status, Timestamp, key,
     limits::{OBJECT_METADATA_MAX_BYTES, OBJECT_NAME_MAX_BYTES},
     status::FieldViolation,
     storage::{Bucket, Change, ChangeKind, Lock, Object, SoftDeleted, later},
@@ -143,25 +145,9 @@ impl Control {
             let found = records::read::<Object>(&cx.store, &key)?;
             preconditions.check(found.as_ref().map(|found| &found.value))?;
             let mut next = object.clone();
-            next.created = cx.instant_next();
-            next.updated = next.created;
-            next.metageneration = 1;
-            let replaced = found.as_ref().map_or(0, |found| found.value.generation);
-            next.generation = cx.generation_after(&bucket, &next.name, next.created.as_microsecond().max(replaced + 1))?;
-            next.event_based_hold |= bucket.default_event_based_hold;
-            if next.storage_class.is_empty() {
-                next.storage_class.clone_from(&bucket.storage_class);
-            }
-            (next.class_changed, next.hold_released, next.noncurrent, next.soft_deleted) = (None, None, None, None);
-            let mut writes = Writes::new(cx, &bucket, next.created);
-            let mut expect = Expect::Absent;
-            if let Some(found) = found {
-                expect = Expect::Revision(found.revision);
-                writes.replace(found.value, Some(next.generation))?;
-            }
-            writes.put(&key, expect, &next);
-            writes.change(ChangeKind::Finalize, &next, Some(replaced).filter(|replaced| *replaced != 0));
-            if let Some(revision) = writes.commit().await? {
+            cx.generation_begin(&bucket, &mut next, found.as_ref().map(|found| &found.value))?;
+            let writes = Writes::new(cx, &bucket, next.created, &self.hops);
+            if let Some(revision) = writes.finalize(&key, &next, found).await? {
                 return Ok(Versioned { value: next, revision });
             }
         }
@@ -173,7 +159,7 @@ impl Control {
     /// # Errors
     /// As [`Control::object_put`]; `NOT_FOUND` for the object, or its generation.
     pub async fn object_update(&self, object: Object, preconditions: &Preconditions, unlocked: UnlockedRetention) -> Result<Versioned<Object>, Status> {
-        self.context.object_update(object, preconditions, unlocked).await
+        self.context.object_update(object, preconditions, unlocked, &self.hops).await
     }
 
     /// Deletes the live version, which becomes a noncurrent one where the bucket keeps versions; with `generation`, deletes that
@@ -181,7 +167,7 @@ impl Control {
     /// # Errors
     /// `NOT_FOUND`; `FAILED_PRECONDITION` (see [`is_precondition`]); `PERMISSION_DENIED` (see [`lock_reason`]).
     pub async fn object_delete(&self, bucket: &str, name: &str, generation: Option<i64>, preconditions: &Preconditions) -> Result<(), Status> {
-        self.context.object_delete(bucket, name, generation, preconditions).await
+        self.context.object_delete(bucket, name, generation, preconditions, &self.hops).await
     }
 
     /// Makes what was deleted live again, as a new generation.
@@ -219,6 +205,7 @@ pub(crate) struct Writes<'a> {
     cx: &'a Context,
     bucket: &'a Bucket,
     at: Timestamp,
+    hops: &'a Hops,
     list: Vec<Write>,
     untold: Untold<'a>,
 }
@@ -237,8 +224,20 @@ impl Drop for Untold<'_> {
 }
 
 impl<'a> Writes<'a> {
-    pub(crate) fn new(cx: &'a Context, bucket: &'a Bucket, at: Timestamp) -> Self {
-        Self { cx, bucket, at, list: Vec::new(), untold: Untold { cx, keys: Vec::new() } }
+    pub(crate) fn new(cx: &'a Context, bucket: &'a Bucket, at: Timestamp, hops: &'a Hops) -> Self {
+        Self { cx, bucket, at, hops, list: Vec::new(), untold: Untold { cx, keys: Vec::new() } }
+    }
+
+    /// Commits, with `next` as what is live under `key` in the place of `replaced`.
+    async fn finalize(mut self, key: &str, next: &Object, replaced: Option<Versioned<Object>>) -> Result<Option<u64>, Status> {
+        let (mut expect, generation) = (Expect::Absent, replaced.as_ref().map(|replaced| replaced.value.generation));
+        if let Some(replaced) = replaced {
+            expect = Expect::Revision(replaced.revision);
+            self.replace(replaced.value, Some(next.generation))?;
+        }
+        self.put(key, expect, next);
+        self.change(ChangeKind::Finalize, next, generation);
+        self.commit().await
     }
 
     /// As [`records::commit`].
@@ -256,7 +255,8 @@ impl<'a> Writes<'a> {
 
     /// Records what happened. A number that is taken fails the commit, and its caller comes with the next.
     pub(crate) fn change(&mut self, kind: ChangeKind, object: &Object, other: Option<i64>) {
-        let change = Change { kind, at: self.at, project: self.bucket.project.clone(), bucket_created: self.bucket.created, object: object.clone(), other };
+        let (project, hops) = (self.bucket.project.clone(), self.hops.clone());
+        let change = Change { kind, at: self.at, project, bucket_created: self.bucket.created, object: object.clone(), other, hops };
         let key = key::object_change(self.cx.instant_next().as_microsecond());
         self.cx.untold.lock().insert(key.clone(), self.cx.topics.busy().begin());
         self.untold.keys.push(key.clone());
@@ -295,7 +295,13 @@ impl<'a> Writes<'a> {
 }
 
 impl Context {
-    pub(crate) async fn object_update(&self, object: Object, preconditions: &Preconditions, unlocked: UnlockedRetention) -> Result<Versioned<Object>, Status> {
+    pub(crate) async fn object_update(
+        &self,
+        object: Object,
+        preconditions: &Preconditions,
+        unlocked: UnlockedRetention,
+        hops: &Hops,
+    ) -> Result<Versioned<Object>, Status> {
         let cx = self;
         object_check(&object)?;
         let _writing = cx.objects.read().await;
@@ -323,7 +329,7 @@ impl Context {
                 soft_deleted: None,
                 ..object.clone()
             };
-            let mut writes = Writes::new(cx, &bucket, now);
+            let mut writes = Writes::new(cx, &bucket, now, hops);
             writes.put(&key, Expect::Revision(found.revision), &next);
             writes.change(ChangeKind::MetadataUpdate, &next, None);
             if let Some(revision) = writes.commit().await? {
@@ -332,14 +338,21 @@ impl Context {
         }
     }
 
-    pub(crate) async fn object_delete(&self, bucket: &str, name: &str, generation: Option<i64>, preconditions: &Preconditions) -> Result<(), Status> {
+    pub(crate) async fn object_delete(
+        &self,
+        bucket: &str,
+        name: &str,
+        generation: Option<i64>,
+        preconditions: &Preconditions,
+        hops: &Hops,
+    ) -> Result<(), Status> {
         let cx = self;
         let _writing = cx.objects.read().await;
         let bucket = cx.bucket_get(bucket)?.value;
         loop {
             let Version { key, found } = cx.version(&bucket, name, generation)?;
             preconditions.check(Some(&found.value))?;
-            let mut writes = Writes::new(cx, &bucket, cx.clock.now());
+            let mut writes = Writes::new(cx, &bucket, cx.clock.now(), hops);
             writes.list.push(Write::delete(key, Expect::Revision(found.revision)));
             match generation {
                 None => writes.replace(found.value, None)?,
@@ -384,6 +397,21 @@ impl Context {
         old.sort_by_cached_key(|found| object_place(&found.value));
         old.truncate(limit);
         Ok(old)
+    }
+
+    /// Makes `next` a new generation of its name, after `replaced`, which is live.
+    fn generation_begin(&self, bucket: &Bucket, next: &mut Object, replaced: Option<&Object>) -> Result<(), Status> {
+        next.created = self.instant_next();
+        next.updated = next.created;
+        next.metageneration = 1;
+        let least = replaced.map_or(0, |replaced| replaced.generation) + 1;
+        next.generation = self.generation_after(bucket, &next.name, next.created.as_microsecond().max(least))?;
+        next.event_based_hold |= bucket.default_event_based_hold;
+        if next.storage_class.is_empty() {
+            next.storage_class.clone_from(&bucket.storage_class);
+        }
+        (next.class_changed, next.hold_released, next.noncurrent, next.soft_deleted) = (None, None, None, None);
+        Ok(())
     }
 
     /// `generation`, or what comes after the versions that are there: the clock may have been set back.

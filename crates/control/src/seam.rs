@@ -77,7 +77,7 @@ impl Topics for PubSub {
 
     fn publish<'a>(&'a self, topic: &'a str, message: events::storage::Message) -> BoxFuture<'a, Result<(), Status>> {
         async move {
-            let message = Message { data: message.data.into(), attributes: message.attributes, ..Message::default() };
+            let message = Message { data: message.data.into(), attributes: message.attributes, ..Message::default() }.behind(&message.hops);
             PubSub::publish(self, &topic_name(topic)?, vec![message]).await.map(drop)
         }
         .boxed()

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full};
 use iam::{Iam, Identity};
-use model::{ProjectId, RevisionName, ServiceKey, Status, Timestamp};
+use model::{Hops, ProjectId, RevisionName, ServiceKey, Status, Timestamp};
 use serving::{
     Origin, Refusal, Serving,
     egress::{Client, ClientError},
@@ -64,6 +64,8 @@ pub struct Call {
     pub redirects_max: u8,
     /// Until the last byte of the answer, by the runtime's time: a function's work does not wait for a clock that is moved by hand.
     pub timeout: Duration,
+    /// What lies behind it.
+    pub hops: Hops,
 }
 
 /// What a service said.
@@ -85,7 +87,7 @@ impl Answer {
     }
 }
 
-/// Why there is no answer. None of them is for good: accounts and services can be made again.
+/// Why there is no answer. None but the last is for good: accounts and services can be made again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// A rule forbids it; the text says which, and what to set where something can be.
@@ -100,6 +102,9 @@ pub enum Failure {
     TimedOut(Duration),
     #[error("the answer broke off: {0}")]
     Broken(String),
+    /// More instances lie behind it than may. It is the same at each attempt.
+    #[error("stopped as a loop: {hops}; at most {max} are allowed")]
+    Loop { hops: Hops, max: u32 },
 }
 
 /// Google's APIs, as they are played here.
@@ -169,7 +174,8 @@ impl Deliverer {
         if !event.is_whole() {
             return Err(Status::failed_precondition(format!("the body of event {id} has {} bytes and was not kept", event.body_bytes)));
         }
-        let mut call = event.call;
+        // Whoever sends it again by hand has looked at it: nothing lies behind it any more.
+        let mut call = Call { hops: Hops::default(), ..event.call };
         if let Some(revision) = &revision {
             call.target = self.revision_of(call.target, revision)?;
         }
@@ -291,6 +297,7 @@ impl Deliverer {
         let mut request = http::Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
         *request.headers_mut() = headers;
+        request.extensions_mut().insert(call.hops.clone());
         let inside = |mut request: http::Request<Full<Bytes>>| {
             *request.uri_mut() = path.parse().map_err(|_| malformed())?;
             Ok(request.map(|body| body.map_err(|never| match never {}).boxed()))
@@ -315,6 +322,9 @@ impl Deliverer {
             }
         }
         let refusal = parts.extensions.get().copied();
+        if refusal == Some(Refusal::Loop) {
+            return Err(Failure::Loop { hops: call.hops.clone(), max: self.serving.hops_max() });
+        }
         Ok(Answer { status: parts.status, headers: parts.headers, body: kept.freeze(), latency: Duration::ZERO, refusal })
     }
 
@@ -429,6 +439,7 @@ mod tests {
             token: Some(Token::Id { account: "a@b".to_owned(), audience: "c".to_owned() }),
             redirects_max: 1,
             timeout: Duration::from_secs(1),
+            hops: Hops::default(),
         }
     }
 

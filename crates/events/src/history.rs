@@ -162,6 +162,7 @@ mod tests {
             token: None,
             redirects_max: 0,
             timeout: Duration::from_secs(1),
+            hops: model::Hops::default(),
         };
         let attempt = Attempt { began: Timestamp::UNIX_EPOCH, latency: Duration::ZERO, result: Ok(status), answer: String::new(), replay: None };
         history.record(About { sender: "scheduler", from: "j".to_owned(), key: key.to_owned() }, &call, attempt);

@@ -11,7 +11,7 @@ pub mod job;
 use std::{collections::HashMap, pin::Pin, sync::Arc};
 
 use iam::Identity;
-use model::{Clock, Code, ProjectId, Region, Status, key, limits::JOBS_MAX};
+use model::{Clock, Code, Hops, ProjectId, Region, Status, key, limits::JOBS_MAX};
 use parking_lot::Mutex;
 use store::{CommitError, Expect, Store, Write};
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -167,14 +167,14 @@ impl Scheduler {
         .await
     }
 
-    /// Runs it now, whatever its state; beside the attempt that is under way when there is one. Returns when that has begun.
+    /// Runs it now, behind `hops`, whatever its state; beside the attempt that is under way when there is one. Returns when that has begun.
     ///
     /// # Errors
     /// `NOT_FOUND`.
-    pub async fn job_run(&self, key: &JobKey) -> Result<Job, Status> {
+    pub async fn job_run(&self, key: &JobKey, hops: Hops) -> Result<Job, Status> {
         let guard = self.shared.busy.begin();
         let now = self.shared.clock.now();
-        let (job, attempt) = self.shared.change(key, |job| Ok(job.force(now))).await?.ok_or_else(|| missing(key))?;
+        let (job, attempt) = self.shared.change(key, |job| Ok(job.force(now, hops.clone()))).await?.ok_or_else(|| missing(key))?;
         tokio::spawn(due::attempt_make(self.shared.clone(), job.clone(), attempt, guard));
         Ok(job)
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use model::{
-    Timestamp,
+    Hops, Timestamp,
     storage::{Bucket, Change, ChangeKind, Notification, Object},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -114,6 +114,8 @@ pub fn time(at: Timestamp) -> String {
 pub struct Message {
     pub data: Vec<u8>,
     pub attributes: BTreeMap<String, String>,
+    /// Those of the change.
+    pub hops: Hops,
 }
 
 /// The message that tells `notification`'s topic of `change`.
@@ -133,7 +135,7 @@ pub fn notification_message(change: &Change, notification: &Notification) -> Mes
         set(name, other.to_string());
     }
     let data = if notification.payload { resource_pretty(object) } else { Vec::new() };
-    Message { data, attributes }
+    Message { data, attributes, hops: change.hops.clone() }
 }
 
 /// The resource as an event's body has it: indented, as Google sends it.
@@ -176,6 +178,7 @@ mod tests {
             bucket_created: "2026-11-24T06:36:45Z".parse().unwrap(),
             object: object(),
             other,
+            hops: Hops::default().next("f"),
         };
         let notification = |payload: bool| Notification {
             id: "3".into(),
@@ -198,6 +201,7 @@ mod tests {
             ("payloadFormat", "JSON_API_V1"),
         ];
         assert_eq!(told.attributes, expect.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+        assert_eq!(told.hops.count, 1);
         assert_eq!(serde_json::from_slice::<Value>(&told.data).unwrap()["name"], "a b/c");
         let bare = notification_message(&change(ChangeKind::Delete, Some(6)), &notification(false));
         assert_eq!((bare.data.len(), bare.attributes["overwrittenByGeneration"].as_str(), bare.attributes["payloadFormat"].as_str()), (0, "6", "NONE"));

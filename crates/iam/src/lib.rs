@@ -37,9 +37,15 @@ use model::{
     policy::{Binding, Member, Policy},
 };
 use parking_lot::RwLock;
-use store::{CommitError, Event, Expect, Store, Write};
+use store::{CommitError, Event, Expect, Guard, Store, Write};
 use tokio::{sync::Mutex, task::AbortHandle};
 
+pub use self::{
+    policy::Policied,
+    role::Role,
+    token::Access,
+    vault::{Payload, Unopened, Vault, VaultError},
+};
 use self::{
     policy::PolicyRow,
     refresh_token::RefreshToken,
@@ -48,11 +54,6 @@ use self::{
     signing::SigningKey,
     table::{Source, Table},
     user::User,
-};
-pub use self::{
-    role::Role,
-    token::Access,
-    vault::{Payload, Unopened, Vault, VaultError},
 };
 
 /// gcloud's own OAuth client: its id is an audience that services accept.
@@ -260,7 +261,11 @@ impl Iam {
     }
 
     async fn commit_revision(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
-        let revision = self.inner.store.commit(writes.clone()).await?;
+        self.commit_while(Vec::new(), writes).await
+    }
+
+    async fn commit_while(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64, CommitError> {
+        let revision = self.inner.store.commit_while(guards, writes.clone()).await?;
         for write in &writes {
             self.inner.tables.apply(&write.key, write.value.as_deref(), revision, Source::Commit);
         }

@@ -39,7 +39,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("iam.serviceAccountKeys", "create delete disable enable get list"),
     ("iam.roles", "get list"),
     ("storage.buckets", "create delete get getIamPolicy list setIamPolicy update"),
-    ("storage.objects", "create delete get getIamPolicy list overrideUnlockedRetention restore setIamPolicy setRetention update"),
+    ("storage.objects", "create delete get getIamPolicy list move overrideUnlockedRetention restore setIamPolicy setRetention update"),
     ("storage.multipartUploads", "abort create list listParts"),
     ("logging.logEntries", "create list"),
     ("logging.logs", "delete list"),
@@ -148,10 +148,10 @@ mod tests {
     fn sets_hold_what_was_put_in_and_nothing_else() {
         let set = PermissionSet::of(&[("run.routes", "invoke"), ("storage.objects", "*")]);
         let held: Vec<_> = Permission::all().filter(|p| set.contains(*p)).map(Permission::name).collect();
-        assert_eq!(held.len(), 11);
+        assert_eq!(held.len(), 12);
         assert!(held.iter().all(|name| *name == "run.routes.invoke" || name.starts_with("storage.objects.")), "{held:?}");
         let mut both = PermissionSet::of(&[("run.routes", "get")]);
         both.union(&set);
-        assert_eq!(Permission::all().filter(|p| both.contains(*p)).count(), 12);
+        assert_eq!(Permission::all().filter(|p| both.contains(*p)).count(), 13);
     }
 }

@@ -10,10 +10,11 @@ use std::collections::{HashMap, HashSet};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use model::{
-    Code, Status, key,
+    Code, Status, Timestamp, key,
     policy::{Binding, Member, Policy, VersionedPolicy},
 };
-use store::{CommitError, Expect, Write};
+use serde::Deserialize;
+use store::{CommitError, Expect, Guard, Write};
 
 use crate::{
     Iam, Identity, Kind,
@@ -29,6 +30,23 @@ const MEMBERS_MAX: usize = 1500;
 const BINDINGS_MAX: usize = 250;
 /// `projects/` and the longest project id.
 const PROJECT_RESOURCE_MAX_BYTES: usize = 9 + 30;
+
+/// A resource that has a policy, as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct Policied {
+    resource: String,
+    identity: ResourceIdentity,
+    guard: Guard,
+}
+
+/// What tells a resource from an earlier one of its name, of all kinds of records: a uid, or when it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct ResourceIdentity {
+    #[serde(default, alias = "unique_id")]
+    uid: Option<String>,
+    #[serde(default)]
+    created: Option<Timestamp>,
+}
 
 /// A policy and what follows from it.
 #[derive(Debug, Default)]
@@ -116,7 +134,41 @@ impl Iam {
         })
     }
 
-    /// Replaces a policy, effective on return. Bindings of one role are merged, those without members dropped.
+    /// The resource as it is now: whoever asks whether somebody may set its policy asks after this, and sets it with this.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` for what has no policy, `NOT_FOUND` when it is not there.
+    pub fn policied(&self, resource: &str) -> Result<Policied, Status> {
+        resource_check(resource)?;
+        let key = key::policied(resource).ok_or_else(|| Status::internal(format!("{resource} has no record")))?;
+        let record = self.inner.store.get(&key).map_err(Status::internal)?.ok_or_else(|| Status::not_found(format!("Resource {resource:?} was not found.")))?;
+        Ok(Policied { resource: resource.to_owned(), identity: record.json().map_err(Status::internal)?, guard: Guard::of(&record) })
+    }
+
+    /// [`Iam::policy_set`] of a resource as long as it is the one that it was: not of another that has its name by now. In one transaction.
+    ///
+    /// # Errors
+    /// As of [`Iam::policy_set`]; `NOT_FOUND` when it is gone, `ABORTED` when another has its name.
+    pub async fn policy_set_on(&self, of: &Policied, policy: Policy, etag: &str) -> Result<VersionedPolicy, Status> {
+        let mut guard = of.guard.clone();
+        loop {
+            match self.policy_commit(&of.resource, policy.clone(), etag, vec![guard.clone()]).await? {
+                Ok(set) => return Ok(set),
+                Err(conflict) if conflict == guard.key => {
+                    let now = self.policied(&of.resource)?;
+                    if now.identity != of.identity {
+                        return Err(concurrent_change());
+                    }
+                    // It was changed, and is the same.
+                    guard = now.guard;
+                }
+                Err(_) => return Err(concurrent_change()),
+            }
+        }
+    }
+
+    /// Replaces a policy, effective on return. Bindings of one role are merged, those without members dropped. Whether the resource is
+    /// there is not looked at.
     ///
     /// An empty `etag` overwrites whatever is there.
     /// # Errors
@@ -124,6 +176,11 @@ impl Iam {
     /// service account that does not exist, everyone as a member on a project, over 1,500 members or 250 bindings.
     /// `FAILED_PRECONDITION` when a project would be left without a user as owner.
     pub async fn policy_set(&self, resource: &str, policy: Policy, etag: &str) -> Result<VersionedPolicy, Status> {
+        self.policy_commit(resource, policy, etag, Vec::new()).await?.map_err(|_| concurrent_change())
+    }
+
+    /// The inner error is the key of what was not as expected.
+    async fn policy_commit(&self, resource: &str, policy: Policy, etag: &str, guards: Vec<Guard>) -> Result<Result<VersionedPolicy, String>, Status> {
         resource_check(resource)?;
         let policy = self.policy_clean(resource, policy)?;
         let expect = match etag {
@@ -131,11 +188,11 @@ impl Iam {
             EMPTY_ETAG => Expect::Absent,
             etag => Expect::Revision(etag_revision(etag).ok_or_else(concurrent_change)?),
         };
-        let revision = self.commit_revision(vec![Write::put(key::policy(resource), expect, &policy)]).await.map_err(|error| match error {
-            CommitError::Conflict { .. } => concurrent_change(),
-            error => Status::internal(error),
-        })?;
-        Ok(VersionedPolicy { policy, etag: self::etag(revision) })
+        match self.commit_while(guards, vec![Write::put(key::policy(resource), expect, &policy)]).await {
+            Ok(revision) => Ok(Ok(VersionedPolicy { policy, etag: self::etag(revision) })),
+            Err(CommitError::Conflict { key }) => Ok(Err(key)),
+            Err(error) => Err(Status::internal(error)),
+        }
     }
 
     /// Forgets a policy, when its resource is deleted: a later one of that name starts with none. Who makes a resource forgets once more,

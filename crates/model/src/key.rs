@@ -89,6 +89,36 @@ pub fn policy(resource: &str) -> String {
     format!("{POLICIES}{resource}")
 }
 
+/// The record of a resource that has a policy, by the name that its policy lies under; `None` for what is no such resource.
+pub fn policied(resource: &str) -> Option<String> {
+    let parts: Vec<&str> = resource.split('/').collect();
+    let kind = |collection: &str| {
+        let kinds = [
+            ("services", SERVICES),
+            ("functions", FUNCTIONS),
+            ("triggers", TRIGGERS),
+            ("secrets", SECRETS),
+            ("serviceAccounts", SERVICE_ACCOUNTS),
+            ("topics", TOPICS),
+            ("subscriptions", SUBSCRIPTIONS),
+            ("snapshots", SNAPSHOTS),
+            ("schemas", SCHEMAS),
+        ];
+        kinds.into_iter().find(|(name, _)| *name == collection).map(|(_, prefix)| prefix)
+    };
+    match parts[..] {
+        ["projects", project] => Some(format!("{PROJECTS}{project}")),
+        ["buckets", name] => Some(bucket(name)),
+        ["projects", project, "locations", location, collection @ ("services" | "functions" | "triggers"), id] => {
+            Some(format!("{}{project}/{location}/{id}", kind(collection)?))
+        }
+        ["projects", project, collection @ ("secrets" | "serviceAccounts" | "topics" | "subscriptions" | "snapshots" | "schemas"), id] => {
+            Some(format!("{}{project}/{id}", kind(collection)?))
+        }
+        _ => None,
+    }
+}
+
 pub fn project(id: &ProjectId) -> String {
     format!("{PROJECTS}{id}")
 }
@@ -227,5 +257,37 @@ pub fn jobs_of(project: &ProjectId, region: Option<&Region>) -> String {
     match region {
         Some(region) => format!("{JOBS}{project}/{region}/"),
         None => format!("{JOBS}{project}/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_policy_has_a_record() {
+        let (project_id, region) = (ProjectId::parse("my-project").unwrap(), Region::parse("asia-northeast1").unwrap());
+        let service_key = ServiceKey { project: project_id.clone(), region: region.clone(), service: crate::ServiceName::parse("s").unwrap() };
+        let secret_key = SecretKey { project: project_id.clone(), secret: crate::secret::SecretId::parse("s").unwrap() };
+        let trigger_key = TriggerKey::new(project_id.clone(), region, "t-1").unwrap();
+        let email = "a@my-project.iam.gserviceaccount.com";
+        for (resource, record) in [
+            ("projects/my-project".to_owned(), project(&project_id)),
+            ("buckets/b".to_owned(), bucket("b")),
+            (service_key.resource(), service(&service_key)),
+            (crate::function::resource(&service_key), function(&service_key)),
+            (trigger_key.resource(), trigger(&trigger_key)),
+            (secret_key.resource(), secret(&secret_key)),
+            (format!("projects/my-project/serviceAccounts/{email}"), service_account(&project_id, email)),
+            ("projects/my-project/topics/t".to_owned(), topic(&project_id, "t")),
+            ("projects/my-project/subscriptions/s".to_owned(), subscription(&project_id, "s")),
+            ("projects/my-project/snapshots/s".to_owned(), snapshot(&project_id, "s")),
+            ("projects/my-project/schemas/s".to_owned(), schema(&project_id, "s")),
+        ] {
+            assert_eq!(policied(&resource), Some(record), "{resource}");
+        }
+        for other in ["", "projects", "projects/p/jobs/j", "projects/p/locations/l/topics/t", "buckets/b/o"] {
+            assert_eq!(policied(other), None, "{other}");
+        }
     }
 }

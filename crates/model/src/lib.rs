@@ -8,6 +8,7 @@ pub mod build;
 pub mod clock;
 pub mod condition;
 pub mod function;
+pub mod hops;
 pub mod image;
 pub mod key;
 pub mod limits;
@@ -26,6 +27,7 @@ pub mod storage;
 pub mod trigger;
 
 pub use clock::{Clock, Timestamp};
+pub use hops::Hops;
 pub use name::{ProjectId, ProjectNumber, Region, RevisionName, ServiceKey, ServiceName};
 pub use revision::Revision;
 pub use service::Service;

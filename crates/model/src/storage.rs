@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
+    hops::Hops,
     name::{ProjectId, ProjectNumber},
 };
 
@@ -182,6 +183,9 @@ pub struct Change {
     /// The generation that it took the place of, or that took its place.
     #[serde(default)]
     pub other: Option<i64>,
+    /// What lies behind it.
+    #[serde(default, skip_serializing_if = "Hops::is_none")]
+    pub hops: Hops,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -644,7 +644,7 @@ fn made(level: Level, pool: &Arc<Pool>, runtime: &tokio::runtime::Handle, settle
     let _stopped = stopped.clone().drop_guard();
     if let (Some(outbound), Some(dns_udp), Some(dns_tcp), Some(metadata)) = (sandbox.outbound, sandbox.dns_udp, sandbox.dns_tcp, sandbox.metadata) {
         let _entered = runtime.enter();
-        shared.network.serve(pool.identity(instance), outbound, dns_udp, dns_tcp, metadata, stopped);
+        shared.network.serve(pool.identity(instance, Arc::default()), outbound, dns_udp, dns_tcp, metadata, stopped);
     }
     let mut loading = Loading {
         shared,

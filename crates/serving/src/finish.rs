@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use model::{
-    Timestamp,
+    Hops, Timestamp,
     log::{Entry, HttpRequest, LogName, Payload, Severity, Source},
     service::SHADOW,
 };
@@ -175,6 +175,20 @@ impl Finish {
         self.status = response.status().as_u16();
         self.response_bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
         self.close(refusal.log_text());
+        response
+    }
+
+    /// Ends what is one hop too far, before the function saw it: what to do stands in the log.
+    pub(crate) fn stop(mut self, hops: &Hops) -> Response {
+        let response = pages::refusal(Refusal::Loop, &self.method, self.uri.path());
+        self.status = response.status().as_u16();
+        self.response_bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+        let max = self.shared.config.hops_max;
+        self.close(Some(&format!(
+            "This was stopped before it reached the function, as a loop: {hops}, and at most {max} are allowed. Each of these services published, wrote or \
+             called what started the next. See that a function does not start itself again, by a topic, bucket or service of its own for \
+             what it makes; a chain that is meant to be this long needs a greater tanebi serve --hops-max."
+        )));
         response
     }
 

@@ -38,12 +38,13 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self::sent(headers).unwrap_or_else(|| Self { id: rand::random::<u128>() | 1, span: rand::random::<u64>() | 1, sampled: false })
+    }
+
+    /// The one that the sender names.
+    pub(crate) fn sent(headers: &HeaderMap) -> Option<Self> {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        text(&TRACEPARENT).and_then(Self::from_traceparent).or_else(|| text(&TRACE_CONTEXT).and_then(Self::from_context)).unwrap_or_else(|| Self {
-            id: rand::random::<u128>() | 1,
-            span: rand::random::<u64>() | 1,
-            sampled: false,
-        })
+        text(&TRACEPARENT).and_then(Self::from_traceparent).or_else(|| text(&TRACE_CONTEXT).and_then(Self::from_context))
     }
 
     fn from_traceparent(text: &str) -> Option<Self> {

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Shared, StartFailure,
+    Handling, Shared, StartFailure,
     clones::{self, Armed, Rung, Template},
     cold_start::Moments,
     connection::Connections,
@@ -52,6 +52,7 @@ pub(crate) struct Instance {
     pub(crate) source: Arc<Source>,
     pub(crate) started: Timestamp,
     pub(crate) connections: Connections,
+    pub(crate) handling: Arc<Handling>,
     /// Told when it drains and its last request ended.
     pub(crate) drained: Notify,
     /// Cancelled when its processes are gone.
@@ -142,6 +143,7 @@ impl Instance {
             source,
             started: pool.shared.clock.now(),
             connections: Connections::default(),
+            handling: Arc::default(),
             drained: Notify::new(),
             gone: CancellationToken::new(),
             tail: Mutex::default(),
@@ -314,7 +316,14 @@ fn follow(instance: &Arc<Instance>, sandbox: Sandbox) -> Running {
     secret::follow(instance, sandbox.changing);
     let pumps = [pump(sandbox.stdout, LogName::Stdout), pump(sandbox.stderr, LogName::Stderr)];
     if let (Some(outbound), Some(dns_udp), Some(dns_tcp), Some(metadata)) = (sandbox.outbound, sandbox.dns_udp, sandbox.dns_tcp, sandbox.metadata) {
-        shared.network.serve(instance.pool.identity(instance.id.clone()), outbound, dns_udp, dns_tcp, metadata, instance.gone.clone());
+        shared.network.serve(
+            instance.pool.identity(instance.id.clone(), instance.handling.clone()),
+            outbound,
+            dns_udp,
+            dns_tcp,
+            metadata,
+            instance.gone.clone(),
+        );
     }
     Running { ended: Box::pin(ended(sandbox.ended)), pumps }
 }

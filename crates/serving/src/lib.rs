@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::Body as _;
 use http_body_util::combinators::BoxBody;
-use model::{Clock, Revision, RevisionName, ServiceKey, image::Image, limits};
+use model::{Clock, Hops, Revision, RevisionName, ServiceKey, image::Image, limits};
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep_until, timeout_at},
@@ -32,6 +32,7 @@ pub mod egress;
 mod environment;
 mod finish;
 mod forward;
+mod handling;
 mod headers;
 mod health;
 pub mod host;
@@ -59,6 +60,7 @@ mod workers;
 pub use cold_start::{ColdStart, PARTS as COLD_START_PARTS};
 pub use decisions::ScalingDecision;
 pub use recent::{COPY as SHADOW_HEADER, RecentRequest};
+pub use handling::{Handling, Sent};
 pub use refusal::Refusal;
 pub use workers::Workers;
 
@@ -103,6 +105,8 @@ pub struct Config {
     pub armed_max: usize,
     /// Opens the secrets that instances are given.
     pub vault: iam::Vault,
+    /// How many hops what comes to a service may have; [`Refusal::Loop`] beyond.
+    pub hops_max: u32,
     /// An empty folder, which is laid over folders of the host that instances must not see.
     pub empty: PathBuf,
 }
@@ -131,6 +135,15 @@ pub struct InstanceIdentity {
     /// Long hexadecimal id, as Google's.
     pub instance: String,
     pub service_account: String,
+    /// What it is doing.
+    pub handling: Arc<Handling>,
+}
+
+impl InstanceIdentity {
+    /// What lies behind a request of the instance's with these headers.
+    pub fn made(&self, sent: Sent, headers: &http::HeaderMap) -> Hops {
+        self.handling.made(&self.service, sent, headers)
+    }
 }
 
 /// Why a revision's first instance did not become ready.
@@ -268,7 +281,14 @@ impl Serving {
         host::below(host, &self.shared.config.domains)
     }
 
+    /// How many hops what comes to a service may have.
+    pub fn hops_max(&self) -> u32 {
+        self.shared.config.hops_max
+    }
+
     /// Answers a request for a service by its host, from `host` on: ingress, invoker, traffic, activator, forward, finish. Always an answer.
+    ///
+    /// What lies behind the request ([`Hops`]) is an extension of it, put there by whoever knows; without one nothing does.
     pub async fn handle(&self, origin: Origin, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let refuse = |refusal, parts: &http::request::Parts| pages::refusal(refusal, &parts.method, parts.uri.path());
@@ -365,6 +385,10 @@ impl Serving {
             Err(refusal) => return finish.refuse(refusal),
         };
         finish.belongs_to(&pool.source, pool.meter());
+        let hops = parts.extensions.remove::<Hops>().unwrap_or_default();
+        if hops.count > self.shared.config.hops_max {
+            return finish.stop(&hops);
+        }
         if pool.template.container.is_placeholder() {
             return finish.refuse(Refusal::Placeholder);
         }
@@ -374,10 +398,11 @@ impl Serving {
             return finish.refuse(Refusal::BodyTooLarge);
         }
         let deadline = finish.arrived() + pool.template.timeout();
-        let slot = match activator::slot_take(&pool, held, deadline).await {
+        let mut slot = match activator::slot_take(&pool, held, deadline).await {
             Ok(slot) => slot,
             Err(refusal) => return finish.refuse(refusal),
         };
+        slot.handles(&finish.trace, hops);
         let cookie = pool.template.session_affinity.then(|| affinity::cookie(slot.instance(), &parts.headers, self.shared.clock.now())).flatten();
         if slot.is_cold {
             finish.is_cold(self.may_see(entry, who, &parts));

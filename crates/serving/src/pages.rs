@@ -32,6 +32,8 @@ pub fn refusal(refusal: Refusal, method: &http::Method, path: &str) -> Response 
         }
         Refusal::BodyTooLarge => page(status, "Request Entity Too Large", "Request Entity Too Large", "Your client issued a request that was too large."),
         Refusal::BodyBroken => page(status, "Request Timeout", "Request Timeout", "Your client has taken too long to issue its request."),
+        // RFC 5842, 7.2. Google has no such page.
+        Refusal::Loop => page(status, "Loop Detected", "Loop Detected", "The request was not passed on: too many functions called one another until it came."),
         Refusal::StartFailed => page(
             status,
             "Server Error",

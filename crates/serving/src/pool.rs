@@ -35,7 +35,7 @@ pub(crate) use self::{
     slot::{Entry, Place, Slot},
 };
 use crate::{
-    InstanceIdentity, Shared,
+    Handling, InstanceIdentity, Shared,
     clones::Clones,
     cold_start::{self, ColdStart},
     decisions::Decisions,
@@ -182,7 +182,7 @@ impl Pool {
     }
 
     /// Who an instance of that id is to its network.
-    pub(crate) fn identity(&self, instance: String) -> InstanceIdentity {
+    pub(crate) fn identity(&self, instance: String, handling: Arc<Handling>) -> InstanceIdentity {
         InstanceIdentity {
             project: self.source.project.clone(),
             region: self.source.region.clone(),
@@ -190,6 +190,7 @@ impl Pool {
             revision: self.source.revision.clone(),
             instance,
             service_account: self.template.service_account.clone(),
+            handling,
         }
     }
 

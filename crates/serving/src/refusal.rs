@@ -33,6 +33,8 @@ pub enum Refusal {
         /// When to try again.
         retry_after_s: u32,
     },
+    /// More instances lie behind it than may: a loop.
+    Loop,
     /// The function was created and has no source yet.
     Placeholder,
     /// The service has no ready revision.
@@ -69,7 +71,7 @@ impl Refusal {
             | Self::BadToken
             | Self::BodyTooLarge
             | Self::BodyBroken => Source::Client,
-            Self::Placeholder | Self::QueueFull { .. } | Self::NoRevision | Self::Closing => Source::Platform,
+            Self::Loop | Self::Placeholder | Self::QueueFull { .. } | Self::NoRevision | Self::Closing => Source::Platform,
             Self::StartFailed | Self::MalformedResponse | Self::Timeout => Source::Instance,
         }
     }
@@ -96,6 +98,7 @@ impl Refusal {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyBroken => StatusCode::REQUEST_TIMEOUT,
             Self::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Loop => StatusCode::LOOP_DETECTED,
             Self::StartFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Placeholder | Self::Closing | Self::MalformedResponse => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
@@ -156,6 +159,7 @@ mod tests {
             Refusal::BodyTooLarge,
             Refusal::BodyBroken,
             Refusal::QueueFull { retry_after_s: 1 },
+            Refusal::Loop,
             Refusal::Placeholder,
             Refusal::NoRevision,
             Refusal::StartFailed,

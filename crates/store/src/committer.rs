@@ -16,16 +16,22 @@ use crate::{
     error::{CommitError, Error},
     integrity::Damage,
     queue::{self, QUEUE_MAX_KIB, Queue, Writer},
-    record::{COMMIT_MAX_BYTES, Expect, Write},
+    record::{COMMIT_MAX_BYTES, Expect, Guard, Write},
     watch::Watchers,
 };
 
 const _: () = assert!(COMMIT_MAX_BYTES / 1024 < QUEUE_MAX_KIB, "the largest commit must fit into the queue");
 
-type Job = queue::Job<Vec<Write>, Outcome>;
+type Job = queue::Job<Commit, Outcome>;
+
+/// Writes, and what must hold besides what they expect.
+struct Commit {
+    guards: Vec<Guard>,
+    writes: Vec<Write>,
+}
 
 /// The thread, joined on drop.
-pub(crate) struct Committer(Writer<Vec<Write>, Outcome>);
+pub(crate) struct Committer(Writer<Commit, Outcome>);
 
 impl Committer {
     pub(crate) fn start(path: &Path, connection: Connection, head: Head, watchers: Arc<Watchers>, damage: Arc<Damage>) -> Result<Self, Error> {
@@ -35,9 +41,9 @@ impl Committer {
     }
 
     /// Queues `writes` and waits for the answer. Dropped before the answer, the commit may happen or not.
-    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Outcome {
+    pub(crate) async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Outcome {
         let bytes = writes.iter().map(Write::bytes).sum();
-        self.0.queue().ask(writes, bytes).await.unwrap_or(Err(CommitError::Store(Error::Closed)))
+        self.0.queue().ask(Commit { guards, writes }, bytes).await.unwrap_or(Err(CommitError::Store(Error::Closed)))
     }
 
     /// Does what waits, then ends the thread.
@@ -68,7 +74,7 @@ impl Drop for End {
 type Outcome = Result<u64, CommitError>;
 
 impl Worker {
-    fn run(mut self, queue: &Queue<Vec<Write>, Outcome>) {
+    fn run(mut self, queue: &Queue<Commit, Outcome>) {
         let _end = End(self.watchers.clone());
         while let Some(batch) = queue.take() {
             self.batch(batch);
@@ -95,7 +101,7 @@ impl Worker {
         let mut told = Vec::new();
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             if let Ok(revision) = outcome {
-                told.push((revision, job.work));
+                told.push((revision, job.work.writes));
             }
             // A caller that has gone does not want to know.
             let _ = job.answer.send(outcome);
@@ -147,7 +153,7 @@ fn transaction(connection: &mut Connection, head: Head, damage: &Damage, jobs: &
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
         outcomes.push(match expectations_check(&transaction, damage, &job.work)? {
-            Ok(()) => Ok(writes_apply(&transaction, &mut next, &job.work).map_err(Error::sqlite("write a record"))?),
+            Ok(()) => Ok(writes_apply(&transaction, &mut next, &job.work.writes).map_err(Error::sqlite("write a record"))?),
             Err(refusal) => Err(refusal),
         });
     }
@@ -156,34 +162,35 @@ fn transaction(connection: &mut Connection, head: Head, damage: &Damage, jobs: &
         transaction.commit().map_err(Error::sqlite("commit"))?;
     }
     for (job, _) in jobs.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
-        job.work.iter().for_each(|write| damage.key_forget(&write.key));
+        job.work.writes.iter().for_each(|write| damage.key_forget(&write.key));
     }
     Ok((next, outcomes))
 }
 
-/// Whether every write finds what it expects. The outer error is the disk's.
-fn expectations_check(transaction: &Transaction<'_>, damage: &Damage, writes: &[Write]) -> Result<Result<(), CommitError>, Error> {
-    for write in writes {
-        if write.expect == Expect::Any {
+/// Whether every guard holds and every write finds what it expects. The outer error is the disk's.
+fn expectations_check(transaction: &Transaction<'_>, damage: &Damage, commit: &Commit) -> Result<Result<(), CommitError>, Error> {
+    let guarded = commit.guards.iter().map(|guard| (&guard.key, Expect::Revision(guard.revision)));
+    for (key, expect) in guarded.chain(commit.writes.iter().map(|write| (&write.key, write.expect))) {
+        if expect == Expect::Any {
             continue;
         }
         let found = transaction
             .prepare_cached("SELECT key, value, revision, checksum FROM record WHERE key = ?1")
-            .and_then(|mut statement| statement.query_row([&write.key], |row| RawRecord::of(row).map(|raw| raw.is_sound().then_some(raw.revision))).optional())
+            .and_then(|mut statement| statement.query_row([key], |row| RawRecord::of(row).map(|raw| raw.is_sound().then_some(raw.revision))).optional())
             .map_err(Error::sqlite("read a record"))?;
-        let holds = match (found, write.expect) {
-            (Some(None), _) => return Ok(Err(damage.key_note(&write.key).into())),
+        let holds = match (found, expect) {
+            (Some(None), _) => return Ok(Err(damage.key_note(key).into())),
             (Some(Some(revision)), Expect::Revision(expected)) => revision == expected,
             (Some(Some(_)), _) => false,
             (None, expect) => {
-                if let Err(error) = damage.absence_check(&write.key) {
+                if let Err(error) = damage.absence_check(key) {
                     return Ok(Err(error.into()));
                 }
                 expect == Expect::Absent
             }
         };
         if !holds {
-            return Ok(Err(CommitError::Conflict { key: write.key.clone() }));
+            return Ok(Err(CommitError::Conflict { key: key.clone() }));
         }
     }
     Ok(Ok(()))

@@ -31,6 +31,6 @@ pub use blobs::{BlobWriter, Blobs};
 pub use error::{CommitError, Error};
 pub use layers::{Layers, Staging};
 pub use logs::{ENTRY_MAX_BYTES, Entry, Extent, Logs};
-pub use record::{COMMIT_MAX_BYTES, Expect, KEY_MAX_BYTES, Record, Write};
+pub use record::{COMMIT_MAX_BYTES, Expect, Guard, KEY_MAX_BYTES, Record, Write};
 pub use store::Store;
 pub use watch::{Change, Event, Watch};

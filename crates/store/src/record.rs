@@ -58,6 +58,20 @@ impl Write {
     }
 }
 
+/// A record that a commit needs as it is, and does not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    pub key: String,
+    pub revision: u64,
+}
+
+impl Guard {
+    /// The record as it was read.
+    pub fn of(record: &Record) -> Self {
+        Self { key: record.key.clone(), revision: record.revision }
+    }
+}
+
 /// What a write expects to find under its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {

@@ -17,7 +17,7 @@ use crate::{
     lock::folder_lock,
     logs::Logs,
     readers::Readers,
-    record::{Record, Write, writes_check},
+    record::{Guard, Record, Write, writes_check},
     trash::Trash,
     watch::{Watch, Watchers},
 };
@@ -100,8 +100,16 @@ impl Store {
     /// empty, too long or there twice, and for more than [`crate::COMMIT_MAX_BYTES`]; [`Error::Damaged`] for a precondition
     /// on a damaged record; [`Error::Full`] and others of the disk, after which nothing of it is visible here.
     pub async fn commit(&self, writes: Vec<Write>) -> Result<u64, CommitError> {
+        self.commit_while(Vec::new(), writes).await
+    }
+
+    /// The same, as long as the records of `guards` are what they were: in one transaction with the writes.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; [`CommitError::Conflict`] with the key of a guard too, before those of the writes.
+    pub async fn commit_while(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<u64, CommitError> {
         writes_check(&writes)?;
-        self.inner.committer.commit(writes).await
+        self.inner.committer.commit(guards, writes).await
     }
 
     /// Changes from now on: none that was answered before, all that are answered after. Watch first, then scan.

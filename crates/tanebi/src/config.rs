@@ -16,6 +16,9 @@ pub const TLS_LISTEN_DEFAULT: &str = "127.0.0.1:7443";
 
 const ARMED_MAX_DEFAULT: usize = 8;
 const ARMED_MAX_MAX: usize = 100;
+/// Twice what AWS Lambda allows a loop; a chain of functions that is meant is much shorter.
+const HOPS_MAX_DEFAULT: u32 = 32;
+const HOPS_MAX_MAX: u32 = 1_000_000;
 
 /// As typed: what is not set stays open.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -56,6 +59,10 @@ pub struct ServeArgs {
     /// these; with 0 instances are cloned when they are asked for [default: 8]
     #[arg(long, value_name = "NUMBER", env = "TANEBI_ARMED_MAX")]
     pub armed_max: Option<usize>,
+    /// How many functions may start one another, by messages, objects, jobs, audited calls or requests, before what comes next is stopped
+    /// as a loop [default: 32]
+    #[arg(long, value_name = "NUMBER", env = "TANEBI_HOPS_MAX")]
+    pub hops_max: Option<u32>,
     /// `manual` for a clock that stands until `tanebi clock` moves it, for tests; at first at the real time, or at the instant of
     /// `manual=2026-01-01T00:00:00Z`, later where it stood [default: system]
     #[arg(long, value_name = "CLOCK", env = "TANEBI_CLOCK")]
@@ -80,6 +87,7 @@ struct File {
     google_hosts: Option<Vec<String>>,
     outside_hosts: Option<Vec<String>>,
     armed_max: Option<usize>,
+    hops_max: Option<u32>,
     clock: Option<String>,
 }
 
@@ -110,6 +118,7 @@ pub struct Config {
     /// Reached by pushes and jobs wherever they are.
     pub outside_hosts: Vec<serving::egress::AllowedHost>,
     pub armed_max: usize,
+    pub hops_max: u32,
     pub clock: ClockKind,
 }
 
@@ -145,10 +154,14 @@ impl Config {
                 &args.outside_hosts
             })?,
             armed_max: args.armed_max.or(file.armed_max).unwrap_or(ARMED_MAX_DEFAULT),
+            hops_max: args.hops_max.or(file.hops_max).unwrap_or(HOPS_MAX_DEFAULT),
             clock: clock_parse(args.clock.as_deref().or(file.clock.as_deref()).unwrap_or("system"))?,
         };
         if config.armed_max > ARMED_MAX_MAX {
             bail!("armed_max {} is above {ARMED_MAX_MAX}: say a number from 0 to {ARMED_MAX_MAX}", config.armed_max);
+        }
+        if !(1..=HOPS_MAX_MAX).contains(&config.hops_max) {
+            bail!("hops_max {} is out of range: say a number from 1 to {HOPS_MAX_MAX}", config.hops_max);
         }
         for (name, address) in [("listen", config.listen), ("tls_listen", config.tls_listen)] {
             if !address.ip().is_loopback() {
@@ -294,6 +307,7 @@ mod tests {
         check(ServeArgs { outside_hosts: vec!["a".into(), "http://b".into()], ..Default::default() }, Err("\"http://b\" is not HOST"));
         check(ServeArgs { owner: Some("nobody".into()), ..Default::default() }, Err("e-mail"));
         check(ServeArgs { armed_max: Some(101), ..Default::default() }, Err("armed_max 101 is above 100"));
+        check(ServeArgs { hops_max: Some(0), ..Default::default() }, Err("hops_max 0 is out of range"));
         check(ServeArgs { clock: Some("manual=9:00".into()), ..Default::default() }, Err("no instant such as"));
         check(ServeArgs { clock: Some("sundial".into()), ..Default::default() }, Err("none of system, manual"));
     }

@@ -93,6 +93,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             instance_idle_max: IDLE_MAX,
             templates_bytes: templates_bytes(),
             armed_max: config.armed_max,
+            hops_max: config.hops_max,
             vault: vault.clone(),
             empty: folders.empty.clone(),
         },

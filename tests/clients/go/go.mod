@@ -3,6 +3,7 @@ module tanebi.dev/tests/clients
 go 1.26.0
 
 require (
+	cloud.google.com/go/eventarc v1.27.1
 	cloud.google.com/go/functions v1.27.1
 	cloud.google.com/go/pubsub/v2 v2.9.0
 	cloud.google.com/go/run v1.25.0

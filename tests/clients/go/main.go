@@ -31,5 +31,6 @@ func main() {
 	objects(ctx, w)
 	jobs(ctx, w)
 	secrets(ctx, w)
+	triggers(ctx, w)
 	told()
 }

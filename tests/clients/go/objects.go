@@ -62,6 +62,8 @@ func objects(ctx context.Context, w *world) {
 	check("composed", string(read(bucket.Object("both").NewReader(ctx))), "twotwo")
 	check("a list", list(ctx, bucket, &storage.Query{Prefix: "a/"}), "a/copy a/text")
 	check("folders", list(ctx, bucket, &storage.Query{Delimiter: "/"}), "big both a/")
+	moved := must(bucket.Object("both").Move(ctx, storage.MoveObjectDestination{Object: "moved", Conditions: &storage.Conditions{DoesNotExist: true}}))
+	check("moved in one step", []string{moved.Name, list(ctx, bucket, &storage.Query{Delimiter: "/"})}, []string{"moved", "big moved a/"})
 
 	// Signed by a key of an account, used by whoever has them.
 	key := must(google.JWTConfigFromJSON(must(os.ReadFile(w.keyFile))))

@@ -11,6 +11,7 @@ import {jobs} from './jobs.js';
 import {messages} from './messages.js';
 import {objects} from './objects.js';
 import {secrets} from './secrets.js';
+import {triggers} from './triggers.js';
 
 const [, , keyFile, account] = process.argv;
 const region = 'asia-northeast1';
@@ -21,4 +22,5 @@ await messages(world);
 await objects(world);
 await jobs(world);
 await secrets(world);
+await triggers(world);
 told();

@@ -47,6 +47,8 @@ export async function objects({project, region, keyFile}) {
   check('folders', [below.map(f => f.name), answer.prefixes], [['big', 'both'], ['a/']]);
   await bucket.file('a/copy').move('moved');
   check('moved', [(await bucket.file('a/copy').exists())[0], (await bucket.file('moved').exists())[0]], [false, true]);
+  await bucket.file('moved').moveFileAtomic('moved/again', {preconditionOpts: {ifGenerationMatch: 0}});
+  check('moved in one step', [(await bucket.file('moved').exists())[0], (await bucket.file('moved/again').exists())[0]], [false, true]);
 
   // Signed by a key of an account, used by whoever has them.
   const signed = new Storage({keyFilename: keyFile}).bucket(bucket.name).file('signed');

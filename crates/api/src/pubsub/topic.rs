@@ -71,8 +71,9 @@ pub(super) async fn publish(app: App, context: Context, request: pb::PublishRequ
         data: message.data.into(),
         attributes: message.attributes.into_iter().collect(),
         ordering_key: message.ordering_key,
-        published_us: 0,
+        ..Message::default()
     });
+    let messages = messages.map(|message| message.behind(&context.hops));
     let message_ids = app.pubsub.publish(&context.event_name(Kind::Topics)?, messages.collect()).await?;
     Ok(pb::PublishResponse { message_ids })
 }

@@ -1,4 +1,4 @@
-//! Objects made of objects: `copyTo`, `rewriteTo`, `compose`.
+//! Objects made of objects: `copyTo`, `rewriteTo`, `moveTo`, `compose`.
 //!
 //! A copy shares the bytes of its source, so that a rewrite of any size is done at the first call.
 
@@ -139,6 +139,33 @@ fn source(deps: &Deps, call: &Call, bucket: &str, name: &str, generation: Option
         return Err(denied(who, "storage.objects.get", &bucket).into());
     }
     object_find(deps, who, &bucket, name, generation)
+}
+
+/// Another name for an object, within its bucket.
+pub(crate) async fn rename(deps: Deps, mut call: Call) -> Result<Response, Error> {
+    let query = Query::of(&call, &[CONDITIONS, SOURCE_CONDITIONS])?;
+    super::encryption_refuse(&call.headers)?;
+    if query.get("sourceGeneration").is_some() {
+        return Err(Error::not_served("sourceGeneration", "the live generation is moved; ask for it by ifSourceGenerationMatch"));
+    }
+    if !call.json::<Map<String, Value>>().await?.is_empty() {
+        return Err(Error::invalid("A move takes the object's metadata with it: the body must be empty."));
+    }
+    let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
+    let (from, to, who) = (call.var("sourceObject")?, call.var("object")?, call.who.as_ref());
+    // Who may move need not be one who may read.
+    if !may(&deps, who, "storage.objects.move", &bucket) {
+        for permission in ["storage.objects.get", "storage.objects.delete"] {
+            if !may(&deps, who, permission, &bucket) {
+                return Err(denied(who, permission, &bucket).into());
+            }
+        }
+    }
+    object_find(&deps, who, &bucket, from, None)?;
+    let conditions = query.preconditions()?;
+    write_check(&deps, who, &bucket, to, &conditions)?;
+    let moved = deps.control.object_move(&bucket.name, from, to, &query.source_preconditions()?, &conditions).await.map_err(Error::of_write)?.value;
+    query.answer(object_json(&moved, &bucket, &super::base(&call)))
 }
 
 #[derive(Deserialize)]

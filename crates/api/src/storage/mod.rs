@@ -48,6 +48,7 @@ pub(crate) fn surface(deps: Deps) -> Surface {
     const BUCKET: &str = "buckets/{bucket}";
     let own = Need::Public;
     Endpoints::new(deps)
+        .behind(Deps::behind)
         .on(M::GET, "/storage/v1/b", on("storage.buckets.list", "projects/{?project}"), |d, c| done(bucket::list(d, c)))
         .on(M::POST, "/storage/v1/b", on("storage.buckets.create", "projects/{?project}"), |d, c| done(bucket::insert(d, c)))
         .on(M::GET, "/storage/v1/b/{bucket}", on("storage.buckets.get", BUCKET), |d, c| done(bucket::get(d, c)))
@@ -88,6 +89,7 @@ pub(crate) fn surface(deps: Deps) -> Surface {
         .on(M::POST, "/storage/v1/b/{sourceBucket}/o/{sourceObject}/rewriteTo/b/{bucket}/o/{object=**}", on("storage.objects.create", BUCKET), |d, c| {
             done(copy::rewrite(d, c))
         })
+        .on(M::POST, "/storage/v1/b/{bucket}/o/{sourceObject}/moveTo/o/{object=**}", on("storage.objects.create", BUCKET), |d, c| done(copy::rename(d, c)))
         .on(M::POST, "/upload/storage/v1/b/{bucket}/o", on("storage.objects.create", BUCKET), |d, c| done(upload::insert(d, c)))
         .on(M::POST, "/resumable/upload/storage/v1/b/{bucket}/o", on("storage.objects.create", BUCKET), |d, c| done(upload::insert(d, c)))
         // The session's id is the credential, as at Google: the URI is made to be handed on.

@@ -1,6 +1,9 @@
 //! A bucket's IAM policy, in this API's form.
 
-use model::policy::{Binding, Member, Policy, VersionedPolicy};
+use model::{
+    Status,
+    policy::{Binding, Member, Policy, VersionedPolicy},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,6 +13,8 @@ use super::{
     query::Query,
 };
 use crate::{Deps, Response, surface::Call};
+
+const SET: &str = "storage.buckets.setIamPolicy";
 
 /// What `iam` calls a bucket.
 pub(crate) fn resource(bucket: &str) -> String {
@@ -52,7 +57,13 @@ pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
 pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[])?;
     let written: Written = call.json().await?;
+    let name = resource(call.var("bucket")?);
+    // As it is now: what is asked of it from here on is asked of this one.
+    let of = deps.iam.policied(&name)?;
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
+    if !deps.iam.may(call.who.as_ref(), SET, &name, bucket.project.as_str()) {
+        return Err(Status::permission_denied(SET, &name).into());
+    }
     let mut policy = Policy::default();
     for binding in written.bindings {
         if !binding.condition.is_null() {
@@ -63,7 +74,7 @@ pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
     if public_access_prevented(&bucket) && is_public(&policy) {
         return Err(Error::condition("The member bindings allUsers and allAuthenticatedUsers are not allowed since public access prevention is enforced."));
     }
-    let stored = deps.iam.policy_set(&resource(&bucket.name), policy, &written.etag).await.map_err(|status| match status.code {
+    let stored = deps.iam.policy_set_on(&of, policy, &written.etag).await.map_err(|status| match status.code {
         model::Code::Aborted => Error::condition_not_met(),
         _ => status.into(),
     })?;

@@ -4,6 +4,8 @@ use model::{Status, status::FieldViolation};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value as Json, json};
 
+use crate::grpc::Removed;
+
 /// Puts `text` (of the path or the query) at the dotted field path, with the JSON type that the field wants.
 ///
 /// # Errors
@@ -82,6 +84,29 @@ fn camel(mask: &str) -> String {
         }
     }
     text
+}
+
+/// Takes the entries of maps out that are null, anywhere in `object`.
+pub(super) fn removed_take(message: &MessageDescriptor, object: &mut Map<String, Json>) -> Vec<Removed> {
+    let mut removed = Vec::new();
+    removed_collect(message, object, "", &mut removed);
+    removed
+}
+
+fn removed_collect(message: &MessageDescriptor, object: &mut Map<String, Json>, at: &str, removed: &mut Vec<Removed>) {
+    for (name, value) in object {
+        let (Some(field), Json::Object(inner)) = (field_find(message, name), value) else { continue };
+        let at = if at.is_empty() { field.name().to_owned() } else { format!("{at}.{}", field.name()) };
+        if field.is_map() {
+            let keys: Vec<String> = inner.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key.clone()).collect();
+            inner.retain(|_, value| !value.is_null());
+            removed.extend(keys.into_iter().map(|key| Removed { map: at.clone(), key }));
+        } else if let Kind::Message(kind) = field.kind()
+            && !kind.full_name().starts_with("google.protobuf.")
+        {
+            removed_collect(&kind, inner, &at, removed);
+        }
+    }
 }
 
 /// Refuses names that `message` does not have, anywhere in `value`, all of them at once.

@@ -52,6 +52,9 @@ pub async fn a_job_is_shown_with_googles_defaults(world: &World) {
     let agent = "Google-Cloud-Scheduler";
     assert_eq!(headers(json!({ "A": "1", "B": "2" })).await, json!({ "A": "1", "B": "2", "User-Agent": agent }));
     assert_eq!(headers(json!({ "b": "3", "C": "4" })).await, json!({ "A": "1", "b": "3", "C": "4", "User-Agent": agent }));
+    // What is null goes, by whatever case it is written in; the rest stays.
+    assert_eq!(headers(json!({ "B": null, "none": null })).await, json!({ "A": "1", "C": "4", "User-Agent": agent }));
+    assert_eq!(headers(json!({ "A": null, "D": "5" })).await, json!({ "C": "4", "D": "5", "User-Agent": agent }));
     assert_eq!(headers(json!({})).await, json!({ "User-Agent": agent }));
     let paused = world.good("POST", HOST, &format!("{path}:pause"), Some(json!({}))).await;
     assert_eq!((&paused["state"], &paused["scheduleTime"]), (&json!("PAUSED"), &Json::Null));

@@ -267,6 +267,35 @@ pub async fn objects_are_made_of_objects(world: &World) {
     }
 }
 
+pub async fn an_object_is_moved(world: &World) {
+    bucket(world, "move-1").await;
+    object(world, "move-1", "one", "1").await;
+    object(world, "move-1", "two", "2").await;
+    let at = |from: &str, to: &str, query: &str| format!("/storage/v1/b/move-1/o/{from}/moveTo/o/{to}{query}");
+    let before = get(world, "/storage/v1/b/move-1/o/one", &[]).await.good().json();
+    for (path, body, status) in [
+        (at("one", "one", ""), json!({}), 400),
+        (at("one", "three", "?sourceGeneration=1"), json!({}), 400),
+        (at("one", "three", ""), json!({ "contentType": "a/b" }), 400),
+        (at("absent", "three", ""), json!({}), 404),
+        (at("one", "two", "?ifGenerationMatch=0"), json!({}), 412),
+        (at("one", "three", "?ifGenerationNotMatch=0"), json!({}), 412),
+        (at("one", "three", "?ifSourceGenerationMatch=1"), json!({}), 412),
+        (at("one", "three", "?ifSourceMetagenerationNotMatch=1"), json!({}), 412),
+    ] {
+        assert_eq!(call(world, "POST", &path, body).await.status.as_u16(), status, "{path}");
+    }
+    let query = format!("?ifSourceGenerationMatch={}&ifGenerationMatch=0", before["generation"].as_str().unwrap());
+    let moved = call(world, "POST", &at("one", "a%2Fthree", &query), json!({})).await.good().json();
+    assert_eq!((&moved["name"], &moved["md5Hash"], &moved["metageneration"]), (&json!("a/three"), &before["md5Hash"], &json!("1")));
+    assert_ne!(moved["generation"], before["generation"]);
+    assert_eq!(get(world, "/storage/v1/b/move-1/o/one", &[]).await.status, 404);
+    call(world, "POST", &at("a%2Fthree", "two", ""), json!({})).await.good();
+    assert_eq!(get(world, "/storage/v1/b/move-1/o/two?alt=media", &[]).await.good().text(), "1");
+    let listed = get(world, "/storage/v1/b/move-1/o?fields=items(name)", &[]).await.good().json();
+    assert_eq!(listed, json!({ "items": [{ "name": "two" }] }));
+}
+
 pub async fn a_bucket_is_changed_and_goes(world: &World) {
     bucket(world, "bucket-1").await;
     let path = "/storage/v1/b/bucket-1";

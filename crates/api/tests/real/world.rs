@@ -89,6 +89,7 @@ impl World {
                 templates_bytes: 1 << 30,
                 empty: dir.join("empty"),
                 armed_max: 1,
+                hops_max: 32,
                 vault: vault.clone(),
             },
             clock.clone(),

@@ -6,7 +6,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use model::{
-    Code, Status, Timestamp, key,
+    Code, Hops, Status, Timestamp, key,
     limits::MULTIPART_IDLE_MAX_S,
     storage::{
         Bucket, Object,
@@ -71,7 +71,8 @@ async fn rules_apply(cx: &Context, bucket: &Bucket, now: Timestamp) -> Result<()
 }
 
 async fn group_apply(cx: &Context, bucket: &Bucket, group: Vec<Object>, now: Timestamp) -> Result<(), Status> {
-    let count = group.len();
+    // Time is behind it, and nobody else.
+    let (count, none) = (group.len(), Hops::default());
     for (at, object) in group.into_iter().enumerate() {
         let class = if object.storage_class.is_empty() { bucket.storage_class.clone() } else { object.storage_class.clone() };
         let newer = u32::try_from(count - 1 - at).unwrap_or(u32::MAX);
@@ -81,9 +82,9 @@ async fn group_apply(cx: &Context, bucket: &Bucket, group: Vec<Object>, now: Tim
         let done = match due {
             Due::Delete => {
                 let generation = object.noncurrent.map(|_| object.generation);
-                cx.object_delete(&bucket.name, &object.name, generation, &seen).await
+                cx.object_delete(&bucket.name, &object.name, generation, &seen, &none).await
             }
-            Due::SetStorageClass(class) => cx.object_update(Object { storage_class: class, ..object }, &seen, UnlockedRetention::Kept).await.map(drop),
+            Due::SetStorageClass(class) => cx.object_update(Object { storage_class: class, ..object }, &seen, UnlockedRetention::Kept, &none).await.map(drop),
         };
         match done {
             // Held, retained, or changed meanwhile: looked at again in an hour.

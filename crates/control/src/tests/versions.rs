@@ -246,3 +246,71 @@ async fn every_change_is_told_once_and_in_order_even_over_a_crash() {
         ]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_is_one_change_of_two_names() {
+    let plane = Plane::new().await;
+    made(&plane, |_| {}).await;
+    let any = Preconditions::default();
+    let (one, two) = (put(&plane, "one", b"1").await, put(&plane, "two", b"2").await);
+    let only = |generation: i64| Preconditions { generation_match: Some(generation), ..Preconditions::default() };
+    for (source, destination) in [(only(two.generation), any.clone()), (any.clone(), only(0)), (any.clone(), only(one.generation))] {
+        assert!(crate::is_precondition(&plane.control.object_move("b-1", "one", "two", &source, &destination).await.unwrap_err()));
+    }
+    assert_eq!(plane.control.object_move("b-1", "none", "two", &any, &any).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(plane.control.object_move("b-1", "one", "one", &any, &any).await.unwrap_err().code, Code::InvalidArgument);
+    assert_eq!(versions(&plane), [("one".to_owned(), one.generation, true), ("two".to_owned(), two.generation, true)]);
+    let moved = plane.control.object_move("b-1", "one", "two", &only(one.generation), &only(two.generation)).await.unwrap().value;
+    assert!(moved.generation > two.generation && (moved.metageneration, &moved.blob) == (1, &one.blob));
+    assert_eq!(versions(&plane), [("two".to_owned(), moved.generation, true)]);
+    // What was moved is not there to be restored; what made room for it is.
+    let deleted: Vec<_> = plane.control.object_deleted_list("b-1", "", None, 10).unwrap().into_iter().map(|found| found.value.generation).collect();
+    assert_eq!(deleted, if plane.control.bucket_get("b-1").unwrap().value.soft_delete.retention_s > 0 { vec![two.generation] } else { vec![] });
+
+    // What is held stays.
+    let held = Object { temporary_hold: true, ..moved.clone() };
+    plane.control.object_update(held, &any, UnlockedRetention::Kept).await.unwrap();
+    assert!(lock_reason(&plane.control.object_move("b-1", "two", "three", &any, &any).await.unwrap_err()).is_some());
+    put(&plane, "four", b"4").await;
+    assert!(lock_reason(&plane.control.object_move("b-1", "four", "two", &any, &any).await.unwrap_err()).is_some());
+    assert!(plane.control.object_get("b-1", "four").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_leaves_versions_where_they_are_kept() {
+    let plane = Plane::new().await;
+    made(&plane, |bucket| bucket.versioning = true).await;
+    let (any, one, two) = (Preconditions::default(), put(&plane, "one", b"1").await, put(&plane, "two", b"2").await);
+    let moved = plane.control.object_move("b-1", "one", "two", &any, &any).await.unwrap().value;
+    let expect = [("one", one.generation, false), ("two", two.generation, false), ("two", moved.generation, true)];
+    assert_eq!(versions(&plane), expect.map(|(name, generation, live)| (name.to_owned(), generation, live)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_behind_a_change_is_told_with_it_even_over_a_crash() {
+    let mut plane = Plane::new().await;
+    made(&plane, |_| {}).await;
+    let notification = Notification {
+        id: String::new(),
+        topic: "projects/local-project/topics/t".into(),
+        kinds: Vec::new(),
+        attributes: Default::default(),
+        prefix: String::new(),
+        payload: false,
+    };
+    plane.control.notification_create("b-1", notification).await.unwrap();
+    crash(&plane.control, &plane.store).await;
+    put(&plane, "o", b"1").await;
+    let hops = model::Hops::default().next("f").next("g");
+    let (control, any) = (plane.control.behind(&hops), Preconditions::default());
+    let made = control.object_put(object(&plane, "b-1", "o", b"2"), &any).await.unwrap().value;
+    control.object_update(made, &any, UnlockedRetention::Kept).await.unwrap();
+    control.object_move("b-1", "o", "p", &any, &any).await.unwrap();
+    control.object_delete("b-1", "p", None, &any).await.unwrap();
+    plane.restart().await;
+    plane.until("all are told", || plane.store.scan(model::key::OBJECT_CHANGES, None, 1).unwrap().is_empty()).await;
+    let told: Vec<_> = plane.world.published.lock().iter().map(|message| (message.attributes["eventType"].clone(), message.hops.clone())).collect();
+    let (none, kinds) = (model::Hops::default(), ["FINALIZE", "DELETE", "FINALIZE", "METADATA_UPDATE", "DELETE", "FINALIZE", "DELETE"]);
+    let expect = kinds.iter().enumerate().map(|(at, kind)| (format!("OBJECT_{kind}"), if at == 0 { none.clone() } else { hops.clone() }));
+    assert_eq!(told, expect.collect::<Vec<_>>());
+}

@@ -99,8 +99,8 @@ mod tests {
         Message {
             data: Bytes::from_static(b"{\"a\":1}"),
             attributes: attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            ordering_key: String::new(),
             published_us: 1_500_000,
+            ..Message::default()
         }
     }
 

@@ -19,7 +19,8 @@ pub(super) async fn forward(owner: &Inner, live: &Live, letter: DeadLetter) -> R
     // One that is gone or damaged cannot be forwarded, and is not to come again.
     let Some(message) = live.stream.get(letter.sequence)? else { return Ok(()) };
     let topic = owner.topic(name)?;
-    let mut forwarded = Message { published_us: 0, ..(*message).clone() };
+    // A hop too: a topic may be its own dead-letter topic.
+    let mut forwarded = Message { published_us: 0, ..(*message).clone() }.behind(&message.hops().next(&record.name.id));
     let mut add = |key: &str, value: String| drop(forwarded.attributes.insert(format!("CloudPubSubDeadLetterSource{key}"), value));
     add("DeliveryCount", letter.attempts.to_string());
     add("Subscription", record.name.id.clone());

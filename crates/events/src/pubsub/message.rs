@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use model::{
-    Code, Status, Timestamp,
+    Code, Hops, Status, Timestamp,
     limits::{ATTRIBUTE_KEY_BYTES_MAX, ATTRIBUTE_VALUE_BYTES_MAX, ATTRIBUTES_MAX, ORDERING_KEY_BYTES_MAX, PUBLISH_BYTES_MAX, PUBLISH_MESSAGES_MAX},
 };
 use prost::Message as _;
@@ -22,12 +22,28 @@ pub struct Message {
     /// Microseconds since 1970; set when it is published.
     #[prost(int64, tag = "4")]
     pub published_us: i64,
+    /// Of [`Hops`]; no reader of the message is told of it.
+    #[prost(uint32, tag = "5")]
+    pub hops: u32,
+    #[prost(string, repeated, tag = "6")]
+    pub trail: Vec<String>,
 }
 
 impl Message {
     /// When it was published.
     pub fn published(&self) -> Timestamp {
         Timestamp::from_microsecond(self.published_us).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The same, with `hops` behind it.
+    #[must_use]
+    pub fn behind(self, hops: &Hops) -> Self {
+        Self { hops: hops.count, trail: hops.trail.clone(), ..self }
+    }
+
+    /// What lies behind it.
+    pub fn hops(&self) -> Hops {
+        Hops { count: self.hops, trail: self.trail.clone() }
     }
 
     /// As limits count it.
@@ -130,7 +146,11 @@ mod tests {
             attributes: [("k".to_owned(), "v".to_owned())].into(),
             ordering_key: "o".to_owned(),
             published_us: 1_795_000_000_000_001,
+            ..Message::default()
         };
-        assert_eq!(Message::decode_entry(message.encode_entry()), Ok(message));
+        assert_eq!(Message::decode_entry(message.encode_entry()), Ok(message.clone()));
+        let hops = Hops::default().next("f").next("g");
+        let behind = message.behind(&hops);
+        assert_eq!(Message::decode_entry(behind.encode_entry()).unwrap().hops(), hops);
     }
 }

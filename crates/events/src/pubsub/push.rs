@@ -127,7 +127,7 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
         Some(trigger) => About { sender: "eventarc", from: trigger.name.clone(), key: received.message_id.clone() },
         None => About { sender: "pubsub", from: record.name.to_string(), key: received.message_id.clone() },
     };
-    let mut is_seen = false;
+    let (mut is_seen, mut is_stopped) = (false, false);
     let is_acked = match call_of(&record, &push, &received) {
         Ok(call) => match outside.deliver(about, call).await.inspect(|answer| is_seen = !answer.is_before_function()) {
             Ok(answer) if matches!(answer.status.as_u16(), 102 | 200 | 201 | 202 | 204) => true,
@@ -137,6 +137,8 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
             }
             Err(failure) => {
                 is_seen = matches!(failure, Failure::TimedOut(_) | Failure::Broken(_));
+                // It goes to the dead-letter topic, where there is one, and from there into no second one.
+                is_stopped = matches!(&failure, Failure::Loop { hops, max } if record.dead_letter_topic.is_none() || hops.count > max + 1);
                 tracing::warn!(subscription = %record.name, message = received.message_id, %failure, "a push was not answered");
                 false
             }
@@ -147,11 +149,11 @@ async fn send(outside: Arc<dyn super::Outside>, live: Arc<Live>, record: Arc<Sub
         }
     };
     // What the function has not seen was no attempt of it: it comes again.
-    let is_over = is_seen && !is_acked && push.trigger.as_ref().is_some_and(|trigger| trigger.is_tried_once);
-    if is_over {
+    let is_tried_out = is_seen && !is_acked && push.trigger.as_ref().is_some_and(|trigger| trigger.is_tried_once);
+    if is_tried_out {
         tracing::warn!(subscription = %record.name, message = received.message_id, "an event is dropped: its trigger makes one attempt");
     }
-    let done = if is_acked || is_over { live.ack(&ids).await } else { live.modify_ack_deadline(&ids, 0).await };
+    let done = if is_acked || is_tried_out || is_stopped { live.ack(&ids).await } else { live.modify_ack_deadline(&ids, 0).await };
     if let Err(status) = done
         && !live.closed().is_cancelled()
     {
@@ -179,7 +181,8 @@ fn call_of(record: &Subscription, push: &Push, received: &Received) -> Result<Ca
         .as_ref()
         .map(|oidc| Token::Id { account: oidc.email.clone(), audience: if oidc.audience.is_empty() { push.endpoint.clone() } else { oidc.audience.clone() } });
     let timeout = Duration::from_secs(record.settings.ack_deadline_s.into());
-    Ok(Call { project: record.name.project.clone(), target: Target::Url(url), method: Method::POST, headers, body, token, redirects_max: 0, timeout })
+    let (project, hops) = (record.name.project.clone(), received.message.hops());
+    Ok(Call { project, target: Target::Url(url), method: Method::POST, headers, body, token, redirects_max: 0, timeout, hops })
 }
 
 /// Headers and body of a message that is no event.
@@ -285,6 +288,7 @@ mod tests {
             attributes: attributes.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
             ordering_key: "k".to_owned(),
             published_us: 1_500_000,
+            ..Message::default()
         };
         Received { ack_id: "a".to_owned(), message: Arc::new(message), message_id: "7".to_owned(), attempt: 2, id: AckId { sequence: 1, epoch: 1, lease: 1 } }
     }

@@ -181,6 +181,9 @@ impl Subscription {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub name: Name,
+    /// As a topic's; older records have none.
+    #[serde(default)]
+    pub uid: String,
     pub topic: Name,
     pub topic_uid: String,
     pub acked: Acked,

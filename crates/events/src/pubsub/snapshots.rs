@@ -13,7 +13,7 @@ use store::{Expect, Write};
 use super::{
     DELETED_TOPIC, Inner, PubSub,
     name::{Kind, Name, labels_check, quota_check},
-    record::Snapshot,
+    record::{Snapshot, uid_new},
     topics::{page, run},
 };
 
@@ -43,7 +43,7 @@ impl PubSub {
                 ));
             }
             let acked = live.snapshot().await?;
-            let snapshot = Snapshot { name, topic: record.topic.clone(), topic_uid: record.topic_uid.clone(), acked, labels, expires };
+            let snapshot = Snapshot { name, uid: uid_new(), topic: record.topic.clone(), topic_uid: record.topic_uid.clone(), acked, labels, expires };
             inner.commit_new(&snapshot.name, vec![Write::put(key::snapshot(&snapshot.name.project, &snapshot.name.id), Expect::Absent, &snapshot)]).await?;
             inner.tables.write().snapshots.insert(snapshot.name.clone(), Arc::new(snapshot.clone()));
             inner.end_changed(&snapshot.name);

@@ -1,5 +1,6 @@
 //! The engine over a real store, with a clock that stands until it is moved and an outside that says what a test wants.
 
+mod hops;
 mod rest;
 mod schemas;
 
@@ -27,6 +28,9 @@ use crate::{
 /// Long enough for any machine; nothing waits for it to pass.
 const LONG: Duration = Duration::from_secs(60);
 const NOW: Duration = Duration::ZERO;
+
+/// More than that is a loop.
+const HOPS_MAX: u32 = 3;
 
 struct TestClock(watch::Sender<Timestamp>);
 
@@ -72,7 +76,11 @@ impl Outside for TestOutside {
     }
 
     fn deliver(&self, _: crate::history::About, call: Call) -> BoxFuture<'static, Result<Answer, Failure>> {
+        let hops = call.hops.clone();
         self.calls.lock().push(call);
+        if hops.count > HOPS_MAX {
+            return Box::pin(async { Err(Failure::Loop { hops, max: HOPS_MAX }) });
+        }
         let status = StatusCode::from_u16(self.statuses.lock().pop().unwrap_or(204)).unwrap();
         // 429 is the platform's.
         let refusal = (status == StatusCode::TOO_MANY_REQUESTS).then_some(serving::Refusal::QueueFull { retry_after_s: 1 });

@@ -78,7 +78,7 @@ impl Way for Sender {
                     Err(status) => Outcome::failed(status.code, status.outer),
                 },
                 Target::Pubsub(pubsub) => {
-                    self.publish(job, pubsub).await.map_or_else(|status| Outcome::failed(status.code, status.outer), |()| Outcome::good())
+                    self.publish(job, attempt, pubsub).await.map_or_else(|status| Outcome::failed(status.code, status.outer), |()| Outcome::good())
                 }
             }
         })
@@ -86,8 +86,8 @@ impl Way for Sender {
 }
 
 impl Sender {
-    async fn publish(&self, job: &Job, target: &PubsubTarget) -> Result<(), Status> {
-        let message = Message { data: Bytes::copy_from_slice(&target.data), attributes: target.attributes.clone(), ..Message::default() };
+    async fn publish(&self, job: &Job, attempt: &Attempt, target: &PubsubTarget) -> Result<(), Status> {
+        let message = Message { data: Bytes::copy_from_slice(&target.data), attributes: target.attributes.clone(), ..Message::default() }.behind(&attempt.hops);
         self.topics.publish(&topic(&job.key.project, &target.topic)?, vec![message]).await.map(drop)
     }
 
@@ -140,6 +140,7 @@ fn call(job: &Job, attempt: &Attempt, http: &HttpTarget) -> Result<Call, Status>
         token: http.token.clone().map(token),
         redirects_max: REDIRECTS_MAX,
         timeout: job.settings.attempt_deadline,
+        hops: attempt.hops.clone(),
     })
 }
 
@@ -160,6 +161,7 @@ fn outcome(answer: Result<Answer, Failure>) -> Outcome {
         // As the proxies between Google's scheduler and a service say it.
         Err(Failure::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, "URL_TIMEOUT-TIMEOUT_WEB"),
         Err(failure @ Failure::Account(_)) => return Outcome::failed(Code::PermissionDenied, failure.to_string()),
+        Err(failure @ Failure::Loop { .. }) => return Outcome::failed(Code::FailedPrecondition, failure.to_string()),
         Err(failure @ Failure::Refused(_)) => return Outcome::failed(Code::PermissionDenied, failure.to_string()),
         Err(failure @ (Failure::Unreachable(_) | Failure::Broken(_))) => return Outcome::failed(Code::Unavailable, failure.to_string()),
     };
@@ -263,6 +265,8 @@ fn entry(shared: &Shared, job: &Job, severity: Severity, about: &serde_json::Val
 mod tests {
     use std::time::Duration;
 
+    use model::Hops;
+
     use super::*;
     use crate::scheduler::job::{JobKey, tests::settings};
 
@@ -278,7 +282,7 @@ mod tests {
 
     fn sent(job: &Job) -> Call {
         let Target::Http(http) = &job.settings.target else { panic!("an HTTP target") };
-        call(job, &Attempt { tick: "2026-01-01T00:00:00Z".parse().unwrap(), number: 1 }, http).unwrap()
+        call(job, &Attempt { tick: "2026-01-01T00:00:00Z".parse().unwrap(), number: 1, hops: Hops::default() }, http).unwrap()
     }
 
     #[test]

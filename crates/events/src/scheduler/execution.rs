@@ -5,7 +5,7 @@
 //! for its end; of several that came meanwhile, or while nothing ran, the first is the one that runs (decision 0014).
 
 use jiff::SignedDuration;
-use model::{Status, Timestamp};
+use model::{Hops, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::job::{Ended, Job, Settings};
@@ -21,6 +21,9 @@ pub struct Execution {
     pub attempts: u32,
     /// When the next one is made; none while one is under way.
     pub retry: Option<Timestamp>,
+    /// What lies behind it; nothing lies behind a tick.
+    #[serde(default, skip_serializing_if = "Hops::is_none")]
+    pub hops: Hops,
 }
 
 /// One attempt that has begun.
@@ -29,6 +32,7 @@ pub struct Attempt {
     pub tick: Timestamp,
     /// From 1; 0 for one that was forced beside another.
     pub number: u32,
+    pub hops: Hops,
 }
 
 impl Job {
@@ -59,7 +63,7 @@ impl Job {
             (Some(tick), _) if tick <= now => {
                 // Counted from the tick when the clock was set back behind it.
                 self.next = self.settings.schedule()?.next(now.max(tick));
-                self.execution = Some(Execution { tick, begun: now, attempts: 1, retry: None });
+                self.execution = Some(Execution { tick, begun: now, attempts: 1, retry: None, hops: Hops::default() });
             }
             (_, Some(execution)) => {
                 execution.attempts += 1;
@@ -72,18 +76,19 @@ impl Job {
     }
 
     /// Begins an attempt that nobody waited for: an execution of its own, or, while an attempt is under way, one beside it.
-    pub fn force(&mut self, now: Timestamp) -> Attempt {
+    pub fn force(&mut self, now: Timestamp, hops: Hops) -> Attempt {
         self.attempted = Some(now);
         if self.under_way().is_some() {
-            return Attempt { tick: now, number: 0 };
+            return Attempt { tick: now, number: 0, hops };
         }
-        self.execution = Some(Execution { tick: now, begun: now, attempts: 1, retry: None });
-        Attempt { tick: now, number: 1 }
+        self.execution = Some(Execution { tick: now, begun: now, attempts: 1, retry: None, hops: hops.clone() });
+        Attempt { tick: now, number: 1, hops }
     }
 
     /// The attempt that is under way.
     pub fn under_way(&self) -> Option<Attempt> {
-        self.execution.as_ref().filter(|execution| execution.retry.is_none()).map(|e| Attempt { tick: e.tick, number: e.attempts })
+        let execution = self.execution.as_ref().filter(|execution| execution.retry.is_none())?;
+        Some(Attempt { tick: execution.tick, number: execution.attempts, hops: execution.hops.clone() })
     }
 
     /// An attempt ended.
@@ -169,7 +174,7 @@ mod tests {
 
     fn begun(job: &mut Job, now: &str, tick: &str, number: u32) -> Attempt {
         let attempt = job.begin(at(now)).unwrap().unwrap_or_else(|| panic!("nothing is due at {now}"));
-        assert_eq!(attempt, Attempt { tick: at(tick), number }, "at {now}");
+        assert_eq!(attempt, Attempt { tick: at(tick), number, hops: Hops::default() }, "at {now}");
         attempt
     }
 
@@ -263,18 +268,19 @@ mod tests {
     fn a_forced_run_is_an_execution_or_one_attempt_beside_it() {
         let mut job = job("0 9 * * *", retry(1));
         job.pause();
-        let forced = job.force(at("00:00:10"));
-        assert_eq!(forced, Attempt { tick: at("00:00:10"), number: 1 });
-        let beside = job.force(at("00:00:11"));
+        let forced = job.force(at("00:00:10"), Hops::default().next("f"));
+        assert_eq!(forced, Attempt { tick: at("00:00:10"), number: 1, hops: Hops::default().next("f") });
+        let beside = job.force(at("00:00:11"), Hops::default());
         assert_eq!(beside.number, 0);
         job.finish(&beside, ended(0), at("00:00:12"));
         assert_eq!(job.under_way(), Some(forced.clone()), "the one beside it changes nothing of it");
         job.finish(&forced, ended(14), at("00:00:13"));
         assert_eq!((job.due(), &job.ended), (None, &Some(ended(14))), "a paused job is not tried again");
         job.resume(at("00:00:14")).unwrap();
-        let forced = job.force(at("00:00:15"));
+        let forced = job.force(at("00:00:15"), Hops::default().next("f"));
         job.finish(&forced, ended(14), at("00:00:15"));
         assert_eq!(job.due(), Some(at("00:00:20")));
+        assert_eq!(job.begin(at("00:00:20")).unwrap().map(|again| (again.number, again.hops.count)), Some((2, 1)), "what lay behind it still does");
     }
 
     #[test]

@@ -463,7 +463,7 @@ pub(super) const TABLE: &[RoleText] = &[
         title: "Storage Object User",
         permissions: &[
             ("resourcemanager.projects", "get list"),
-            ("storage.objects", "create delete get list restore update"),
+            ("storage.objects", "create delete get list move restore update"),
             ("storage.multipartUploads", "*"),
         ],
     },

@@ -241,6 +241,40 @@ async fn etags_guard_read_modify_write() {
     lost(iam.policy_set(SERVICE, b, &second.etag).await);
 }
 
+#[tokio::test]
+async fn a_policy_is_set_on_the_resource_that_was_asked_about_and_on_no_other_of_its_name() {
+    let world = World::new().await;
+    let (iam, store, record) = (&world.iam, &world.store, model::key::policied(SERVICE).unwrap());
+    let put = async |value: serde_json::Value| store.commit(vec![store::Write::put(&record, store::Expect::Any, &value)]).await.map(drop).unwrap();
+    let delete = async || store.commit(vec![store::Write::delete(&record, store::Expect::Any)]).await.map(drop).unwrap();
+    let wanted = || policy(&[("roles/run.invoker", &["user:a@x.y"])]);
+    let code = |result: Result<VersionedPolicy, Status>| result.err().map(|status| status.code);
+    assert_eq!(iam.policied(SERVICE).unwrap_err().code, Code::NotFound);
+    put(serde_json::json!({ "uid": "1", "created": "2026-01-01T00:00:00Z", "generation": 1 })).await;
+    let of = iam.policied(SERVICE).unwrap();
+    // Changed, and still the same.
+    put(serde_json::json!({ "uid": "1", "created": "2026-01-01T00:00:00Z", "generation": 2 })).await;
+    let set = iam.policy_set_on(&of, wanted(), "").await.unwrap();
+    assert_eq!(code(iam.policy_set_on(&of, wanted(), "ACAB").await), Some(Code::Aborted));
+    assert_eq!(code(iam.policy_set_on(&of, wanted(), &set.etag).await), None);
+    // Gone, then another.
+    delete().await;
+    iam.policy_delete(SERVICE).await.unwrap();
+    assert_eq!(code(iam.policy_set_on(&of, wanted(), "").await), Some(Code::NotFound));
+    put(serde_json::json!({ "uid": "2", "created": "2026-01-01T00:00:00Z", "generation": 1 })).await;
+    for etag in ["", "ACAB"] {
+        assert_eq!(code(iam.policy_set_on(&of, wanted(), etag).await), Some(Code::Aborted), "{etag:?}");
+    }
+    assert_eq!(iam.policy_get(SERVICE).unwrap().policy, Policy::default());
+    // What has no uid is told by when it was made; an account by its number.
+    for (one, other) in [("created", ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.000001Z"]), ("unique_id", ["1", "2"])] {
+        put(serde_json::json!({ one: other[0] })).await;
+        let of = iam.policied(SERVICE).unwrap();
+        put(serde_json::json!({ one: other[1] })).await;
+        assert_eq!(code(iam.policy_set_on(&of, wanted(), "").await), Some(Code::Aborted), "{one}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_concurrent_writers_with_one_etag_one_wins() {
     let world = World::new().await;

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
+use model::Hops;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::Pool;
-use crate::{instances::Instance, refusal::Refusal, slots::Member};
+use crate::{handling::Handled, headers::Trace, instances::Instance, refusal::Refusal, slots::Member};
 
 /// A place at an instance for one request. Dropping it gives it back.
 pub(crate) struct Slot {
@@ -18,12 +19,19 @@ pub(crate) struct Slot {
     pub(crate) frozen: bool,
     /// The first place of an instance that was started for this request.
     pub(crate) is_cold: bool,
+    /// The request that has it, once one has.
+    handled: Option<Handled>,
 }
 
 impl Slot {
     /// The place that was taken of `member`.
     pub(super) fn of(member: &Member<Instance>, taken: Instant) -> Self {
-        Self { instance: Some(member.instance.clone()), taken, frozen: member.frozen, is_cold: false }
+        Self { instance: Some(member.instance.clone()), taken, frozen: member.frozen, is_cold: false, handled: None }
+    }
+
+    /// The request that has it is about to reach the instance.
+    pub(crate) fn handles(&mut self, trace: &Trace, hops: Hops) {
+        self.handled = Some(self.instance().handling.begin(trace, hops));
     }
 
     pub(crate) fn instance(&self) -> &Arc<Instance> {
@@ -38,6 +46,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        drop(self.handled.take());
         if let Some(instance) = self.instance.take() {
             let pool = instance.pool.clone();
             pool.release(&instance, self.taken);

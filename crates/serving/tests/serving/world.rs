@@ -108,6 +108,7 @@ fn start(idle_max: Duration, clock: Arc<dyn Clock>, store: &Store, iam: &iam::Ia
         instance_idle_max: idle_max,
         templates_bytes: 1 << 30,
         armed_max: 1,
+        hops_max: 32,
         empty,
         vault: iam::Vault::open(&keys.path().join("vault.keys"), store).expect("a vault"),
     };

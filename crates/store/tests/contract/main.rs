@@ -13,7 +13,7 @@ mod sweep;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use store::{CommitError, Error, Event, Expect, Record, Store, Watch, Write};
+use store::{CommitError, Error, Event, Expect, Guard, Record, Store, Watch, Write};
 use tempfile::TempDir;
 
 /// Generous: the machine may be busy with builds.
@@ -93,6 +93,26 @@ async fn json_goes_in_and_out() {
     assert_eq!(record.json::<BTreeMap<String, u32>>().unwrap(), value);
     let error = record.json::<Vec<u32>>().unwrap_err().to_string();
     assert!(error.contains("\"j\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_commit_holds_only_while_its_guards_do() {
+    let folder = folder();
+    let store = open(&folder);
+    let mut watch = store.watch("");
+    let first = store.commit(vec![put("a", Expect::Absent, "1")]).await.unwrap();
+    let guard = Guard::of(&store.get("a").unwrap().unwrap());
+    let second = store.commit_while(vec![guard.clone()], vec![put("b", Expect::Any, "1")]).await.unwrap();
+    assert_eq!(get(&store, "a"), Some(("1".into(), first)), "a guard changes nothing");
+    // The guard, before what the writes expect.
+    store.commit(vec![put("a", Expect::Any, "2")]).await.unwrap();
+    assert_conflict(store.commit_while(vec![guard.clone()], vec![put("b", Expect::Absent, "2")]).await, "a");
+    store.commit(vec![Write::delete("a", Expect::Any)]).await.unwrap();
+    assert_conflict(store.commit_while(vec![guard], vec![put("b", Expect::Any, "2")]).await, "a");
+    assert_eq!(get(&store, "b"), Some(("1".into(), second)));
+    for expect in ["a=1@1", "b=1@2", "a=2@3", "a gone@4"] {
+        assert_eq!(next_text(&mut watch).await, expect);
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ pub(crate) fn surface(deps: Deps) -> Surface {
     use Method as M;
     const BUCKET: &str = "buckets/{bucket}";
     Endpoints::new(deps)
+        .behind(Deps::behind)
         .on(M::GET, "/{bucket}/{object=**}", on("storage.objects.get", BUCKET), |d, c| done(object::get(d, c)))
         .on(M::HEAD, "/{bucket}/{object=**}", on("storage.objects.get", BUCKET), |d, c| done(object::get(d, c)))
         .on(M::PUT, "/{bucket}/{object=**}", on("storage.objects.create", BUCKET), |d, c| done(object::put(d, c)))

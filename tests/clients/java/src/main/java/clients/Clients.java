@@ -24,6 +24,7 @@ public final class Clients {
     Objects.run(world);
     Jobs.run(world);
     Secrets.run(world);
+    Triggers.run(world);
     Checks.told();
     // Some libraries leave threads that are no daemons.
     System.exit(0);

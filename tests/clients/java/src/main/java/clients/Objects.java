@@ -17,6 +17,7 @@ import com.google.cloud.storage.Storage.BlobListOption;
 import com.google.cloud.storage.Storage.BlobTargetOption;
 import com.google.cloud.storage.Storage.ComposeRequest;
 import com.google.cloud.storage.Storage.CopyRequest;
+import com.google.cloud.storage.Storage.MoveBlobRequest;
 import com.google.cloud.storage.Storage.SignUrlOption;
 import com.google.cloud.storage.StorageOptions;
 import java.io.FileInputStream;
@@ -85,6 +86,9 @@ final class Objects {
       check("composed", read(storage, BlobId.of(bucket, "both")), "twotwo");
       check("a list", names(storage, bucket, BlobListOption.prefix("a/"), BlobListOption.pageSize(1)), List.of("a/copy", "a/text"));
       check("folders", names(storage, bucket, BlobListOption.currentDirectory()), List.of("big", "both", "a/"));
+      MoveBlobRequest move = MoveBlobRequest.newBuilder().setSource(BlobId.of(bucket, "both")).setTarget(BlobId.of(bucket, "moved"))
+          .setTargetOptions(BlobTargetOption.doesNotExist()).build();
+      check("moved in one step", List.of(storage.moveBlob(move).getName(), storage.get(bucket, "both") == null), List.of("moved", true));
 
       // Signed by a key of an account, used by whoever has them.
       ServiceAccountCredentials key = ServiceAccountCredentials.fromStream(new FileInputStream(world.keyFile()));
