@@ -37,7 +37,8 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
         "actAs create delete disable enable get getAccessToken getIamPolicy getOpenIdToken implicitDelegation list setIamPolicy signBlob signJwt update",
     ),
     ("iam.serviceAccountKeys", "create delete disable enable get list"),
-    ("iam.roles", "get list"),
+    ("iam.roles", "create delete get list undelete update"),
+    ("iam.denypolicies", "create delete get list update"),
     ("storage.buckets", "create delete get getIamPolicy list setIamPolicy update"),
     ("storage.objects", "create delete get getIamPolicy list overrideUnlockedRetention restore setIamPolicy setRetention update"),
     ("storage.multipartUploads", "abort create list listParts"),
@@ -88,6 +89,10 @@ pub(crate) struct PermissionSet([u64; CAPACITY / 64]);
 impl PermissionSet {
     pub(crate) fn insert(&mut self, permission: Permission) {
         self.0[permission.0 / 64] |= 1 << (permission.0 % 64);
+    }
+
+    pub(crate) fn remove(&mut self, permission: Permission) {
+        self.0[permission.0 / 64] &= !(1 << (permission.0 % 64));
     }
 
     pub(crate) fn contains(&self, permission: Permission) -> bool {

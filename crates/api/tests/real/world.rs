@@ -157,7 +157,7 @@ impl World {
         found
             .policy
             .bindings
-            .push(model::policy::Binding { role: "roles/viewer".to_owned(), members: vec![model::policy::Member::User("viewer@example.com".to_owned())] });
+            .push(model::policy::Binding::new("roles/viewer", vec![model::policy::Member::User("viewer@example.com".to_owned())]));
         self.iam.policy_set(&resource, found.policy, &found.etag).await.unwrap();
     }
 
