@@ -16,7 +16,9 @@ pub(super) fn groups_of_people() -> Result<()> {
     holds(&tanebi.script("gcloud identity groups describe team@example.com")?, "displayName: The team")?;
     tanebi.script_all(&format!("gcloud run services add-iam-policy-binding f --region {REGION} --member group:team@example.com --role roles/run.invoker"))?;
     ensure!(status_for(&tanebi, "f", ALICE)? == 403);
-    let add = |group: &str, member: &str| tanebi.script_all(&format!("gcloud identity groups memberships add --group-email {group}@example.com --member-email {member}"));
+    let add = |group: &str, member: &str| {
+        tanebi.script_all(&format!("gcloud identity groups memberships add --group-email {group}@example.com --member-email {member}"))
+    };
     add("team", ALICE)?;
     within_a_second("a member is let in", || Ok(status_for(&tanebi, "f", ALICE)? == 200))?;
     ensure!(status_for(&tanebi, "f", "bob@example.com")? == 403);
@@ -33,7 +35,8 @@ pub(super) fn groups_of_people() -> Result<()> {
     within_a_second("who left is shut out", || Ok(status_for(&tanebi, "f", ALICE)? == 403))?;
     tanebi.script_all("gcloud identity groups delete team@example.com --quiet")?;
     within_a_second("a group that is gone has no members", || Ok(status_for(&tanebi, "f", "bob@example.com")? == 403))?;
-    let manager = tanebi.script_failing("gcloud identity groups memberships add --group-email inner@example.com --member-email x@example.com --roles MEMBER,MANAGER")?;
+    let manager =
+        tanebi.script_failing("gcloud identity groups memberships add --group-email inner@example.com --member-email x@example.com --roles MEMBER,MANAGER")?;
     holds(&manager, "MANAGER is not served by this server")?;
     // Who may not set the policy changes no group.
     let refused = tanebi.shell_as(Some(ALICE), "gcloud identity groups create other@example.com --customer C0tanebi0 2>&1")?;

@@ -54,7 +54,8 @@ fn roles_of_a_projects_own() -> Result<()> {
         holds(&made, part)?;
     }
     holds(&tanebi.script_failing(create)?, "already exists")?;
-    let bind = "gcloud run services add-iam-policy-binding f --region asia-northeast1 --member user:alice@example.com --role projects/tanebi-local/roles/Caller";
+    let bind =
+        "gcloud run services add-iam-policy-binding f --region asia-northeast1 --member user:alice@example.com --role projects/tanebi-local/roles/Caller";
     holds(&tanebi.script_all(bind)?, "projects/tanebi-local/roles/Caller")?;
     within_a_second("the role's holder is let in", || Ok(status_for(&tanebi, "f", ALICE)? == 200))?;
 
@@ -92,7 +93,10 @@ fn roles_of_a_projects_own() -> Result<()> {
     holds(&copied, "resourcemanager.projects.list")?;
     let permissions = tanebi.script("gcloud iam roles describe Viewer --project tanebi-local --format 'value(includedPermissions)'")?;
     ensure!(permissions.contains("run.services.get") && !permissions.contains("resourcemanager.projects.list"), "{permissions}");
-    holds(&tanebi.script_failing("gcloud iam roles create Bad --project tanebi-local --permissions run.services.fly --quiet")?, "Permission run.services.fly is not valid.")?;
+    holds(
+        &tanebi.script_failing("gcloud iam roles create Bad --project tanebi-local --permissions run.services.fly --quiet")?,
+        "Permission run.services.fly is not valid.",
+    )?;
     holds(&tanebi.script("gcloud iam roles list --format 'value(name)'")?, "roles/run.invoker")?;
     holds(&tanebi.script("gcloud iam roles describe roles/run.invoker")?, "run.routes.invoke")?;
     let project = format!("//cloudresourcemanager.googleapis.com/projects/{PROJECT}");
@@ -128,9 +132,7 @@ fn conditions_of_bindings() -> Result<()> {
     holds(&answer.text(), "Requested policy version (1) cannot be less than the existing policy version (3)")?;
     tanebi.script("tanebi clock advance 61m")?;
     within_a_second("the hour is over", || Ok(status_for(&tanebi, "f", ALICE)? == 403))?;
-    tanebi.script_all(&format!(
-        "gcloud run services remove-iam-policy-binding f --region {REGION} --member user:{ALICE} --role roles/run.invoker --all"
-    ))?;
+    tanebi.script_all(&format!("gcloud run services remove-iam-policy-binding f --region {REGION} --member user:{ALICE} --role roles/run.invoker --all"))?;
 
     for (condition, word) in [
         ("expression=1 <,title=t", "LintValidationUnits/ConditionCompileCheck Error: ERROR: Parse expression"),
@@ -157,7 +159,8 @@ fn conditions_of_bindings() -> Result<()> {
     )?;
 
     // Objects by their names, lists by their prefix.
-    let alice = |script: &str| -> Result<String> { Ok(String::from_utf8_lossy(&tanebi.shell_as(Some(ALICE), &format!("{{ {script}\n}} 2>&1"))?.stdout).into_owned()) };
+    let alice =
+        |script: &str| -> Result<String> { Ok(String::from_utf8_lossy(&tanebi.shell_as(Some(ALICE), &format!("{{ {script}\n}} 2>&1"))?.stdout).into_owned()) };
     tanebi.script_all("gcloud storage buckets create gs://conditions-1\necho open | gcloud storage cp - gs://conditions-1/open/a\necho closed | gcloud storage cp - gs://conditions-1/closed/a")?;
     tanebi.script_all(&format!(
         "gcloud storage buckets add-iam-policy-binding gs://conditions-1 --member user:{ALICE} --role roles/storage.objectViewer --condition \"^;^expression=resource.name.startsWith('projects/_/buckets/conditions-1/objects/open/') || api.getAttribute('storage.googleapis.com/objectListPrefix', '').startsWith('open/');title=open\""
@@ -198,10 +201,15 @@ fn deny_policies_go_first() -> Result<()> {
     }
     holds(&tanebi.script(&format!("gcloud iam policies list {point} --format 'value(name)'"))?, "denypolicies/no-calls")?;
     let owner_excepted = file(everyone, &format!("\"principal://goog/subject/{OWNER}\""));
-    let update = format!("{owner_excepted}ETAG=$(gcloud iam policies get no-calls {point} --format 'value(etag)')\ngcloud iam policies update no-calls {point} --policy-file $F --etag $ETAG");
+    let update = format!(
+        "{owner_excepted}ETAG=$(gcloud iam policies get no-calls {point} --format 'value(etag)')\ngcloud iam policies update no-calls {point} --policy-file $F --etag $ETAG"
+    );
     tanebi.script_all(&update)?;
     within_a_second("who is excepted may", || Ok((status_for(&tanebi, "f", ALICE)?, status_for(&tanebi, "f", OWNER)?) == (403, 200)))?;
-    holds(&tanebi.script_failing(&format!("{owner_excepted}gcloud iam policies update no-calls {point} --policy-file $F --etag b2xk"))?, "concurrent policy changes")?;
+    holds(
+        &tanebi.script_failing(&format!("{owner_excepted}gcloud iam policies update no-calls {point} --policy-file $F --etag b2xk"))?,
+        "concurrent policy changes",
+    )?;
     let why = tanebi.script(&format!("tanebi iam why-denied --principal {ALICE} --service f"))?;
     for part in ["DENY_POLICY: Rule 1 of the deny policy no-calls", "$ gcloud iam policies update no-calls"] {
         holds(&why, part)?;

@@ -17,7 +17,13 @@ type Row = (&'static str, &'static str, bool, &'static [&'static str], &'static 
 const ROWS: &[Row] = &[
     // At a private service.
     ("developer@tanebi.local", "service=private", true, &[], ""),
-    ("alice@example.com", "service=private", false, &["MISSING_BINDING"], "gcloud run services add-iam-policy-binding private --region=asia-northeast1 --member=user:alice@example.com --role=roles/run.invoker"),
+    (
+        "alice@example.com",
+        "service=private",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud run services add-iam-policy-binding private --region=asia-northeast1 --member=user:alice@example.com --role=roles/run.invoker",
+    ),
     ("user:alice@example.com", "service=private&region=asia-northeast1", false, &["MISSING_BINDING"], "roles/run.invoker"),
     ("allUsers", "service=private", false, &["NO_TOKEN"], "gcloud auth print-identity-token"),
     ("nobody@example.com", "service=private", false, &["PRINCIPAL_UNKNOWN", "MISSING_BINDING"], "tanebi exec --as nobody@example.com"),
@@ -48,20 +54,68 @@ const ROWS: &[Row] = &[
     ("erin@example.com", "service=timed", false, &["ROLE_DELETED"], "gcloud iam roles undelete Gone --project=tanebi-local"),
     ("dave@example.com", "service=timed", false, &["ROLE_DISABLED"], "gcloud iam roles update Off --project=tanebi-local --stage=GA"),
     // Deny policies.
-    ("mallory@example.com", "service=public", false, &["DENY_POLICY"], "gcloud iam policies update no-mallory --attachment-point=cloudresourcemanager.googleapis.com/projects/tanebi-local --kind=denypolicies"),
+    (
+        "mallory@example.com",
+        "service=public",
+        false,
+        &["DENY_POLICY"],
+        "gcloud iam policies update no-mallory --attachment-point=cloudresourcemanager.googleapis.com/projects/tanebi-local --kind=denypolicies",
+    ),
     ("mallory@example.com", "service=private", false, &["DENY_POLICY", "MISSING_BINDING"], "no-mallory"),
     ("mallory@example.com", "service=unchecked", true, &[], ""),
     // Other resources.
     ("developer@tanebi.local", "permission=run.services.create", true, &[], ""),
-    ("alice@example.com", "permission=run.services.create", false, &["MISSING_BINDING"], "gcloud projects add-iam-policy-binding tanebi-local --member=user:alice@example.com"),
+    (
+        "alice@example.com",
+        "permission=run.services.create",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud projects add-iam-policy-binding tanebi-local --member=user:alice@example.com",
+    ),
     ("carol@corp.example", "permission=run.services.list", true, &[], ""),
     ("alice@example.com", "resource=gs://simulated-1&permission=storage.objects.get", true, &[], ""),
-    ("alice@example.com", "resource=gs://simulated-1&permission=storage.objects.create", false, &["MISSING_BINDING"], "gcloud storage buckets add-iam-policy-binding gs://simulated-1"),
-    ("@worker", "resource=projects/tanebi-local/secrets/simulated&permission=secretmanager.versions.access", false, &["MISSING_BINDING"], "gcloud secrets add-iam-policy-binding simulated"),
-    ("alice@example.com", "resource=projects/tanebi-local/topics/simulated&permission=pubsub.topics.publish", false, &["MISSING_BINDING"], "gcloud pubsub topics add-iam-policy-binding simulated --member=user:alice@example.com --role=roles/pubsub.publisher"),
-    ("developer@tanebi.local", "resource=projects/tanebi-local/serviceAccounts/worker-1@tanebi-local.iam.gserviceaccount.com&permission=iam.serviceAccounts.getAccessToken", false, &["MISSING_BINDING"], "gcloud iam service-accounts add-iam-policy-binding worker-1@"),
-    ("developer@tanebi.local", "resource=projects/tanebi-local/serviceAccounts/worker-1@tanebi-local.iam.gserviceaccount.com&permission=iam.serviceAccounts.actAs", true, &[], ""),
-    ("bob@example.com", "resource=projects/tanebi-local&permission=resourcemanager.projects.get", false, &["MISSING_BINDING"], "gcloud projects add-iam-policy-binding"),
+    (
+        "alice@example.com",
+        "resource=gs://simulated-1&permission=storage.objects.create",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud storage buckets add-iam-policy-binding gs://simulated-1",
+    ),
+    (
+        "@worker",
+        "resource=projects/tanebi-local/secrets/simulated&permission=secretmanager.versions.access",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud secrets add-iam-policy-binding simulated",
+    ),
+    (
+        "alice@example.com",
+        "resource=projects/tanebi-local/topics/simulated&permission=pubsub.topics.publish",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud pubsub topics add-iam-policy-binding simulated --member=user:alice@example.com --role=roles/pubsub.publisher",
+    ),
+    (
+        "developer@tanebi.local",
+        "resource=projects/tanebi-local/serviceAccounts/worker-1@tanebi-local.iam.gserviceaccount.com&permission=iam.serviceAccounts.getAccessToken",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud iam service-accounts add-iam-policy-binding worker-1@",
+    ),
+    (
+        "developer@tanebi.local",
+        "resource=projects/tanebi-local/serviceAccounts/worker-1@tanebi-local.iam.gserviceaccount.com&permission=iam.serviceAccounts.actAs",
+        true,
+        &[],
+        "",
+    ),
+    (
+        "bob@example.com",
+        "resource=projects/tanebi-local&permission=resourcemanager.projects.get",
+        false,
+        &["MISSING_BINDING"],
+        "gcloud projects add-iam-policy-binding",
+    ),
 ];
 
 pub(super) fn forty_cases_of_the_simulator() -> Result<()> {
@@ -76,7 +130,14 @@ pub(super) fn forty_cases_of_the_simulator() -> Result<()> {
     faults.none()?;
     println!("  {} questions", ROWS.len());
     // What it says is what a caller meets.
-    for (who, service, _) in [(ALICE, "private", 403), (BOB, "private", 200), (ALICE, "public", 200), ("mallory@example.com", "public", 403), (BOB, "timed", 403), (ALICE, "timed", 200)] {
+    for (who, service, _) in [
+        (ALICE, "private", 403),
+        (BOB, "private", 200),
+        (ALICE, "public", 200),
+        ("mallory@example.com", "public", 403),
+        (BOB, "timed", 403),
+        (ALICE, "timed", 200),
+    ] {
         let allowed = why(&owner, who, &format!("service={service}"))?["allowed"] == true;
         let status = status_for(&tanebi, service, who)?;
         ensure!(allowed == (status == 200), "{who} at {service}: {status}, and the simulator says {allowed}");
@@ -136,7 +197,10 @@ fn settings_make(tanebi: &Tanebi, owner: &Client) -> Result<()> {
     };
     let invoker = "roles/run.invoker";
     let of = |role: &str| format!("projects/{PROJECT}/roles/{role}");
-    policy("private", json!([{ "role": invoker, "members": [format!("user:{BOB}"), "user:dave@example.com", format!("serviceAccount:{}", account("retired"))] }]))?;
+    policy(
+        "private",
+        json!([{ "role": invoker, "members": [format!("user:{BOB}"), "user:dave@example.com", format!("serviceAccount:{}", account("retired"))] }]),
+    )?;
     policy("public", json!([{ "role": invoker, "members": ["allUsers"] }]))?;
     let until = |at: &str| json!({ "title": "until", "expression": format!("request.time < timestamp('{at}')") });
     policy(
@@ -152,7 +216,12 @@ fn settings_make(tanebi: &Tanebi, owner: &Client) -> Result<()> {
     owner.json("DELETE", "iam.googleapis.com", &format!("/v1/{}", of("Gone")), &Value::Null)?;
     owner.json("PATCH", "iam.googleapis.com", &format!("/v1/{}?updateMask=stage", of("Off")), &json!({ "stage": "DISABLED" }))?;
     let service = |name: &str| format!("/v2/projects/{PROJECT}/locations/{REGION}/services/{name}");
-    owner.json("PATCH", "run.googleapis.com", &format!("{}?updateMask=ingress", service("internal")), &json!({ "ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY" }))?;
+    owner.json(
+        "PATCH",
+        "run.googleapis.com",
+        &format!("{}?updateMask=ingress", service("internal")),
+        &json!({ "ingress": "INGRESS_TRAFFIC_INTERNAL_ONLY" }),
+    )?;
     owner.json("PATCH", "run.googleapis.com", &format!("{}?updateMask=invokerIamDisabled", service("unchecked")), &json!({ "invokerIamDisabled": true }))?;
     let mut project = owner.json("POST", "cloudresourcemanager.googleapis.com", &format!("/v1/projects/{PROJECT}:getIamPolicy"), &json!({}))?;
     let bindings = project["bindings"].as_array_mut().context("bindings")?;
@@ -165,7 +234,12 @@ fn settings_make(tanebi: &Tanebi, owner: &Client) -> Result<()> {
     owner.json("POST", "storage.googleapis.com", &format!("/storage/v1/b?project={PROJECT}"), &json!({ "name": "simulated-1" }))?;
     let viewer = json!({ "bindings": [{ "role": "roles/storage.objectViewer", "members": [format!("user:{ALICE}")] }] });
     owner.json("PUT", "storage.googleapis.com", "/storage/v1/b/simulated-1/iam", &viewer)?;
-    owner.json("POST", "secretmanager.googleapis.com", &format!("/v1/projects/{PROJECT}/secrets?secretId=simulated"), &json!({ "replication": { "automatic": {} } }))?;
+    owner.json(
+        "POST",
+        "secretmanager.googleapis.com",
+        &format!("/v1/projects/{PROJECT}/secrets?secretId=simulated"),
+        &json!({ "replication": { "automatic": {} } }),
+    )?;
     owner.json("PUT", "pubsub.googleapis.com", &format!("/v1/projects/{PROJECT}/topics/simulated"), &json!({}))?;
     eventually("the settings are the data plane's", || Ok((status_for(tanebi, "internal", OWNER)? == 404).then_some(())))
 }
@@ -221,8 +295,13 @@ fn requests_by_their_trace(tanebi: &Tanebi, owner: &Client) -> Result<()> {
 /// The lines are typed, and what they were for is there.
 fn lines_that_mend(tanebi: &Tanebi, owner: &Client) -> Result<()> {
     let owner = Client { address: owner.address, token: Client::new(tanebi, OWNER)?.token };
-    let questions =
-        [(ALICE, "service=private"), (BOB, "service=timed"), ("dave@example.com", "service=timed"), (ALICE, "permission=run.services.list"), (ALICE, "resource=gs://simulated-1&permission=storage.objects.create")];
+    let questions = [
+        (ALICE, "service=private"),
+        (BOB, "service=timed"),
+        ("dave@example.com", "service=timed"),
+        (ALICE, "permission=run.services.list"),
+        (ALICE, "resource=gs://simulated-1&permission=storage.objects.create"),
+    ];
     for (who, question) in questions {
         let told = why(&owner, who, question)?;
         let fix = told["reasons"][0]["fix"].as_str().with_context(|| format!("{told:#}"))?;
@@ -243,7 +322,9 @@ fn lines_that_mend(tanebi: &Tanebi, owner: &Client) -> Result<()> {
 
 fn who_can(tanebi: &Tanebi) -> Result<()> {
     let text = tanebi.script("tanebi iam who-can invoke timed")?;
-    for part in ["user:alice@example.com", "when request.time < timestamp('2027-04-01T00:00:00Z')", "user:developer@tanebi.local", "roles/owner", "domain:corp.example"] {
+    for part in
+        ["user:alice@example.com", "when request.time < timestamp('2027-04-01T00:00:00Z')", "user:developer@tanebi.local", "roles/owner", "domain:corp.example"]
+    {
         holds(&text, part)?;
     }
     let json: Value = serde_json::from_str(&tanebi.script("tanebi iam who-can invoke private --format json")?)?;

@@ -28,7 +28,13 @@ const KIND: &str = "denypolicies";
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     let inside = |permission| Need::Inside { permission };
     Group::new(app.clone(), HOSTS)
-        .unary("google.iam.v2.Policies/ListPolicies", inside("iam.denypolicies.list"), |r: &pb::ListPoliciesRequest| r.parent.clone(), ("parent", PARENT), policy_list)
+        .unary(
+            "google.iam.v2.Policies/ListPolicies",
+            inside("iam.denypolicies.list"),
+            |r: &pb::ListPoliciesRequest| r.parent.clone(),
+            ("parent", PARENT),
+            policy_list,
+        )
         .unary("google.iam.v2.Policies/GetPolicy", inside("iam.denypolicies.get"), |r: &pb::GetPolicyRequest| r.name.clone(), ("name", POLICY), policy_get)
         .unary(
             "google.iam.v2.Policies/CreatePolicy",
@@ -44,7 +50,13 @@ pub(crate) fn methods(app: &App) -> Vec<Method> {
             ("policy.name", POLICY),
             policy_update,
         )
-        .unary("google.iam.v2.Policies/DeletePolicy", inside("iam.denypolicies.delete"), |r: &pb::DeletePolicyRequest| r.name.clone(), ("name", POLICY), policy_delete)
+        .unary(
+            "google.iam.v2.Policies/DeletePolicy",
+            inside("iam.denypolicies.delete"),
+            |r: &pb::DeletePolicyRequest| r.name.clone(),
+            ("name", POLICY),
+            policy_delete,
+        )
         .into_methods()
 }
 
@@ -61,7 +73,9 @@ fn project(app: &App, context: &Context, permission: &str) -> Result<control::Pr
     let Some(written) = attachment.strip_prefix(ATTACHMENT).filter(|project| !project.contains('/')) else {
         return Err(Status::invalid_field(
             "attachment_point",
-            format!("{attachment:?} is not supported: deny policies are attached to projects, {ATTACHMENT}PROJECT; there are no folders and organizations here"),
+            format!(
+                "{attachment:?} is not supported: deny policies are attached to projects, {ATTACHMENT}PROJECT; there are no folders and organizations here"
+            ),
         ));
     };
     let id = project_checked(app, &context.who, written, permission)?;

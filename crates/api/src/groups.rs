@@ -87,7 +87,11 @@ struct RoleWritten {
 
 impl Key {
     fn email(self) -> Result<String, Status> {
-        if self.namespace.is_empty() { Ok(self.id) } else { Err(Status::invalid_field("group_key.namespace", "keys of other sources than addresses are not served")) }
+        if self.namespace.is_empty() {
+            Ok(self.id)
+        } else {
+            Err(Status::invalid_field("group_key.namespace", "keys of other sources than addresses are not served"))
+        }
     }
 }
 
@@ -99,7 +103,10 @@ async fn group_create(app: App, mut call: Call) -> Result<Response, Status> {
     }
     let is_known = |label: &String| label == FORUM || label == "cloudidentity.googleapis.com/groups.security";
     if let Some(label) = written.labels.keys().find(|label| !is_known(label)) {
-        return Err(Status::invalid_field("group.labels", format!("{label:?} is not served: groups here have members that are named, and are found by {FORUM}")));
+        return Err(Status::invalid_field(
+            "group.labels",
+            format!("{label:?} is not served: groups here have members that are named, and are found by {FORUM}"),
+        ));
     }
     let email = written.group_key.email()?;
     let mut group = app.iam.group_create(&email, &written.display_name, &written.description).await?;

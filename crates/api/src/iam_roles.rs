@@ -21,14 +21,32 @@ const ROLE: &str = "projects/{project}/roles/{role}";
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     Group::new(app.clone(), HOSTS)
         .anyones("google.iam.admin.v1.IAM/ListRoles", role_list)
-        .unary("google.iam.admin.v1.IAM/GetRole", Need::SignedIn, |r: &pb::GetRoleRequest| r.name.clone(), ("name", "roles/{role}|projects/{project}/roles/{role}"), role_get)
+        .unary(
+            "google.iam.admin.v1.IAM/GetRole",
+            Need::SignedIn,
+            |r: &pb::GetRoleRequest| r.name.clone(),
+            ("name", "roles/{role}|projects/{project}/roles/{role}"),
+            role_get,
+        )
         .anyones("google.iam.admin.v1.IAM/QueryGrantableRoles", role_query)
         .anyones("google.iam.admin.v1.IAM/QueryTestablePermissions", permission_query)
         .anyones("google.iam.admin.v1.IAM/LintPolicy", policy_lint)
-        .unary("google.iam.admin.v1.IAM/CreateRole", on("iam.roles.create", PROJECT), |r: &pb::CreateRoleRequest| r.parent.clone(), ("parent", PROJECT), role_create)
+        .unary(
+            "google.iam.admin.v1.IAM/CreateRole",
+            on("iam.roles.create", PROJECT),
+            |r: &pb::CreateRoleRequest| r.parent.clone(),
+            ("parent", PROJECT),
+            role_create,
+        )
         .unary("google.iam.admin.v1.IAM/UpdateRole", on("iam.roles.update", PROJECT), |r: &pb::UpdateRoleRequest| r.name.clone(), ("name", ROLE), role_update)
         .unary("google.iam.admin.v1.IAM/DeleteRole", on("iam.roles.delete", PROJECT), |r: &pb::DeleteRoleRequest| r.name.clone(), ("name", ROLE), role_delete)
-        .unary("google.iam.admin.v1.IAM/UndeleteRole", on("iam.roles.undelete", PROJECT), |r: &pb::UndeleteRoleRequest| r.name.clone(), ("name", ROLE), role_undelete)
+        .unary(
+            "google.iam.admin.v1.IAM/UndeleteRole",
+            on("iam.roles.undelete", PROJECT),
+            |r: &pb::UndeleteRoleRequest| r.name.clone(),
+            ("name", ROLE),
+            role_undelete,
+        )
         .into_methods()
 }
 

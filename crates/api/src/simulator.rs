@@ -124,7 +124,11 @@ fn ingress_reason(resource: &Resource, from: &CallOrigin) -> Reason {
         CallOrigin::Outside => "from outside".to_owned(),
         CallOrigin::Inside(project) => format!("from inside project {project}"),
     };
-    Reason::new("INGRESS", format!("The ingress setting of the service is {setting}; the call came {from}, and was answered 404 before anyone asked who called."), mend::ingress(resource))
+    Reason::new(
+        "INGRESS",
+        format!("The ingress setting of the service is {setting}; the call came {from}, and was answered 404 before anyone asked who called."),
+        mend::ingress(resource),
+    )
 }
 
 fn nobody_reason(resource: &Resource) -> Reason {
@@ -151,7 +155,11 @@ fn token_reason(app: &App, error: TokenError, claims: Option<&TokenClaims>, reso
             let email = claims.map_or("", |claims| claims.email.as_str());
             match app.iam.service_account_get(None, email) {
                 Ok(account) if account.disabled => disabled_reason(email),
-                _ => Reason::new("PRINCIPAL_GONE", format!("Whom the token names is not here any more, or is another of the same name.{said}"), "gcloud auth print-identity-token"),
+                _ => Reason::new(
+                    "PRINCIPAL_GONE",
+                    format!("Whom the token names is not here any more, or is another of the same name.{said}"),
+                    "gcloud auth print-identity-token",
+                ),
             }
         }
         TokenError::Malformed | TokenError::Signature | TokenError::Store => Reason::new(
@@ -163,13 +171,18 @@ fn token_reason(app: &App, error: TokenError, claims: Option<&TokenClaims>, reso
 }
 
 fn disabled_reason(email: &str) -> Reason {
-    Reason::new("ACCOUNT_DISABLED", format!("The service account {email} is disabled: its tokens and keys are refused."), format!("gcloud iam service-accounts enable {email}"))
+    Reason::new(
+        "ACCOUNT_DISABLED",
+        format!("The service account {email} is disabled: its tokens and keys are refused."),
+        format!("gcloud iam service-accounts enable {email}"),
+    )
 }
 
 /// What would become of a call.
 fn by_principal(app: &App, call: &Call) -> Result<Json, Status> {
     let required = |name: &str| call.query(name).filter(|value| !value.is_empty());
-    let principal = required("principal").ok_or_else(|| Status::invalid_field("principal", "an address, user:ADDRESS, serviceAccount:ADDRESS or allUsers is wanted; or name a request"))?;
+    let principal = required("principal")
+        .ok_or_else(|| Status::invalid_field("principal", "an address, user:ADDRESS, serviceAccount:ADDRESS or allUsers is wanted; or name a request"))?;
     let resource = asked_resource(app, call)?;
     let permission = required("permission").unwrap_or_else(|| INVOKE.to_owned());
     let from = match call.query("from").as_deref() {
@@ -223,7 +236,9 @@ fn principal_read(app: &App, text: &str) -> Result<Option<Identity>, Status> {
         return Ok(None);
     }
     let member = if text.contains(':') { text.to_owned() } else { format!("user:{text}") };
-    match Member::parse(&member).map_err(|_| Status::invalid_field("principal", format!("{text:?} is no address, user:ADDRESS, serviceAccount:ADDRESS or allUsers")))? {
+    match Member::parse(&member)
+        .map_err(|_| Status::invalid_field("principal", format!("{text:?} is no address, user:ADDRESS, serviceAccount:ADDRESS or allUsers")))?
+    {
         Member::User(email) | Member::ServiceAccount(email) => Ok(Some(app.iam.identity(&email))),
         _ => Err(Status::invalid_field("principal", format!("{text:?} is not one that calls: name a user, a service account or allUsers"))),
     }
@@ -234,7 +249,11 @@ fn principal_reason(app: &App, who: &Identity) -> Option<Reason> {
     let email = &who.email;
     match who.kind {
         Kind::User => (!app.iam.user_exists(email)).then(|| {
-            Reason::new("PRINCIPAL_UNKNOWN", format!("There is no user {email} here, and so no token of theirs; whoever is named to tanebi is made."), format!("tanebi exec --as {email} -- true"))
+            Reason::new(
+                "PRINCIPAL_UNKNOWN",
+                format!("There is no user {email} here, and so no token of theirs; whoever is named to tanebi is made."),
+                format!("tanebi exec --as {email} -- true"),
+            )
         }),
         Kind::ServiceAccount => match app.iam.service_account_get(None, email) {
             Ok(account) => account.disabled.then(|| disabled_reason(email)),
@@ -287,10 +306,17 @@ fn missing_reason(app: &App, who: Option<&Identity>, resource: &Resource, permis
     let member = who.map_or_else(|| "allUsers".to_owned(), member_of);
     let roles = app.iam.roles_with(permission, &resource.project);
     let role = roles.first().map_or("roles/owner", String::as_str);
-    let places = if resource.is_project() { format!("the policy of {}", resource.name) } else { format!("the policies of {} and projects/{}", resource.name, resource.project) };
+    let places = if resource.is_project() {
+        format!("the policy of {}", resource.name)
+    } else {
+        format!("the policies of {} and projects/{}", resource.name, resource.project)
+    };
     Reason::new(
         "MISSING_BINDING",
-        format!("No binding in {places} gives {member} a role with {permission}. Roles that have it: {}.", roles.iter().take(5).cloned().collect::<Vec<_>>().join(", ")),
+        format!(
+            "No binding in {places} gives {member} a role with {permission}. Roles that have it: {}.",
+            roles.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
+        ),
         mend::binding(app, resource, &resource.name, &member, role),
     )
 }
@@ -300,16 +326,25 @@ fn bound_reason(app: &App, who: Option<&Identity>, resource: &Resource, bound: &
     let member = who.map_or_else(|| "allUsers".to_owned(), member_of);
     let (role, at) = (&bound.role, &bound.resource);
     match bound.standing {
-        Standing::RoleGone => {
-            Reason::new("ROLE_DELETED", format!("{at} binds {role}, which was deleted, or is another project's, and grants nothing."), mend::role("undelete", role, ""))
+        Standing::RoleGone => Reason::new(
+            "ROLE_DELETED",
+            format!("{at} binds {role}, which was deleted, or is another project's, and grants nothing."),
+            mend::role("undelete", role, ""),
+        ),
+        Standing::RoleDisabled => {
+            Reason::new("ROLE_DISABLED", format!("{at} binds {role}, whose stage is DISABLED: it grants nothing."), mend::role("update", role, " --stage=GA"))
         }
-        Standing::RoleDisabled => Reason::new("ROLE_DISABLED", format!("{at} binds {role}, whose stage is DISABLED: it grants nothing."), mend::role("update", role, " --stage=GA")),
         _ => {
             let condition = bound.condition.clone().unwrap_or_default();
             let outcome = if bound.standing == Standing::ConditionFailed { "asks for what this request does not have" } else { "is not true now" };
             Reason::new(
                 "CONDITION",
-                format!("{at} binds {role} to the caller under the condition {:?}, which {outcome}: {} (time {}).", condition.title, condition.expression, app.clock.now()),
+                format!(
+                    "{at} binds {role} to the caller under the condition {:?}, which {outcome}: {} (time {}).",
+                    condition.title,
+                    condition.expression,
+                    app.clock.now()
+                ),
                 mend::binding(app, resource, at, &member, role),
             )
         }

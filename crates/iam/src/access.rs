@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 
 use model::{
-    policy::{Binding, Condition, Member},
     Status,
+    policy::{Binding, Condition, Member},
 };
 
 use crate::{
@@ -177,7 +177,8 @@ impl Iam {
     pub fn roles_with(&self, permission: &str, project: &str) -> Vec<String> {
         let Some(found) = Permission::find(permission) else { return Vec::new() };
         let size = |set: &PermissionSet| Permission::all().filter(|one| set.contains(*one)).count();
-        let predefined = Role::all().iter().filter(|role| role.permissions.contains(found)).map(|role| (role.is_basic(), size(&role.permissions), role.name.to_owned()));
+        let predefined =
+            Role::all().iter().filter(|role| role.permissions.contains(found)).map(|role| (role.is_basic(), size(&role.permissions), role.name.to_owned()));
         let own = format!("projects/{project}/roles/");
         let custom = self.inner.tables.roles.select(|name, role| name.starts_with(&own) && role.is_usable() && role.set.contains(found));
         let mut roles: Vec<_> = predefined.chain(custom.iter().map(|role| (false, size(&role.set), role.role.name.clone()))).collect();

@@ -139,7 +139,10 @@ pub(crate) fn expression_read(text: &str, place: Place) -> Result<Compiled, Faul
         return Err(Fault::compile("ERROR: Parse expression: the expression is empty"));
     }
     if text.len() > EXPRESSION_MAX_BYTES {
-        return Err(Fault { check: "ConditionComplexityCheck", message: format!("an expression has at most {EXPRESSION_MAX_BYTES} bytes; it has {}", text.len()) });
+        return Err(Fault {
+            check: "ConditionComplexityCheck",
+            message: format!("an expression has at most {EXPRESSION_MAX_BYTES} bytes; it has {}", text.len()),
+        });
     }
     shape_check(text)?;
     // A fault of the parser must not become one of this server.
@@ -162,7 +165,9 @@ fn shape_check(text: &str) -> Result<(), Fault> {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match (quote, c) {
-            (Some(_), '\\') => drop(chars.next()),
+            (Some(_), '\\') => {
+                chars.next();
+            }
             (Some(open), c) if open == c => quote = None,
             (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(c),
@@ -268,7 +273,10 @@ fn attribute_check(call: &CallExpr) -> Result<(), Fault> {
     if call.args.len() == 2 && ATTRIBUTES.contains(&name) {
         return Ok(());
     }
-    Err(Fault { check: "RestrictedAttributesCheck", message: format!("the API attribute {name:?} is not supported by this server; {} is", ATTRIBUTES.join(", ")) })
+    Err(Fault {
+        check: "RestrictedAttributesCheck",
+        message: format!("the API attribute {name:?} is not supported by this server; {} is", ATTRIBUTES.join(", ")),
+    })
 }
 
 fn undeclared(name: &str) -> Fault {
@@ -316,7 +324,7 @@ impl Compiled {
     }
 }
 
-fn context<'a>(attributes: &Attributes<'_>) -> Context<'a> {
+fn context(attributes: &Attributes<'_>) -> Context<'static, 'static> {
     let mut context = Context::with_env(ENV.clone());
     let mut request: HashMap<&str, Value> = HashMap::new();
     if let Some(time) = timestamp(attributes.time) {
@@ -333,14 +341,17 @@ fn context<'a>(attributes: &Attributes<'_>) -> Context<'a> {
     context.add_variable_from_value("resource", resource);
     let list_prefix = attributes.list_prefix.map(text);
     context.add_variable_from_value("api", text(""));
-    context.add_function("getAttribute", move |This(_): This<Value>, _: Arc<String>, default: Value| list_prefix.clone().unwrap_or(default));
-    context.add_function("extract", |This(this): This<Arc<String>>, template: Arc<String>| extract(&this, &template).to_owned());
-    context.add_function("hasOnly", |This(this): This<Arc<Vec<Value>>>, only: Arc<Vec<Value>>| this.iter().all(|one| only.contains(one)));
+    let ours = "a name that the language does not have";
+    context.add_function("getAttribute", move |This(_): This<Value>, _: Arc<String>, default: Value| list_prefix.clone().unwrap_or(default)).expect(ours);
+    context.add_function("extract", |This(this): This<Arc<String>>, template: Arc<String>| extract(&this, &template).to_owned()).expect(ours);
+    context.add_function("hasOnly", |This(this): This<Arc<Vec<Value>>>, only: Arc<Vec<Value>>| this.iter().all(|one| only.contains(one))).expect(ours);
     // No resource here has tags.
-    context.add_function("matchTag", |This(_): This<Value>, _: Arc<String>, _: Arc<String>| false);
-    context.add_function("matchTagId", |This(_): This<Value>, _: Arc<String>, _: Arc<String>| false);
-    context.add_function("hasTagKey", |This(_): This<Value>, _: Arc<String>| false);
-    context.add_function("hasTagKeyId", |This(_): This<Value>, _: Arc<String>| false);
+    for name in ["hasTagKey", "hasTagKeyId"] {
+        context.add_function(name, |This(_): This<Value>, _: Arc<String>| false).expect(ours);
+    }
+    for name in ["matchTag", "matchTagId"] {
+        context.add_function(name, |This(_): This<Value>, _: Arc<String>, _: Arc<String>| false).expect(ours);
+    }
     context
 }
 

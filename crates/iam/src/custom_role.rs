@@ -117,9 +117,11 @@ impl Iam {
     /// By name, with their etags.
     pub fn custom_role_list(&self, project: &ProjectId, with_deleted: bool) -> Vec<(CustomRole, String)> {
         let own = format!("projects/{project}/roles/");
-        let rows = self.inner.tables.roles.select_rows(|name, row| {
-            name.starts_with(&own) && if row.role.deleted.is_some() { with_deleted && !self.is_over(&row.role) } else { true }
-        });
+        let rows = self
+            .inner
+            .tables
+            .roles
+            .select_rows(|name, row| name.starts_with(&own) && if row.role.deleted.is_some() { with_deleted && !self.is_over(&row.role) } else { true });
         let mut roles: Vec<_> = rows.into_iter().map(|(_, row, revision)| (row.role.clone(), etag(revision))).collect();
         roles.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         roles
@@ -135,7 +137,8 @@ impl Iam {
             return Err(Status::invalid_field("role_id", why));
         }
         let name = format!("projects/{project}/roles/{id}");
-        let empty = CustomRole { name: name.clone(), title: String::new(), description: String::new(), permissions: Vec::new(), stage: Stage::Alpha, deleted: None };
+        let empty =
+            CustomRole { name: name.clone(), title: String::new(), description: String::new(), permissions: Vec::new(), stage: Stage::Alpha, deleted: None };
         let role = changed(empty, wanted)?;
         let _one_at_a_time = self.inner.changes.lock().await;
         let roles = &self.inner.tables.roles;

@@ -115,12 +115,7 @@ impl DenyRow {
     }
 
     /// Tells `seen` of every rule that is about the permission.
-    pub(crate) fn weigh(
-        &self,
-        iam: &Iam,
-        asked: &Asked<'_>,
-        seen: &mut impl FnMut(&str, usize, DenyStanding) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    pub(crate) fn weigh(&self, iam: &Iam, asked: &Asked<'_>, seen: &mut impl FnMut(&str, usize, DenyStanding) -> ControlFlow<()>) -> ControlFlow<()> {
         for (policy, at, rule) in &self.rules {
             if rule.permissions.contains(asked.permission) {
                 seen(&self.policies[*policy].id, *at, rule.standing(iam, asked))?;
@@ -248,7 +243,8 @@ impl Iam {
     /// 500 policies or rules, or 2,500 principals.
     pub async fn deny_policy_create(&self, project: &ProjectId, policy: DenyPolicy) -> Result<DenyPolicy, Status> {
         if !is_id(&policy.id) {
-            let why = format!("The policy ID {:?} is not valid: it has 3 to 63 lower-case letters, digits, dashes and periods, and begins with a letter.", policy.id);
+            let why =
+                format!("The policy ID {:?} is not valid: it has 3 to 63 lower-case letters, digits, dashes and periods, and begins with a letter.", policy.id);
             return Err(Status::invalid_field("policy_id", why));
         }
         let now = self.inner.clock.now();
@@ -341,9 +337,11 @@ fn texts_check(policy: &DenyPolicy) -> Result<(), Status> {
 
 fn limits_check(row: &DenyRow) -> Result<(), Status> {
     let principals: usize = row.rules.iter().map(|(_, _, rule)| rule.denied.len() + rule.excepted.len()).sum();
-    for (count, max, what) in
-        [(row.policies.len(), POLICIES_MAX, "deny policies"), (row.rules.len(), RULES_MAX, "deny rules"), (principals, PRINCIPALS_MAX, "principals in deny policies")]
-    {
+    for (count, max, what) in [
+        (row.policies.len(), POLICIES_MAX, "deny policies"),
+        (row.rules.len(), RULES_MAX, "deny rules"),
+        (principals, PRINCIPALS_MAX, "principals in deny policies"),
+    ] {
         if count > max {
             return Err(Status::new(Code::ResourceExhausted, format!("A resource has at most {max} {what}.")));
         }
@@ -388,9 +386,19 @@ mod tests {
         let check = |text: &str, expect: Option<Principal>| assert_eq!(principal(text, "f").ok(), expect, "{text}");
         check("principalSet://goog/public:all", Some(Principal::Everyone));
         check("principal://goog/subject/Eve@Example.com", Some(Principal::User("eve@example.com".to_owned())));
-        check("principal://iam.googleapis.com/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com", Some(Principal::Account("a@p.iam.gserviceaccount.com".to_owned())));
+        check(
+            "principal://iam.googleapis.com/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com",
+            Some(Principal::Account("a@p.iam.gserviceaccount.com".to_owned())),
+        );
         check("principalSet://goog/group/g@example.com", Some(Principal::Group("g@example.com".to_owned())));
-        for bad in ["", "user:a@b.c", "principal://goog/subject/", "principal://goog/subject/x", "principalSet://goog/cloudIdentityCustomerId/C0", "deleted:principal://goog/subject/a@b.c"] {
+        for bad in [
+            "",
+            "user:a@b.c",
+            "principal://goog/subject/",
+            "principal://goog/subject/x",
+            "principalSet://goog/cloudIdentityCustomerId/C0",
+            "deleted:principal://goog/subject/a@b.c",
+        ] {
             check(bad, None);
         }
     }
@@ -408,7 +416,15 @@ mod tests {
         check("logging.googleapis.com/privateLogEntries.*", &["logging.privateLogEntries.list"]);
         assert!(permissions_of("storage.googleapis.com/*", "f").unwrap().len() > 10);
         assert!(permissions_of("iam.googleapis.com/*", "f").unwrap().iter().all(|one| !one.name().contains("denypolicies")));
-        for bad in ["", "run.routes.invoke", "run.googleapis.com/", "run.googleapis.com/invoke", "run.googleapis.com/routes.fly", "example.com/routes.invoke", "iam.googleapis.com/denypolicies.delete"] {
+        for bad in [
+            "",
+            "run.routes.invoke",
+            "run.googleapis.com/",
+            "run.googleapis.com/invoke",
+            "run.googleapis.com/routes.fly",
+            "example.com/routes.invoke",
+            "iam.googleapis.com/denypolicies.delete",
+        ] {
             check(bad, &[]);
         }
     }

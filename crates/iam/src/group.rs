@@ -67,8 +67,14 @@ impl Iam {
         }
         let number: [u8; 8] = rand::RngExt::random(&mut rand::rng());
         let id = hex::encode(number)[..15].to_owned();
-        let group =
-            Group { email, id, display_name: display_name.to_owned(), description: description.to_owned(), created: self.inner.clock.now(), members: Vec::new() };
+        let group = Group {
+            email,
+            id,
+            display_name: display_name.to_owned(),
+            description: description.to_owned(),
+            created: self.inner.clock.now(),
+            members: Vec::new(),
+        };
         self.commit(vec![Write::put(key::group(&group.email), Expect::Absent, &group)]).await.map_err(Status::internal)?;
         Ok(group)
     }

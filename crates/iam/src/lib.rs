@@ -46,6 +46,16 @@ use parking_lot::RwLock;
 use store::{CommitError, Event, Expect, Store, Write};
 use tokio::{sync::Mutex, task::AbortHandle};
 
+pub use self::{
+    access::{About, Bound, Explanation, Question, Standing},
+    condition::{Fault, lint},
+    custom_role::{CustomRole, RoleChange, Stage, permissions},
+    deny::{DenyPolicy, DenyRule},
+    group::Group,
+    role::Role,
+    token::{Access, TokenClaims},
+    vault::{Payload, Unopened, Vault, VaultError},
+};
 use self::{
     custom_role::RoleRow,
     deny::DenyRow,
@@ -56,16 +66,6 @@ use self::{
     signing::SigningKey,
     table::{Source, Table},
     user::User,
-};
-pub use self::{
-    access::{About, Bound, Explanation, Question, Standing},
-    condition::{Fault, lint},
-    custom_role::{CustomRole, RoleChange, Stage, permissions},
-    deny::{DenyPolicy, DenyRule},
-    group::Group,
-    role::Role,
-    token::{Access, TokenClaims},
-    vault::{Payload, Unopened, Vault, VaultError},
 };
 
 /// gcloud's own OAuth client: its id is an audience that services accept.

@@ -126,14 +126,24 @@ impl Grant {
             condition,
         };
         for member in &binding.members {
-            match member {
-                Member::AllUsers => grant.everyone = true,
-                Member::AllAuthenticatedUsers => grant.authenticated = true,
-                Member::User(email) => drop(grant.users.insert(email.as_str().into())),
-                Member::ServiceAccount(email) => drop(grant.accounts.insert(email.as_str().into())),
-                Member::Domain(domain) => drop(grant.domains.insert(domain.as_str().into())),
-                Member::Group(email) => grant.groups.push(email.as_str().into()),
-            }
+            let (set, name) = match member {
+                Member::AllUsers => {
+                    grant.everyone = true;
+                    continue;
+                }
+                Member::AllAuthenticatedUsers => {
+                    grant.authenticated = true;
+                    continue;
+                }
+                Member::Group(email) => {
+                    grant.groups.push(email.as_str().into());
+                    continue;
+                }
+                Member::User(email) => (&mut grant.users, email),
+                Member::ServiceAccount(email) => (&mut grant.accounts, email),
+                Member::Domain(domain) => (&mut grant.domains, domain),
+            };
+            set.insert(name.as_str().into());
         }
         grant
     }

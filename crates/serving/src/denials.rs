@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use iam::{Identity, TokenError, TokenClaims};
+use iam::{Identity, TokenClaims, TokenError};
 use model::{ServiceKey, Timestamp};
 use parking_lot::Mutex;
 

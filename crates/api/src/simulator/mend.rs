@@ -25,7 +25,9 @@ pub(super) fn binding(app: &App, resource: &Resource, place: &str, member: &str,
 }
 
 pub(super) fn deny_policy(project: &str, policy: &str) -> String {
-    format!("gcloud iam policies update {policy} --attachment-point=cloudresourcemanager.googleapis.com/projects/{project} --kind=denypolicies --policy-file=FILE")
+    format!(
+        "gcloud iam policies update {policy} --attachment-point=cloudresourcemanager.googleapis.com/projects/{project} --kind=denypolicies --policy-file=FILE"
+    )
 }
 
 /// `role` is `projects/P/roles/R`.
@@ -48,7 +50,9 @@ pub(super) fn audience(resource: &Resource, email: &str, audience: &str) -> Stri
         Some((region, service)) if email.ends_with("gserviceaccount.com") => format!(
             "gcloud auth print-identity-token --impersonate-service-account={email} --audiences=$(gcloud run services describe {service} --region={region} --format='value(status.url)')"
         ),
-        Some((region, service)) if !audience.is_empty() => format!("gcloud run services update {service} --region={region} --add-custom-audiences='{}'", audience.replace('\'', "")),
+        Some((region, service)) if !audience.is_empty() => {
+            format!("gcloud run services update {service} --region={region} --add-custom-audiences='{}'", audience.replace('\'', ""))
+        }
         _ => "gcloud auth print-identity-token".to_owned(),
     }
 }

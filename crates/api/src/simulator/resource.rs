@@ -1,7 +1,12 @@
 //! A resource that a question is about: that it is there, and what of it decides.
 
 use events::pubsub::{Kind, Name};
-use model::{ProjectId, Region, ServiceKey, ServiceName, Status, secret::{SecretId, SecretKey}, service::Ingress, trigger::TriggerKey};
+use model::{
+    ProjectId, Region, ServiceKey, ServiceName, Status,
+    secret::{SecretId, SecretKey},
+    service::Ingress,
+    trigger::TriggerKey,
+};
 
 use super::absent;
 use crate::app::App;
@@ -48,7 +53,9 @@ impl Resource {
         let name = name.strip_prefix("gs://").map_or_else(|| name.to_owned(), |bucket| format!("buckets/{}", bucket.trim_end_matches('/')));
         let parts: Vec<&str> = name.split('/').collect();
         let id = |written: &str| app.control.project_get(written).map(|project| project.id).map_err(|status| absent(status, &format!("projects/{written}")));
-        let there = |found: Result<(), Status>, project: &ProjectId| found.map(|()| Self::plain(name.clone(), project.as_str())).map_err(|status| absent(status, &name));
+        let there = |found: Result<(), Status>, project: &ProjectId| {
+            found.map(|()| Self::plain(name.clone(), project.as_str())).map_err(|status| absent(status, &name))
+        };
         match parts[..] {
             ["projects", project] => Ok(Self::plain(format!("projects/{}", id(project)?), id(project)?.as_str())),
             ["projects", project, "locations", region, "services", service] => {

@@ -81,7 +81,8 @@ pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
         if binding.condition.is_some() && version != CONDITIONS {
             return Err(Error::invalid(format!("Policies with conditions must specify version {CONDITIONS}.")));
         }
-        let condition = binding.condition.map(|WrittenCondition { title, description, expression, location }| Condition { title, description, expression, location });
+        let condition =
+            binding.condition.map(|WrittenCondition { title, description, expression, location }| Condition { title, description, expression, location });
         policy.bindings.push(Binding { role: binding.role, members: binding.members, condition });
     }
     if public_access_prevented(&bucket) && is_public(&policy) {

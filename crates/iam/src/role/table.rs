@@ -328,11 +328,7 @@ pub(super) const TABLE: &[RoleText] = &[
             ("logging.logServices", "list"),
         ],
     },
-    RoleText {
-        name: "roles/iam.roleAdmin",
-        title: "Role Administrator",
-        permissions: &[("iam.roles", "*"), ("resourcemanager.projects", "get getIamPolicy")],
-    },
+    RoleText { name: "roles/iam.roleAdmin", title: "Role Administrator", permissions: &[("iam.roles", "*"), ("resourcemanager.projects", "get getIamPolicy")] },
     RoleText {
         name: "roles/iam.roleViewer",
         title: "Role Viewer",

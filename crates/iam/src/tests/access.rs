@@ -66,7 +66,7 @@ async fn a_projects_own_role_grants_what_it_holds_and_nothing_once_it_is_deleted
     let kept = iam.policy_get(SERVICE).unwrap();
     iam.policy_set(SERVICE, kept.policy.clone(), &kept.etag).await.unwrap();
     let refused = iam.policy_set(OTHER, kept.policy, "").await.unwrap_err();
-    assert_eq!(refused.outer.split(" does not exist").next(), Some("Role (projects/local-project/roles/Caller)"), "{refused}");
+    assert_eq!(refused.fields[0].description, "Role (projects/local-project/roles/Caller) does not exist in the resource's hierarchy.");
     let taken = iam.custom_role_create(&project(), "Caller", role(&[])).await.unwrap_err();
     assert_eq!(taken.code, Code::FailedPrecondition);
     iam.custom_role_undelete(name, "").await.unwrap();
@@ -125,9 +125,13 @@ async fn a_binding_holds_where_its_condition_is_true() {
     assert_eq!(told.bindings[0].standing, Standing::ConditionFailed);
 
     // A part of the resource: an object of a bucket.
-    iam.policy_set("buckets/b", Policy { bindings: vec![conditional("roles/storage.objectViewer", "user:a@x.y", "resource.name.startsWith('projects/_/buckets/b/objects/open/')")] }, "")
-        .await
-        .unwrap();
+    iam.policy_set(
+        "buckets/b",
+        Policy { bindings: vec![conditional("roles/storage.objectViewer", "user:a@x.y", "resource.name.startsWith('projects/_/buckets/b/objects/open/')")] },
+        "",
+    )
+    .await
+    .unwrap();
     for (part, expect) in [(Some("objects/open/a"), true), (Some("objects/closed/a"), false), (None, false)] {
         let about = About { part, ..Default::default() };
         let question = Question { who: Some(&who), permission: "storage.objects.get", resource: "buckets/b", project: PROJECT, about };
@@ -182,7 +186,10 @@ async fn a_deny_policy_goes_before_every_grant() {
     let changed = iam.deny_policy_update(&project(), DenyPolicy { etag: made.etag.clone(), ..all.clone() }).await.unwrap();
     assert_ne!(changed.etag, made.etag);
     assert!(!who("b@x.y") && !may(&world, None, INVOKE, SERVICE) && who(OWNER));
-    assert!(may(&world, Some(COMPUTE), "run.services.list", "projects/local-project") && !may(&world, Some(COMPUTE), "run.services.create", "projects/local-project"));
+    assert!(
+        may(&world, Some(COMPUTE), "run.services.list", "projects/local-project")
+            && !may(&world, Some(COMPUTE), "run.services.create", "projects/local-project")
+    );
     assert!(may(&world, Some(COMPUTE), "storage.objects.get", "buckets/b"));
 
     // A condition of tags, of which no resource here has any.
@@ -264,8 +271,19 @@ async fn roles_groups_and_deny_policies_outlive_a_restart() {
     iam.custom_role_create(&project(), "Caller", role(&[INVOKE])).await.unwrap();
     iam.group_create("team@x.y", "", "").await.unwrap();
     iam.group_member_add("team@x.y", "a@x.y").await.unwrap();
-    iam.policy_set(SERVICE, Policy { bindings: vec![conditional("projects/local-project/roles/Caller", "group:team@x.y", "resource.name.endsWith('/f')")] }, "").await.unwrap();
-    iam.deny_policy_create(&project(), deny("no-compute", &[&format!("principal://iam.googleapis.com/projects/-/serviceAccounts/{COMPUTE}")], &["run.googleapis.com/*"])).await.unwrap();
+    iam.policy_set(
+        SERVICE,
+        Policy { bindings: vec![conditional("projects/local-project/roles/Caller", "group:team@x.y", "resource.name.endsWith('/f')")] },
+        "",
+    )
+    .await
+    .unwrap();
+    iam.deny_policy_create(
+        &project(),
+        deny("no-compute", &[&format!("principal://iam.googleapis.com/projects/-/serviceAccounts/{COMPUTE}")], &["run.googleapis.com/*"]),
+    )
+    .await
+    .unwrap();
     drop(iam);
     drop(store);
     let store = store_open(&dir.path().join("data")).await;

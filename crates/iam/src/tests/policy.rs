@@ -9,10 +9,7 @@ use super::*;
 use crate::Role;
 
 pub(crate) fn policy(bindings: &[(&str, &[&str])]) -> Policy {
-    let bindings = bindings
-        .iter()
-        .map(|(role, members)| Binding::new(*role, members.iter().map(|m| Member::parse(m).unwrap()).collect()))
-        .collect();
+    let bindings = bindings.iter().map(|(role, members)| Binding::new(*role, members.iter().map(|m| Member::parse(m).unwrap()).collect())).collect();
     Policy { bindings }
 }
 
