@@ -3,7 +3,10 @@
 
   pubsub.py [--rounds 5] [--messages 200] [--batched 5000] [--size 256] [--profile release]
 
-Needs the packages of tests/clients/requirements.txt. The emulator is that of gcloud (google-cloud-cli-pubsub-emulator); without it
+The library in Python takes longer for a message than either server does. So the same is asked with Google's generated client in Go
+(publisher/, figures that begin with go_), and of a call that writes nothing: what client and connection cost alone.
+
+Needs Go and the packages of tests/clients/requirements.txt. The emulator is that of gcloud (google-cloud-cli-pubsub-emulator); without it
 tanebi is measured alone. tanebi syncs each answered publish to disk, the emulator keeps everything in memory; what one such write costs is
 printed beside. tanebi pushes into a deployed function in its sandbox, the emulator to a plain HTTP server outside of any.
 """
@@ -69,6 +72,7 @@ class Server:
             plain = grpc.insecure_channel(address)
             return grpc.intercept_channel(plain, Token(token)) if token else plain
 
+        self.address, self.token = address, token
         #: the endpoint of pushes, and its address and Host for a question
         self.name, self.project, (self.endpoint, self.endpoint_address, self.endpoint_host) = name, project, push
         one = pubsub_v1.types.BatchSettings(max_messages=1)
@@ -96,6 +100,12 @@ class Server:
         for future in [self.many.publish(topic, DATA) for _ in range(arguments.batched)]:
             future.result(PATIENCE)
         return arguments.batched / (time.perf_counter() - begun)
+
+    def publish_in_go(self):
+        """What the publisher in Go has measured."""
+        flags = [f"--address={self.address}", f"--project={self.project}", f"--messages={arguments.messages}", f"--size={arguments.size}"]
+        run = subprocess.run([PUBLISHER, *flags], env={**os.environ, "TOKEN": self.token or ""}, check=True, capture_output=True, text=True)
+        return json.loads(run.stdout)
 
     def publish_to_stream(self):
         """Milliseconds from the call of publish to the call of the subscriber, one message after the other."""
@@ -230,6 +240,8 @@ def emulator_start():
     return None
 
 
+PUBLISHER = Path(tempfile.gettempdir()) / "tanebi-bench-publisher"
+subprocess.run(["go", "build", "-o", PUBLISHER, "."], cwd=Path(__file__).parent / "publisher", check=True)
 tanebi = Tanebi(profile=arguments.profile)
 emulator = emulator_start()
 endpoint = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
@@ -243,20 +255,24 @@ try:
     if emulator:
         plain = f"127.0.0.1:{endpoint.stdout.readline().strip()}"
         servers.append(Server("google-emulator", emulator[1], "bench", (f"http://{plain}/", plain, plain)))
-    figures = {server.name: ([], [], [], []) for server in servers}
+    figures = {server.name: ([], [], [], [], []) for server in servers}
     for _ in range(arguments.rounds):
         for server in servers:
-            alone, batched, stream, push = figures[server.name]
+            alone, batched, go, stream, push = figures[server.name]
             alone.append(server.publish_alone())
             batched.append(server.publish_batched())
+            go.append(server.publish_in_go())
             stream.append(server.publish_to_stream())
             push.append(server.publish_to_push())
-    for name, (alone, batched, stream, push) in figures.items():
+    for name, (alone, batched, go, stream, push) in figures.items():
         say(
             measure="pubsub", name=name, rounds=arguments.rounds, messages=arguments.messages, batched=arguments.batched, bytes=arguments.size,
             publish_ms_p50=round(median(median(round_) for round_ in alone), 2),
             publish_ms_p99=round(median(percentile(round_, 99) for round_ in alone), 2),
             batched_per_s=round(median(batched)),
+            go_publish_ms_p50=round(median(round_["publish_ms"] for round_ in go), 2),
+            go_get_ms_p50=round(median(round_["get_ms"] for round_ in go), 2),
+            go_batched_per_s=round(median(round_["batched_per_s"] for round_ in go)),
             stream_ms_p50=round(median(median(round_) for round_ in stream), 2),
             stream_ms_p99=round(median(percentile(round_, 99) for round_ in stream), 2),
             push_ms_p50=round(median(median(round_) for round_ in push), 2),

@@ -213,6 +213,12 @@ impl BlobWriter {
         Ok(id)
     }
 
+    /// The file opened once more, to begin to sync what was written so far. A failure that it is told of is told to
+    /// [`BlobWriter::finish`] as well.
+    pub fn reopened(&self) -> Result<File, Error> {
+        File::open(&self.path).map_err(|error| Error::io("open", &self.path, error))
+    }
+
     fn error(&self, error: io::Error) -> Error {
         Error::io("write", &self.path, error)
     }

@@ -1,10 +1,13 @@
 //! Bytes from a request into a blob, hashed on the way.
 //!
-//! At most two buffers of [`QUANTUM_BYTES`] are in memory: one is filled while the other is hashed and written, and the request is
-//! not read further than that (which is the back pressure). No thread waits for a slow sender. What is not finished leaves nothing.
+//! At most two buffers of [`QUANTUM_BYTES`] are in memory: one is filled while the other is hashed and written, its MD5 (which alone
+//! takes as long as all the rest) beside the writing, and the request is not read further than that (which is the back pressure).
+//! What was written goes to the disk while more comes, so that little is left to sync at the end. No thread waits for a slow sender.
+//! What is not finished leaves nothing.
 
 use std::{
     io::{Read, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,6 +26,9 @@ pub(crate) const QUANTUM_BYTES: usize = model::limits::RESUMABLE_QUANTUM_BYTES;
 
 /// The largest object, in bytes. Google's limit is 5 TiB; one machine's disk needs a lower one.
 pub(crate) const OBJECT_MAX_BYTES: u64 = 10 << 30;
+
+/// After how many bytes what was written so far is sent to the disk.
+const SYNC_EVERY_BYTES: u64 = 32 << 20;
 
 /// How long the sender may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -48,29 +54,33 @@ pub(crate) struct Ingest {
     size: u64,
 }
 
-/// What a write gives back: the sink, and the buffer to fill again.
-type Written = Result<(Box<Sink>, Vec<u8>), Status>;
-
 /// Where the sink is.
 enum At {
-    Rest(Box<Sink>),
-    /// With a buffer that is being written; it comes back empty.
-    Work(JoinHandle<Written>),
+    Rest(Sink),
+    /// With a buffer that is being hashed and written.
+    Work(JoinHandle<Md5>, JoinHandle<Result<Output, Status>>, Arc<Vec<u8>>),
     /// Gone with a failed write.
     Lost,
 }
 
 struct Sink {
+    md5: Md5,
+    output: Output,
+}
+
+struct Output {
     writer: BlobWriter,
     crc32c: u32,
-    md5: Md5,
+    /// Bytes that no sync was begun for.
+    unsynced: u64,
+    syncing: Option<JoinHandle<()>>,
 }
 
 impl Ingest {
     pub(crate) async fn new(store: &Store) -> Result<Self, Status> {
         let store = store.clone();
         let writer = blocking(move || store.blobs().writer().map_err(Status::internal)).await?;
-        Ok(Self { sink: At::Rest(Box::new(Sink { writer, crc32c: 0, md5: Md5::new() })), buffer: Vec::new(), size: 0 })
+        Ok(Self { sink: At::Rest(Sink { md5: Md5::new(), output: Output::new(writer) }), buffer: Vec::new(), size: 0 })
     }
 
     /// How many bytes were taken.
@@ -136,21 +146,32 @@ impl Ingest {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let (mut sink, next) = self.rest().await?;
-        let mut buffer = std::mem::replace(&mut self.buffer, next);
-        self.sink = At::Work(tokio::task::spawn_blocking(move || {
-            sink.take(&buffer)?;
-            buffer.clear();
-            Ok((sink, buffer))
-        }));
+        let (Sink { mut md5, mut output }, next) = self.rest().await?;
+        let buffer = Arc::new(std::mem::replace(&mut self.buffer, next));
+        let (hashed, written) = (buffer.clone(), buffer.clone());
+        let hashing = tokio::task::spawn_blocking(move || {
+            md5.update(&*hashed);
+            md5
+        });
+        let writing = tokio::task::spawn_blocking(move || {
+            output.take(&written)?;
+            Ok(output)
+        });
+        self.sink = At::Work(hashing, writing, buffer);
         Ok(())
     }
 
     /// The sink, when nothing is being written, and an empty buffer.
-    async fn rest(&mut self) -> Written {
+    async fn rest(&mut self) -> Result<(Sink, Vec<u8>), Status> {
         match std::mem::replace(&mut self.sink, At::Lost) {
             At::Rest(sink) => Ok((sink, Vec::with_capacity(QUANTUM_BYTES))),
-            At::Work(task) => task.await.map_err(|error| Status::internal(format!("a blocking task failed: {error}")))?,
+            At::Work(hashing, writing, buffer) => {
+                let failed = |error| Status::internal(format!("a blocking task failed: {error}"));
+                let (md5, output) = (hashing.await.map_err(failed)?, writing.await.map_err(failed)??);
+                let mut buffer = Arc::try_unwrap(buffer).unwrap_or_default();
+                buffer.clear();
+                Ok((Sink { md5, output }, buffer))
+            }
             At::Lost => Err(Status::internal("an upload went on after a failed write")),
         }
     }
@@ -159,7 +180,7 @@ impl Ingest {
         let (mut sink, _) = self.rest().await?;
         let size = self.size;
         blocking(move || {
-            sink.writer.write_all(&mark).map_err(disk)?;
+            sink.output.writer.write_all(&mark).map_err(disk)?;
             sink.finish(size)
         })
         .await
@@ -168,14 +189,33 @@ impl Ingest {
 
 impl Sink {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Status> {
-        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         self.md5.update(bytes);
-        self.writer.write_all(bytes).map_err(disk)
+        self.output.take(bytes)
     }
 
     fn finish(self, size: u64) -> Result<Stored, Status> {
-        let blob = self.writer.finish().map_err(Status::internal)?;
-        Ok(Stored { blob, size, crc32c: STANDARD.encode(self.crc32c.to_be_bytes()), md5: STANDARD.encode(self.md5.finalize()) })
+        let blob = self.output.writer.finish().map_err(Status::internal)?;
+        Ok(Stored { blob, size, crc32c: STANDARD.encode(self.output.crc32c.to_be_bytes()), md5: STANDARD.encode(self.md5.finalize()) })
+    }
+}
+
+impl Output {
+    fn new(writer: BlobWriter) -> Self {
+        Self { writer, crc32c: 0, unsynced: 0, syncing: None }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Status> {
+        self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
+        self.writer.write_all(bytes).map_err(disk)?;
+        self.unsynced += bytes.len() as u64;
+        // One at a time: a slow disk gets larger pieces.
+        if self.unsynced >= SYNC_EVERY_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let file = self.writer.reopened().map_err(Status::internal)?;
+            // A failure is told once to each opening of the file, so to `finish` too, which is what counts.
+            self.syncing = Some(tokio::task::spawn_blocking(move || drop(file.sync_data())));
+            self.unsynced = 0;
+        }
+        Ok(())
     }
 }
 
@@ -188,7 +228,7 @@ pub(crate) async fn concatenate(store: &Store, parts: Vec<(String, u64)>) -> Res
     let store = store.clone();
     blocking(move || {
         let writer = store.blobs().writer().map_err(Status::internal)?;
-        let mut sink = Sink { writer, crc32c: 0, md5: Md5::new() };
+        let mut sink = Sink { md5: Md5::new(), output: Output::new(writer) };
         let mut buffer = vec![0; QUANTUM_BYTES];
         for (blob, size) in parts {
             let file = store.blobs().open(&blob).map_err(Status::internal)?.ok_or_else(|| Status::internal(format!("blob {blob} is missing")))?;
