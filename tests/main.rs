@@ -9,6 +9,7 @@ mod faults;
 mod functions_api;
 mod gcloud;
 mod hostile;
+mod identity;
 mod languages;
 mod pubsub;
 mod readme;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         pubsub::tests(),
         eventarc::tests(),
         hostile::tests(),
+        identity::tests(),
         faults::tests(),
         soak::tests(),
     ]

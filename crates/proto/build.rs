@@ -24,6 +24,7 @@ const FILES: &[&str] = &[
     "google/iam/v1/iam_policy.proto",
     "google/cloud/location/locations.proto",
     "google/iam/admin/v1/iam.proto",
+    "google/iam/v2/policy.proto",
     "google/iam/credentials/v1/iamcredentials.proto",
     "google/logging/v2/logging.proto",
     "google/monitoring/v3/metric_service.proto",

@@ -204,4 +204,12 @@ add("self-signed, header twice", token('{"alg":"none",' + json.dumps(signed)[1:]
 add("self-signed, another account's key id", token({**signed, "kid": json.loads(HAVE["other_key"])["private_key_id"]}, good, mine), "access")
 add("self-signed, another account's name", token(signed, {**good, "iss": json.loads(HAVE["other_key"])["client_email"], "sub": json.loads(HAVE["other_key"])["client_email"]}, mine), "access")
 
-json.dump({"forged": TOKENS, "good": token(signed, good, mine)}, sys.stdout)
+# What the account may rightly send: to an API with one audience or a scope, and to the token endpoint for tokens of both kinds.
+endpoint = {**good, "aud": "https://oauth2.googleapis.com/token"}
+right = {
+    "audience": token(signed, good, mine),
+    "scope": token(signed, {**{name: value for name, value in good.items() if name != "aud"}, "scope": "https://www.googleapis.com/auth/cloud-platform"}, mine),
+    "for_access": token(signed, {**endpoint, "scope": "https://www.googleapis.com/auth/cloud-platform"}, mine),
+    "for_id": token(signed, {**endpoint, "target_audience": HAVE["audience"]}, mine),
+}
+json.dump({"forged": TOKENS, "good": right["audience"], "right": right}, sys.stdout)

@@ -50,12 +50,12 @@ fn here() -> PathBuf {
 }
 
 /// The host by which a machine without proxy calls a service of the default project.
-fn host(tanebi: &Tanebi, service: &str) -> String {
+pub(crate) fn host(tanebi: &Tanebi, service: &str) -> String {
     format!("{service}-{}.{REGION}.run.localhost", tanebi.number)
 }
 
 /// One of tanebi's own methods, with the operator's secret.
-fn own(tanebi: &Tanebi, method: &str, path: &str, body: &Value) -> Result<Value> {
+pub(crate) fn own(tanebi: &Tanebi, method: &str, path: &str, body: &Value) -> Result<Value> {
     let secret = std::fs::read_to_string(tanebi.data.path().join("client/secret"))?;
     let address = tanebi.listen.to_string();
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -70,34 +70,34 @@ fn access_token(tanebi: &Tanebi, email: &str) -> Result<String> {
     Ok(session["accessToken"].as_str().context("a session has an access token")?.to_owned())
 }
 
-fn id_token(tanebi: &Tanebi, email: &str, audience: &str) -> Result<String> {
+pub(crate) fn id_token(tanebi: &Tanebi, email: &str, audience: &str) -> Result<String> {
     let issued = own(tanebi, "POST", "/_tanebi/v1/idTokens", &json!({ "email": email, "audience": audience }))?;
     Ok(issued["idToken"].as_str().context("an ID token")?.to_owned())
 }
 
-fn bearer(token: &str) -> String {
+pub(crate) fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
 /// Google's APIs by hand, as whoever `token` is of.
-struct Client {
-    address: SocketAddr,
-    token: Option<String>,
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    pub(crate) token: Option<String>,
 }
 
 impl Client {
-    fn new(tanebi: &Tanebi, email: &str) -> Result<Self> {
+    pub(crate) fn new(tanebi: &Tanebi, email: &str) -> Result<Self> {
         Ok(Self { address: tanebi.listen, token: Some(access_token(tanebi, email)?) })
     }
 
-    fn call(&self, method: &str, host: &str, target: &str, body: &[u8]) -> Result<http1::Answer> {
+    pub(crate) fn call(&self, method: &str, host: &str, target: &str, body: &[u8]) -> Result<http1::Answer> {
         let authorization = self.token.as_deref().map(bearer);
         let fields: Vec<&str> = authorization.as_deref().into_iter().chain(["Content-Type: application/json"]).collect();
         http1::call(self.address, method, target, host, &fields, body)
     }
 
     /// The answer of a call that must succeed; `null` when it is empty.
-    fn json(&self, method: &str, host: &str, target: &str, body: &Value) -> Result<Value> {
+    pub(crate) fn json(&self, method: &str, host: &str, target: &str, body: &Value) -> Result<Value> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self.call(method, host, target, body.as_bytes())?;
         ensure!(answer.status == 200, "{method} {host}{target}: {} {}", answer.status, answer.text());
@@ -107,16 +107,16 @@ impl Client {
 
 /// What failed in a table: the whole of it is told, not the first row alone.
 #[derive(Default)]
-struct Faults(Mutex<Vec<String>>);
+pub(crate) struct Faults(Mutex<Vec<String>>);
 
 impl Faults {
-    fn check(&self, what: &str, result: Result<()>) {
+    pub(crate) fn check(&self, what: &str, result: Result<()>) {
         if let Err(error) = result {
             self.0.lock().expect("no panic while held").push(format!("{what}: {error:#}"));
         }
     }
 
-    fn none(self) -> Result<()> {
+    pub(crate) fn none(self) -> Result<()> {
         let faults = self.0.into_inner().expect("no panic while held");
         ensure!(faults.is_empty(), "{} rows failed:\n{}", faults.len(), faults.join("\n"));
         Ok(())

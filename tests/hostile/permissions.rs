@@ -30,6 +30,8 @@ const EVENTARC: &str = "eventarc.googleapis.com";
 const MONITORING: &str = "monitoring.googleapis.com";
 const PUBSUB: &str = "pubsub.googleapis.com";
 const SECRETS: &str = "secretmanager.googleapis.com";
+const IDENTITY: &str = "cloudidentity.googleapis.com";
+const TROUBLE: &str = "policytroubleshooter.googleapis.com";
 
 /// What nobody may set: whoever may set a policy is told so, and nothing changes.
 const BAD_POLICY: &str = r#"{"policy":{"bindings":[{"role":"roles/no.such","members":["user:x@example.com"]}]}}"#;
@@ -234,6 +236,51 @@ const ROWS: &[Row] = &[
         r#"{"fullResourceName":"//run.googleapis.com/projects/{project}"}"#,
         "google.iam.admin.v1.IAM/QueryGrantableRoles",
     ),
+    (
+        IAM,
+        "POST",
+        "/v1/permissions:queryTestablePermissions",
+        r#"{"fullResourceName":"//cloudresourcemanager.googleapis.com/projects/{project}"}"#,
+        "google.iam.admin.v1.IAM/QueryTestablePermissions",
+    ),
+    (IAM, "GET", "/v1/projects/{project}/roles", "", "google.iam.admin.v1.IAM/ListRoles"),
+    (IAM, "POST", "/v1/projects/{project}/roles", r#"{"roleId":"row_1","role":{"title":"x"}}"#, "google.iam.admin.v1.IAM/CreateRole"),
+    (IAM, "GET", "/v1/projects/{project}/roles/row_1", "", "google.iam.admin.v1.IAM/GetRole"),
+    (IAM, "PATCH", "/v1/projects/{project}/roles/row_1?updateMask=title", r#"{"title":"y"}"#, "google.iam.admin.v1.IAM/UpdateRole"),
+    (IAM, "DELETE", "/v1/projects/{project}/roles/row_1", "", "google.iam.admin.v1.IAM/DeleteRole"),
+    (IAM, "POST", "/v1/projects/{project}/roles/row_1:undelete", "{}", "google.iam.admin.v1.IAM/UndeleteRole"),
+    // Deny policies: the owner was given the role for them.
+    (IAM, "GET", "/v2/policies/cloudresourcemanager.googleapis.com%2Fprojects%2F{project}/denypolicies", "", "google.iam.v2.Policies/ListPolicies"),
+    (
+        IAM,
+        "POST",
+        "/v2/policies/cloudresourcemanager.googleapis.com%2Fprojects%2F{project}/denypolicies?policyId=row-1",
+        r#"{"rules":[{"denyRule":{"deniedPrincipals":["principal://goog/subject/x@example.com"],"deniedPermissions":["run.googleapis.com/routes.invoke"]}}]}"#,
+        "google.iam.v2.Policies/CreatePolicy",
+    ),
+    (IAM, "GET", "/v2/policies/cloudresourcemanager.googleapis.com%2Fprojects%2F{project}/denypolicies/row-1", "", "google.iam.v2.Policies/GetPolicy"),
+    (
+        IAM,
+        "PUT",
+        "/v2/policies/cloudresourcemanager.googleapis.com%2Fprojects%2F{project}/denypolicies/row-1",
+        r#"{"rules":[]}"#,
+        "google.iam.v2.Policies/UpdatePolicy",
+    ),
+    (IAM, "DELETE", "/v2/policies/cloudresourcemanager.googleapis.com%2Fprojects%2F{project}/denypolicies/row-1", "", "google.iam.v2.Policies/DeletePolicy"),
+    // Groups: the default project's policy is asked, whose changes theirs are.
+    (IDENTITY, "POST", "/v1/groups", r#"{"groupKey":{"id":"row-1@example.com"},"parent":"customers/C0"}"#, ""),
+    (IDENTITY, "GET", "/v1/groups:lookup?groupKey.id=row-1@example.com", "", ""),
+    (IDENTITY, "GET", "/v1/groups:search?query=%22cloudidentity.googleapis.com%2Fgroups.discussion_forum%22%20in%20labels", "", ""),
+    (IDENTITY, "GET", "/v1/groups/{group}", "", ""),
+    (IDENTITY, "POST", "/v1/groups/{group}/memberships", r#"{"preferredMemberKey":{"id":"x@example.com"}}"#, ""),
+    (IDENTITY, "GET", "/v1/groups/{group}/memberships", "", ""),
+    (IDENTITY, "GET", "/v1/groups/{group}/memberships:lookup?memberKey.id=x@example.com", "", ""),
+    (IDENTITY, "GET", "/v1/groups/{group}/memberships/{member}", "", ""),
+    (IDENTITY, "DELETE", "/v1/groups/{group}/memberships/{member}", "", ""),
+    (IDENTITY, "DELETE", "/v1/groups/{group}", "", ""),
+    // Why, and who.
+    (TROUBLE, "GET", "/tanebi/v1/projects/{project}:whyDenied?principal=x@example.com", "", ""),
+    (TROUBLE, "GET", "/tanebi/v1/projects/{project}:whoCan?permission=run.routes.invoke", "", ""),
     // Topics, subscriptions, snapshots.
     (PUBSUB, "PUT", "/v1/projects/{project}/topics/{service}", "{}", "google.pubsub.v1.Publisher/CreateTopic"),
     (PUBSUB, "GET", "/v1/projects/{project}/topics/{service}", "", "google.pubsub.v1.Publisher/GetTopic"),
@@ -450,6 +497,7 @@ const SIGNED_IN: &[Row] = &[
     (PROJECTS, "GET", "/v3/projects:search", "", "google.cloud.resourcemanager.v3.Projects/SearchProjects"),
     (IAM, "GET", "/v1/roles", "", "google.iam.admin.v1.IAM/ListRoles"),
     (IAM, "GET", "/v1/roles/run.invoker", "", "google.iam.admin.v1.IAM/GetRole"),
+    (IAM, "POST", "/v1/iamPolicies:lintPolicy", r#"{"condition":{"expression":"true"}}"#, "google.iam.admin.v1.IAM/LintPolicy"),
     ("openidconnect.googleapis.com", "GET", "/v1/userinfo", "", ""),
     ("www.googleapis.com", "GET", "/oauth2/v3/userinfo", "", ""),
     ("www.googleapis.com", "GET", "/oauth2/v1/userinfo", "", ""),
@@ -493,6 +541,10 @@ pub(super) fn api_methods_need_permission() -> Result<()> {
     owner.json("POST", SECRETS, &format!("/v1/projects/{PROJECT}/secrets?secretId=row-1"), &json!({ "replication": { "automatic": {} } }))?;
     let policy = json!({ "policy": { "bindings": [{ "role": "roles/iam.serviceAccountTokenCreator", "members": [format!("user:{OWNER}")] }] } });
     owner.json("POST", IAM, &format!("/v1/projects/{PROJECT}/serviceAccounts/{account}:setIamPolicy"), &policy)?;
+    let mut policy = owner.json("POST", PROJECTS, &format!("/v1/projects/{PROJECT}:getIamPolicy"), &json!({}))?;
+    let bindings = policy["bindings"].as_array_mut().context("bindings")?;
+    bindings.push(json!({ "role": "roles/iam.denyAdmin", "members": [format!("user:{OWNER}")] }));
+    owner.json("POST", PROJECTS, &format!("/v1/projects/{PROJECT}:setIamPolicy"), &json!({ "policy": policy }))?;
     let blob = format!("/v1/projects/-/serviceAccounts/{account}:generateIdToken");
     eventually("the owner may make tokens", || Ok((owner.call("POST", CREDENTIALS, &blob, br#"{"audience":"x"}"#)?.status == 200).then_some(())))?;
 
@@ -505,6 +557,8 @@ pub(super) fn api_methods_need_permission() -> Result<()> {
             ("{operation}", "no-such"),
             ("{account}", &account),
             ("{secret}", "row-1"),
+            ("{group}", "row-1@example.com"),
+            ("{member}", "no-such"),
         ]
         .iter()
         .chain(&[("{bucket}", BUCKET), ("{sourceBucket}", BUCKET), ("{object=**}", "object"), ("{object}", "object"), ("{sourceObject}", "object")])

@@ -62,6 +62,9 @@ pub(super) fn forged_tokens() -> Result<()> {
         ensure!(at_service(fields)? == 403, "no token at the service: {fields:?}");
         ensure!(at_api(fields)? == 401, "no token at the API: {fields:?}");
     }
+    let right = right_ones(&tanebi, &owner, &forged["right"], &good_id, &good_access)?;
+    println!("  {right} right ones taken");
+    ensure!(right >= 15, "{right} right tokens are fewer than there were");
     // Of two answers to one question none is taken; the header for services comes first.
     ensure!(at_api(&[&bearer(&good_access), &bearer("x.y.z")])? == 401, "two headers at the API");
     let serverless = |token: &str| format!("X-Serverless-Authorization: Bearer {token}");
@@ -74,6 +77,78 @@ pub(super) fn forged_tokens() -> Result<()> {
     let log = tanebi.output();
     ensure!(![&good_id, &good_access, self_signed].iter().any(|token| log.contains(*token)), "a token stands in the log");
     Ok(())
+}
+
+/// Tokens that are good, in every way that they are had and sent: each is taken. How many there were.
+fn right_ones(tanebi: &Tanebi, owner: &Client, signed: &Value, owner_id: &str, owner_access: &str) -> Result<usize> {
+    let email = format!("the-forger@{PROJECT}.iam.gserviceaccount.com");
+    let bind = |path: &str, host: &str, role: &str, member: String, keep: Value| -> Result<()> {
+        let mut bindings = keep.as_array().cloned().unwrap_or_default();
+        bindings.push(json!({ "role": role, "members": [member] }));
+        owner.json("POST", host, &format!("{path}:setIamPolicy"), &json!({ "policy": { "bindings": bindings } })).map(drop)
+    };
+    let account = format!("serviceAccount:{email}");
+    bind(&format!("/v2/projects/{PROJECT}/locations/{REGION}/services/f"), "run.googleapis.com", "roles/run.invoker", account.clone(), json!([]))?;
+    let project = owner.json("POST", "cloudresourcemanager.googleapis.com", &format!("/v1/projects/{PROJECT}:getIamPolicy"), &json!({}))?;
+    bind(&format!("/v1/projects/{PROJECT}"), "cloudresourcemanager.googleapis.com", "roles/run.viewer", account, project["bindings"].clone())?;
+    let creator = "roles/iam.serviceAccountTokenCreator";
+    bind(&format!("/v1/projects/{PROJECT}/serviceAccounts/{email}"), "iam.googleapis.com", creator, format!("user:{OWNER}"), json!([]))?;
+
+    let audience = tanebi.url("f");
+    let credentials = |method: &str, body: &Value, name: &str| -> Result<String> {
+        let made = owner.json("POST", "iamcredentials.googleapis.com", &format!("/v1/projects/-/serviceAccounts/{email}:{method}"), body)?;
+        Ok(made[name].as_str().with_context(|| format!("{made}"))?.to_owned())
+    };
+    let grant = |name: &str, wanted: &str| -> Result<String> {
+        let form = format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={}", signed[name].as_str().context("an assertion")?);
+        let fields = ["Content-Type: application/x-www-form-urlencoded"];
+        let answer = http1::call(tanebi.listen, "POST", "/token", "oauth2.googleapis.com", &fields, form.as_bytes())?;
+        let made: Value = serde_json::from_slice(&answer.body)?;
+        Ok(made[wanted].as_str().with_context(|| format!("{name}: {made}"))?.to_owned())
+    };
+    let described = owner.json("GET", "run.googleapis.com", &format!("/v2/projects/{PROJECT}/locations/{REGION}/services/f"), &Value::Null)?;
+    let urls: Vec<&str> = described["urls"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    ensure!(urls.len() >= 2, "{described}");
+
+    let mut at_service = vec![
+        ("a user's", format!("Authorization: Bearer {owner_id}")),
+        ("with the scheme in lower case", format!("authorization: bearer {owner_id}")),
+        ("in the header for services", format!("X-Serverless-Authorization: Bearer {owner_id}")),
+        ("for the URL with a slash", bearer(&id_token(tanebi, OWNER, &format!("{audience}/"))?)),
+        ("gcloud's own audience", bearer(&id_token(tanebi, OWNER, "32555940559.apps.googleusercontent.com")?)),
+        ("an account's, with its address", bearer(&credentials("generateIdToken", &json!({ "audience": audience, "includeEmail": true }), "token")?)),
+        ("an account's, without", bearer(&credentials("generateIdToken", &json!({ "audience": audience }), "token")?)),
+        ("for an assertion", bearer(&grant("for_id", "id_token")?)),
+        ("gcloud's", bearer(tanebi.script("gcloud auth print-identity-token")?.trim())),
+        (
+            "gcloud's of an account",
+            bearer(
+                tanebi.script(&format!("gcloud auth print-identity-token --impersonate-service-account {email} --audiences {audience} 2>/dev/null"))?.trim(),
+            ),
+        ),
+    ];
+    for url in urls {
+        at_service.push(("for another of its URLs", bearer(&id_token(tanebi, OWNER, url)?)));
+    }
+    let at_api = [
+        ("a user's", bearer(owner_access)),
+        ("with the scheme in lower case", format!("authorization: bearer {owner_access}")),
+        ("an account's", bearer(&credentials("generateAccessToken", &json!({ "scope": ["https://www.googleapis.com/auth/cloud-platform"] }), "accessToken")?)),
+        ("for an assertion", bearer(&grant("for_access", "access_token")?)),
+        ("self-signed for the API", bearer(signed["audience"].as_str().context("a token")?)),
+        ("self-signed with a scope", bearer(signed["scope"].as_str().context("a token")?)),
+        ("gcloud's", bearer(tanebi.script("gcloud auth print-access-token")?.trim())),
+    ];
+    let services = format!("/v2/projects/{PROJECT}/locations/{REGION}/services");
+    for (name, field) in &at_service {
+        let status = http1::call(tanebi.listen, "GET", "/", &host(tanebi, "f"), &[field], b"")?.status;
+        ensure!(status == 200, "a right ID token, {name}: {status}");
+    }
+    for (name, field) in &at_api {
+        let status = http1::call(tanebi.listen, "GET", &services, "run.googleapis.com", &[field], b"")?.status;
+        ensure!(status == 200, "a right access token, {name}: {status}");
+    }
+    Ok(at_service.len() + at_api.len())
 }
 
 /// Gives the forger what an attacker has.

@@ -224,6 +224,8 @@ pub(crate) fn endpoint_of(surface: &str, host: &'static str, verb: &Verb, need: 
         ("run.services", "setIamPolicy") => "google.cloud.run.v1.Services.SetIamPolicy".to_owned(),
         ("run.revisions", "delete") => "google.cloud.run.v1.Revisions.DeleteRevision".to_owned(),
         ("resourcemanager.projects", "setIamPolicy") => "SetIamPolicy".to_owned(),
+        // Google's name for every change of a group.
+        _ if host == "cloudidentity.googleapis.com" => "google.apps.cloudidentity.groups.v1.GroupsService.UpdateGroup".to_owned(),
         ("storage.buckets", "setIamPolicy") => "storage.setIamPermissions".to_owned(),
         // What happens to objects is data.
         ("storage.buckets", _) => permission.to_owned(),

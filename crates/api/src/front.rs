@@ -19,11 +19,11 @@ use crate::{
     app::App,
     artifact_registry, audit,
     caller::caller_check,
-    cloud_build, credentials, error, eventarc, functions,
+    cloud_build, credentials, deny_policies, error, eventarc, functions, groups,
     grpc::{self, Methods},
-    iam_admin, iam_policy, location, logging, metadata, monitoring, oauth, operation,
+    iam_admin, iam_policy, iam_roles, location, logging, metadata, monitoring, oauth, operation,
     permission::{self, Need, Passed, Vars},
-    pubsub, resource_manager, run_v1, run_v2, scheduler, secret_manager, service_usage, sign_in, storage,
+    pubsub, resource_manager, run_v1, run_v2, scheduler, secret_manager, service_usage, sign_in, simulator, storage,
     surface::Surface,
     tanebi,
     transcode::Transcoder,
@@ -58,6 +58,8 @@ fn surfaces(app: &App, guard: &Arc<sign_in::Guard>) -> Vec<Surface> {
         storage::surface(deps()),
         oauth::surface(deps()),
         sign_in::surface(deps(), guard.clone()),
+        simulator::surface(app),
+        groups::surface(app),
     ]
 }
 
@@ -73,6 +75,8 @@ fn methods(app: &App) -> Vec<grpc::Method> {
         service_usage::methods,
         resource_manager::methods,
         iam_admin::methods,
+        iam_roles::methods,
+        deny_policies::methods,
         credentials::methods,
         logging::methods,
         monitoring::methods,
@@ -250,10 +254,18 @@ impl Front {
         let audited = who.clone().zip(audit::endpoint_of(surface.name, surface.hosts[0], request.method(), need));
         // Before the call: afterwards the bucket may be gone that says which project it is of, and where it lies.
         let audited = audited.and_then(|(who, (service, method))| {
-            let Need::On { permission, resource } = need else { return None };
-            let resource = permission::fill(resource, &vars, &query).ok()?;
+            let (permission, resource, project) = match need {
+                Need::On { permission, resource } => {
+                    let resource = permission::fill(resource, &vars, &query).ok()?;
+                    let project = self.project_of(&resource);
+                    (permission, resource, project)
+                }
+                // What is in no project is the default one's business.
+                Need::Inside { permission } => (permission, request.uri().path().to_owned(), self.deps.config.default_project.to_string()),
+                Need::Public | Need::SignedIn => return None,
+            };
             let location = audit::location_of(&self.deps, &resource);
-            Some(Audited { deps: self.deps.clone(), project: self.project_of(&resource), location, resource, permission, who, service, method, from })
+            Some(Audited { deps: self.deps.clone(), project, location, resource, permission, who, service, method, from })
         });
         if let Err(status) = passed {
             if let Some(audited) = &audited {
@@ -270,7 +282,8 @@ impl Front {
         // On a task of its own: a caller who hangs up does not leave a change that nobody wrote down.
         let answered = tokio::spawn(async move {
             let response = answer.await;
-            audited.write(audit::status_of(response.status()).as_ref(), true).await;
+            let granted = !matches!(need, Need::Inside { .. }) || response.status() != http::StatusCode::FORBIDDEN;
+            audited.write(audit::status_of(response.status()).as_ref(), granted).await;
             response
         });
         answered.await.unwrap_or_else(|error| (surface.error)(&Status::internal(error)))

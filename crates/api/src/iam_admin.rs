@@ -1,9 +1,9 @@
-//! IAM admin v1: service accounts, their keys and policies, and the predefined roles.
+//! IAM admin v1: service accounts, their keys and policies. Roles are in [`crate::iam_roles`].
 //!
-//! Custom roles, uploaded keys, disabled keys and undeletion do not exist here: those methods are not registered.
+//! Uploaded keys, disabled keys and undeletion of accounts do not exist here: those methods are not registered.
 //! Source: google/iam/admin/v1/iam.proto.
 
-use iam::{Role, ServiceAccount, ServiceAccountKey};
+use iam::{ServiceAccount, ServiceAccountKey};
 use model::Status;
 use proto::google::iam::{admin::v1 as pb, v1 as policy_pb};
 use serde_json::json;
@@ -13,18 +13,18 @@ use crate::{
     convert::{refuse, time},
     grpc::{Context, Group, Method},
     oauth::certificate,
-    permission::{Need, on, project_checked},
+    permission::{Need, on},
     policy,
 };
 
-const HOSTS: &[&str] = &["iam.googleapis.com"];
+pub(crate) const HOSTS: &[&str] = &["iam.googleapis.com"];
 const PROJECT: &str = "projects/{project}";
 const ACCOUNT: &str = "projects/{project}/serviceAccounts/{account}";
 const KEY: &str = "projects/{project}/serviceAccounts/{account}/keys/{key}";
 
 pub(crate) fn methods(app: &App) -> Vec<Method> {
     let methods = accounts(Group::new(app.clone(), HOSTS));
-    roles(keys(policies(methods))).into_methods()
+    keys(policies(methods)).into_methods()
 }
 
 fn accounts(group: Group<App>) -> Group<App> {
@@ -142,13 +142,6 @@ fn policies(group: Group<App>) -> Group<App> {
             ("resource", ACCOUNT),
             permissions_test,
         )
-}
-
-fn roles(group: Group<App>) -> Group<App> {
-    group
-        .anyones("google.iam.admin.v1.IAM/ListRoles", role_list)
-        .unary("google.iam.admin.v1.IAM/GetRole", Need::SignedIn, |r: &pb::GetRoleRequest| r.name.clone(), ("name", "roles/{role}"), role_get)
-        .anyones("google.iam.admin.v1.IAM/QueryGrantableRoles", role_query)
 }
 
 async fn account_create(app: App, context: Context, request: pb::CreateServiceAccountRequest) -> Result<pb::ServiceAccount, Status> {
@@ -330,69 +323,6 @@ async fn permissions_test(app: App, context: Context, request: policy_pb::TestIa
     policy::permissions_test(&app, &context.who, &resource(&account), account.project.as_str(), &request)
 }
 
-async fn role_get(_: App, context: Context, request: pb::GetRoleRequest) -> Result<pb::Role, Status> {
-    let name = format!("roles/{}", context.var("role")?);
-    let role = Role::find(&name).ok_or_else(|| Status::not_found(format!("The role named {} was not found.", request.name)))?;
-    Ok(role_write(role, pb::RoleView::Full))
-}
-
-async fn role_list(app: App, context: Context, request: pb::ListRolesRequest) -> Result<pb::ListRolesResponse, Status> {
-    if let Some(project) = request.parent.strip_prefix("projects/") {
-        project_checked(&app, &context.who, project, "iam.roles.list")?;
-    }
-    // A project's own roles: there are none, deleted or not.
-    if request.parent.starts_with("projects/") || request.parent.starts_with("organizations/") {
-        return Ok(pb::ListRolesResponse::default());
-    }
-    if !request.parent.is_empty() {
-        return Err(Status::invalid_field("parent", format!("{:?} is neither empty nor a project", request.parent)));
-    }
-    let (roles, next_page_token) = role_page(&app, &request.page_token, request.page_size, request.view()).await?;
-    Ok(pb::ListRolesResponse { roles, next_page_token })
-}
-
-/// Every role can be granted on every resource here.
-async fn role_query(app: App, context: Context, request: pb::QueryGrantableRolesRequest) -> Result<pb::QueryGrantableRolesResponse, Status> {
-    if !request.full_resource_name.starts_with("//") {
-        return Err(Status::invalid_field(
-            "full_resource_name",
-            "it must begin with // and the service, such as //cloudresourcemanager.googleapis.com/projects/my-project",
-        ));
-    }
-    let mut parts = request.full_resource_name.split('/').skip_while(|part| *part != "projects").skip(1);
-    // Buckets and accounts are also named with a wildcard for their project.
-    if let Some(project) = parts.next().filter(|project| !matches!(*project, "_" | "-")) {
-        project_checked(&app, &context.who, project, "iam.roles.list")?;
-    }
-    let (roles, next_page_token) = role_page(&app, &request.page_token, request.page_size, request.view()).await?;
-    Ok(pb::QueryGrantableRolesResponse { roles, next_page_token })
-}
-
-async fn role_page(app: &App, token: &str, size: i32, view: pb::RoleView) -> Result<(Vec<pb::Role>, String), Status> {
-    let asked = app.pages.read("iam.roles", token, i64::from(size)).await?;
-    let mut roles = Role::all().iter().filter(|role| asked.after.as_deref().is_none_or(|after| role.name > after));
-    let page: Vec<&Role> = roles.by_ref().take(asked.size).collect();
-    let next = match page.last() {
-        Some(last) if roles.next().is_some() => app.pages.token("iam.roles", last.name).await?,
-        _ => String::new(),
-    };
-    Ok((page.into_iter().map(|role| role_write(role, view)).collect(), next))
-}
-
-fn role_write(role: &Role, view: pb::RoleView) -> pb::Role {
-    let included_permissions = match view {
-        pb::RoleView::Basic => Vec::new(),
-        pb::RoleView::Full => role.permissions().map(str::to_owned).collect(),
-    };
-    pb::Role {
-        name: role.name.to_owned(),
-        title: role.title.to_owned(),
-        stage: pb::role::RoleLaunchStage::Ga.into(),
-        included_permissions,
-        ..Default::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use model::{ProjectId, Timestamp};
@@ -428,12 +358,5 @@ mod tests {
         check("token_uri", "https://oauth2.googleapis.com/token");
         check("project_id", "local-project");
         assert_eq!(key_write(&account, &key).name, format!("projects/local-project/serviceAccounts/{}/keys/{}", account.email, key.id));
-    }
-
-    #[test]
-    fn roles_show_their_permissions_in_the_full_view_only() {
-        let role = Role::find("roles/run.invoker").unwrap();
-        assert!(role_write(role, pb::RoleView::Basic).included_permissions.is_empty());
-        assert!(role_write(role, pb::RoleView::Full).included_permissions.contains(&"run.routes.invoke".to_owned()));
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use http::HeaderMap;
-use iam::Identity;
+use iam::{About, Identity, Question};
 use model::{ProjectId, Region, Status};
 
 use crate::Deps;
@@ -97,6 +97,11 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
         who.ok_or_else(Status::unauthenticated)?;
     }
     let asked = fill(template, vars, query)?;
+    let part = part_of(template, vars, query);
+    let about = About { part: part.as_deref(), list_prefix: query.get("prefix").map(String::as_str), ..About::default() };
+    let may = |who: Option<&Identity>, resource: &str, project: &ProjectId| {
+        deps.iam.may_about(&Question { who, permission, resource, project: project.as_str(), about })
+    };
     let denied = || Status::permission_denied(permission, &asked);
 
     if let Some(name) = asked.strip_prefix("buckets/") {
@@ -106,19 +111,31 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
             Err(absent) => return Err(if who.is_some() { absent } else { refused() }),
             Ok(bucket) => bucket.value.project,
         };
-        return if deps.iam.may(who, permission, &asked, project.as_str()) { Ok(()) } else { Err(refused()) };
+        return if may(who, &asked, &project) { Ok(()) } else { Err(refused()) };
     }
     let who = who.ok_or_else(Status::unauthenticated)?;
     if template.contains("{?project}") {
         let mut query = query.clone();
         let project = project_resolve(deps, &mut query, &denied)?.ok_or_else(denied)?;
         let resource = fill(template, vars, &query)?;
-        return if deps.iam.may(Some(who), permission, &resource, project.as_str()) { Ok(()) } else { Err(denied()) };
+        return if may(Some(who), &resource, &project) { Ok(()) } else { Err(denied()) };
     }
     account_resolve(deps, vars);
     let project = project_resolve(deps, vars, &denied)?.ok_or_else(denied)?;
     let resource = fill(template, vars, query)?;
-    if deps.iam.may(Some(who), permission, &resource, project.as_str()) { Ok(()) } else { Err(denied()) }
+    if may(Some(who), &resource, &project) { Ok(()) } else { Err(denied()) }
+}
+
+/// What of the resource a request is about, for conditions: an object of its bucket, a version of its secret.
+fn part_of(template: &str, vars: &Vars, query: &Vars) -> Option<String> {
+    if template.starts_with("buckets/") {
+        // An upload names its object in the query.
+        return vars.get("object").or_else(|| query.get("name")).filter(|name| !name.is_empty()).map(|name| format!("objects/{name}"));
+    }
+    if template.ends_with("/secrets/{secret}") {
+        return vars.get("version").map(|version| format!("versions/{version}"));
+    }
+    None
 }
 
 /// Reads `value`, a resource's name as a client wrote it, by `pattern`, such as `projects/{project}/locations/{location}`, or the first

@@ -1,12 +1,16 @@
 //! google.iam.v1.Policy and `model::policy`, and the three methods that every resource with a policy has.
+//!
+//! Who asks for a policy with conditions in an older version sees each such binding under a name that says so, and cannot write it back
+//! by its etag. Source: cloud.google.com/iam/docs/allow-policies#versions and /troubleshooting-withcond.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use iam::Identity;
 use model::{
     Status,
-    policy::{Binding, Member, Policy, VersionedPolicy},
+    policy::{Binding, Condition, Member, Policy, VersionedPolicy},
 };
-use proto::google::iam::v1 as pb;
+use proto::google::{iam::v1 as pb, r#type::Expr};
+use sha2::{Digest, Sha256};
 
 use crate::Deps;
 
@@ -23,7 +27,7 @@ pub(crate) fn policy_get(deps: &Deps, resource: &str, request: &pb::GetIamPolicy
     if !matches!(version, 0 | 1 | 3) {
         return Err(Status::invalid_field("options.requested_policy_version", format!("{version} is none of 0, 1 and 3")));
     }
-    policy_write(&deps.iam.policy_get(resource)?)
+    policy_write(&deps.iam.policy_get(resource)?, version)
 }
 
 /// Replaces the policy of `resource`, which is of `project` (an id), when `who` has `permission` on it.
@@ -50,8 +54,9 @@ pub(crate) async fn policy_set(
         }
     }
     let policy = request.policy.ok_or_else(|| Status::invalid_field("policy", "it is missing"))?;
-    let etag = STANDARD.encode(&policy.etag);
-    policy_write(&deps.iam.policy_set_on(&of, policy_read(policy)?, &etag).await?)
+    let (etag, version) = (STANDARD.encode(&policy.etag), policy.version);
+    version_check(deps, resource, version, &etag)?;
+    policy_write(&deps.iam.policy_set_on(&of, policy_read(policy)?, &etag).await?, CONDITIONS)
 }
 
 /// Which of the asked permissions the caller has.
@@ -86,28 +91,70 @@ fn policy_read(policy: pb::Policy) -> Result<Policy, Status> {
     if policy.bindings.len() > BINDINGS_MAX || members > MEMBERS_MAX {
         return Err(Status::invalid_field("policy.bindings", format!("at most {BINDINGS_MAX} bindings with {MEMBERS_MAX} members are allowed")));
     }
+    let version = policy.version;
     let bindings = policy.bindings.into_iter().enumerate().map(|(at, binding)| {
-        if binding.condition.is_some() {
+        if binding.condition.is_some() && version != CONDITIONS {
             return Err(Status::invalid_field(
                 format!("policy.bindings[{at}].condition"),
-                "conditions of bindings are not supported here, and a binding without its condition would grant more; leave the binding out",
+                format!("Policies with conditions must specify version {CONDITIONS}; the policy says {version}. See https://cloud.google.com/iam/docs/allow-policies#versions."),
             ));
         }
         let members = binding.members.iter().map(|member| Member::parse(member)).collect::<Result<_, _>>()?;
-        Ok(Binding { role: binding.role, members })
+        Ok(Binding { role: binding.role, members, condition: binding.condition.map(condition_read) })
     });
     Ok(Policy { bindings: bindings.collect::<Result<_, Status>>()? })
 }
 
-fn policy_write(policy: &VersionedPolicy) -> Result<pb::Policy, Status> {
+/// The version that has conditions.
+pub(crate) const CONDITIONS: i32 = 3;
+
+/// Who has read a policy with conditions in a version without them does not write over it.
+///
+/// # Errors
+/// `INVALID_ARGUMENT` in Google's words.
+pub(crate) fn version_check(deps: &Deps, resource: &str, version: i32, etag: &str) -> Result<(), Status> {
+    if version == CONDITIONS || etag.is_empty() || deps.iam.policy_get(resource)?.policy.version() != CONDITIONS {
+        return Ok(());
+    }
+    Err(Status::invalid_field(
+        "policy.version",
+        format!(
+            "Requested policy version ({version}) cannot be less than the existing policy version ({CONDITIONS}). \
+             For more information please refer to https://cloud.google.com/iam/docs/policies#versions."
+        ),
+    ))
+}
+
+pub(crate) fn condition_read(expression: Expr) -> Condition {
+    Condition { title: expression.title, description: expression.description, expression: expression.expression, location: expression.location }
+}
+
+pub(crate) fn condition_write(condition: &Condition) -> Expr {
+    let Condition { title, description, expression, location } = condition.clone();
+    Expr { expression, title, description, location }
+}
+
+/// As `version` shows a binding's role.
+pub(crate) fn role_shown(binding: &Binding, version: i32) -> String {
+    match &binding.condition {
+        Some(condition) if version != CONDITIONS => {
+            let hash = Sha256::digest(format!("{}\0{}\0{}", condition.expression, condition.title, condition.description));
+            format!("{}_withcond_{}", binding.role, hex::encode(&hash[..10]))
+        }
+        _ => binding.role.clone(),
+    }
+}
+
+fn policy_write(policy: &VersionedPolicy, version: i32) -> Result<pb::Policy, Status> {
     let bindings = policy.policy.bindings.iter().map(|binding| pb::Binding {
-        role: binding.role.clone(),
+        role: role_shown(binding, version),
         members: binding.members.iter().map(Member::to_string).collect(),
-        condition: None,
+        condition: binding.condition.as_ref().filter(|_| version == CONDITIONS).map(condition_write),
     });
     // An etag is base64 text in `iam`, bytes in the proto, base64 text again in JSON.
     let etag = STANDARD.decode(&policy.etag).map_err(Status::internal)?;
-    Ok(pb::Policy { version: 1, bindings: bindings.collect(), audit_configs: Vec::new(), etag })
+    let version = if version == CONDITIONS { policy.policy.version() } else { 1 };
+    Ok(pb::Policy { version, bindings: bindings.collect(), audit_configs: Vec::new(), etag })
 }
 
 #[cfg(test)]
@@ -126,8 +173,21 @@ mod tests {
             ..Default::default()
         };
         let read = policy_read(policy.clone()).unwrap();
-        let written = policy_write(&VersionedPolicy { policy: read, etag: "ACAB".to_owned() }).unwrap();
+        let written = policy_write(&VersionedPolicy { policy: read, etag: "ACAB".to_owned() }, 3).unwrap();
         assert_eq!(written, pb::Policy { version: 1, etag: vec![0, 32, 1], ..policy });
+    }
+
+    #[test]
+    fn conditions_are_seen_in_version_3_alone() {
+        let expression = Expr { expression: "true".to_owned(), title: "t".to_owned(), ..Default::default() };
+        let conditional = pb::Binding { condition: Some(expression), ..binding("roles/run.invoker", "user:a@example.com") };
+        let policy = pb::Policy { version: 3, bindings: vec![conditional], ..Default::default() };
+        let read = VersionedPolicy { policy: policy_read(policy.clone()).unwrap(), etag: "ACAB".to_owned() };
+        assert_eq!(policy_write(&read, 3).unwrap(), pb::Policy { etag: vec![0, 32, 1], ..policy });
+        let old = policy_write(&read, 1).unwrap();
+        assert_eq!((old.version, &old.bindings[0].condition), (1, &None));
+        let (role, hash) = old.bindings[0].role.split_once("_withcond_").unwrap();
+        assert_eq!((role, hash.len()), ("roles/run.invoker", 20));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! and return. `reconcile` holds the loops that read intents and make them true. A call that was answered is on disk; what
 //! was still to be done when the process died is done after the next start.
 
+pub mod admission;
 mod bucket;
 mod build;
 mod function;

@@ -4,11 +4,17 @@
 //!
 //! All records it needs are in memory, kept current by the store's watch: a check reads no disk and waits for nobody.
 //! Files, in the order in which a caller meets them: `token` and `id_token` say who calls, on the narrow reader of `jws`, the
-//! keys of `signing` and the memory of `verified`; `policy` says whether they may, by the tables of `role` and `permission`.
+//! keys of `signing` and the memory of `verified`; `access` says whether they may, by what `policy` and `deny` were told, the tables of
+//! `role` and `permission`, and `custom_role`, `condition` and `group`.
 //! `user`, `sign_in`, `refresh_token` and `assertion` are the ways to a token; `service_account` and `service_account_key` are
 //! what they look up, and `managed_key` signs for an account. `vault` seals payloads of secrets. `table` is how records are held, `keys` the arithmetic of RSA.
 
+mod access;
 mod assertion;
+mod condition;
+mod custom_role;
+mod deny;
+mod group;
 mod id_token;
 mod jws;
 mod keys;
@@ -41,12 +47,19 @@ use store::{CommitError, Event, Expect, Guard, Store, Write};
 use tokio::{sync::Mutex, task::AbortHandle};
 
 pub use self::{
+    access::{About, Bound, Explanation, Question, Standing},
+    condition::{Fault, lint},
+    custom_role::{CustomRole, RoleChange, Stage, permissions},
+    deny::{DenyPolicy, DenyRule},
+    group::Group,
     policy::Policied,
     role::Role,
-    token::Access,
+    token::{Access, TokenClaims},
     vault::{Payload, Unopened, Vault, VaultError},
 };
 use self::{
+    custom_role::RoleRow,
+    deny::DenyRow,
     policy::PolicyRow,
     refresh_token::RefreshToken,
     service_account_key::AccountKey,
@@ -92,6 +105,16 @@ struct Tables {
     account_keys: Table<AccountKey>,
     refresh_tokens: Table<RefreshToken>,
     policies: Table<PolicyRow>,
+    roles: Table<RoleRow>,
+    deny_policies: Table<DenyRow>,
+    groups: Table<Group>,
+    projects: Table<ProjectRow>,
+}
+
+/// What of a project's record is asked for here; it is the control plane's.
+#[derive(serde::Deserialize)]
+struct ProjectRow {
+    number: ProjectNumber,
 }
 
 /// Someone whose token was good.
@@ -208,6 +231,10 @@ impl Iam {
             account_keys: service_account_key::table(),
             refresh_tokens: refresh_token::table(),
             policies: policy::table(),
+            roles: custom_role::table(),
+            deny_policies: deny::table(),
+            groups: group::table(),
+            projects: Table::new(key::PROJECTS, |rest| rest, |bytes| Ok(serde_json::from_slice(bytes)?)),
         });
         let watches = tables.follow(&store)?;
         let iam = Self {
@@ -245,7 +272,7 @@ impl Iam {
         }
         let resource = format!("projects/{project}");
         if !tables.policies.contains(&resource) {
-            let bind = |role: &str, member| Binding { role: role.to_owned(), members: vec![member] };
+            let bind = |role: &str, member| Binding::new(role, vec![member]);
             let bindings = vec![bind("roles/owner", Member::User(owner.to_owned())), bind("roles/editor", Member::ServiceAccount(compute))];
             writes.push(Write::put(key::policy(&resource), Expect::Absent, &Policy { bindings }));
         }
@@ -298,7 +325,7 @@ impl Drop for Inner {
 macro_rules! each_table {
     ($tables:expr, $table:ident => $do:expr) => {{
         let tables = $tables;
-        each_table!(@ tables, $table => $do; signing_keys users accounts account_keys refresh_tokens policies)
+        each_table!(@ tables, $table => $do; signing_keys users accounts account_keys refresh_tokens policies roles deny_policies groups projects)
     }};
     (@ $tables:ident, $table:ident => $do:expr; $($name:ident)*) => {{ $( { let $table = &$tables.$name; $do; } )* }};
 }

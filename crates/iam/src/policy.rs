@@ -1,10 +1,9 @@
-//! Policies: who holds which role on what, and the question that every request asks.
+//! Policies: who holds which role on what, and when.
 //!
-//! A policy is compiled when it changes: the permissions of each member's roles, in one set. The question is then two
-//! look-ups: the resource's own policy, and that of the project it belongs to.
+//! A policy is compiled when it changes: each binding's role is found, its members are put into sets, its condition is read. What a
+//! compiled binding says to a question is [`Grant::standing`]; which bindings are asked is `access`.
 //!
-//! Not here: conditions (no field for them reaches this crate), deny policies, custom roles, folders and organisations.
-//! Groups have no members on this machine: a binding for one is kept and matches nobody.
+//! Not here: folders and organisations.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +17,9 @@ use store::{CommitError, Expect, Guard, Write};
 
 use crate::{
     Iam, Identity, Kind,
-    permission::{Permission, PermissionSet},
+    access::{self, Asked, Standing, Weigh},
+    condition::{self, Compiled, Outcome, Place},
+    custom_role::is_custom,
     role::Role,
     table::Table,
 };
@@ -28,8 +29,12 @@ const EMPTY_ETAG: &str = "ACAB";
 /// Google's limit of principals in one policy.
 const MEMBERS_MAX: usize = 1500;
 const BINDINGS_MAX: usize = 250;
+/// Bindings of one role to one member, each with another condition: Google's.
+const CONDITIONS_MAX: usize = 20;
 /// `projects/` and the longest project id.
-const PROJECT_RESOURCE_MAX_BYTES: usize = 9 + 30;
+pub(crate) const PROJECT_RESOURCE_MAX_BYTES: usize = 9 + 30;
+/// Roles that are never given under a condition.
+const BASIC: [&str; 3] = ["roles/owner", "roles/editor", "roles/viewer"];
 
 /// A resource that has a policy, as it was at one moment.
 #[derive(Clone, Debug)]
@@ -52,13 +57,40 @@ struct ResourceIdentity {
 #[derive(Debug, Default)]
 pub(crate) struct PolicyRow {
     policy: Policy,
+    /// One for each binding, in their order.
+    grants: Vec<Grant>,
+}
+
+/// A binding, compiled.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    role: GrantedRole,
     /// allUsers.
-    everyone: PermissionSet,
+    everyone: bool,
     /// allAuthenticatedUsers: whoever has an identity of this issuer.
-    authenticated: PermissionSet,
-    users: HashMap<Box<str>, PermissionSet>,
-    accounts: HashMap<Box<str>, PermissionSet>,
-    domains: HashMap<Box<str>, PermissionSet>,
+    authenticated: bool,
+    users: HashSet<Box<str>>,
+    accounts: HashSet<Box<str>>,
+    domains: HashSet<Box<str>>,
+    groups: Vec<Box<str>>,
+    condition: Holds,
+}
+
+#[derive(Debug)]
+enum GrantedRole {
+    Predefined(&'static Role),
+    /// Looked up when it is asked for: it may change.
+    Custom(Box<str>),
+    /// A later version has taken it away: it grants nothing.
+    Unknown,
+}
+
+#[derive(Debug)]
+enum Holds {
+    Always,
+    When(Compiled),
+    /// A condition that this version does not read.
+    Never,
 }
 
 /// Policies are looked up by their resource.
@@ -68,41 +100,11 @@ pub(crate) fn table() -> Table<PolicyRow> {
 
 impl PolicyRow {
     fn new(policy: Policy) -> Self {
-        let mut row = Self::default();
-        for binding in &policy.bindings {
-            // A role that a later version has taken away grants nothing.
-            let Some(role) = Role::find(&binding.role) else {
-                continue;
-            };
-            for member in &binding.members {
-                let set = match member {
-                    Member::AllUsers => &mut row.everyone,
-                    Member::AllAuthenticatedUsers => &mut row.authenticated,
-                    Member::User(email) => row.users.entry(email.as_str().into()).or_default(),
-                    Member::ServiceAccount(email) => row.accounts.entry(email.as_str().into()).or_default(),
-                    Member::Domain(domain) => row.domains.entry(domain.as_str().into()).or_default(),
-                    Member::Group(_) => continue,
-                };
-                set.union(&role.permissions);
-            }
-        }
-        row.policy = policy;
-        row
+        Self { grants: policy.bindings.iter().map(Grant::new).collect(), policy }
     }
 
-    fn allows(&self, who: Option<&Identity>, permission: Permission) -> bool {
-        if self.everyone.contains(permission) {
-            return true;
-        }
-        let Some(who) = who else { return false };
-        let holds = |sets: &HashMap<Box<str>, PermissionSet>, name: &str| sets.get(name).is_some_and(|set| set.contains(permission));
-        if self.authenticated.contains(permission) {
-            return true;
-        }
-        match who.kind {
-            Kind::ServiceAccount => holds(&self.accounts, &who.email),
-            Kind::User => holds(&self.users, &who.email) || who.email.rsplit_once('@').is_some_and(|(_, domain)| holds(&self.domains, domain)),
-        }
+    pub(crate) fn grants(&self) -> impl Iterator<Item = (&Binding, &Grant)> {
+        self.policy.bindings.iter().zip(&self.grants)
     }
 
     pub(crate) fn names(&self, member: &Member) -> bool {
@@ -117,6 +119,93 @@ impl PolicyRow {
         }
         policy.bindings.retain(|binding| !binding.members.is_empty());
         policy
+    }
+}
+
+impl Grant {
+    fn new(binding: &Binding) -> Self {
+        let role = match Role::find(&binding.role) {
+            Some(role) => GrantedRole::Predefined(role),
+            None if is_custom(&binding.role) => GrantedRole::Custom(binding.role.as_str().into()),
+            None => GrantedRole::Unknown,
+        };
+        let condition = match &binding.condition {
+            None => Holds::Always,
+            Some(condition) => condition::compile(condition, Place::Binding, "condition").map_or(Holds::Never, Holds::When),
+        };
+        let mut grant = Self {
+            role,
+            everyone: false,
+            authenticated: false,
+            users: HashSet::new(),
+            accounts: HashSet::new(),
+            domains: HashSet::new(),
+            groups: Vec::new(),
+            condition,
+        };
+        for member in &binding.members {
+            let (set, name) = match member {
+                Member::AllUsers => {
+                    grant.everyone = true;
+                    continue;
+                }
+                Member::AllAuthenticatedUsers => {
+                    grant.authenticated = true;
+                    continue;
+                }
+                Member::Group(email) => {
+                    grant.groups.push(email.as_str().into());
+                    continue;
+                }
+                Member::User(email) => (&mut grant.users, email),
+                Member::ServiceAccount(email) => (&mut grant.accounts, email),
+                Member::Domain(domain) => (&mut grant.domains, domain),
+            };
+            set.insert(name.as_str().into());
+        }
+        grant
+    }
+
+    /// What the binding says. The role is asked first: most bindings of a policy are for something else.
+    pub(crate) fn standing(&self, iam: &Iam, asked: &Asked<'_>, whose: Weigh) -> Standing {
+        let role = self.role_standing(iam, asked);
+        if role == Some(Standing::RoleLacks) {
+            return Standing::RoleLacks;
+        }
+        if whose == Weigh::Caller && !self.names(iam, asked.who) {
+            return Standing::NotMember;
+        }
+        role.unwrap_or_else(|| match &self.condition {
+            Holds::Always => Standing::Grants,
+            Holds::Never => Standing::ConditionFailed,
+            Holds::When(condition) => match iam.condition_outcome(condition, asked) {
+                Outcome::True => Standing::Grants,
+                Outcome::False => Standing::ConditionFalse,
+                Outcome::Failed => Standing::ConditionFailed,
+            },
+        })
+    }
+
+    /// `None` when the role holds the permission.
+    fn role_standing(&self, iam: &Iam, asked: &Asked<'_>) -> Option<Standing> {
+        match &self.role {
+            GrantedRole::Predefined(role) => (!role.permissions.contains(asked.permission)).then_some(Standing::RoleLacks),
+            GrantedRole::Custom(name) => iam.custom_role_standing(name, asked),
+            GrantedRole::Unknown => Some(Standing::RoleLacks),
+        }
+    }
+
+    fn names(&self, iam: &Iam, who: Option<&Identity>) -> bool {
+        if self.everyone {
+            return true;
+        }
+        let Some(who) = who else { return false };
+        let email = who.email.as_str();
+        let by_itself = match who.kind {
+            Kind::ServiceAccount => self.accounts.contains(email),
+            Kind::User => self.users.contains(email) || access::domain(who).is_some_and(|domain| self.domains.contains(domain)),
+        };
+        self.authenticated || by_itself || self.groups.iter().any(|group| iam.is_in_group(who, group))
     }
 }
 
@@ -208,67 +297,37 @@ impl Iam {
         self.commit(vec![Write::delete(key, Expect::Any)]).await.map_err(Status::internal)
     }
 
-    /// Whether `who` (None: anonymous) has `permission` on `resource` or on the project it belongs to (`project`: its id, empty for none).
-    /// In memory, no allocation on the way to an answer, effective at once after `policy_set`.
-    ///
-    /// `who` must come from a check of this moment: a disabled account is recognised there.
-    pub fn may(&self, who: Option<&Identity>, permission: &str, resource: &str, project: &str) -> bool {
-        let Some(found) = Permission::find(permission) else {
-            tracing::error!(permission, "nobody has a permission that does not exist");
-            return false;
-        };
-        let policies = &self.inner.tables.policies;
-        let allows = |resource: &str| policies.look(resource, |row| row.allows(who, found)).unwrap_or(false);
-        if allows(resource) {
-            return true;
-        }
-        // A resource that names another project than the caller does would be granted by the wrong project's policy.
-        if project.is_empty() || resource.strip_prefix("projects/").is_some_and(|rest| rest.split('/').next() != Some(project)) {
-            return false;
-        }
-        let mut buffer = [0; PROJECT_RESOURCE_MAX_BYTES];
-        project_resource(project, &mut buffer).is_some_and(allows)
-    }
-
-    /// The permissions of `asked` that `who` has.
-    pub fn test_permissions(&self, who: Option<&Identity>, asked: &[String], resource: &str, project: &str) -> Vec<String> {
-        asked.iter().filter(|permission| Permission::find(permission).is_some() && self.may(who, permission, resource, project)).cloned().collect()
-    }
-
-    /// Whether `role` (`roles/run.invoker`) is known.
-    pub fn role_exists(&self, role: &str) -> bool {
-        Role::find(role).is_some()
-    }
-
     /// The policy as it is kept, or why it cannot be.
     fn policy_clean(&self, resource: &str, policy: Policy) -> Result<Policy, Status> {
         let is_project = resource.starts_with("projects/") && resource.matches('/').count() == 1;
         let mut clean: Vec<Binding> = Vec::new();
         let mut seen = HashSet::new();
-        for Binding { role, members } in policy.bindings {
-            if Role::find(&role).is_none() {
-                return Err(Status::invalid_field("policy.bindings.role", format!("Role {role} is not supported for this resource.")));
+        let mut conditions: HashMap<(String, Member), usize> = HashMap::new();
+        for (at, Binding { role, members, condition }) in policy.bindings.into_iter().enumerate() {
+            self.role_check(resource, &role)?;
+            if let Some(condition) = &condition {
+                let field = format!("policy.bindings[{at}].condition");
+                condition_check(&role, &members, &field)?;
+                condition::compile(condition, Place::Binding, &field)?;
             }
             for member in members {
                 // Again, for a member that was not made by `parse`.
                 let member = Member::parse(&member.to_string())?;
-                if is_project && matches!(member, Member::AllUsers | Member::AllAuthenticatedUsers) {
-                    return Err(Status::invalid_field(
-                        "policy.bindings.members",
-                        "Project does not support allUsers and allAuthenticatedUsers as members in a binding of a policy; bind the role on the service itself.",
-                    ));
-                }
-                if let Member::ServiceAccount(email) = &member
-                    && self.account_is_missing(email)
-                {
-                    return Err(Status::invalid_field("policy.bindings.members", format!("Service account {email} does not exist.")));
-                }
-                if !seen.insert((role.clone(), member.clone())) {
+                self.member_check(is_project, &member)?;
+                if !seen.insert((role.clone(), member.clone(), condition.clone())) {
                     continue;
                 }
-                match clean.iter_mut().find(|binding| binding.role == role) {
+                if condition.is_some() {
+                    let count = conditions.entry((role.clone(), member.clone())).or_default();
+                    *count += 1;
+                    if *count > CONDITIONS_MAX {
+                        let why = format!("{role} is bound to {member} under more than {CONDITIONS_MAX} different conditions");
+                        return Err(Status::invalid_field("policy.bindings", why));
+                    }
+                }
+                match clean.iter_mut().find(|binding| binding.role == role && binding.condition == condition) {
                     Some(binding) => binding.members.push(member),
-                    None => clean.push(Binding { role: role.clone(), members: vec![member] }),
+                    None => clean.push(Binding { role: role.clone(), members: vec![member], condition: condition.clone() }),
                 }
                 if clean.len() > BINDINGS_MAX || seen.len() > MEMBERS_MAX {
                     return Err(Status::invalid_field("policy.bindings", format!("a policy has at most {BINDINGS_MAX} bindings and {MEMBERS_MAX} members")));
@@ -282,6 +341,40 @@ impl Iam {
             ));
         }
         Ok(Policy { bindings: clean })
+    }
+
+    /// A role that is known; of the project's own ones one that is not deleted, unless it is bound already.
+    fn role_check(&self, resource: &str, role: &str) -> Result<(), Status> {
+        if Role::find(role).is_some() {
+            return Ok(());
+        }
+        let bad = |why: String| Err(Status::invalid_field("policy.bindings.role", why));
+        if !is_custom(role) {
+            return bad(format!("Role {role} is not supported for this resource."));
+        }
+        let own = resource.split('/').nth(1).filter(|_| resource.starts_with("projects/"));
+        let is_of_project = own.is_none_or(|project| role.split('/').nth(1) == Some(project));
+        let is_bound = || self.inner.tables.policies.look(resource, |row| row.policy.bindings.iter().any(|binding| binding.role == role)) == Some(true);
+        match self.inner.tables.roles.look(role, |found| found.role.deleted.is_none()) {
+            Some(true) if is_of_project => Ok(()),
+            Some(false) if is_of_project && is_bound() => Ok(()),
+            _ => bad(format!("Role ({role}) does not exist in the resource's hierarchy.")),
+        }
+    }
+
+    fn member_check(&self, is_project: bool, member: &Member) -> Result<(), Status> {
+        if is_project && matches!(member, Member::AllUsers | Member::AllAuthenticatedUsers) {
+            return Err(Status::invalid_field(
+                "policy.bindings.members",
+                "Project does not support allUsers and allAuthenticatedUsers as members in a binding of a policy; bind the role on the service itself.",
+            ));
+        }
+        match member {
+            Member::ServiceAccount(email) if self.account_is_missing(email) => {
+                Err(Status::invalid_field("policy.bindings.members", format!("Service account {email} does not exist.")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Accounts of projects are made here, so one that is not here does not exist. Google's service agents
@@ -304,14 +397,14 @@ pub(crate) fn concurrent_change() -> Status {
 }
 
 /// As Google's look, `BwX…`: base64 of a 7 and seven bytes, here the store's revision.
-fn etag(revision: u64) -> String {
+pub(crate) fn etag(revision: u64) -> String {
     let mut bytes = revision.to_be_bytes();
     bytes[0] = 7;
     STANDARD.encode(bytes)
 }
 
 /// `None` for what `etag` never made.
-fn etag_revision(etag: &str) -> Option<u64> {
+pub(crate) fn etag_revision(etag: &str) -> Option<u64> {
     let mut bytes: [u8; 8] = STANDARD.decode(etag).ok()?.try_into().ok()?;
     if bytes[0] != 7 {
         return None;
@@ -320,15 +413,29 @@ fn etag_revision(etag: &str) -> Option<u64> {
     Some(u64::from_be_bytes(bytes))
 }
 
-/// `projects/ID` without allocation. `None` for what is longer than any project's id.
-fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX_BYTES]) -> Option<&'a str> {
+/// What no condition can be bound to. Source: cloud.google.com/iam/docs/conditions-overview.
+fn condition_check(role: &str, members: &[Member], field: &str) -> Result<(), Status> {
+    if BASIC.contains(&role) {
+        return Err(Status::invalid_field(field, format!("Binding with a condition and a basic role is not allowed: {role}.")));
+    }
+    if members.iter().any(|member| matches!(member, Member::AllUsers | Member::AllAuthenticatedUsers)) {
+        return Err(Status::invalid_field(field, "Conditions are not allowed in a binding for allUsers or allAuthenticatedUsers."));
+    }
+    Ok(())
+}
+
+/// `projects/ID` without allocation. `None` for what is longer than any project's id, and for none.
+pub(crate) fn project_resource<'a>(project: &str, buffer: &'a mut [u8; PROJECT_RESOURCE_MAX_BYTES]) -> Option<&'a str> {
+    if project.is_empty() {
+        return None;
+    }
     let (head, tail) = buffer.split_at_mut(9);
     head.copy_from_slice(b"projects/");
     tail.get_mut(..project.len())?.copy_from_slice(project.as_bytes());
     std::str::from_utf8(&buffer[..9 + project.len()]).ok()
 }
 
-fn resource_check(resource: &str) -> Result<(), Status> {
+pub(crate) fn resource_check(resource: &str) -> Result<(), Status> {
     let is_name = |part: &str| !part.is_empty() && part.len() <= 255 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
     // Names of Pub/Sub may hold more.
     let is_event_name = |part: &str| is_name(&part.replace(['~', '+', '%'], "-"));

@@ -1,6 +1,6 @@
 //! Google's predefined roles, as far as their permissions exist here.
 //!
-//! Which permissions they hold is in `table`. Custom roles do not exist here.
+//! Which permissions they hold is in `table`. Roles that a project's people made are in `custom_role`.
 
 mod table;
 
@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use crate::permission::{Permission, PermissionSet};
 
 /// A role that bindings can name.
+#[derive(Debug)]
 pub struct Role {
     /// `roles/run.invoker`.
     pub name: &'static str,
@@ -26,6 +27,11 @@ impl Role {
     /// All roles, by name.
     pub fn all() -> &'static [Self] {
         &ROLES
+    }
+
+    /// Owner, editor, viewer and browser: of everything, so that nobody needs them for one thing.
+    pub(crate) fn is_basic(&self) -> bool {
+        !self.name.contains('.')
     }
 
     /// The names of its permissions, sorted.

@@ -1,5 +1,6 @@
 //! The crate as its callers see it, on a real store, with a clock that the test sets.
 
+mod access;
 mod assertion;
 mod forged;
 mod keys;

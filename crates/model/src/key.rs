@@ -46,6 +46,12 @@ pub const SCHEMAS: &str = "schema/";
 pub const SCHEMA_DEFINITIONS: &str = "schemadefinition/";
 pub const JOBS: &str = "job/";
 pub const TRIGGERS: &str = "trigger/";
+/// Roles that a project's people made.
+pub const ROLES: &str = "role/";
+/// What nobody may, whatever roles say: all deny policies of a project.
+pub const DENY_POLICIES: &str = "denypolicies/";
+/// Members of groups.
+pub const GROUPS: &str = "group/";
 /// The instant at which a clock that is moved by hand stands.
 pub const CLOCK: &str = "clock/manual";
 
@@ -117,6 +123,19 @@ pub fn policied(resource: &str) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// `name` is `projects/P/roles/R`.
+pub fn role(name: &str) -> String {
+    format!("{ROLES}{name}")
+}
+
+pub fn deny_policies(project: &ProjectId) -> String {
+    format!("{DENY_POLICIES}{project}")
+}
+
+pub fn group(email: &str) -> String {
+    format!("{GROUPS}{email}")
 }
 
 pub fn project(id: &ProjectId) -> String {

@@ -15,9 +15,39 @@ pub struct Policy {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
-    /// `roles/run.invoker`.
+    /// `roles/run.invoker`, or a project's own: `projects/P/roles/R`.
     pub role: String,
     pub members: Vec<Member>,
+    /// The binding holds where this is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<Condition>,
+}
+
+/// google.type.Expr: an expression of CEL, and what people call it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Condition {
+    #[serde(default)]
+    pub title: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    pub expression: String,
+    /// Where it stands, for the messages of whoever wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub location: String,
+}
+
+impl Binding {
+    /// Without a condition.
+    pub fn new(role: impl Into<String>, members: Vec<Member>) -> Self {
+        Self { role: role.into(), members, condition: None }
+    }
+}
+
+impl Policy {
+    /// Version 3 is what has conditions; all else is 1.
+    pub fn version(&self) -> i32 {
+        if self.bindings.iter().any(|binding| binding.condition.is_some()) { 3 } else { 1 }
+    }
 }
 
 /// Who a binding speaks of.

@@ -12,11 +12,16 @@ use crate::{Origin, refusal::Refusal};
 ///
 /// No load balancer exists here, so `InternalAndLoadBalancer` admits what `Internal` does.
 pub(crate) fn check(ingress: Ingress, project: &str, origin: &Origin) -> Result<(), Refusal> {
+    if admits(ingress, project, origin) { Ok(()) } else { Err(Refusal::Ingress) }
+}
+
+/// Whether `ingress` lets `origin` reach a service of `project`.
+pub fn admits(ingress: Ingress, project: &str, origin: &Origin) -> bool {
     let inside = matches!(origin, Origin::Inside { project: from } if from == project);
     match ingress {
-        Ingress::All => Ok(()),
-        Ingress::Internal | Ingress::InternalAndLoadBalancer if inside => Ok(()),
-        Ingress::Internal | Ingress::InternalAndLoadBalancer | Ingress::None => Err(Refusal::Ingress),
+        Ingress::All => true,
+        Ingress::Internal | Ingress::InternalAndLoadBalancer => inside,
+        Ingress::None => false,
     }
 }
 

@@ -11,7 +11,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use iam::{Iam, Identity, TokenError};
 
-use crate::refusal::Refusal;
+use crate::{
+    denials::{Caller, Denied},
+    refusal::Refusal,
+};
 
 /// What a caller needs on the service's resource.
 const PERMISSION: &str = "run.routes.invoke";
@@ -29,19 +32,19 @@ pub(crate) struct Target<'a> {
 /// Who calls; `None` for a caller without a token.
 ///
 /// # Errors
-/// `NoToken`, `NotPermitted` (403) or `BadToken` (401).
-pub(crate) fn check(iam: &Iam, target: &Target<'_>, headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
+/// `NoToken`, `NotPermitted` (403) or `BadToken` (401), and whom it met.
+pub(crate) fn check(iam: &Iam, target: &Target<'_>, headers: &HeaderMap) -> Result<Option<Identity>, Denied> {
     let permitted = |who: Option<&Identity>| iam.may(who, PERMISSION, target.resource, target.project);
     let Some(token) = token(headers) else {
-        return if permitted(None) { Ok(None) } else { Err(Refusal::NoToken) };
+        return if permitted(None) { Ok(None) } else { Err(Denied { refusal: Refusal::NoToken, caller: Caller::Nobody }) };
     };
     match iam.id_token_check(token, target.is_audience) {
         Ok(who) if permitted(Some(&who)) => Ok(Some(who)),
-        Ok(_) => Err(Refusal::NotPermitted),
+        Ok(who) => Err(Denied { refusal: Refusal::NotPermitted, caller: Caller::Known(who) }),
         Err(TokenError::Malformed | TokenError::Signature) if permitted(None) => Ok(None),
         Err(error) => {
             tracing::debug!(resource = target.resource, %error, "token refused");
-            Err(Refusal::BadToken)
+            Err(Denied { refusal: Refusal::BadToken, caller: Caller::Unknown(error, iam.token_claims(token)) })
         }
     }
 }

@@ -28,6 +28,7 @@ mod clones;
 mod cold_start;
 mod connection;
 mod decisions;
+mod denials;
 pub mod egress;
 mod environment;
 mod finish;
@@ -59,11 +60,14 @@ mod workers;
 
 pub use cold_start::{ColdStart, PARTS as COLD_START_PARTS};
 pub use decisions::ScalingDecision;
-pub use recent::{COPY as SHADOW_HEADER, RecentRequest};
+pub use denials::{Caller, Denial};
 pub use handling::{Handling, Sent};
+pub use ingress::admits;
+pub use recent::{COPY as SHADOW_HEADER, RecentRequest};
 pub use refusal::Refusal;
 pub use workers::Workers;
 
+use denials::Denied;
 use finish::Finish;
 use instances::StopOrder;
 use pool::Pool;
@@ -205,6 +209,7 @@ pub(crate) struct Shared {
     /// Starts of sandboxes at a time, on the whole host.
     starts: Arc<Semaphore>,
     templates: clones::Templates,
+    denials: denials::Denials,
     /// No new requests.
     closing: CancellationToken,
     /// Tunnels end.
@@ -244,6 +249,7 @@ impl Serving {
             supervisor: Supervisor::new(),
             starts: Arc::new(Semaphore::new(2 * cores)),
             templates,
+            denials: denials::Denials::default(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
         });
@@ -382,7 +388,18 @@ impl Serving {
         let mut finish = Finish::new(self.shared.clone(), entry.source.clone(), &parts, authority, origin);
         let (pool, held, who) = match self.admit(entry, route, origin, &parts) {
             Ok(admitted) => admitted,
-            Err(refusal) => return finish.refuse(refusal),
+            Err(Denied { refusal, caller }) => {
+                self.shared.denials.push(Denial {
+                    trace: String::from_utf8_lossy(&finish.trace.id_hex()).into_owned(),
+                    time: self.shared.clock.now(),
+                    service: entry.key.clone(),
+                    refusal,
+                    caller,
+                    origin: origin.clone(),
+                    host: finish.authority.clone(),
+                });
+                return finish.refuse(refusal);
+            }
         };
         finish.belongs_to(&pool.source, pool.meter());
         let hops = parts.extensions.remove::<Hops>().unwrap_or_default();
@@ -424,13 +441,13 @@ impl Serving {
 
     /// The revision's instances, the slot to which the caller's cookie led, and who calls if that was asked. Who may not call is
     /// refused before anything is started for them.
-    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<Admitted, Refusal> {
+    fn admit(&self, entry: &Arc<Entry>, route: &Route, origin: &Origin, parts: &http::request::Parts) -> Result<Admitted, Denied> {
         if self.shared.closing.is_cancelled() {
-            return Err(Refusal::Closing);
+            return Err(Refusal::Closing.into());
         }
         ingress::check(entry.ingress, entry.key.project.as_str(), origin)?;
         if matches!(parts.method, http::Method::TRACE | http::Method::CONNECT) {
-            return Err(Refusal::MethodNotAllowed);
+            return Err(Refusal::MethodNotAllowed.into());
         }
         let who = if entry.invoker_iam_disabled { None } else { self.with_target(entry, |target| invoker::check(&self.shared.iam, target, &parts.headers))? };
         let pool = match route {
@@ -480,6 +497,11 @@ impl Serving {
             }
         });
         instance.outcome().await
+    }
+
+    /// A request that was not let in, by its trace (32 hexadecimal digits), while it is remembered.
+    pub fn denial(&self, trace: &str) -> Option<Denial> {
+        self.shared.denials.find(trace)
     }
 
     /// The instances there are, in no order.

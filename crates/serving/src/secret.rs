@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::select_all;
-use iam::Payload;
+use iam::{About, Payload, Question};
 use model::{
     key,
     log::Severity,
@@ -86,7 +86,15 @@ pub(crate) fn read(pool: &Pool, source: &SecretRef) -> Result<Payload, String> {
     let key = SecretKey { project: project.clone(), secret };
     let name = key.resource();
     let account = shared.iam.identity(&pool.template.service_account);
-    if !shared.iam.may(Some(&account), "secretmanager.versions.access", &name, project.as_str()) {
+    let version = format!("versions/{}", source.version);
+    let question = Question {
+        who: Some(&account),
+        permission: "secretmanager.versions.access",
+        resource: &name,
+        project: project.as_str(),
+        about: About { part: Some(&version), ..About::default() },
+    };
+    if !shared.iam.may_about(&question) {
         return Err(format!("Permission denied on secret: {name}/versions/{} for Revision service account {}.", source.version, account.email));
     }
     let secret: Secret = record(pool, &key::secret(&key))?.ok_or_else(|| format!("Secret [{name}] not found."))?;

@@ -2,6 +2,7 @@
 //!
 //! The one binary: commands, configuration, and [`wire`], which creates and connects everything once.
 
+mod access;
 mod ca;
 mod client;
 mod clock;
@@ -79,6 +80,8 @@ enum Command {
     Run(run::RunArgs),
     /// Print what services and platform wrote
     Logs(logs::LogsArgs),
+    /// Tell why somebody was not let in, and who would be
+    Iam(access::IamArgs),
     /// List or end running instances
     Instances(instances::InstancesArgs),
     /// Show where the time of starts went
@@ -126,6 +129,7 @@ fn command(command: Command) -> Result<ExitCode> {
         Command::Exec { identity, command } => wait(env::exec(&identity, &command)),
         Command::Run(args) => wait(run::run(&args)),
         Command::Logs(args) => wait(logs::logs(&args)),
+        Command::Iam(args) => wait(access::access(&args)),
         Command::Instances(args) => wait(instances::instances(&args)),
         Command::Trace(args) => wait(trace::trace(&args)),
         Command::WhyScaled(args) => wait(why_scaled::why_scaled(&args)),

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::{
     error::Error,
     ingest::{Stored, concatenate},
-    object::{Draft, denied, may, object_find, object_json, read_check, retention_check, write_check},
+    object::{Draft, denied, may_object, object_find, object_json, read_check, retention_check, write_check},
     query::{CONDITIONS, Query},
 };
 use crate::{Deps, Response, surface::Call};
@@ -135,7 +135,7 @@ async fn prepare(deps: &Deps, call: &mut Call, query: &Query) -> Result<Prepared
 fn source(deps: &Deps, call: &Call, bucket: &str, name: &str, generation: Option<i64>) -> Result<Object, Error> {
     let bucket = deps.control.bucket_get(bucket)?.value;
     let who = call.who.as_ref();
-    if !may(deps, who, "storage.objects.get", &bucket) {
+    if !may_object(deps, who, "storage.objects.get", &bucket, name) {
         return Err(denied(who, "storage.objects.get", &bucket).into());
     }
     object_find(deps, who, &bucket, name, generation)
@@ -154,9 +154,9 @@ pub(crate) async fn rename(deps: Deps, mut call: Call) -> Result<Response, Error
     let bucket = deps.control.bucket_get(call.var("bucket")?)?.value;
     let (from, to, who) = (call.var("sourceObject")?, call.var("object")?, call.who.as_ref());
     // Who may move need not be one who may read.
-    if !may(&deps, who, "storage.objects.move", &bucket) {
+    if !may_object(&deps, who, "storage.objects.move", &bucket, from) {
         for permission in ["storage.objects.get", "storage.objects.delete"] {
-            if !may(&deps, who, permission, &bucket) {
+            if !may_object(&deps, who, permission, &bucket, from) {
                 return Err(denied(who, permission, &bucket).into());
             }
         }

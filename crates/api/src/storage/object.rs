@@ -323,6 +323,13 @@ pub(crate) fn may(deps: &Deps, who: Option<&Identity>, permission: &str, bucket:
     deps.iam.may(who, permission, &policy::resource(&bucket.name), bucket.project.as_str())
 }
 
+/// The same for one object, whose name conditions may ask for.
+pub(crate) fn may_object(deps: &Deps, who: Option<&Identity>, permission: &str, bucket: &Bucket, name: &str) -> bool {
+    let (resource, part) = (policy::resource(&bucket.name), format!("objects/{name}"));
+    let about = iam::About { part: Some(&part), ..Default::default() };
+    deps.iam.may_about(&iam::Question { who, permission, resource: &resource, project: bucket.project.as_str(), about })
+}
+
 /// Why not.
 pub(crate) fn denied(who: Option<&Identity>, permission: &str, bucket: &Bucket) -> Status {
     match who {
@@ -368,7 +375,7 @@ pub(crate) fn write_check(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, 
     if fails {
         return Err(Error::condition_not_met());
     }
-    if found.is_some() && !may(deps, who, "storage.objects.delete", bucket) {
+    if found.is_some() && !may_object(deps, who, "storage.objects.delete", bucket, name) {
         return Err(denied(who, "storage.objects.delete", bucket).into());
     }
     Ok(())
@@ -556,11 +563,11 @@ async fn change(deps: Deps, mut call: Call, how: bucket::Body) -> Result<Respons
         draft.clear();
     }
     draft.apply(&body)?;
-    if draft.retention != found.retention && !may(&deps, call.who.as_ref(), "storage.objects.setRetention", &bucket) {
+    if draft.retention != found.retention && !may_object(&deps, call.who.as_ref(), "storage.objects.setRetention", &bucket, &found.name) {
         return Err(denied(call.who.as_ref(), "storage.objects.setRetention", &bucket).into());
     }
     let unlocked = if query.flag("overrideUnlockedRetention")? {
-        if !may(&deps, call.who.as_ref(), "storage.objects.overrideUnlockedRetention", &bucket) {
+        if !may_object(&deps, call.who.as_ref(), "storage.objects.overrideUnlockedRetention", &bucket, &found.name) {
             return Err(denied(call.who.as_ref(), "storage.objects.overrideUnlockedRetention", &bucket).into());
         }
         UnlockedRetention::Overridden

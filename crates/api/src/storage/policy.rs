@@ -2,7 +2,7 @@
 
 use model::{
     Status,
-    policy::{Binding, Member, Policy, VersionedPolicy},
+    policy::{Binding, Condition, Member, Policy, VersionedPolicy},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,7 +12,11 @@ use super::{
     error::Error,
     query::Query,
 };
-use crate::{Deps, Response, surface::Call};
+use crate::{
+    Deps, Response,
+    policy::{CONDITIONS, role_shown, version_check},
+    surface::Call,
+};
 
 const SET: &str = "storage.buckets.setIamPolicy";
 
@@ -29,8 +33,7 @@ struct Written {
     #[serde(default)]
     etag: String,
     #[serde(default)]
-    #[expect(dead_code, reason = "1 and 3 differ by conditions only, and those are refused by name")]
-    version: Option<u32>,
+    version: Option<i32>,
     #[serde(default, rename = "kind")]
     _kind: Option<String>,
     #[serde(default, rename = "resourceId")]
@@ -44,14 +47,32 @@ struct WrittenBinding {
     #[serde(default)]
     members: Vec<Member>,
     #[serde(default)]
-    condition: Value,
+    condition: Option<WrittenCondition>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenCondition {
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    expression: String,
+    #[serde(default)]
+    location: String,
 }
 
 pub(crate) async fn get(deps: Deps, call: Call) -> Result<Response, Error> {
     let query = Query::of(&call, &[&["optionsRequestedPolicyVersion"]])?;
     let bucket = call.var("bucket")?;
     let policy = deps.iam.policy_get(&resource(bucket))?;
-    query.answer(policy_json(bucket, &policy))
+    let version = match query.integer("optionsRequestedPolicyVersion")? {
+        None => 1,
+        Some(version @ (1 | 3)) => version as i32,
+        Some(other) => return Err(Error::invalid(format!("optionsRequestedPolicyVersion {other} is none of 1 and 3"))),
+    };
+    query.answer(policy_json(bucket, &policy, version))
 }
 
 pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
@@ -64,12 +85,16 @@ pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
     if !deps.iam.may(call.who.as_ref(), SET, &name, bucket.project.as_str()) {
         return Err(Status::permission_denied(SET, &name).into());
     }
+    let version = written.version.unwrap_or(1);
+    version_check(&deps, &resource(&bucket.name), version, &written.etag)?;
     let mut policy = Policy::default();
     for binding in written.bindings {
-        if !binding.condition.is_null() {
-            return Err(Error::not_served("bindings.condition", "conditions on bindings are not evaluated; remove the condition"));
+        if binding.condition.is_some() && version != CONDITIONS {
+            return Err(Error::invalid(format!("Policies with conditions must specify version {CONDITIONS}.")));
         }
-        policy.bindings.push(Binding { role: binding.role, members: binding.members });
+        let condition =
+            binding.condition.map(|WrittenCondition { title, description, expression, location }| Condition { title, description, expression, location });
+        policy.bindings.push(Binding { role: binding.role, members: binding.members, condition });
     }
     if public_access_prevented(&bucket) && is_public(&policy) {
         return Err(Error::condition("The member bindings allUsers and allAuthenticatedUsers are not allowed since public access prevention is enforced."));
@@ -78,7 +103,7 @@ pub(crate) async fn set(deps: Deps, mut call: Call) -> Result<Response, Error> {
         model::Code::Aborted => Error::condition_not_met(),
         _ => status.into(),
     })?;
-    query.answer(policy_json(&bucket.name, &stored))
+    query.answer(policy_json(&bucket.name, &stored, CONDITIONS))
 }
 
 pub(crate) async fn test(deps: Deps, call: Call) -> Result<Response, Error> {
@@ -98,12 +123,16 @@ pub(crate) fn is_public(policy: &Policy) -> bool {
     policy.bindings.iter().any(|binding| binding.members.iter().any(anyone))
 }
 
-fn policy_json(bucket: &str, policy: &VersionedPolicy) -> Value {
-    let bindings: Vec<Value> = policy
-        .policy
-        .bindings
-        .iter()
-        .map(|binding| json!({ "role": binding.role, "members": binding.members.iter().map(Member::to_string).collect::<Vec<_>>() }))
-        .collect();
-    json!({ "kind": "storage#policy", "resourceId": format!("projects/_/buckets/{bucket}"), "version": 1, "etag": policy.etag, "bindings": bindings })
+fn policy_json(bucket: &str, policy: &VersionedPolicy, version: i32) -> Value {
+    let binding = |binding: &Binding| {
+        let members: Vec<_> = binding.members.iter().map(Member::to_string).collect();
+        let mut written = json!({ "role": role_shown(binding, version), "members": members });
+        if let Some(condition) = binding.condition.as_ref().filter(|_| version == CONDITIONS) {
+            written["condition"] = json!(condition);
+        }
+        written
+    };
+    let bindings: Vec<Value> = policy.policy.bindings.iter().map(binding).collect();
+    let version = if version == CONDITIONS { policy.policy.version() } else { 1 };
+    json!({ "kind": "storage#policy", "resourceId": format!("projects/_/buckets/{bucket}"), "version": version, "etag": policy.etag, "bindings": bindings })
 }

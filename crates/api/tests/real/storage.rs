@@ -492,7 +492,7 @@ pub async fn a_policy_of_a_deleted_bucket_is_not_the_next_ones(world: &World) {
     bucket(world, "late-1").await;
     call(world, "DELETE", "/storage/v1/b/late-1", Json::Null).await.good();
     let member = model::policy::Member::User("stranger@example.com".to_owned());
-    let binding = model::policy::Binding { role: "roles/storage.objectViewer".to_owned(), members: vec![member] };
+    let binding = model::policy::Binding::new("roles/storage.objectViewer", vec![member]);
     let late = model::policy::Policy { bindings: vec![binding] };
     world.iam.policy_set("buckets/late-1", late.clone(), "").await.unwrap();
     bucket(world, "late-1").await;

@@ -155,10 +155,7 @@ impl World {
     async fn viewer_bind(&self) {
         let resource = format!("projects/{PROJECT}");
         let mut found = self.iam.policy_get(&resource).unwrap();
-        found
-            .policy
-            .bindings
-            .push(model::policy::Binding { role: "roles/viewer".to_owned(), members: vec![model::policy::Member::User("viewer@example.com".to_owned())] });
+        found.policy.bindings.push(model::policy::Binding::new("roles/viewer", vec![model::policy::Member::User("viewer@example.com".to_owned())]));
         self.iam.policy_set(&resource, found.policy, &found.etag).await.unwrap();
     }
 

@@ -9,10 +9,7 @@ use super::*;
 use crate::Role;
 
 pub(crate) fn policy(bindings: &[(&str, &[&str])]) -> Policy {
-    let bindings = bindings
-        .iter()
-        .map(|(role, members)| Binding { role: (*role).to_owned(), members: members.iter().map(|m| Member::parse(m).unwrap()).collect() })
-        .collect();
+    let bindings = bindings.iter().map(|(role, members)| Binding::new(*role, members.iter().map(|m| Member::parse(m).unwrap()).collect())).collect();
     Policy { bindings }
 }
 
@@ -206,7 +203,7 @@ async fn policies_that_cannot_be_are_refused() {
     check("projects/local-project", policy(&[("roles/owner", &[&format!("serviceAccount:{COMPUTE}")])]), Code::FailedPrecondition, "owner").await;
     check("topics/t", Policy::default(), Code::InvalidArgument, "topics/t").await;
     let members: Vec<_> = (0..1501).map(|at| Member::User(format!("u{at}@x.y"))).collect();
-    let many = |members: &[Member]| Policy { bindings: vec![Binding { role: "roles/run.invoker".to_owned(), members: members.to_vec() }] };
+    let many = |members: &[Member]| Policy { bindings: vec![Binding::new("roles/run.invoker", members.to_vec())] };
     check(SERVICE, many(&members), Code::InvalidArgument, "1500").await;
     iam.policy_set(SERVICE, many(&members[..1500]), "").await.unwrap();
     check(SERVICE, many(&[Member::User("no address".to_owned())]), Code::InvalidArgument, "no address").await;

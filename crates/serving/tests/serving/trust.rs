@@ -58,7 +58,7 @@ async fn admitted(world: &World) {
     let host = host(&service);
     world.iam.user_create("caller@example.com").await.unwrap();
     let caller = world.iam.identity("caller@example.com");
-    let policy = Policy { bindings: vec![Binding { role: "roles/run.invoker".to_owned(), members: vec![Member::parse("user:caller@example.com").unwrap()] }] };
+    let policy = Policy { bindings: vec![Binding::new("roles/run.invoker", vec![Member::parse("user:caller@example.com").unwrap()])] };
     let token = world.iam.id_token_issue(&caller, &format!("https://{host}"), true);
     assert_eq!(call(world, &host, "/", &[("authorization", &token)]).await.status, 403);
     world.iam.policy_set(&service.resource(), policy, "").await.unwrap();
@@ -110,7 +110,7 @@ async fn audiences(world: &World) {
 
 async fn public(world: &World) {
     let service = world.service().service(|service| service.invoker_iam_disabled = false).deploy().await;
-    let policy = Policy { bindings: vec![Binding { role: "roles/run.invoker".to_owned(), members: vec![Member::AllUsers] }] };
+    let policy = Policy { bindings: vec![Binding::new("roles/run.invoker", vec![Member::AllUsers])] };
     world.iam.policy_set(&service.resource(), policy, "").await.unwrap();
     let host = host(&service);
     let owner = world.iam.identity(OWNER);
