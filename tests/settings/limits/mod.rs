@@ -97,6 +97,11 @@ impl Limited<'_> {
     }
 }
 
+/// What is seen of a service as it was deployed.
+type Row = fn(&Limited) -> Result<()>;
+/// What is seen of a setting that gcloud changes.
+type Setting = fn(&Limited, &Gcloud) -> Result<()>;
+
 pub fn limits_in_four_languages() -> Result<()> {
     let tanebi = Tanebi::start()?;
     let services: Vec<_> = LANGUAGES.iter().map(|language| Limited { tanebi: &tanebi, language }).collect();
@@ -104,8 +109,7 @@ pub fn limits_in_four_languages() -> Result<()> {
         let deploys: Vec<_> = services.iter().map(|service| scope.spawn(|| service.deploy().with_context(|| service.language.name))).collect();
         deploys.into_iter().try_for_each(|deploy| deploy.join().expect("no panic"))
     })?;
-    let rows: [(&str, fn(&Limited) -> Result<()>); 5] =
-        [("minimum", minimum), ("seen", seen), ("concurrency", concurrency), ("timeout", timeout), ("memory", memory)];
+    let rows: [(&str, Row); 5] = [("minimum", minimum), ("seen", seen), ("concurrency", concurrency), ("timeout", timeout), ("memory", memory)];
     let tried = |service: &Limited| rows.iter().try_for_each(|(name, row)| row(service).with_context(|| format!("row {name:?} in {}", service.language.name)));
     // Two at a time, as rows mostly wait.
     for pair in services.chunks(2) {
@@ -116,7 +120,7 @@ pub fn limits_in_four_languages() -> Result<()> {
     }
     let gcloud = Gcloud::start(&tanebi)?;
     payloads_make(&gcloud, &tanebi)?;
-    let settings: [(&str, fn(&Limited, &Gcloud) -> Result<()>); 3] = [("secrets", secrets), ("shares", shares), ("probes", probes)];
+    let settings: [(&str, Setting); 3] = [("secrets", secrets), ("shares", shares), ("probes", probes)];
     let (services, settings) = if is_full() { (&services[..], &settings[..]) } else { (&services[..1], &settings[..1]) };
     for service in services {
         for (name, row) in settings {
@@ -135,7 +139,8 @@ fn minimum(service: &Limited) -> Result<()> {
 /// The limits stand where programs look for them, and the runtime has sized itself by them.
 fn seen(service: &Limited) -> Result<()> {
     let about = service.about()?;
-    ensure!(about["memory"] == (MEMORY_MIB * MIB).to_string() && about["cpu"] == "100000 100000", "{about}");
+    let memory = (MEMORY_MIB * MIB).to_string();
+    ensure!(about["memory"] == *memory && about["cpu"] == "100000 100000", "{about}");
     // A quota holds, and the count does not say so.
     ensure!(about["processors"] == std::thread::available_parallelism()?.get(), "{about}");
     if let Some((least, most)) = service.language.heap_mib {
