@@ -68,7 +68,10 @@ pub fn a_revision_is_compared_before_it_takes_traffic() -> Result<()> {
     // The next one that does well gets what was held from it.
     holds(&tanebi.script_all(&deploy(first.path(), "--shadow"))?, "is serving 100 percent of traffic.")?;
     let service = describe(&tanebi)?;
-    ensure!(service["traffic"][0]["type"] == "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST" && service["annotations"]["tanebi.dev/shadow-held"].is_null(), "{service:#}");
+    ensure!(
+        service["traffic"][0]["type"] == "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST" && service["annotations"]["tanebi.dev/shadow-held"].is_null(),
+        "{service:#}"
+    );
 
     // A request that changes something is kept only where the owner has said so, and its copies are logged as such.
     let patch = |word: &str| {
@@ -86,7 +89,8 @@ pub fn a_revision_is_compared_before_it_takes_traffic() -> Result<()> {
     })?;
     eventually("its copies are in the log", || {
         let log = tanebi.script("tanebi logs shadowed --limit 1000")?;
-        Ok((log.contains("changed by {\"order\": 2} copy 1") && log.contains("changed by {\"order\": 1} copy None") && !log.contains("{\"order\": 1} copy 1")).then_some(()))
+        Ok((log.contains("changed by {\"order\": 2} copy 1") && log.contains("changed by {\"order\": 1} copy None") && !log.contains("{\"order\": 1} copy 1"))
+            .then_some(()))
     })
 }
 

@@ -91,8 +91,7 @@ impl RecentRequest {
         if target.len() > TARGET_MAX_BYTES {
             return None;
         }
-        let headers: HeaderMap =
-            parts.headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        let headers: HeaderMap = parts.headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         (bytes <= HEADERS_MAX_BYTES).then(|| Self { method: parts.method.clone(), target: target.to_owned(), headers, body })
     }

@@ -204,9 +204,7 @@ impl Comparison<'_> {
         let differences: Vec<_> = self
             .differences
             .iter()
-            .map(|(one, is_noise)| {
-                json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise })
-            })
+            .map(|(one, is_noise)| json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise }))
             .collect();
         json!({
             "method": self.request.method.as_str(), "target": self.request.target, "failed": self.has_failed(),

@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn the_latest_revisions_share_stays_where_it_is() {
         let check = |traffic: Value, annotations: Value, expect: Option<(Value, Value)>| {
-            let mut service = json!({ "latestReadyRevision": "projects/p/locations/r/services/s/revisions/s-1", "traffic": traffic, "annotations": annotations });
+            let mut service =
+                json!({ "latestReadyRevision": "projects/p/locations/r/services/s/revisions/s-1", "traffic": traffic, "annotations": annotations });
             let before = service.clone();
             let is_held = hold(&mut service);
             match expect {
