@@ -114,8 +114,9 @@ for (const theme of ['light', 'dark']) {
 }
 
 // What a stranger wrote is text.
-await page.goto(`${origin}${service}/logs`)
+await page.goto(`${origin}${service}/logs?q=onerror`)
 await page.locator('.log-list .what').filter({ hasText: EVIL }).first().waitFor()
+await page.goto(`${origin}${service}/logs?q=turned`)
 await page.locator('.log-list .what').filter({ hasText: 'red \\u001b[31m bell \\u0007 turned \\u202e txt' }).first().waitFor()
 await page.goto(`${origin}/buckets/${project}-pictures`)
 await page.getByRole('cell', { name: EVIL.replaceAll('/', '|'), exact: true }).waitFor()
@@ -146,7 +147,8 @@ await end(play)
 console.log(`${Object.keys(pages).length + 9} pages in ${language}, both themes`)
 
 async function look(name, theme) {
-  // Fonts and pictures are there.
+  // Fonts and pictures are there, and the bar on top.
+  await page.evaluate(() => scrollTo(0, 0))
   await page.evaluate(() => document.fonts.ready)
   if (folder) await page.screenshot({ path: `${folder}/${name}-${language}-${theme}.png`, fullPage: true })
   // As the browser's own tools do: the page's policy lets no script in.

@@ -8,6 +8,7 @@ import { useQuery } from '../query'
 import { own } from '../session'
 import { t } from '../texts'
 import { granted, memberOf, without } from './service/security'
+import { WhyDenied } from './why-denied'
 
 const ROLES = ['roles/viewer', 'roles/editor', 'roles/owner', 'roles/run.invoker', 'roles/run.viewer', 'roles/run.developer', 'roles/run.admin', 'roles/pubsub.publisher', 'roles/pubsub.editor', 'roles/storage.objectViewer', 'roles/storage.objectAdmin', 'roles/cloudscheduler.admin', 'roles/logging.viewer', 'roles/secretmanager.secretAccessor']
 
@@ -67,6 +68,7 @@ export function Access() {
           />
           <div className="pad"><SameByCommand text="gcloud iam service-accounts create my-account" /></div>
         </section>
+        <WhyDenied />
       </div>
     </>
   )

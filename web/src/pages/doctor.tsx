@@ -1,6 +1,6 @@
 // Doctor: which walls stand around functions on this host, what is missing, and what would give it.
 import { doctorGet } from '../api/console'
-import { Chip, Failure, Notice, SameByCommand, Waiting } from '../parts/basic'
+import { Chip, Command, Failure, Notice, Waiting } from '../parts/basic'
 import { Table } from '../parts/table'
 import { useQuery } from '../query'
 import { t, type Key } from '../texts'
@@ -66,7 +66,7 @@ export function DoctorPage() {
                 />
               </section>
             )}
-            <SameByCommand text="tanebi doctor" />
+            <Command text="tanebi doctor" />
           </>
         )}
       </div>

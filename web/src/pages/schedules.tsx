@@ -32,8 +32,8 @@ export function Schedules() {
             { head: t('services.name'), kind: 'name', cell: (job) => shortName(job.name) },
             { head: t('trigger.schedule'), kind: 'fit', cell: (job) => <><code>{job.schedule}</code><div className="soft small">{job.timeZone}</div></> },
             { head: t('schedules.target'), cell: (job) => <span className="small">{job.httpTarget?.uri ?? shortName(job.pubsubTarget?.topicName)}</span> },
-            { head: t('schedules.next'), kind: 'fit', cell: (job) => (job.state === 'PAUSED' ? t('none') : time(job.scheduleTime)) },
-            { head: t('schedules.last'), kind: 'fit', title: (job) => time(job.lastAttemptTime), cell: (job) => <LastRun job={job} /> },
+            { head: t('schedules.next'), cell: (job) => (job.state === 'PAUSED' ? t('none') : time(job.scheduleTime)) },
+            { head: t('schedules.last'), title: (job) => time(job.lastAttemptTime), cell: (job) => <LastRun job={job} /> },
             { head: t('services.state'), kind: 'fit', cell: (job) => <Chip tone={job.state === 'ENABLED' ? 'good' : 'warn'}>{job.state}</Chip> },
           ]}
           actions={(job) => (

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from 'react'
 import { entryList, quoted, textOf, type Entry } from '../../api/logging'
 import { gcloud } from '../../commands'
 import { Button, Chip, Empty, Failure, SameByCommand, Waiting } from '../../parts/basic'
-import { setQuery, usePlace } from '../../route'
+import { Link, setQuery, usePlace } from '../../route'
 import { language, number, t } from '../../texts'
 import type { TabProps } from '../service'
 
@@ -132,7 +132,12 @@ function Line({ entry, chosen }: { entry: Entry; chosen: boolean }) {
         </summary>
         {open && (
           <div className="whole">
-            {entry.trace && <p><Button kind="small" onClick={() => setQuery('trace', entry.trace ?? null)}>{t('logs.ofRequest')}</Button></p>}
+            {entry.trace && (
+              <p className="row">
+                <Button kind="small" onClick={() => setQuery('trace', entry.trace ?? null)}>{t('logs.ofRequest')}</Button>
+                {[401, 403, 404].includes(request?.status ?? 0) && <Link className="button small" to={`/access?request=${encodeURIComponent(entry.trace)}`}>{t('logs.whyDenied')}</Link>}
+              </p>
+            )}
             {visible(JSON.stringify(entry, null, 2))}
           </div>
         )}

@@ -2,6 +2,7 @@
 import { useEffect, useRef, type CSSProperties } from 'react'
 import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
+import { utilizationList } from '../../api/monitoring'
 import { coldStartList, meterList, type ColdStart, type Meter } from '../../api/console'
 import { costOf } from '../../cost'
 import { Failure, Notice, Waiting } from '../../parts/basic'
@@ -12,6 +13,8 @@ import type { TabProps } from '../service'
 
 const ROUND_MS = 1000
 const KEPT_MAX = 900
+/** Of CPU and memory, which the server keeps. */
+const HISTORY_MINUTES = 60
 
 interface Point {
   at: number
@@ -68,6 +71,8 @@ export function Metrics({ region, name, service }: TabProps) {
     ROUND_MS,
   )
   const starts = useQuery(`coldStarts/${key}`, async () => (await coldStartList()).filter((one) => one.region === region && one.service === name), 3000)
+  const cpu = useQuery(`cpu/${key}`, () => utilizationList(region, name, 'cpu', HISTORY_MINUTES), 10_000)
+  const memory = useQuery(`memory/${key}`, () => utilizationList(region, name, 'memory', HISTORY_MINUTES), 10_000)
   if (meters.error) return <Failure error={meters.error} />
   if (!meters.data) return <Waiting />
   const points = pointsOf(key)
@@ -90,6 +95,8 @@ export function Metrics({ region, name, service }: TabProps) {
         <Chart title={t('metrics.rate')} series={[[t('metrics.requests'), rates.requests, 'fire'], [t('metrics.errors'), rates.errors, 'bad']]} at={rates.at} />
         <Chart title={t('metrics.latency')} series={[['p50', points.map((p) => p.p50), 'info'], ['p99', points.map((p) => p.p99), 'warn']]} at={points.map((p) => p.at)} />
         <Chart title={t('metrics.instances')} series={[[t('metrics.state.active'), points.map((p) => p.active), 'fire'], [t('metrics.state.idle'), points.map((p) => p.idle), 'info']]} at={points.map((p) => p.at)} />
+        <Share title={t('metrics.cpu')} points={cpu.data} colour="fire" />
+        <Share title={t('metrics.memory')} points={memory.data} colour="info" />
       </div>
       <section className="card pad stack tight">
         <h2>{t('metrics.cost.title')}</h2>
@@ -103,6 +110,12 @@ export function Metrics({ region, name, service }: TabProps) {
       <ColdStarts list={starts.data ?? []} />
     </>
   )
+}
+
+/** A share of the limit, by minute; nothing where nobody has measured it. */
+function Share({ title, points, colour }: { title: string; points: [number, number][] | undefined; colour: Line[2] }) {
+  if (!points) return null
+  return <Chart title={title} series={[['%', points.map(([, share]) => share * 100), colour]]} at={points.map(([at]) => at)} />
 }
 
 function pointOf(meters: Meter[]): Point {
