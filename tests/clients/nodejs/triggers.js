@@ -19,7 +19,7 @@ export async function triggers({parent, project}) {
       const seen = (await operations.get({name: data.name})).data;
       return seen.done ? seen : undefined;
     });
-    check('no error', operation.error, undefined);
+    check('no error', operation.error === undefined);
     return operation.response;
   };
   const create = requestBody => triggers.create({parent, triggerId: 'from-node', requestBody});
