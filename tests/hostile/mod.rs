@@ -22,7 +22,7 @@ use floods::http2_floods;
 use http::http_limits;
 use pages::pages_from_elsewhere_get_nothing;
 use permissions::api_methods_need_permission;
-use probes::probes_from_a_function_and_a_build_step;
+use probes::{probes_from_a_function_and_a_build_step, probes_from_clones};
 use serde_json::{Value, json};
 use tokens::forged_tokens;
 
@@ -36,6 +36,7 @@ pub fn tests() -> Vec<e2e::runner::Test> {
         http_limits,
         http2_floods,
         probes_from_a_function_and_a_build_step,
+        probes_from_clones,
         bombs_hurt_nobody_else,
     ]
 }

@@ -1,6 +1,6 @@
 """Tries what neither a function nor a build step must be able to do.
 
-Run as `probe.py function|build`; beside it lies `host.json`, which says what the host has to offer. Writes a JSON object of
+Run as `probe.py function|clone|build [FOLDER OF THE CODE]`; beside it lies `host.json`, which says what the host has to offer. Writes a JSON object of
 probe and `denied` or `ALLOWED: what was seen`. A system call is denied when the kernel's code for it is not reached.
 """
 
@@ -26,6 +26,15 @@ with open(os.path.join(HERE, "host.json")) as file:
 libc = ctypes.CDLL(None, use_errno=True)
 X86 = platform.machine() == "x86_64"
 PROBES = {}
+
+
+def own_init():
+    """Whether the first process is the function itself, as in a clone: nothing of it is a secret to it, and the kernel keeps signals from it."""
+    with open("/proc/1/environ", "rb") as variables:
+        return f"K_REVISION={os.environ['K_REVISION']}".encode() in variables.read().split(b"\0")
+
+
+OWN_INIT = KIND == "clone" and own_init()
 
 
 def probe(function):
@@ -260,10 +269,10 @@ def write(folder):
 FOLDERS = "/ /usr /usr/bin /usr/lib /etc /dev /proc /bin /lib /sys /var /root /home /run /opt /app /source /uv /cache-shared /layers".split()
 for folder in [*FOLDERS, os.path.dirname(os.__file__)]:
     add(f"write_in_{folder}", write, folder)
-if KIND == "function":
+if KIND != "build":
     # In a build it is a copy of the source, made for this step alone.
     add("write_in_/workspace", write, "/workspace")
-    add("write_in_own_code", write, HERE)
+    add("write_in_own_code", write, sys.argv[2] if len(sys.argv) > 2 else HERE)
 
 
 def read(path):
@@ -282,7 +291,9 @@ READ = (
     "/var/run/docker.sock"
 )
 for path in READ.split():
-    add(f"read_{path}", read, path)
+    # A clone's launcher lies in /run.
+    if not (OWN_INIT and (path == "/run" or path.startswith("/proc/1/") and path != "/proc/1/mem")):
+        add(f"read_{path}", read, path)
 add("read_data_folder", read, HOST["data"])
 add("read_secret_of_the_operator", read, HOST["data"] + "/client/secret")
 add("read_state", read, HOST["data"] + "/state")
@@ -344,21 +355,19 @@ def visible():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-@probe
 def see_init():
     return "listed" if 1 in visible() else None
 
 
-@probe
-def signal_init():
-    os.kill(1, 0)
+def signal_init(number):
+    os.kill(1, number)
     return "sent"
 
 
-@probe
-def kill_init():
-    os.kill(1, signal.SIGKILL)
-    return "sent"
+if not OWN_INIT:
+    add("see_init", see_init)
+    add("signal_init", signal_init, 0)
+    add("kill_init", signal_init, signal.SIGKILL)
 
 
 @probe

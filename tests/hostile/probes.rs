@@ -1,7 +1,7 @@
-//! Code that looks for ways out of its sandbox: as a function, and as what a package manager runs in a build.
+//! Code that looks for ways out of its sandbox: as a function, in clones of each kind, and as what a package manager runs in a build.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{TcpListener, UdpSocket},
     os::{
         linux::net::SocketAddrExt,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use e2e::{Tanebi, http1};
+use e2e::{Tanebi, eventually, http1, is_full};
 use serde_json::json;
 
 use super::{OWNER, answers, daemon, here, host};
@@ -43,13 +43,7 @@ pub(super) fn probes_from_a_function_and_a_build_step() -> Result<()> {
     let call = |target: &str| http1::call(tanebi.listen, "GET", target, &host(&tanebi, "probed"), &[], b"");
 
     for (place, target) in [("a build step", "/build"), ("a function", "/probe")] {
-        let answer = call(target)?;
-        ensure!(answer.status == 200, "{place}: {} {}", answer.status, answer.text());
-        let found: BTreeMap<String, String> = serde_json::from_slice(&answer.body).with_context(|| answer.text())?;
-        let allowed: Vec<_> = found.iter().filter(|(_, seen)| *seen != "denied").collect();
-        println!("  {place}: {} probes, {} allowed", found.len(), allowed.len());
-        ensure!(found.len() >= PROBES_MIN, "only {} probes ran in {place}", found.len());
-        ensure!(allowed.is_empty(), "allowed in {place}: {allowed:#?}");
+        all_denied(place, &call(target)?)?;
     }
     bait.is_untouched()?;
 
@@ -62,6 +56,102 @@ pub(super) fn probes_from_a_function_and_a_build_step() -> Result<()> {
     answers(&tanebi, "probed")?;
     ensure!(daemon(&tanebi)? == before, "the daemon was started again");
     bait.is_untouched()
+}
+
+/// What deploys the functions that run the probes: folder, files that come from elsewhere, flags, and whether its runtime can be cloned alone.
+const LANGUAGES: [(&str, &str, &str, bool); 4] = [
+    ("python", ".", "--function function --base-image python312", true),
+    ("nodejs", ".", "--function function --base-image nodejs20", true),
+    ("go", ".", "--function Function --base-image go126", false),
+    ("java", "src/main/resources", "--function Probed --base-image java17 --memory 1Gi", true),
+];
+
+/// Each way in which an instance comes to be, in one language (all four in the full tier); two at a time do not see each other.
+pub(super) fn probes_from_clones() -> Result<()> {
+    let tanebi = Tanebi::start()?;
+    let bait = Bait::lay(&tanebi)?;
+    let count = if is_full() { LANGUAGES.len() } else { 1 };
+    for (language, scripts, flags, has_runtime) in &LANGUAGES[..count] {
+        let source = tempfile::tempdir()?;
+        let own = here().join("probed").join(language);
+        let own = if own.is_dir() { own } else { here().join("probed") };
+        tanebi.script(&format!("cp -r '{}/.' '{}'", own.display(), source.path().display()))?;
+        let scripts = source.path().join(scripts);
+        std::fs::create_dir_all(&scripts)?;
+        std::fs::write(scripts.join("host.json"), bait.host.to_string())?;
+        for script in ["probe.py", "meet.py"] {
+            std::fs::copy(here().join(script), scripts.join(script))?;
+        }
+        if *language == "python" {
+            std::fs::write(source.path().join("requirements.txt"), "functions-framework==3.*\n")?;
+        }
+        let service = format!("probed-{language}");
+        let deploy = |start: &str| {
+            let flags = format!("{flags} --concurrency 1 --allow-unauthenticated --start {start}");
+            tanebi.script(&format!("tanebi run deploy {service} --source '{}' {flags}", source.path().display()))
+        };
+        let call = |target: &str| http1::call(tanebi.listen, "GET", target, &host(&tanebi, &service), &[], b"");
+
+        deploy("revision")?;
+        all_denied(&format!("{language}, an ordinary start"), &call("/probe")?)?;
+        armed(&tanebi, &service)?;
+        // One clone waits; who comes at the same moment gets one that is made for it.
+        tanebi.script(&format!("tanebi instances stop {service}"))?;
+        let met = std::thread::scope(|scope| [scope.spawn(|| call("/meet")), scope.spawn(|| call("/meet"))].map(|thread| thread.join().expect("no panic")));
+        let mut hosts = BTreeSet::new();
+        for answer in met {
+            let answer = answer?;
+            ensure!(answer.status == 200, "{language}: {answer:?}");
+            let seen: serde_json::Value = serde_json::from_slice(&answer.body)?;
+            ensure!(seen["port"] == "own" && seen["abstract"] == "own" && seen["marks"] == 1 && seen["processes"] == 1, "{language}: {seen}");
+            hosts.insert(seen["host"].to_string());
+        }
+        ensure!(hosts.len() == 2 && rungs(&tanebi, &service)? == ["armed", "template"], "{language}: {hosts:?}, {:?}", rungs(&tanebi, &service)?);
+        let found = std::thread::scope(|scope| {
+            [scope.spawn(|| call("/probe.clone")), scope.spawn(|| call("/probe.clone"))].map(|thread| thread.join().expect("no panic"))
+        });
+        for answer in found {
+            all_denied(&format!("{language}, a clone"), &answer?)?;
+        }
+        ensure!(rungs(&tanebi, &service)? == ["armed", "template"], "{language}: {:?}", rungs(&tanebi, &service)?);
+        if *has_runtime {
+            deploy("runtime")?;
+            armed(&tanebi, &service)?;
+            tanebi.script(&format!("tanebi instances stop {service}"))?;
+            all_denied(&format!("{language}, a clone of the runtime"), &call("/probe.clone")?)?;
+            ensure!(rungs(&tanebi, &service)? == ["runtime"], "{language}: {:?}", rungs(&tanebi, &service)?);
+        }
+        tanebi.script(&format!("tanebi run delete {service}"))?;
+    }
+    bait.is_untouched()
+}
+
+fn all_denied(place: &str, answer: &http1::Answer) -> Result<()> {
+    ensure!(answer.status == 200, "{place}: {} {}", answer.status, answer.text());
+    let found: BTreeMap<String, String> = serde_json::from_slice(&answer.body).with_context(|| answer.text())?;
+    let allowed: Vec<_> = found.iter().filter(|(_, seen)| *seen != "denied").collect();
+    println!("  {place}: {} probes, {} allowed", found.len(), allowed.len());
+    ensure!(found.len() >= PROBES_MIN, "only {} probes ran in {place}", found.len());
+    ensure!(allowed.is_empty(), "allowed in {place}: {allowed:#?}");
+    Ok(())
+}
+
+/// Waits until a clone of the newest revision is armed.
+fn armed(tanebi: &Tanebi, service: &str) -> Result<()> {
+    eventually("a clone waits", || {
+        let listed = tanebi.script("tanebi instances templates")?;
+        let newest = listed.lines().rfind(|line| line.starts_with(&format!("{service}\t"))).map(str::to_owned);
+        Ok(newest.is_some_and(|line| line.contains("\tready\t1 armed")).then_some(()))
+    })
+}
+
+/// How the instances came to be that are there, in order of the words.
+fn rungs(tanebi: &Tanebi, service: &str) -> Result<Vec<String>> {
+    let listed = tanebi.script("tanebi instances list")?;
+    let lines = listed.lines().filter(|line| line.starts_with(&format!("{service}\t")));
+    let mut rungs: Vec<_> = lines.map(|line| line.split('\t').nth(5).unwrap_or_default().to_owned()).collect();
+    rungs.sort();
+    Ok(rungs)
 }
 
 /// What the host has that a sandbox must not reach.

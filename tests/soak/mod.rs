@@ -189,7 +189,7 @@ fn rungs(tanebi: &Tanebi, functions: &[Function]) -> Result<String> {
 
 /// One instance after another.
 fn starts_in_a_row_leave_nothing() -> Result<()> {
-    let count = if is_full() { 1000 } else { 20 };
+    let count = if is_full() { 1000 } else { 12 };
     for language in LANGUAGES {
         let tanebi = Tanebi::start()?;
         let function = Function::deploy(&tanebi, language, 0, "")?;
@@ -199,7 +199,7 @@ fn starts_in_a_row_leave_nothing() -> Result<()> {
             function.call(tanebi.listen)?;
             Ok(begun.elapsed().as_secs_f64() * 1e3)
         };
-        for _ in 0..10 {
+        for _ in 0..6 {
             start()?;
         }
         let before = Usage::at_rest(&tanebi)?;

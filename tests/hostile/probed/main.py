@@ -12,9 +12,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 @functions_framework.http
 def function(request):
-    if request.path == "/probe":
+    if request.path.startswith(("/probe", "/meet")):
+        script, _, kind = request.path.partition(".")
         # A process of its own; what this one was given and did not close, it has too.
-        done = subprocess.run([sys.executable, "-B", f"{HERE}/probe.py", "function"], capture_output=True, close_fds=False, timeout=200)
+        done = subprocess.run([sys.executable, "-B", f"{HERE}{script}.py", kind or "function"], capture_output=True, close_fds=False, timeout=200)
         return done.stdout if done.returncode == 0 else (done.stderr, 500)
     if request.path == "/build":
         import probe_pkg
