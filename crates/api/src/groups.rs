@@ -98,7 +98,8 @@ impl Key {
 async fn group_create(app: App, mut call: Call) -> Result<Response, Status> {
     allowed(&app, &call, CHANGE)?;
     let written: GroupWritten = call.json().await?;
-    if !written.parent.is_empty() && !written.parent.starts_with("customers/") {
+    // gcloud writes it the one way, the reference the other.
+    if !written.parent.is_empty() && !["customers/", "customerId/"].iter().any(|kind| written.parent.starts_with(kind)) {
         return Err(Status::invalid_field("group.parent", format!("{:?} is no customer", written.parent)));
     }
     let is_known = |label: &String| label == FORUM || label == "cloudidentity.googleapis.com/groups.security";

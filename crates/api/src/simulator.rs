@@ -85,7 +85,12 @@ fn by_request(app: &App, call: &Call, request: &str) -> Result<Json, Status> {
     Ok(json!({
         "allowed": false,
         "allowedNow": now_allowed,
-        "principal": who.as_ref().map_or_else(|| "allUsers".to_owned(), member_of),
+        // Empty for somebody who was refused before they were recognised.
+        "principal": match (&who, &denied.stopped) {
+            (Some(who), _) => member_of(who),
+            (None, Stopped::NoToken) => "allUsers".to_owned(),
+            (None, _) => String::new(),
+        },
         "permission": INVOKE,
         "resource": resource.name,
         "time": denied.time.to_string(),

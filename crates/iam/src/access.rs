@@ -177,13 +177,14 @@ impl Iam {
     pub fn roles_with(&self, permission: &str, project: &str) -> Vec<String> {
         let Some(found) = Permission::find(permission) else { return Vec::new() };
         let size = |set: &PermissionSet| Permission::all().filter(|one| set.contains(*one)).count();
-        let predefined =
-            Role::all().iter().filter(|role| role.permissions.contains(found)).map(|role| (role.is_basic(), size(&role.permissions), role.name.to_owned()));
+        // Basic or not, how many permissions, the project's own or not, name.
+        let predefined = Role::all().iter().filter(|role| role.permissions.contains(found));
+        let predefined = predefined.map(|role| (role.is_basic(), size(&role.permissions), false, role.name.to_owned()));
         let own = format!("projects/{project}/roles/");
         let custom = self.inner.tables.roles.select(|name, role| name.starts_with(&own) && role.is_usable() && role.set.contains(found));
-        let mut roles: Vec<_> = predefined.chain(custom.iter().map(|role| (false, size(&role.set), role.role.name.clone()))).collect();
+        let mut roles: Vec<_> = predefined.chain(custom.iter().map(|role| (false, size(&role.set), true, role.role.name.clone()))).collect();
         roles.sort();
-        roles.into_iter().map(|(_, _, name)| name).collect()
+        roles.into_iter().map(|(_, _, _, name)| name).collect()
     }
 
     /// Tells `seen` of every rule and binding that bears on the question, deny rules first. A question is answered with no by the first

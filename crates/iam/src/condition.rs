@@ -148,7 +148,7 @@ pub(crate) fn expression_read(text: &str, place: Place) -> Result<Compiled, Faul
     // A fault of the parser must not become one of this server.
     let program = catch_unwind(|| Program::compile(text))
         .map_err(|_| Fault::compile("ERROR: Parse expression: it was not understood"))?
-        .map_err(|errors| Fault::compile(format!("ERROR: Parse expression: {errors}")))?;
+        .map_err(|errors| Fault::compile(parse_error(&errors.to_string())))?;
     let mut walk = Walk { place, logical: 0 };
     walk.check(program.expression())?;
     if walk.logical > LOGICAL_OPERATORS_MAX {
@@ -157,6 +157,12 @@ pub(crate) fn expression_read(text: &str, place: Place) -> Result<Compiled, Faul
     let compiled = Compiled(program);
     compiled.type_check()?;
     Ok(compiled)
+}
+
+/// The parser's errors as the linter writes them: `ERROR: Parse expression:1:5: ...` and where it is.
+fn parse_error(errors: &str) -> String {
+    let text = errors.replace("ERROR: <input>:", "ERROR: Parse expression:").replace("Syntax error: ", "");
+    if text.starts_with("ERROR: Parse expression") { text } else { format!("ERROR: Parse expression: {text}") }
 }
 
 /// Length and depth, before a parser sees it.

@@ -120,7 +120,10 @@ fn why_text(answer: &Value) -> String {
     match text(answer, "time") {
         "" if answer["allowed"] == true => out += &format!("{who} has {permission} on {resource}.\n"),
         "" => out += &format!("{who} has not {permission} on {resource}:\n"),
-        time => out += &format!("At {time} a call of {who} to {resource} was refused:\n"),
+        time => {
+            let who = if who.is_empty() { "somebody" } else { who };
+            out += &format!("At {time} a call of {who} to {resource} was refused:\n");
+        }
     }
     if answer["invokerIamDisabled"] == true {
         out += "The service asks no caller for a permission.\n";
