@@ -47,22 +47,36 @@ export function useLanguage(): Language {
   )
 }
 
+/** Formats are slow to make and quick to use: one of each language and kind is kept. */
+export function kept<T>(make: (language: Language) => T): () => T {
+  const made = new Map<Language, T>()
+  return () => {
+    const known = made.get(language()) ?? make(language())
+    made.set(language(), known)
+    return known
+  }
+}
+
+const numbers = new Map<number, () => Intl.NumberFormat>()
+const times = kept((language) => new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium' }))
+const spans = kept((language) => new Intl.RelativeTimeFormat(language, { numeric: 'auto' }))
+
 export function number(value: number, digits = 0): string {
-  return new Intl.NumberFormat(language(), { maximumFractionDigits: digits }).format(value)
+  const format = numbers.get(digits) ?? kept((language) => new Intl.NumberFormat(language, { maximumFractionDigits: digits }))
+  numbers.set(digits, format)
+  return format().format(value)
 }
 
 export function time(when: string | undefined): string {
-  if (!when) return ''
-  return new Intl.DateTimeFormat(language(), { dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(when))
+  return when ? times().format(new Date(when)) : ''
 }
 
 /** "3 minutes ago"; the whole time is the title beside it. */
 export function ago(when: string | undefined): string {
   if (!when) return ''
   const seconds = (new Date(when).getTime() - Date.now()) / 1000
-  const format = new Intl.RelativeTimeFormat(language(), { numeric: 'auto' })
   for (const [unit, size] of [['day', 86400], ['hour', 3600], ['minute', 60]] as const) {
-    if (Math.abs(seconds) >= size) return format.format(Math.round(seconds / size), unit)
+    if (Math.abs(seconds) >= size) return spans().format(Math.round(seconds / size), unit)
   }
-  return format.format(Math.min(0, Math.round(seconds)), 'second')
+  return spans().format(Math.min(0, Math.round(seconds)), 'second')
 }

@@ -2,7 +2,7 @@
 import { useState } from 'react'
 import { accessWhy, type Why } from '../api/access'
 import { serviceList, regionOf, shortName } from '../api/run'
-import { Button, Choices, Command, Failure, Notice, SameByCommand, SelectField, TextField, useAction } from '../parts/basic'
+import { Button, Choices, Command, Failure, Notice, SelectField, TextField, useAction } from '../parts/basic'
 import { word } from '../commands'
 import { useQuery } from '../query'
 import { usePlace } from '../route'
@@ -58,7 +58,7 @@ export function WhyDenied() {
         <div className="row"><Button type="submit" kind="main" disabled={!isWhole} busy={ask.busy}>{t('why.ask')}</Button></div>
         <Failure error={ask.error} />
         {found && <Answer found={found} />}
-        <SameByCommand text={command} />
+        <Command text={command} />
       </form>
     </section>
   )

@@ -4,7 +4,7 @@ import { entryList, quoted, textOf, type Entry } from '../../api/logging'
 import { gcloud } from '../../commands'
 import { Button, Chip, Empty, Failure, SameByCommand, Waiting } from '../../parts/basic'
 import { Link, setQuery, usePlace } from '../../route'
-import { language, number, t } from '../../texts'
+import { kept, number, t } from '../../texts'
 import type { TabProps } from '../service'
 
 const SHOWN_MAX = 1000
@@ -153,11 +153,12 @@ export function visible(text: string): string {
   })
 }
 
+const days = kept((language) => new Intl.DateTimeFormat(language, { month: '2-digit', day: '2-digit' }))
+const moments = kept(() => new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 }))
+
 function clock(when: string): string {
   const date = new Date(when)
-  const day = new Intl.DateTimeFormat(language(), { month: '2-digit', day: '2-digit' }).format(date)
-  const at = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 }).format(date)
-  return `${day} ${at}`
+  return `${days().format(date)} ${moments().format(date)}`
 }
 
 function pathOf(url: string | undefined): string {
