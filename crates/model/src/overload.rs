@@ -137,7 +137,7 @@ mod tests {
         /// Of queues that are really served, drawn from the same times as the samples, hardly one that was in time would have been refused.
         #[test]
         fn who_could_have_been_served_is_not_refused(
-            times in prop::collection::vec(1_u64..3000, 20..200),
+            times in prop::collection::vec(1_u64..3000, 20..64),
             slots in 1_u32..20,
             ahead in 1_u32..400,
             seed in any::<u64>(),
@@ -162,9 +162,8 @@ mod tests {
                 }
                 in_time += u32::from(start <= HOLD.as_secs_f64());
             }
-            // The memory of the mean fades, so times that were drawn evenly from all of them may be better than the last ones.
             let is_refused = least_wait(ahead, slots, &service) > HOLD;
-            prop_assert!(!is_refused || in_time <= 6, "{in_time} of 20 were in time: {service:?}, {ahead} before it, {slots} slots");
+            prop_assert!(!is_refused || in_time <= 2, "{in_time} of 20 were in time: {service:?}, {ahead} before it, {slots} slots");
         }
 
         #[test]

@@ -55,8 +55,6 @@ struct Seen {
     instances_max: usize,
     longest_wait_s: f64,
     served: u64,
-    /// Of the CPU of the busiest instance, in the last step.
-    cpu_now: f64,
 }
 
 impl World {
@@ -88,7 +86,7 @@ impl World {
             }
             self.serve();
             self.now = began + (step + 1) as f64 * STEP_S;
-            if (self.now / STEP_S).round() as u64 % 20 == 0 {
+            if ((self.now / STEP_S).round() as u64).is_multiple_of(20) {
                 self.look();
             }
         }
@@ -117,7 +115,9 @@ impl World {
 
     /// One step of everybody's work.
     fn serve(&mut self) {
-        let (mut used, mut busiest) = (0.0, 0.0_f64);
+        // Those of this step, before some of them are done.
+        let level = (self.in_flight() + self.waiting.len()) as f64;
+        let mut used = 0.0;
         for instance in &mut self.instances {
             let computing = instance.requests.iter().filter(|one| one.wait_s <= 0.0).count();
             let mut own = 0.0;
@@ -137,10 +137,7 @@ impl World {
                 instance.idle_since = self.now;
             }
             used += own;
-            busiest = busiest.max(own);
         }
-        self.seen.cpu_now = busiest;
-        let level = (self.in_flight() + self.waiting.len()) as f64;
         let weight = (-STEP_S / WINDOW_S).exp();
         self.requests_mean = self.requests_mean * weight + level * (1.0 - weight);
         self.cpu_mean = self.cpu_mean * weight + used * (1.0 - weight);
@@ -217,7 +214,8 @@ fn a_steady_load_is_served_at_the_target_of_its_slots() {
     world.run(120.0, |_| 100.0);
     let settled = world.now;
     world.run(1800.0, |_| 100.0);
-    let needed = (50.0 / (10.0 * TARGET)).ceil() as usize;
+    // Who comes within a step counts all of it.
+    let needed = (100.0 * (0.5 + STEP_S) / (10.0 * TARGET)).ceil() as usize;
     assert_eq!(world.changes_since(settled + 900.0), 0, "{:?}", world.seen.changes);
     assert!((needed..=needed + 1).contains(&world.instances.len()), "{} instances, {needed} needed", world.instances.len());
     assert!(world.waiting.is_empty());
