@@ -242,6 +242,14 @@ async fn no_file_of_the_store_holds_a_payload() {
     // At rest: with the store closed, so that its write-ahead log is in the file.
     crash(&control, &store).await;
     drop((control, store));
+    // Its threads end a little later.
+    let wal = dir.path().join("state.db-wal");
+    for _ in 0..500 {
+        if !wal.exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let mut folders = vec![dir.path().to_owned()];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
