@@ -1,10 +1,8 @@
 //! What an instance is handling at this moment, and so what lies behind what it makes.
 //!
 //! Nothing that a function sends says which of its requests it comes of, unless the function passes that request's trace on. With one
-//! request under way there is no question. Of several the one with the most hops counts for what makes an event, so that no loop hides
-//! behind others; and the one with the fewest for a call of a service, which waits for its answer: a service that calls itself once for
-//! each request would else be one hop further with each.
-//! What is sent when none is under way comes of the last that ended, for a moment: libraries publish in batches, after the answer.
+//! request under way there is no question. Of several the one with the fewest hops counts: what is no loop is then never taken for one.
+//! What is sent when none is under way comes of the one that ended last, for a moment: libraries publish in batches, after the answer.
 //! An instance has its own; no lock is shared by two (`docs/decisions/0024-loops-are-found-by-hops.md`).
 
 use std::{sync::Arc, time::Duration};
@@ -19,15 +17,6 @@ use crate::headers::Trace;
 /// How long what is sent after the last answer is taken to come of it.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// What an instance sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// To an API: it may make an event.
-    Event,
-    /// To a service.
-    Call,
-}
-
 /// The requests of one instance.
 #[derive(Debug, Default)]
 pub struct Handling(Mutex<State>);
@@ -36,7 +25,7 @@ pub struct Handling(Mutex<State>);
 struct State {
     /// As many as the instance has slots, at most.
     now: Vec<Request>,
-    /// The one with the most hops of those that ended last, and when.
+    /// The one that ended last, and when.
     last: Option<(Instant, Arc<Hops>)>,
 }
 
@@ -61,21 +50,15 @@ impl Handling {
     }
 
     /// What lies behind a request with these headers that the service `by` sends from this instance.
-    pub fn made(&self, by: &str, sent: Sent, headers: &HeaderMap) -> Hops {
+    pub fn made(&self, by: &str, headers: &HeaderMap) -> Hops {
         let trace = Trace::sent(headers);
         let state = self.0.lock();
-        let exact = trace.and_then(|trace| most(state.now.iter().filter(|request| request.trace == trace.id)));
-        let now = match sent {
-            Sent::Event => most(state.now.iter()),
-            Sent::Call => state.now.iter().map(|request| &request.hops).min_by_key(|hops| hops.count),
-        };
+        // A loop has one trace all along: the furthest of them.
+        let exact = trace.and_then(|trace| state.now.iter().filter(|request| request.trace == trace.id).max_by_key(|request| request.hops.count));
+        let request = exact.or_else(|| state.now.iter().min_by_key(|request| request.hops.count));
         let last = || state.last.as_ref().filter(|(at, _)| at.elapsed() < AFTER).map(|(_, hops)| hops);
-        exact.or(now).or_else(last).map_or_else(|| Hops::default().next(by), |hops| hops.next(by))
+        request.map(|request| &request.hops).or_else(last).map_or_else(|| Hops::default().next(by), |hops| hops.next(by))
     }
-}
-
-fn most<'a>(requests: impl Iterator<Item = &'a Request>) -> Option<&'a Arc<Hops>> {
-    requests.map(|request| &request.hops).max_by_key(|hops| hops.count)
 }
 
 impl Drop for Handled {
@@ -84,11 +67,7 @@ impl Drop for Handled {
         if let Some(at) = state.now.iter().position(|request| Arc::ptr_eq(&request.hops, &self.request.hops)) {
             state.now.swap_remove(at);
         }
-        let now = Instant::now();
-        let is_most = state.last.as_ref().is_none_or(|(at, hops)| now.duration_since(*at) >= AFTER || hops.count <= self.request.hops.count);
-        if is_most {
-            state.last = Some((now, self.request.hops.clone()));
-        }
+        state.last = Some((Instant::now(), self.request.hops.clone()));
     }
 }
 
@@ -104,32 +83,30 @@ mod tests {
         Hops { count, trail: Vec::new() }
     }
 
-    fn made(handling: &Handling, sent: Option<u128>) -> u32 {
-        sent_of(handling, Sent::Event, sent)
-    }
-
-    fn sent_of(handling: &Handling, sent: Sent, trace: Option<u128>) -> u32 {
+    fn made(handling: &Handling, trace: Option<u128>) -> u32 {
         let mut headers = HeaderMap::new();
         if let Some(id) = trace {
             headers.insert("traceparent", format!("00-{id:032x}-0000000000000001-00").parse().unwrap());
         }
-        let made = handling.made("f", sent, &headers);
+        let made = handling.made("f", &headers);
         assert_eq!(made.trail, ["f"]);
         made.count
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_several_requests_the_one_with_the_most_hops_is_taken() {
+    async fn of_several_requests_the_one_with_the_fewest_hops_is_taken() {
         let handling: Arc<Handling> = Arc::default();
         assert_eq!(made(&handling, None), 1);
-        let all: Vec<_> = (0..80).map(|n| handling.begin(&trace(n + 1), hops((n % 7) as u32))).collect();
-        assert_eq!(made(&handling, None), 7);
-        let (zeros, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|handled| handled.request.hops.count == 0);
-        drop(others);
+        let all: Vec<_> = (0..80).map(|n| handling.begin(&trace(n + 1), hops((n % 7 + 2) as u32))).collect();
+        assert_eq!(made(&handling, None), 3);
+        let (fewest, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|handled| handled.request.hops.count == 2);
+        drop(fewest);
         // Requests are under way: what ended before says nothing.
-        assert_eq!(made(&handling, None), 1);
-        drop(zeros);
-        assert_eq!(made(&handling, None), 7);
+        assert_eq!(made(&handling, None), 4);
+        drop(others);
+        let one = handling.begin(&trace(99), hops(5));
+        drop(one);
+        assert_eq!(made(&handling, None), 6);
         tokio::time::advance(AFTER).await;
         assert_eq!(made(&handling, None), 1);
     }
@@ -138,7 +115,7 @@ mod tests {
     async fn a_trace_that_is_passed_on_says_which_request_it_is() {
         let handling: Arc<Handling> = Arc::default();
         let _held = [(1, 0), (2, 5), (3, 2)].map(|(id, count)| handling.begin(&trace(id), hops(count)));
-        for (sent, expect) in [(Some(1), 1), (Some(2), 6), (Some(3), 3), (Some(4), 6), (None, 6)] {
+        for (sent, expect) in [(Some(1), 1), (Some(2), 6), (Some(3), 3), (Some(4), 1), (None, 1)] {
             assert_eq!(made(&handling, sent), expect, "{sent:?}");
         }
         // A loop has one trace all along: the highest of them.
@@ -146,27 +123,26 @@ mod tests {
         assert_eq!(made(&handling, Some(1)), 10);
     }
 
-    /// Each request calls the service itself once, and the next one comes before it is done.
+    /// Each event makes another for the same service, and the next one comes before that is done.
     #[tokio::test]
-    async fn a_service_that_calls_itself_is_no_loop() {
+    async fn a_service_at_two_places_of_a_chain_is_no_loop() {
         let handling: Arc<Handling> = Arc::default();
         let mut held = std::collections::VecDeque::new();
         for n in 0..1000 {
             held.push_back(handling.begin(&trace(2 * n + 1), hops(0)));
-            let count = sent_of(&handling, Sent::Call, None);
-            assert!(count <= 2, "{n}: {count}");
+            let count = made(&handling, None);
+            assert_eq!(count, 1, "{n}");
             held.push_back(handling.begin(&trace(2 * n + 2), hops(count)));
             if held.len() > 40 {
                 held.drain(..2);
             }
         }
-        assert!(made(&handling, None) <= 3);
         // One that goes round is one.
         held.clear();
         let mut count = 0;
         for n in 0..100 {
             let _one = handling.begin(&trace(n + 1), hops(count));
-            count = sent_of(&handling, Sent::Call, None);
+            count = made(&handling, None);
         }
         assert_eq!(count, 100);
     }

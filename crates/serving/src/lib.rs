@@ -61,7 +61,7 @@ mod workers;
 pub use cold_start::{ColdStart, PARTS as COLD_START_PARTS};
 pub use decisions::ScalingDecision;
 pub use denials::{Caller, Denial};
-pub use handling::{Handling, Sent};
+pub use handling::Handling;
 pub use ingress::admits;
 pub use recent::{COPY as SHADOW_HEADER, RecentRequest};
 pub use refusal::Refusal;
@@ -145,8 +145,8 @@ pub struct InstanceIdentity {
 
 impl InstanceIdentity {
     /// What lies behind a request of the instance's with these headers.
-    pub fn made(&self, sent: Sent, headers: &http::HeaderMap) -> Hops {
-        self.handling.made(&self.service, sent, headers)
+    pub fn made(&self, headers: &http::HeaderMap) -> Hops {
+        self.handling.made(&self.service, headers)
     }
 }
 

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serving::{
-    InstanceIdentity, Origin, Request, Response, Sent, Serving,
+    InstanceIdentity, Origin, Request, Response, Serving,
     egress::Owner,
     listener::{self, Handler, Limits},
 };
@@ -206,11 +206,11 @@ impl Door {
         let outside = matches!(origin, Origin::Outside { .. });
         let front = &self.front;
         if front.hosts.is_service(&host) {
-            return front.serving.handle(origin, self.behind(Sent::Call, request)).await;
+            return front.serving.handle(origin, self.behind(request)).await;
         }
         let host = host.into_owned();
         if let Some((region, project)) = model::address::functions_at(&host) {
-            return front.serving.handle_function(origin, region, project, self.behind(Sent::Call, request)).await;
+            return front.serving.handle_function(origin, region, project, self.behind(request)).await;
         }
         if front.hosts.is_google(&host) {
             if let Some(Owner::Instance(identity)) = self.owner.as_deref()
@@ -218,7 +218,7 @@ impl Door {
             {
                 front.refused.tell(identity, &host);
             }
-            return front.api(&host, self.behind(Sent::Event, request)).await;
+            return front.api(&host, self.behind(request)).await;
         }
         if outside && host == console::HOST && front.is_own_port(port) {
             return front.console(origin, is_tls, request).await;
@@ -233,9 +233,9 @@ impl Door {
     }
 
     /// The request with what lies behind it, when it is an instance's.
-    fn behind(&self, sent: Sent, mut request: Request) -> Request {
+    fn behind(&self, mut request: Request) -> Request {
         if let Some(Owner::Instance(identity)) = self.owner.as_deref() {
-            let hops = identity.made(sent, request.headers());
+            let hops = identity.made(request.headers());
             request.extensions_mut().insert(hops);
         }
         request

@@ -56,7 +56,7 @@ pub(crate) struct Ingest {
 
 /// Where the sink is.
 enum At {
-    Rest(Sink),
+    Rest(Box<Sink>),
     /// With a buffer that is being hashed and written.
     Work(JoinHandle<Md5>, JoinHandle<Result<Output, Status>>, Arc<Vec<u8>>),
     /// Gone with a failed write.
@@ -80,7 +80,7 @@ impl Ingest {
     pub(crate) async fn new(store: &Store) -> Result<Self, Status> {
         let store = store.clone();
         let writer = blocking(move || store.blobs().writer().map_err(Status::internal)).await?;
-        Ok(Self { sink: At::Rest(Sink { md5: Md5::new(), output: Output::new(writer) }), buffer: Vec::new(), size: 0 })
+        Ok(Self { sink: At::Rest(Box::new(Sink { md5: Md5::new(), output: Output::new(writer) })), buffer: Vec::new(), size: 0 })
     }
 
     /// How many bytes were taken.
@@ -146,7 +146,8 @@ impl Ingest {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let (Sink { mut md5, mut output }, next) = self.rest().await?;
+        let (sink, next) = self.rest().await?;
+        let Sink { mut md5, mut output } = *sink;
         let buffer = Arc::new(std::mem::replace(&mut self.buffer, next));
         let (hashed, written) = (buffer.clone(), buffer.clone());
         let hashing = tokio::task::spawn_blocking(move || {
@@ -162,7 +163,7 @@ impl Ingest {
     }
 
     /// The sink, when nothing is being written, and an empty buffer.
-    async fn rest(&mut self) -> Result<(Sink, Vec<u8>), Status> {
+    async fn rest(&mut self) -> Result<(Box<Sink>, Vec<u8>), Status> {
         match std::mem::replace(&mut self.sink, At::Lost) {
             At::Rest(sink) => Ok((sink, Vec::with_capacity(QUANTUM_BYTES))),
             At::Work(hashing, writing, buffer) => {
@@ -170,7 +171,7 @@ impl Ingest {
                 let (md5, output) = (hashing.await.map_err(failed)?, writing.await.map_err(failed)??);
                 let mut buffer = Arc::try_unwrap(buffer).unwrap_or_default();
                 buffer.clear();
-                Ok((Sink { md5, output }, buffer))
+                Ok((Box::new(Sink { md5, output }), buffer))
             }
             At::Lost => Err(Status::internal("an upload went on after a failed write")),
         }
