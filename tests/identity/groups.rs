@@ -36,7 +36,7 @@ pub(super) fn groups_of_people() -> Result<()> {
     tanebi.script_all("gcloud identity groups delete team@example.com --quiet")?;
     within_a_second("a group that is gone has no members", || Ok(status_for(&tanebi, "f", "bob@example.com")? == 403))?;
     let manager =
-        tanebi.script_failing("gcloud identity groups memberships add --group-email inner@example.com --member-email x@example.com --roles MEMBER,MANAGER")?;
+        tanebi.script_failing("gcloud identity groups memberships add --group-email inner@example.com --member-email x@example.com --roles MANAGER")?;
     holds(&manager, "MANAGER is not served by this server")?;
     // Who may not set the policy changes no group.
     let refused = tanebi.shell_as(Some(ALICE), "gcloud identity groups create other@example.com --customer C0tanebi0 2>&1")?;

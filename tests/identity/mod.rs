@@ -199,7 +199,7 @@ fn deny_policies_go_first() -> Result<()> {
     for part in ["DenyPolicy", "principalSet://goog/public:all", "run.googleapis.com/routes.invoke", "etag", "No calls", &tanebi.number] {
         holds(&got, part)?;
     }
-    holds(&tanebi.script(&format!("gcloud iam policies list {point} --format 'value(name)'"))?, "denypolicies/no-calls")?;
+    holds(&tanebi.script(&format!("gcloud iam policies list {point}"))?, "denypolicies/no-calls")?;
     let owner_excepted = file(everyone, &format!("\"principal://goog/subject/{OWNER}\""));
     let update = format!(
         "{owner_excepted}ETAG=$(gcloud iam policies get no-calls {point} --format 'value(etag)')\ngcloud iam policies update no-calls {point} --policy-file $F --etag $ETAG"
