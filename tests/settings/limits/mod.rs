@@ -79,12 +79,11 @@ impl Limited<'_> {
         })
     }
 
-    /// Its instances' lines that say `state`.
-    fn instances(&self, state: &[&str]) -> Result<usize> {
+    /// How many of its instances wait for requests.
+    fn instances_waiting(&self) -> Result<usize> {
         let listed = self.tanebi.script("tanebi instances list")?;
-        let is_counted =
-            |line: &&str| line.starts_with(&format!("{}\t", self.language.name)) && state.iter().any(|state| line.contains(&format!("\t{state}\t")));
-        Ok(listed.lines().filter(is_counted).count())
+        let own = listed.lines().filter(|line| line.starts_with(&format!("{}\t", self.language.name)));
+        Ok(own.filter(|line| ["ready", "frozen"].iter().any(|state| line.contains(&format!("\t{state}\t")))).count())
     }
 
     fn logs(&self, text: &str) -> Result<()> {
@@ -133,7 +132,7 @@ pub fn limits_in_four_languages() -> Result<()> {
 
 /// An instance is there before anybody has asked for one.
 fn minimum(service: &Limited) -> Result<()> {
-    eventually("one instance waits", || Ok((service.instances(&["ready", "frozen"])? == 1).then_some(())))
+    eventually("one instance waits", || Ok((service.instances_waiting()? == 1).then_some(())))
 }
 
 /// The limits stand where programs look for them, and the runtime has sized itself by them.
@@ -179,8 +178,12 @@ fn timeout(service: &Limited) -> Result<()> {
 /// Who takes more than there is ends, and all of its requests; the next one has another instance.
 fn memory(service: &Limited) -> Result<()> {
     let before = service.about()?["id"].clone();
-    let eaten = service.call("/eat?mib=700")?;
-    ensure!(matches!(eaten.status, 500 | 503), "{eaten:?}");
+    eventually("it takes more than there is", || {
+        let eaten = service.call("/eat?mib=700")?;
+        // A busy machine may not get that far within its time; what was taken is kept.
+        ensure!(matches!(eaten.status, 500 | 503 | 504), "{eaten:?}");
+        Ok((eaten.status != 504).then_some(()))
+    })?;
     service.logs(&format!("Memory limit of {MEMORY_MIB} MiB exceeded with {MEMORY_MIB} MiB used. Consider increasing the memory limit, see"))?;
     let after = service.about()?["id"].clone();
     ensure!(after != before, "it is the same instance: {after}");
@@ -263,7 +266,9 @@ fn probes(service: &Limited, gcloud: &Gcloud) -> Result<()> {
     ))?;
     let tired = service.get("/set?ready=false")?;
     eventually("another instance serves", || Ok((service.about()?["id"] != *tired).then_some(())))?;
-    ensure!(service.instances(&["ready", "frozen"])? == 2, "the first is still there");
+    // The list has the first digits of its id, of which its host name is made.
+    let listed = service.tanebi.script("tanebi instances list")?;
+    ensure!(listed.lines().any(|line| line.ends_with(&tired[2..18]) && !line.contains("\tdraining\t")), "{tired} is gone:\n{listed}");
     let log = service.tanebi.script(&format!("tanebi logs {} --limit 1000", service.language.name))?;
     let own = log.lines().filter(|line| line.contains("STARTUP TCP probe succeeded after 1 attempt for container"));
     ensure!(own.filter(|line| !line.contains("Default STARTUP")).count() > 0, "{log}");
