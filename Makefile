@@ -4,7 +4,7 @@ CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 BIN := $(CARGO_TARGET_DIR)/debug
 DATA ?= $(CURDIR)/data
-PARTS := seed readme console gcloud serving settings cli clients clones languages pubsub scheduler eventarc hostile faults soak
+PARTS := seed readme console gcloud serving settings cli secrets functions_api clients clones languages pubsub scheduler eventarc identity hostile faults soak
 
 .PHONY: cuts messages schedules unsynced walls run build test unit e2e verify verify-% lint bench clean-data
 
@@ -38,9 +38,9 @@ verify-%: build
 cuts: needs unsynced
 	TANEBI_TIER=full cargo test --locked -p store --test power_cut
 
-## A million messages through a subscription.
+## A million messages through a subscription; a thousand lives of the scheduler.
 messages: needs
-	TANEBI_TIER=full cargo test --locked --config profile.dev.package.events.opt-level=3 -p events --test subscription
+	TANEBI_TIER=full cargo test --locked --config profile.dev.package.events.opt-level=3 -p events --test subscription --test scheduler
 
 ## Every zone's changes of clocks, with each of 200 expressions.
 schedules: needs
