@@ -162,6 +162,8 @@ func bidi() {
 		send(opened, strconv.Itoa(number))
 		expect(received(opened), number)
 	}
+	send(opened, "end")
+	expect(received(opened), "end")
 	must(opened.CloseSend())
 	_, err := receive(opened)
 	expect(err, io.EOF)
