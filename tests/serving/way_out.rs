@@ -5,6 +5,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -80,8 +81,10 @@ pub(super) struct Network {
 
 impl Network {
     pub(super) fn make() -> Result<Self> {
-        let pid = std::process::id();
-        let network = Self { internet: format!("internet-{pid}"), server: format!("server-{pid}") };
+        // Two tests may have one at the same time.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let own = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let network = Self { internet: format!("internet-{own}"), server: format!("server-{own}") };
         let (internet, server) = (&network.internet, &network.server);
         ip(&format!("netns add {internet}"))?;
         ip(&format!("netns add {server}"))?;
