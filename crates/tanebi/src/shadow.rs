@@ -13,6 +13,7 @@ use model::{
 };
 use serde_json::{Value, json};
 use serving::{Origin, RecentRequest};
+use tokio::sync::Semaphore;
 
 use crate::{
     own::{Own, field},
@@ -32,6 +33,16 @@ const WHOLE_MAX: Duration = Duration::from_secs(20);
 const REPLY_MAX: Duration = Duration::from_secs(10);
 /// How long the moving of traffic may take.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// Comparisons at a time, as each holds what was answered; others wait for their turn.
+const COMPARING_MAX: usize = 2;
+
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(COMPARING_MAX))
+    }
+}
 
 impl Own {
     /// How many recent requests there are to send, by what `written` (a service) allows.
@@ -61,6 +72,7 @@ impl Own {
             return Err(Status::failed_precondition(format!("{revision} is the revision that serves: name the one to compare with in \"against\".")));
         }
         let sender = self.sender(who, &service.key)?;
+        let turn = self.comparing.0.acquire().await.map_err(Status::internal)?;
         let recent = self.control.serving().recent(&service.key);
         let mut requests: Vec<_> = allowed(&service, &recent).collect();
         let recorded = requests.len();
@@ -76,13 +88,15 @@ impl Own {
             compared.push(sender.compare(request, &against, &revision, compared.len() % 2 == 1).await);
         }
         let failures = compared.iter().filter(|one| one.has_failed()).count();
-        let promoted = promote && failures == 0 && self.shadow_promote(who, &service.key, &revision).await?;
-        Ok(json!({
+        let mut found = json!({
             "revision": revision, "against": against, "recorded": recorded, "compared": compared.len(), "failures": failures,
-            "differing": compared.iter().filter(|one| one.differs()).count(), "promoted": promoted,
+            "differing": compared.iter().filter(|one| one.differs()).count(),
             "serving": summary(compared.iter().map(|one| &one.serving)), "candidate": summary(compared.iter().map(|one| &one.candidate)),
             "comparisons": compared.iter().map(Comparison::written).collect::<Vec<_>>(),
-        }))
+        });
+        drop((compared, turn));
+        found["promoted"] = json!(promote && failures == 0 && self.shadow_promote(who, &service.key, &revision).await?);
+        Ok(found)
     }
 
     /// The service, when `who` may see and call it.
