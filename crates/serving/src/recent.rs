@@ -32,7 +32,7 @@ pub const COPY: HeaderName = HeaderName::from_static("tanebi-shadow");
 const KEPT_MAX: usize = 50;
 /// Of all services together, with what holds them.
 const BYTES_MAX: u64 = 32 << 20;
-/// A request with a longer target or body is not kept.
+/// A request with a longer method and target, or body, is not kept.
 const TARGET_MAX_BYTES: usize = 4 << 10;
 const BODY_MAX_BYTES: usize = 64 << 10;
 const HEADERS_MAX_BYTES: usize = 8 << 10;
@@ -88,10 +88,12 @@ impl RecentRequest {
 
     fn of(parts: &Parts, body: Bytes) -> Option<Self> {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        if target.len() > TARGET_MAX_BYTES {
+        if parts.method.as_str().len() + target.len() > TARGET_MAX_BYTES {
             return None;
         }
-        let headers: HeaderMap = parts.headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        // Values are slices of what was read, the credentials with them: only what is kept is copied.
+        let own = |(name, value): (&HeaderName, &HeaderValue)| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?));
+        let headers: HeaderMap = parts.headers.iter().filter(|(name, _)| is_kept(name)).filter_map(own).collect();
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         (bytes <= HEADERS_MAX_BYTES).then(|| Self { method: parts.method.clone(), target: target.to_owned(), headers, body })
     }
@@ -102,7 +104,7 @@ impl RecentRequest {
 
     fn bytes(&self) -> u64 {
         let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (EACH_BYTES + self.target.len() + headers + self.body.len()) as u64
+        (EACH_BYTES + self.method.as_str().len() + self.target.len() + headers + self.body.len()) as u64
     }
 }
 
@@ -292,6 +294,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_a_requests_head_stays_but_what_is_kept() {
+        let head = Bytes::from(b"GET /a?b=1 HTTP/1.1\r\naccept: text/html\r\nauthorization: Bearer secret\r\n\r\n".to_vec());
+        let mut sent = parts("GET", "/", &[]);
+        sent.uri = http::Uri::from_maybe_shared(head.slice(4..10)).unwrap();
+        sent.headers.insert(header::ACCEPT, HeaderValue::from_maybe_shared(head.slice(29..38)).unwrap());
+        let recent = Recent::new(&Room::default());
+        drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &sent, body("")));
+        assert!(!head.is_unique(), "a request holds what was read");
+        drop(sent);
+        assert!(head.is_unique(), "the record does not");
+        let kept = recent.list().remove(0);
+        assert_eq!((kept.target.as_str(), kept.headers[header::ACCEPT].as_bytes()), ("/a?b=1", &b"text/html"[..]));
+    }
+
+    #[test]
     fn a_copy_says_so_and_nobody_else_can() {
         let recent = Recent::new(&Room::default());
         drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts("GET", "/", &[]), body("")));
@@ -324,6 +341,10 @@ mod tests {
             offer(&recent, at, Shadow::All, &target, vec![b'x'; body]).collect().await.unwrap();
             assert_ne!(recent.list().last().unwrap().target, target);
         }
+        let mut long = parts("GET", "/", &[]);
+        long.method = Method::from_bytes(&[b'X'; TARGET_MAX_BYTES]).unwrap();
+        drop(recent.offer(recent.begun + PAUSE * 102, Shadow::All, &long, body("")));
+        assert_ne!(recent.list().last().unwrap().method, long.method);
         // By bytes of all.
         let others: Vec<_> = (0..20).map(|_| Recent::new(&room)).collect();
         for other in &others {
