@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use model::service::Shadow;
@@ -56,8 +56,8 @@ const EVENT: &str = "ce-";
 #[derive(Clone, Debug)]
 pub struct RecentRequest {
     pub method: Method,
-    /// Path and query.
-    pub target: String,
+    /// Path and query, or `*`.
+    pub target: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -71,7 +71,7 @@ impl RecentRequest {
     pub fn copy(&self, host: &HeaderValue) -> Request {
         let mut request = Request::new(Full::new(self.body.clone()).map_err(|never| match never {}).boxed());
         request.method_mut().clone_from(&self.method);
-        *request.uri_mut() = self.target.parse().expect("it was the target of a request");
+        request.uri_mut().clone_from(&self.target);
         request.headers_mut().clone_from(&self.headers);
         request.headers_mut().insert(header::HOST, host.clone());
         if !self.body.is_empty() {
@@ -87,15 +87,15 @@ impl RecentRequest {
     }
 
     fn of(parts: &Parts, body: Bytes) -> Option<Self> {
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        if parts.method.as_str().len() + target.len() > TARGET_MAX_BYTES {
+        let target = target(&parts.uri)?;
+        if parts.method.as_str().len() + length(&target) > TARGET_MAX_BYTES {
             return None;
         }
         // Values are slices of what was read, the credentials with them: only what is kept is copied.
         let own = |(name, value): (&HeaderName, &HeaderValue)| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?));
         let headers: HeaderMap = parts.headers.iter().filter(|(name, _)| is_kept(name)).filter_map(own).collect();
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (bytes <= HEADERS_MAX_BYTES).then(|| Self { method: parts.method.clone(), target: target.to_owned(), headers, body })
+        (bytes <= HEADERS_MAX_BYTES).then(|| Self { method: parts.method.clone(), target, headers, body })
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -104,8 +104,24 @@ impl RecentRequest {
 
     fn bytes(&self) -> u64 {
         let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (EACH_BYTES + self.method.as_str().len() + self.target.len() + headers + self.body.len()) as u64
+        (EACH_BYTES + self.method.as_str().len() + length(&self.target) + headers + self.body.len()) as u64
     }
+}
+
+/// Path and query of `uri`, in memory of its own. `None` for one that has no meaning alone.
+fn target(uri: &Uri) -> Option<Uri> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    match target.as_bytes().first() {
+        // `http://HOST?x=1`
+        Some(b'?') => format!("/{target}").parse().ok(),
+        Some(b'/') => target.parse().ok(),
+        _ if target == "*" => Some(Uri::from_static("*")),
+        _ => None,
+    }
+}
+
+fn length(target: &Uri) -> usize {
+    target.path_and_query().map_or(0, |target| target.as_str().len())
 }
 
 fn is_read(method: &Method) -> bool {
@@ -297,7 +313,7 @@ mod tests {
     fn nothing_of_a_requests_head_stays_but_what_is_kept() {
         let head = Bytes::from(b"GET /a?b=1 HTTP/1.1\r\naccept: text/html\r\nauthorization: Bearer secret\r\n\r\n".to_vec());
         let mut sent = parts("GET", "/", &[]);
-        sent.uri = http::Uri::from_maybe_shared(head.slice(4..10)).unwrap();
+        sent.uri = Uri::from_maybe_shared(head.slice(4..10)).unwrap();
         sent.headers.insert(header::ACCEPT, HeaderValue::from_maybe_shared(head.slice(29..38)).unwrap());
         let recent = Recent::new(&Room::default());
         drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &sent, body("")));
@@ -305,7 +321,23 @@ mod tests {
         drop(sent);
         assert!(head.is_unique(), "the record does not");
         let kept = recent.list().remove(0);
-        assert_eq!((kept.target.as_str(), kept.headers[header::ACCEPT].as_bytes()), ("/a?b=1", &b"text/html"[..]));
+        assert_eq!((kept.target.path(), kept.headers[header::ACCEPT].as_bytes()), ("/a", &b"text/html"[..]));
+    }
+
+    #[test]
+    fn every_form_of_a_target_can_be_sent_again() {
+        let check = |method: &str, target: &str, expect: &str| {
+            let recent = Recent::new(&Room::default());
+            drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts(method, target, &[]), body("")));
+            let copies: Vec<_> = recent.list().iter().map(|one| one.copy(&HeaderValue::from_static("f.run.app")).uri().to_string()).collect();
+            assert_eq!(copies, [expect], "{target}");
+        };
+        check("GET", "http://f.run.app?x=1", "/?x=1");
+        check("GET", "http://f.run.app", "/");
+        check("GET", "http://f.run.app/a?b", "/a?b");
+        check("GET", "//a/b", "//a/b");
+        check("GET", "/%2f?", "/%2f?");
+        check("OPTIONS", "*", "*");
     }
 
     #[test]
@@ -332,14 +364,14 @@ mod tests {
         for at in 1..KEPT_MAX as u32 + 10 {
             drop(offer(&recent, at, Shadow::All, &format!("/{at}"), Vec::new()));
         }
-        assert_eq!((recent.list().len(), recent.list()[0].target.as_str()), (KEPT_MAX, "/10"));
+        assert_eq!((recent.list().len(), recent.list()[0].target.path()), (KEPT_MAX, "/10"));
         // By time.
         drop(offer(&recent, KEPT_MAX as u32 + 9, Shadow::All, "/too-soon", Vec::new()));
         assert_ne!(recent.list().last().unwrap().target, "/too-soon");
         // By body and target.
         for (at, body, target) in [(100, BODY_MAX_BYTES + 1, "/long".to_owned()), (101, 0, format!("/{}", "x".repeat(TARGET_MAX_BYTES)))] {
             offer(&recent, at, Shadow::All, &target, vec![b'x'; body]).collect().await.unwrap();
-            assert_ne!(recent.list().last().unwrap().target, target);
+            assert_ne!(recent.list().last().unwrap().target, *target);
         }
         let mut long = parts("GET", "/", &[]);
         long.method = Method::from_bytes(&[b'X'; TARGET_MAX_BYTES]).unwrap();

@@ -221,7 +221,7 @@ impl Comparison<'_> {
             .map(|(one, is_noise)| json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise }))
             .collect();
         json!({
-            "method": self.request.method.as_str(), "target": self.request.target, "failed": self.has_failed(),
+            "method": self.request.method.as_str(), "target": self.request.target.to_string(), "failed": self.has_failed(),
             "serving": self.serving.written(), "candidate": self.candidate.written(), "differences": differences,
         })
     }
