@@ -1,8 +1,9 @@
 //! Copies of a service's recent requests, sent to a revision and to the one that serves: what answers otherwise, how fast, and may the
 //! revision take traffic?
 //!
-//! The copies go one after the other, each with the identity of whoever asks, and nobody is given what they are answered. Where two
-//! replies differ, the serving revision is asked again: what differs from its own other reply is noise (a time, a random number).
+//! The copies go one after the other, each with the identity of whoever asks. What they are answered is shown to who may update the
+//! service; others see where replies differ. Where they do, the serving revision is asked again: what differs from its own other reply is
+//! noise (a time, a random number).
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ use crate::{
 
 mod reply;
 
-/// What it takes: to see the service and to call it; and to move its traffic when that is asked for.
+/// What it takes: to see the service and to call it; and to update it, to move its traffic, to do again what is no read, and to see what
+/// others' requests are answered.
 const SEE: &str = "run.services.get";
 const INVOKE: &str = "run.routes.invoke";
 const UPDATE: &str = "run.services.update";
@@ -58,6 +60,7 @@ impl Own {
         let service = self.shadowed(who, written)?;
         let revision = RevisionName::parse(&field(written, "revision")?)?;
         let promote = written.get("promote").and_then(Value::as_bool).unwrap_or(false);
+        let is_updater = self.may(who, UPDATE, &service.key);
         if promote {
             self.demand(who, UPDATE, &service.key)?;
         }
@@ -79,6 +82,9 @@ impl Own {
         // The newest say most of what comes next.
         requests.reverse();
         requests.truncate(COPIES_MAX);
+        if requests.iter().any(|request| !request.is_read()) {
+            self.demand(who, UPDATE, &service.key)?;
+        }
         let began = Instant::now();
         let mut compared = Vec::new();
         for request in requests {
@@ -90,9 +96,9 @@ impl Own {
         let failures = compared.iter().filter(|one| one.has_failed()).count();
         let mut found = json!({
             "revision": revision, "against": against, "recorded": recorded, "compared": compared.len(), "failures": failures,
-            "differing": compared.iter().filter(|one| one.differs()).count(),
+            "isShown": is_updater, "differing": compared.iter().filter(|one| one.differs()).count(),
             "serving": summary(compared.iter().map(|one| &one.serving)), "candidate": summary(compared.iter().map(|one| &one.candidate)),
-            "comparisons": compared.iter().map(Comparison::written).collect::<Vec<_>>(),
+            "comparisons": compared.iter().map(|one| one.written(is_updater)).collect::<Vec<_>>(),
         });
         drop((compared, turn));
         found["promoted"] = json!(promote && failures == 0 && self.shadow_promote(who, &service.key, &revision).await?);
@@ -112,10 +118,14 @@ impl Own {
     }
 
     fn demand(&self, who: &iam::Identity, permission: &str, service: &ServiceKey) -> Result<(), Status> {
-        match self.iam.may(Some(who), permission, &service.resource(), service.project.as_str()) {
+        match self.may(who, permission, service) {
             true => Ok(()),
             false => Err(Status::permission_denied(permission, &service.resource())),
         }
+    }
+
+    fn may(&self, who: &iam::Identity, permission: &str, service: &ServiceKey) -> bool {
+        self.iam.may(Some(who), permission, &service.resource(), service.project.as_str())
     }
 
     fn sender<'a>(&'a self, who: &iam::Identity, service: &'a ServiceKey) -> Result<Sender<'a>, Status> {
@@ -214,15 +224,19 @@ impl Comparison<'_> {
         self.differences.iter().any(|(_, is_noise)| !is_noise)
     }
 
-    fn written(&self) -> Value {
+    /// Without a word of the replies unless they are `shown`.
+    fn written(&self, shown: bool) -> Value {
         let differences: Vec<_> = self
             .differences
             .iter()
-            .map(|(one, is_noise)| json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise }))
+            .map(|(one, is_noise)| match shown {
+                true => json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise }),
+                false => json!({ "what": one.what, "where": one.place, "isNoise": is_noise }),
+            })
             .collect();
         json!({
             "method": self.request.method.as_str(), "target": self.request.target.to_string(), "failed": self.has_failed(),
-            "serving": self.serving.written(), "candidate": self.candidate.written(), "differences": differences,
+            "serving": self.serving.written(shown), "candidate": self.candidate.written(shown), "differences": differences,
         })
     }
 }

@@ -105,7 +105,11 @@ fn print(found: &Value) {
         };
         println!("{verdict}\t{} {}\t{}\t{}", one["method"].as_str().unwrap_or_default(), text(&one["target"]), side("serving"), side("candidate"));
         for difference in told(one) {
-            println!("\t{} {}\t{} -> {}", text(&difference["what"]), text(&difference["where"]), text(&difference["serving"]), text(&difference["candidate"]));
+            let place = format!("{} {}", text(&difference["what"]), text(&difference["where"]));
+            match found["isShown"] == true {
+                true => println!("\t{place}\t{} -> {}", text(&difference["serving"]), text(&difference["candidate"])),
+                false => println!("\t{place}"),
+            }
         }
     }
     let side = |name: &str| {

@@ -82,12 +82,17 @@ impl Reply {
         self.status == 0 || self.status >= 500
     }
 
-    pub fn written(&self) -> Value {
-        let shown = &self.body[..self.body.len().min(SHOWN_MAX_BYTES)];
-        json!({
+    /// Its body only when it is `shown`.
+    pub fn written(&self, shown: bool) -> Value {
+        let body = &self.body[..self.body.len().min(SHOWN_MAX_BYTES)];
+        let mut written = json!({
             "status": self.status, "latencyMs": self.latency.as_secs_f64() * 1e3, "isCold": self.is_cold,
-            "bytes": self.body.len(), "isCut": self.is_cut || shown.len() < self.body.len(), "text": String::from_utf8_lossy(shown),
-        })
+            "bytes": self.body.len(), "isCut": self.is_cut || body.len() < self.body.len(),
+        });
+        if shown {
+            written["text"] = json!(String::from_utf8_lossy(body));
+        }
+        written
     }
 }
 
