@@ -94,6 +94,7 @@ impl Own {
             compared.push(sender.compare(request, &against, &revision, compared.len() % 2 == 1).await);
         }
         let failures = compared.iter().filter(|one| one.has_failed()).count();
+        let is_good = is_good(compared.len(), failures);
         let mut found = json!({
             "revision": revision, "against": against, "recorded": recorded, "compared": compared.len(), "failures": failures,
             "isShown": is_updater, "differing": compared.iter().filter(|one| one.differs()).count(),
@@ -101,7 +102,7 @@ impl Own {
             "comparisons": compared.iter().map(|one| one.written(is_updater)).collect::<Vec<_>>(),
         });
         drop((compared, turn));
-        found["promoted"] = json!(promote && failures == 0 && self.shadow_promote(who, &service.key, &revision).await?);
+        found["promoted"] = json!(promote && is_good && self.shadow_promote(who, &service.key, &revision).await?);
         Ok(found)
     }
 
@@ -154,6 +155,11 @@ impl Own {
             }
         }
     }
+}
+
+/// Whether a revision may have traffic: where nothing was compared nothing was shown.
+fn is_good(compared: usize, failures: usize) -> bool {
+    compared > 0 && failures == 0
 }
 
 /// Those of which copies may be sent.
@@ -267,4 +273,31 @@ fn told(headers: &HeaderMap) -> impl Iterator<Item = (&str, String)> {
         let value = if *name == header::SET_COOKIE { value.split('=').next().unwrap_or_default().to_owned() } else { value.into_owned() };
         (name.as_str(), value)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Method, Uri};
+
+    use super::*;
+
+    #[test]
+    fn nothing_compared_is_not_good() {
+        for (compared, failures, expect) in [(0, 0, false), (1, 0, true), (30, 0, true), (30, 1, false)] {
+            assert_eq!(is_good(compared, failures), expect, "{compared} {failures}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_update_is_told_no_word_of_a_reply() {
+        let request = RecentRequest { method: Method::GET, target: Uri::from_static("/a"), headers: HeaderMap::new(), body: Bytes::new() };
+        let reply = |word: &str| reply::tests::reply(200, &[("x-word", word)], word);
+        let (serving, candidate) = (reply("said-before"), reply("said-now"));
+        let differences = reply::differences(&serving, &candidate).into_iter().map(|one| (one, false)).collect();
+        let one = Comparison { request: &request, serving, candidate, differences };
+        let (shown, hidden) = (one.written(true).to_string(), one.written(false).to_string());
+        assert!(shown.matches("said-now").count() == 3 && shown.matches("said-before").count() == 3, "{shown}");
+        assert!(!hidden.contains("said-") && hidden.contains("x-word"), "{hidden}");
+    }
 }

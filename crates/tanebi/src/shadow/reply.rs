@@ -158,10 +158,10 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub(in super::super) fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
         Reply {
             status,
             headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
