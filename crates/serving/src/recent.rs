@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -81,9 +81,9 @@ impl RecentRequest {
         request
     }
 
-    /// Whether it only reads: doing it again changes nothing, unless the function breaks HTTP's rules.
+    /// Whether it only reads: doing it again changes nothing, unless the function breaks HTTP's rules. One with a body may do anything.
     pub fn is_read(&self) -> bool {
-        is_read(&self.method)
+        is_read(&self.method) && self.body.is_empty()
     }
 
     fn of(parts: &Parts, body: Bytes) -> Option<Self> {
@@ -152,13 +152,15 @@ pub(crate) struct Recent {
     begun: Instant,
     /// When one was taken last, in microseconds since `begun`.
     last_us: AtomicU64,
+    /// Whether others than reads are kept.
+    keeps_all: AtomicBool,
     kept: Mutex<VecDeque<RecentRequest>>,
     room: Room,
 }
 
 impl Recent {
     pub(crate) fn new(room: &Room) -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), last_us: AtomicU64::new(0), kept: Mutex::default(), room: room.clone() })
+        Arc::new(Self { begun: Instant::now(), last_us: AtomicU64::new(0), keeps_all: AtomicBool::new(false), kept: Mutex::default(), room: room.clone() })
     }
 
     /// The oldest first.
@@ -166,9 +168,20 @@ impl Recent {
         self.kept.lock().iter().cloned().collect()
     }
 
+    /// What the service's owner says from now on. What was kept by another word goes.
+    pub(crate) fn allow(&self, shadow: Shadow) {
+        let mut kept = self.kept.lock();
+        self.keeps_all.store(shadow == Shadow::All, Ordering::Relaxed);
+        if shadow != Shadow::All {
+            let gone: u64 = kept.iter().filter(|request| !request.is_read()).map(RecentRequest::bytes).sum();
+            kept.retain(RecentRequest::is_read);
+            self.room.0.fetch_sub(gone, Ordering::Relaxed);
+        }
+    }
+
     /// Keeps a request that arrived `now` when one is due and may be kept. Its body, which passes through.
-    pub(crate) fn offer(self: &Arc<Self>, now: Instant, allowed: Shadow, parts: &Parts, body: Body) -> Body {
-        let is_allowed = allowed == Shadow::All || (is_read(&parts.method) && body.is_end_stream());
+    pub(crate) fn offer(self: &Arc<Self>, now: Instant, parts: &Parts, body: Body) -> Body {
+        let is_allowed = self.keeps_all.load(Ordering::Relaxed) || (is_read(&parts.method) && body.is_end_stream());
         if !is_allowed || parts.headers.contains_key(header::UPGRADE) || !self.is_due(now) {
             return body;
         }
@@ -189,6 +202,10 @@ impl Recent {
 
     fn keep(&self, request: RecentRequest) {
         let mut kept = self.kept.lock();
+        // The owner may have said no while its body came.
+        if !request.is_read() && !self.keeps_all.load(Ordering::Relaxed) {
+            return;
+        }
         if let Some(same) = kept.iter().position(|other| other.is_same(&request)).and_then(|at| kept.remove(at)) {
             self.room.0.fetch_sub(same.bytes(), Ordering::Relaxed);
         }
@@ -272,9 +289,10 @@ mod tests {
     /// Offers requests, each `PAUSE` after the one before; what is kept, as `METHOD target body`.
     async fn kept(allowed: Shadow, offered: &[(&str, &str, &'static str)]) -> Vec<String> {
         let recent = Recent::new(&Room::default());
+        recent.allow(allowed);
         for (i, (method, target, text)) in offered.iter().enumerate() {
             let now = recent.begun + PAUSE * (i as u32 + 1);
-            let passed = recent.offer(now, allowed, &parts(method, target, &[]), body(text)).collect().await.unwrap().to_bytes();
+            let passed = recent.offer(now, &parts(method, target, &[]), body(text)).collect().await.unwrap().to_bytes();
             assert_eq!(passed, text, "the body passes");
         }
         recent.list().iter().map(|one| format!("{} {} {}", one.method, one.target, String::from_utf8_lossy(&one.body))).collect()
@@ -289,6 +307,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_kept_goes_when_the_owner_says_no() {
+        let room = Room::default();
+        let recent = Recent::new(&room);
+        recent.allow(Shadow::All);
+        let offer = |at: u32, method: &str, text| recent.offer(recent.begun + PAUSE * at, &parts(method, "/", &[]), body(text));
+        for (at, method, text) in [(1, "GET", ""), (2, "POST", "x"), (3, "GET", "x"), (4, "DELETE", "")] {
+            offer(at, method, text).collect().await.unwrap();
+        }
+        let late = offer(5, "PUT", "late");
+        assert_eq!(recent.list().len(), 4);
+        recent.allow(Shadow::Reads);
+        late.collect().await.unwrap();
+        let left = recent.list();
+        assert_eq!((left.len(), left[0].method.as_str(), left[0].body.len()), (1, "GET", 0));
+        assert_eq!(room.0.load(Ordering::Relaxed), left[0].bytes());
+    }
+
+    #[tokio::test]
     async fn no_credential_is_kept() {
         let recent = Recent::new(&Room::default());
         let headers = [
@@ -300,7 +336,7 @@ mod tests {
             ("accept", "text/html"),
             ("ce-id", "7"),
         ];
-        drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts("GET", "/", &headers), body("")));
+        drop(recent.offer(recent.begun + PAUSE, &parts("GET", "/", &headers), body("")));
         let kept = recent.list().remove(0);
         let copy = kept.copy(&HeaderValue::from_static("f.run.app"));
         let mut names: Vec<_> = copy.headers().keys().map(HeaderName::as_str).collect();
@@ -316,7 +352,7 @@ mod tests {
         sent.uri = Uri::from_maybe_shared(head.slice(4..10)).unwrap();
         sent.headers.insert(header::ACCEPT, HeaderValue::from_maybe_shared(head.slice(29..38)).unwrap());
         let recent = Recent::new(&Room::default());
-        drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &sent, body("")));
+        drop(recent.offer(recent.begun + PAUSE, &sent, body("")));
         assert!(!head.is_unique(), "a request holds what was read");
         drop(sent);
         assert!(head.is_unique(), "the record does not");
@@ -328,7 +364,7 @@ mod tests {
     fn every_form_of_a_target_can_be_sent_again() {
         let check = |method: &str, target: &str, expect: &str| {
             let recent = Recent::new(&Room::default());
-            drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts(method, target, &[]), body("")));
+            drop(recent.offer(recent.begun + PAUSE, &parts(method, target, &[]), body("")));
             let copies: Vec<_> = recent.list().iter().map(|one| one.copy(&HeaderValue::from_static("f.run.app")).uri().to_string()).collect();
             assert_eq!(copies, [expect], "{target}");
         };
@@ -343,7 +379,7 @@ mod tests {
     #[test]
     fn a_copy_says_so_and_nobody_else_can() {
         let recent = Recent::new(&Room::default());
-        drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts("GET", "/", &[]), body("")));
+        drop(recent.offer(recent.begun + PAUSE, &parts("GET", "/", &[]), body("")));
         let mut copy = recent.list()[0].copy(&HeaderValue::from_static("f.run.app")).into_parts().0;
         assert!(mark(&mut copy));
         assert_eq!(copy.headers[COPY], "1");
@@ -356,32 +392,34 @@ mod tests {
     async fn what_is_kept_is_bounded() {
         let room = Room::default();
         let recent = Recent::new(&room);
-        let offer = |recent: &Arc<Recent>, at: u32, allowed, target: &str, text: Vec<u8>| {
+        recent.allow(Shadow::All);
+        let offer = |recent: &Arc<Recent>, at: u32, target: &str, text: Vec<u8>| {
             let sent: Body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
-            recent.offer(recent.begun + PAUSE * at, allowed, &parts("POST", target, &[]), sent)
+            recent.offer(recent.begun + PAUSE * at, &parts("POST", target, &[]), sent)
         };
         // By number.
         for at in 1..KEPT_MAX as u32 + 10 {
-            drop(offer(&recent, at, Shadow::All, &format!("/{at}"), Vec::new()));
+            drop(offer(&recent, at, &format!("/{at}"), Vec::new()));
         }
         assert_eq!((recent.list().len(), recent.list()[0].target.path()), (KEPT_MAX, "/10"));
         // By time.
-        drop(offer(&recent, KEPT_MAX as u32 + 9, Shadow::All, "/too-soon", Vec::new()));
+        drop(offer(&recent, KEPT_MAX as u32 + 9, "/too-soon", Vec::new()));
         assert_ne!(recent.list().last().unwrap().target, "/too-soon");
         // By body and target.
         for (at, body, target) in [(100, BODY_MAX_BYTES + 1, "/long".to_owned()), (101, 0, format!("/{}", "x".repeat(TARGET_MAX_BYTES)))] {
-            offer(&recent, at, Shadow::All, &target, vec![b'x'; body]).collect().await.unwrap();
+            offer(&recent, at, &target, vec![b'x'; body]).collect().await.unwrap();
             assert_ne!(recent.list().last().unwrap().target, *target);
         }
         let mut long = parts("GET", "/", &[]);
         long.method = Method::from_bytes(&[b'X'; TARGET_MAX_BYTES]).unwrap();
-        drop(recent.offer(recent.begun + PAUSE * 102, Shadow::All, &long, body("")));
+        drop(recent.offer(recent.begun + PAUSE * 102, &long, body("")));
         assert_ne!(recent.list().last().unwrap().method, long.method);
         // By bytes of all.
         let others: Vec<_> = (0..20).map(|_| Recent::new(&room)).collect();
         for other in &others {
+            other.allow(Shadow::All);
             for at in 1..=KEPT_MAX as u32 {
-                offer(other, at, Shadow::All, &format!("/{at}"), vec![b'x'; BODY_MAX_BYTES]).collect().await.unwrap();
+                offer(other, at, &format!("/{at}"), vec![b'x'; BODY_MAX_BYTES]).collect().await.unwrap();
             }
         }
         assert!(room.0.load(Ordering::Relaxed) <= BYTES_MAX);
