@@ -62,8 +62,22 @@ pub fn a_revision_is_compared_before_it_takes_traffic() -> Result<()> {
         ensure!(seen.contains(&"tanebi-shadow") && seen.contains(&"authorization"), "{seen:?}");
         ensure!(!seen.contains(&"cookie") && !seen.contains(&"x-api-key"), "{seen:?}");
     }
+    // Who may only see and call it is told where answers differ, and no word of them.
+    for role in ["roles/run.viewer", "roles/run.invoker"] {
+        tanebi
+            .script(&format!("gcloud projects add-iam-policy-binding $GOOGLE_CLOUD_PROJECT --member user:viewer@example.com --role {role} --condition None"))?;
+    }
+    let seen = text_of(&tanebi, "tanebi run --as viewer@example.com shadow shadowed --format json")?;
+    ensure!(seen.contains("\"isShown\": false") && seen.contains("\".at\"") && !seen.contains("\"text\"") && !seen.contains("two"), "{seen}");
     let direct = tanebi.script(&format!("curl -sf {secrets} {url}/b"))?;
     ensure!(direct.contains("x-api-key") && !direct.contains("tanebi-shadow"), "{direct}");
+
+    // A restart forgets them: what is held is not let go because nothing could be compared, and that is said.
+    let tanebi = Tanebi::start_with(tanebi.stop()?, &[])?;
+    let told = tanebi.script_failing(&deploy(first.path(), "--shadow"))?;
+    holds(&told, "nothing to compare")?;
+    holds(&told, "To send it traffic all the same")?;
+    tanebi.script(&format!("curl -sf '{url}/a?x=1' && sleep 0.2"))?;
 
     // The next one that does well gets what was held from it.
     holds(&tanebi.script_all(&deploy(first.path(), "--shadow"))?, "is serving 100 percent of traffic.")?;
@@ -87,11 +101,26 @@ pub fn a_revision_is_compared_before_it_takes_traffic() -> Result<()> {
         let told = tanebi.script_all(&deploy(second.path(), "--shadow"))?;
         Ok(told.contains("\tPOST /order").then_some(()))
     })?;
+    let denied = text_of(&tanebi, &format!("tanebi run --as viewer@example.com shadow shadowed --revision {held}"))?;
+    holds(&denied, "run.services.update")?;
     eventually("its copies are in the log", || {
         let log = tanebi.script("tanebi logs shadowed --limit 1000")?;
         Ok((log.contains("changed by {\"order\": 2} copy 1") && log.contains("changed by {\"order\": 1} copy None") && !log.contains("{\"order\": 1} copy 1"))
             .then_some(()))
-    })
+    })?;
+
+    // And is forgotten when the owner says no.
+    tanebi.script(&patch("reads"))?;
+    tanebi.script(&patch("all"))?;
+    let told = text_of(&tanebi, &format!("tanebi run shadow shadowed --revision {held}"))?;
+    ensure!(told.contains("\tGET /") && !told.contains("\tPOST /order"), "{told}");
+    Ok(())
+}
+
+/// What a script says, whatever it ends with.
+fn text_of(tanebi: &Tanebi, script: &str) -> Result<String> {
+    let output = tanebi.shell(&format!("{{ {script}\n}} 2>&1"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn describe(tanebi: &Tanebi) -> Result<Value> {

@@ -5,7 +5,7 @@ import { buildLog, buildSubmit, buildWait, repositoryEnsure, sourceUpload } from
 import { requestCount, requestsShadow, type Compared } from './api/console'
 import { serviceGet, serviceUpdate, shortName } from './api/run'
 import { textOf } from './api/logging'
-import { hold, shadowOf } from './shadow'
+import { hold, isHeld, shadowOf } from './shadow'
 import { pack, type Files } from './source'
 
 export const STEPS = ['upload', 'build', 'revision', 'shadow', 'done'] as const
@@ -30,6 +30,8 @@ export interface Deploy {
   /** Whether copies of recent requests go to it first. */
   isShadowed?: boolean
   compared?: Compared
+  /** It was wished, and there was no request to copy. */
+  isUncompared?: boolean
 }
 
 const KEPT = 'deploy/'
@@ -112,11 +114,14 @@ async function follow(begun: Deploy) {
   // A revision's name is used once.
   delete template.revision
   const buildConfig = { ...before.buildConfig, name, sourceLocation, imageUri, functionTarget: now.target, baseImage: baseImageUri || now.runtime, enableAutomaticUpdates: true }
-  const held = shadowOf(before) !== 'off' && (await counted).allowed > 0 ? hold(before) : null
+  const isShadowed = shadowOf(before) !== 'off'
+  // Without a request to copy nothing is held: there is nothing to wait for. What is held already is not let go by that.
+  const isComparable = isShadowed && ((await counted).allowed > 0 || isHeld(before))
+  const held = isComparable ? hold(before) : null
   const after = await serviceUpdate(now.region, now.service, { template, buildConfig, ...held }, ['template', 'build_config', ...(held ? ['traffic', 'annotations'] : [])])
   if (after.terminalCondition?.state === 'CONDITION_FAILED') throw Object.assign(new Error(after.terminalCondition.message ?? ''), { deploy: now })
   const revision = shortName(after.latestReadyRevision)
-  if (!held) return end(next(now, 'done'), revision)
+  if (!held) return end({ ...next(now, 'done'), isUncompared: isShadowed && !isComparable }, revision)
   await compare({ ...next(now, 'shadow'), revision, isShadowed: true })
 }
 

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashSet};
 use model::{
     ServiceName, Status,
     limits::{
-        CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, PROBE_MAX_S, STARTUP_MAX_S, TIMEOUT_MAX_S, VOLUMES_MAX,
+        CHANGING_SECRETS_MAX, CONCURRENCY_MAX, ENV_BYTES_MAX, ENV_COUNT_MAX, ENV_RESERVED, MEMORY_MAX_BYTES, MEMORY_MIN_BYTES, PROBE_MAX_S, STARTUP_MAX_S,
+        TIMEOUT_MAX_S, VOLUMES_MAX,
     },
     revision::{Check, Container, ExecutionEnvironment, Probe, RevisionTemplate, START, Start},
 };
@@ -129,6 +130,11 @@ fn container_check(container: &Container) -> Result<(), Status> {
 fn secrets_check(container: &Container) -> Result<(), Status> {
     let named = container.env.iter().cloned().chain(container.secret_env.iter().map(|(name, _)| (name.clone(), String::new())));
     env_check(ENV, &named.collect::<Vec<_>>())?;
+    let changing = container.changing_secrets().len();
+    if changing > CHANGING_SECRETS_MAX {
+        let text = format!("at most {CHANGING_SECRETS_MAX} files can have a version that is latest or an alias; there are {changing}: name versions by number");
+        return Err(Status::invalid_field(VOLUMES, text));
+    }
     let mut paths = HashSet::new();
     for mount in &container.secret_mounts {
         let bad = |text: &str| text.split('/').any(|part| matches!(part, "" | "." | ".."));
@@ -456,7 +462,10 @@ fn probe_resolve(mut probe: Probe, container_port: u16) -> Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{RevisionName, revision::MemoryMount};
+    use model::{
+        RevisionName,
+        revision::{MemoryMount, SecretMount},
+    };
 
     type Edit = fn(&mut RevisionTemplate);
 
@@ -470,6 +479,11 @@ mod tests {
 
     fn volumes(mounts: &[(&str, Option<u64>)]) -> Vec<MemoryMount> {
         mounts.iter().map(|(path, size_bytes)| MemoryMount { name: "v".into(), path: (*path).to_owned(), size_bytes: *size_bytes }).collect()
+    }
+
+    fn secret_files(version: &str, count: usize) -> Vec<SecretMount> {
+        let items = (0..count).map(|n| (version.to_owned(), format!("f{n}"))).collect();
+        vec![SecretMount { name: "v".into(), path: "/secrets".into(), secret: "s".into(), items }]
     }
 
     fn checked(edit: Edit) -> Result<(), Status> {
@@ -508,6 +522,8 @@ mod tests {
             }),
             ("session affinity", |t| t.session_affinity = true),
             ("volumes in memory", |t| t.container.memory_mounts = volumes(&[("/cache", None), ("/cache-2", Some(1 << 30))])),
+            ("200 files that change", |t| t.container.secret_mounts = secret_files("latest", 200)),
+            ("more that do not", |t| t.container.secret_mounts = secret_files("7", 300)),
             ("a liveness probe of an hour", |t| {
                 t.container.liveness_probe = Some(Probe { check: Check::Http { path: "/live".into(), port: 0 }, failure_threshold: 100, ..tcp(3600) })
             }),
@@ -609,6 +625,11 @@ mod tests {
             (|t| t.container.memory_mounts = volumes(&[("cache", None)]), MOUNTS, "no absolute path"),
             (|t| t.container.memory_mounts = volumes(&[("/cache", None), ("/cache/x", None)]), MOUNTS, "in each other"),
             (|t| t.container.memory_mounts = volumes(&[("/cache", Some(1))]), VOLUMES, "at least 1Mi"),
+            (
+                |t| t.container.secret_mounts = secret_files("latest", 201),
+                VOLUMES,
+                "at most 200 files can have a version that is latest or an alias; there are 201",
+            ),
             (|t| t.container.liveness_probe = Some(tcp(10)), "spec.template.spec.containers[0].livenessProbe.tcpSocket", "only startup probes"),
             (|t| t.container.liveness_probe = Some(tcp(3601)), "spec.template.spec.containers[0].livenessProbe.periodSeconds", "3600"),
             (

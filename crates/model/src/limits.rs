@@ -25,6 +25,8 @@ pub const STARTUP_MAX_S: u32 = 240;
 pub const PROBE_MAX_S: u32 = 3600;
 /// Volumes in memory of one revision, together with its mounts of secrets.
 pub const VOLUMES_MAX: usize = 100;
+/// Files of secrets of one revision whose content changes with the secret: a descriptor each goes to the daemon in one message.
+pub const CHANGING_SECRETS_MAX: usize = 200;
 /// Between SIGTERM and SIGKILL.
 pub const SHUTDOWN_GRACE_S: u32 = 10;
 /// How long an idle instance is kept, at most.

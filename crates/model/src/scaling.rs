@@ -27,7 +27,9 @@ pub struct Observed {
     pub unready: u32,
     /// Instances that have no request and could be ended.
     pub idle: u32,
-    /// Of those, how many have had none for [`Scaling::idle_max`].
+    /// Of those, how many are unready: they end first.
+    pub unready_idle: u32,
+    /// Of the idle, how many have had none for [`Scaling::idle_max`].
     pub expired: u32,
     pub starts: Starts,
 }
@@ -68,7 +70,7 @@ const SLACK: f64 = 1.25;
 pub struct Decision {
     /// Instances to start now.
     pub start: u32,
-    /// Instances without requests to end now, those first that have been idle for longest.
+    /// Instances without requests to end now: the unready first, then those that have been idle for longest.
     pub end: u32,
     /// Up to how many requests one instance is given before the next gets any; beyond that the emptiest gets them.
     pub fill: u32,
@@ -144,7 +146,9 @@ pub fn decide(observed: &Observed, scaling: &Scaling) -> Decision {
     // What would be needed again a moment later stays. Held back, the minimum starts none; what there is of it stays.
     let slack = Observed { requests_mean: observed.requests_mean * SLACK, cpu_mean: observed.cpu_mean * SLACK, ..*observed };
     let kept = wanted.max(Need::of(&slack, scaling).instances.max(scaling.min_instances).min(scaling.max_instances));
-    let end = observed.expired.max(excess).min(observed.idle).min(there.saturating_sub(kept));
+    // A surplus of unready ones ends none that takes requests.
+    let spare = observed.unready_idle + live.saturating_sub(kept);
+    let end = if start > 0 { 0 } else { observed.expired.max(excess).min(observed.idle).min(there.saturating_sub(kept)).min(spare) };
     if end > 0 {
         reason = match () {
             () if excess < end => Reason::Idle { time: scaling.idle_max },
@@ -349,6 +353,19 @@ mod tests {
         // What is not ready is there all the same.
         check(Observed { waiting: 9, unready: 4, ..Observed::default() }, SCALING, (1, 0), "9 requests waited, no instance was ready");
         check(Observed { waiting: 9, unready: 5, ..Observed::default() }, SCALING, (0, 0), "enough");
+    }
+
+    #[test]
+    fn unready_ones_are_the_surplus() {
+        let two = Scaling { min_instances: 2, ..SCALING };
+        let surplus = Observed { ready: 2, unready: 1, idle: 3, unready_idle: 1, expired: 2, ..Observed::default() };
+        check(surplus, two, (0, 1), "idle for 15 min");
+        // It has a request still: none that is ready ends in its place.
+        check(Observed { idle: 2, unready_idle: 0, ..surplus }, two, (0, 0), "enough");
+        check(Observed { idle: 2, unready_idle: 0, ..surplus }, Scaling { max_instances: 2, ..two }, (0, 0), "enough");
+        check(surplus, Scaling { max_instances: 2, ..two }, (0, 1), "maximum 2");
+        // One is missing and one too many: the new one first.
+        check(Observed { ready: 1, idle: 3, unready: 2, unready_idle: 2, ..surplus }, two, (1, 0), "minimum 2");
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl World {
             starting: number(self.instances.len() - ready),
             ready: number(ready),
             unready: 0,
+            unready_idle: 0,
             idle: number(self.instances.iter().filter(is_idle).count()),
             expired: number(self.instances.iter().filter(is_idle).filter(|one| self.now - one.idle_since >= idle_max - 1e-9).count()),
             starts: Starts::Good,
@@ -378,17 +379,30 @@ proptest! {
     #[test]
     fn an_end_is_no_reason_to_start(
         requests_mean in 0.0_f64..100.0, cpu_mean in 0.0_f64..20.0, waiting in 0_u32..50, in_flight in 0_u32..200, starting in 0_u32..10,
-        ready in 0_u32..40, unready in 0_u32..5, idle in 0_u32..40, expired in 0_u32..40, concurrency in 1_u32..100, min in 0_u32..10, max in 0_u32..40,
+        ready in 0_u32..40, unready in 0_u32..5, unready_idle in 0_u32..5, idle in 0_u32..40, expired in 0_u32..40, concurrency in 1_u32..100, min in 0_u32..10, max in 0_u32..40,
     ) {
-        let idle = idle.min(ready);
-        let observed = Observed { requests_mean, cpu_mean, waiting, in_flight, starting, ready, unready, idle, expired: expired.min(idle), starts: Starts::Good };
+        let unready_idle = unready_idle.min(unready);
+        let idle = idle.min(ready) + unready_idle;
+        let expired = expired.min(idle);
+        let observed =
+            Observed { requests_mean, cpu_mean, waiting, in_flight, starting, ready, unready, unready_idle, idle, expired, starts: Starts::Good };
         let scaling = Scaling { min_instances: min, ..scaling(concurrency, max) };
         let decision = decide(&observed, &scaling);
         prop_assert!(decision.start == 0 || decision.end == 0);
         prop_assert!(starting + ready + unready + decision.start <= max.max(starting + ready + unready));
-        let ended = Observed { ready: ready - decision.end, idle: idle - decision.end, expired: observed.expired.saturating_sub(decision.end), ..observed };
-        if unready == 0 {
-            prop_assert_eq!(if decision.end > 0 { decide(&ended, &scaling).start } else { 0 }, 0, "{:?}", decision);
+        let of_unready = decision.end.min(unready_idle);
+        let of_ready = decision.end - of_unready;
+        let ended = Observed {
+            ready: ready - of_ready,
+            unready: unready - of_unready,
+            unready_idle: unready_idle - of_unready,
+            idle: idle - decision.end,
+            expired: expired.saturating_sub(decision.end),
+            ..observed
+        };
+        // Room that unready ones took is used.
+        if of_ready > 0 {
+            prop_assert_eq!(decide(&ended, &scaling).start, 0, "{:?}", decision);
         }
     }
 }

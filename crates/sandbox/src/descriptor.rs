@@ -19,7 +19,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
 };
 
-/// The most descriptors in one message: a sandbox's ends and its files that change. The kernel passes up to 253.
+/// The most descriptors in one message: a sandbox's ends and its files that change, of which control lets there be 200. The kernel passes
+/// up to 253.
 const PASSED_MAX: usize = 216;
 
 /// A pair of connected sockets that keep messages apart.

@@ -427,7 +427,7 @@ impl Serving {
         if recent::mark(&mut parts) {
             finish.is_copy();
         } else {
-            body = entry.recent.offer(finish.arrived(), entry.shadow, &parts, body);
+            body = entry.recent.offer(finish.arrived(), &parts, body);
         }
         invoker::signatures_remove(&self.shared.iam, &mut parts.headers);
         headers::request(&mut parts, &finish.authority, origin, &finish.remote_ip, &finish.trace, h2c);

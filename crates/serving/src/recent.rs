@@ -9,14 +9,14 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use model::service::Shadow;
@@ -32,7 +32,7 @@ pub const COPY: HeaderName = HeaderName::from_static("tanebi-shadow");
 const KEPT_MAX: usize = 50;
 /// Of all services together, with what holds them.
 const BYTES_MAX: u64 = 32 << 20;
-/// A request with a longer target or body is not kept.
+/// A request with a longer method and target, or body, is not kept.
 const TARGET_MAX_BYTES: usize = 4 << 10;
 const BODY_MAX_BYTES: usize = 64 << 10;
 const HEADERS_MAX_BYTES: usize = 8 << 10;
@@ -56,8 +56,8 @@ const EVENT: &str = "ce-";
 #[derive(Clone, Debug)]
 pub struct RecentRequest {
     pub method: Method,
-    /// Path and query.
-    pub target: String,
+    /// Path and query, or `*`.
+    pub target: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -71,7 +71,7 @@ impl RecentRequest {
     pub fn copy(&self, host: &HeaderValue) -> Request {
         let mut request = Request::new(Full::new(self.body.clone()).map_err(|never| match never {}).boxed());
         request.method_mut().clone_from(&self.method);
-        *request.uri_mut() = self.target.parse().expect("it was the target of a request");
+        request.uri_mut().clone_from(&self.target);
         request.headers_mut().clone_from(&self.headers);
         request.headers_mut().insert(header::HOST, host.clone());
         if !self.body.is_empty() {
@@ -81,19 +81,21 @@ impl RecentRequest {
         request
     }
 
-    /// Whether it only reads: doing it again changes nothing, unless the function breaks HTTP's rules.
+    /// Whether it only reads: doing it again changes nothing, unless the function breaks HTTP's rules. One with a body may do anything.
     pub fn is_read(&self) -> bool {
-        is_read(&self.method)
+        is_read(&self.method) && self.body.is_empty()
     }
 
     fn of(parts: &Parts, body: Bytes) -> Option<Self> {
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        if target.len() > TARGET_MAX_BYTES {
+        let target = target(&parts.uri)?;
+        if parts.method.as_str().len() + length(&target) > TARGET_MAX_BYTES {
             return None;
         }
-        let headers: HeaderMap = parts.headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
+        // Values are slices of what was read, the credentials with them: only what is kept is copied.
+        let own = |(name, value): (&HeaderName, &HeaderValue)| Some((name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?));
+        let headers: HeaderMap = parts.headers.iter().filter(|(name, _)| is_kept(name)).filter_map(own).collect();
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (bytes <= HEADERS_MAX_BYTES).then(|| Self { method: parts.method.clone(), target: target.to_owned(), headers, body })
+        (bytes <= HEADERS_MAX_BYTES).then(|| Self { method: parts.method.clone(), target, headers, body })
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -102,8 +104,24 @@ impl RecentRequest {
 
     fn bytes(&self) -> u64 {
         let headers: usize = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        (EACH_BYTES + self.target.len() + headers + self.body.len()) as u64
+        (EACH_BYTES + self.method.as_str().len() + length(&self.target) + headers + self.body.len()) as u64
     }
+}
+
+/// Path and query of `uri`, in memory of its own. `None` for one that has no meaning alone.
+fn target(uri: &Uri) -> Option<Uri> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    match target.as_bytes().first() {
+        // `http://HOST?x=1`
+        Some(b'?') => format!("/{target}").parse().ok(),
+        Some(b'/') => target.parse().ok(),
+        _ if target == "*" => Some(Uri::from_static("*")),
+        _ => None,
+    }
+}
+
+fn length(target: &Uri) -> usize {
+    target.path_and_query().map_or(0, |target| target.as_str().len())
 }
 
 fn is_read(method: &Method) -> bool {
@@ -134,13 +152,15 @@ pub(crate) struct Recent {
     begun: Instant,
     /// When one was taken last, in microseconds since `begun`.
     last_us: AtomicU64,
+    /// Whether others than reads are kept.
+    keeps_all: AtomicBool,
     kept: Mutex<VecDeque<RecentRequest>>,
     room: Room,
 }
 
 impl Recent {
     pub(crate) fn new(room: &Room) -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), last_us: AtomicU64::new(0), kept: Mutex::default(), room: room.clone() })
+        Arc::new(Self { begun: Instant::now(), last_us: AtomicU64::new(0), keeps_all: AtomicBool::new(false), kept: Mutex::default(), room: room.clone() })
     }
 
     /// The oldest first.
@@ -148,9 +168,20 @@ impl Recent {
         self.kept.lock().iter().cloned().collect()
     }
 
+    /// What the service's owner says from now on. What was kept by another word goes.
+    pub(crate) fn allow(&self, shadow: Shadow) {
+        let mut kept = self.kept.lock();
+        self.keeps_all.store(shadow == Shadow::All, Ordering::Relaxed);
+        if shadow != Shadow::All {
+            let gone: u64 = kept.iter().filter(|request| !request.is_read()).map(RecentRequest::bytes).sum();
+            kept.retain(RecentRequest::is_read);
+            self.room.0.fetch_sub(gone, Ordering::Relaxed);
+        }
+    }
+
     /// Keeps a request that arrived `now` when one is due and may be kept. Its body, which passes through.
-    pub(crate) fn offer(self: &Arc<Self>, now: Instant, allowed: Shadow, parts: &Parts, body: Body) -> Body {
-        let is_allowed = allowed == Shadow::All || (is_read(&parts.method) && body.is_end_stream());
+    pub(crate) fn offer(self: &Arc<Self>, now: Instant, parts: &Parts, body: Body) -> Body {
+        let is_allowed = self.keeps_all.load(Ordering::Relaxed) || (is_read(&parts.method) && body.is_end_stream());
         if !is_allowed || parts.headers.contains_key(header::UPGRADE) || !self.is_due(now) {
             return body;
         }
@@ -171,6 +202,10 @@ impl Recent {
 
     fn keep(&self, request: RecentRequest) {
         let mut kept = self.kept.lock();
+        // The owner may have said no while its body came.
+        if !request.is_read() && !self.keeps_all.load(Ordering::Relaxed) {
+            return;
+        }
         if let Some(same) = kept.iter().position(|other| other.is_same(&request)).and_then(|at| kept.remove(at)) {
             self.room.0.fetch_sub(same.bytes(), Ordering::Relaxed);
         }
@@ -254,9 +289,10 @@ mod tests {
     /// Offers requests, each `PAUSE` after the one before; what is kept, as `METHOD target body`.
     async fn kept(allowed: Shadow, offered: &[(&str, &str, &'static str)]) -> Vec<String> {
         let recent = Recent::new(&Room::default());
+        recent.allow(allowed);
         for (i, (method, target, text)) in offered.iter().enumerate() {
             let now = recent.begun + PAUSE * (i as u32 + 1);
-            let passed = recent.offer(now, allowed, &parts(method, target, &[]), body(text)).collect().await.unwrap().to_bytes();
+            let passed = recent.offer(now, &parts(method, target, &[]), body(text)).collect().await.unwrap().to_bytes();
             assert_eq!(passed, text, "the body passes");
         }
         recent.list().iter().map(|one| format!("{} {} {}", one.method, one.target, String::from_utf8_lossy(&one.body))).collect()
@@ -271,6 +307,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_kept_goes_when_the_owner_says_no() {
+        let room = Room::default();
+        let recent = Recent::new(&room);
+        recent.allow(Shadow::All);
+        let offer = |at: u32, method: &str, text| recent.offer(recent.begun + PAUSE * at, &parts(method, "/", &[]), body(text));
+        for (at, method, text) in [(1, "GET", ""), (2, "POST", "x"), (3, "GET", "x"), (4, "DELETE", "")] {
+            offer(at, method, text).collect().await.unwrap();
+        }
+        let late = offer(5, "PUT", "late");
+        assert_eq!(recent.list().len(), 4);
+        recent.allow(Shadow::Reads);
+        late.collect().await.unwrap();
+        let left = recent.list();
+        assert_eq!((left.len(), left[0].method.as_str(), left[0].body.len()), (1, "GET", 0));
+        assert_eq!(room.0.load(Ordering::Relaxed), left[0].bytes());
+    }
+
+    #[tokio::test]
     async fn no_credential_is_kept() {
         let recent = Recent::new(&Room::default());
         let headers = [
@@ -282,7 +336,7 @@ mod tests {
             ("accept", "text/html"),
             ("ce-id", "7"),
         ];
-        drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts("GET", "/", &headers), body("")));
+        drop(recent.offer(recent.begun + PAUSE, &parts("GET", "/", &headers), body("")));
         let kept = recent.list().remove(0);
         let copy = kept.copy(&HeaderValue::from_static("f.run.app"));
         let mut names: Vec<_> = copy.headers().keys().map(HeaderName::as_str).collect();
@@ -292,9 +346,40 @@ mod tests {
     }
 
     #[test]
+    fn nothing_of_a_requests_head_stays_but_what_is_kept() {
+        let head = Bytes::from(b"GET /a?b=1 HTTP/1.1\r\naccept: text/html\r\nauthorization: Bearer secret\r\n\r\n".to_vec());
+        let mut sent = parts("GET", "/", &[]);
+        sent.uri = Uri::from_maybe_shared(head.slice(4..10)).unwrap();
+        sent.headers.insert(header::ACCEPT, HeaderValue::from_maybe_shared(head.slice(29..38)).unwrap());
+        let recent = Recent::new(&Room::default());
+        drop(recent.offer(recent.begun + PAUSE, &sent, body("")));
+        assert!(!head.is_unique(), "a request holds what was read");
+        drop(sent);
+        assert!(head.is_unique(), "the record does not");
+        let kept = recent.list().remove(0);
+        assert_eq!((kept.target.path(), kept.headers[header::ACCEPT].as_bytes()), ("/a", &b"text/html"[..]));
+    }
+
+    #[test]
+    fn every_form_of_a_target_can_be_sent_again() {
+        let check = |method: &str, target: &str, expect: &str| {
+            let recent = Recent::new(&Room::default());
+            drop(recent.offer(recent.begun + PAUSE, &parts(method, target, &[]), body("")));
+            let copies: Vec<_> = recent.list().iter().map(|one| one.copy(&HeaderValue::from_static("f.run.app")).uri().to_string()).collect();
+            assert_eq!(copies, [expect], "{target}");
+        };
+        check("GET", "http://f.run.app?x=1", "/?x=1");
+        check("GET", "http://f.run.app", "/");
+        check("GET", "http://f.run.app/a?b", "/a?b");
+        check("GET", "//a/b", "//a/b");
+        check("GET", "/%2f?", "/%2f?");
+        check("OPTIONS", "*", "*");
+    }
+
+    #[test]
     fn a_copy_says_so_and_nobody_else_can() {
         let recent = Recent::new(&Room::default());
-        drop(recent.offer(recent.begun + PAUSE, Shadow::Off, &parts("GET", "/", &[]), body("")));
+        drop(recent.offer(recent.begun + PAUSE, &parts("GET", "/", &[]), body("")));
         let mut copy = recent.list()[0].copy(&HeaderValue::from_static("f.run.app")).into_parts().0;
         assert!(mark(&mut copy));
         assert_eq!(copy.headers[COPY], "1");
@@ -307,28 +392,34 @@ mod tests {
     async fn what_is_kept_is_bounded() {
         let room = Room::default();
         let recent = Recent::new(&room);
-        let offer = |recent: &Arc<Recent>, at: u32, allowed, target: &str, text: Vec<u8>| {
+        recent.allow(Shadow::All);
+        let offer = |recent: &Arc<Recent>, at: u32, target: &str, text: Vec<u8>| {
             let sent: Body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
-            recent.offer(recent.begun + PAUSE * at, allowed, &parts("POST", target, &[]), sent)
+            recent.offer(recent.begun + PAUSE * at, &parts("POST", target, &[]), sent)
         };
         // By number.
         for at in 1..KEPT_MAX as u32 + 10 {
-            drop(offer(&recent, at, Shadow::All, &format!("/{at}"), Vec::new()));
+            drop(offer(&recent, at, &format!("/{at}"), Vec::new()));
         }
-        assert_eq!((recent.list().len(), recent.list()[0].target.as_str()), (KEPT_MAX, "/10"));
+        assert_eq!((recent.list().len(), recent.list()[0].target.path()), (KEPT_MAX, "/10"));
         // By time.
-        drop(offer(&recent, KEPT_MAX as u32 + 9, Shadow::All, "/too-soon", Vec::new()));
+        drop(offer(&recent, KEPT_MAX as u32 + 9, "/too-soon", Vec::new()));
         assert_ne!(recent.list().last().unwrap().target, "/too-soon");
         // By body and target.
         for (at, body, target) in [(100, BODY_MAX_BYTES + 1, "/long".to_owned()), (101, 0, format!("/{}", "x".repeat(TARGET_MAX_BYTES)))] {
-            offer(&recent, at, Shadow::All, &target, vec![b'x'; body]).collect().await.unwrap();
-            assert_ne!(recent.list().last().unwrap().target, target);
+            offer(&recent, at, &target, vec![b'x'; body]).collect().await.unwrap();
+            assert_ne!(recent.list().last().unwrap().target, *target);
         }
+        let mut long = parts("GET", "/", &[]);
+        long.method = Method::from_bytes(&[b'X'; TARGET_MAX_BYTES]).unwrap();
+        drop(recent.offer(recent.begun + PAUSE * 102, &long, body("")));
+        assert_ne!(recent.list().last().unwrap().method, long.method);
         // By bytes of all.
         let others: Vec<_> = (0..20).map(|_| Recent::new(&room)).collect();
         for other in &others {
+            other.allow(Shadow::All);
             for at in 1..=KEPT_MAX as u32 {
-                offer(other, at, Shadow::All, &format!("/{at}"), vec![b'x'; BODY_MAX_BYTES]).collect().await.unwrap();
+                offer(other, at, &format!("/{at}"), vec![b'x'; BODY_MAX_BYTES]).collect().await.unwrap();
             }
         }
         assert!(room.0.load(Ordering::Relaxed) <= BYTES_MAX);

@@ -19,7 +19,7 @@ use model::{
     secret::{Secret, SecretId, SecretKey, SecretVersion},
 };
 use serde::de::DeserializeOwned;
-use store::Watch;
+use store::{Event, Watch};
 
 use crate::{
     instances::{self, Instance},
@@ -34,42 +34,65 @@ pub(crate) fn follow(instance: &Arc<Instance>, files: Vec<OwnedFd>) {
         let key = SecretKey { project: project.clone(), secret: SecretId::parse(&source.secret).ok()? };
         let store = &instance.shared().store;
         // A new version, or one that is enabled no more; and what an alias means.
-        Some([store.watch(&key::secret_versions_of(&key)), store.watch(&key::secret(&key))])
+        let secret = key::secret(&key);
+        Some([(store.watch(&key::secret_versions_of(&key)), None), (store.watch(&secret), Some(secret))])
     });
-    let mut watches: Vec<Watch> = watches.flatten().collect();
+    let mut watches: Vec<Watched> = watches.flatten().collect();
     if watches.is_empty() {
         return;
     }
     let files: Arc<Vec<_>> = Arc::new(named.into_iter().zip(files.into_iter().map(File::from)).collect());
     let instance = instance.clone();
     instance.shared().supervisor.clone().spawn("secrets", async move {
+        // Of each file why it stays as it is, once it was said.
+        let mut told = vec![None; files.len()];
         loop {
             // First for what came while it started.
             let (instance, files) = (instance.clone(), files.clone());
             let gone = instance.gone.clone();
-            instances::blocking(move || files.iter().for_each(|((path, source), file)| replace(&instance, path, source, file))).await;
-            let changed = select_all(watches.iter_mut().map(|watch| Box::pin(watch.next())));
+            let replace_all = move || {
+                for (((path, source), file), told) in files.iter().zip(&mut told) {
+                    let why = replace(&instance, source, file).err();
+                    if let Some(why) = why.as_ref().filter(|_| why != *told) {
+                        instance.system_log(Severity::Warning, format!("{path} stays as it is: {why}"));
+                    }
+                    *told = why;
+                }
+                told
+            };
+            told = instances::blocking(replace_all).await;
             tokio::select! {
-                (event, ..) = changed => if event.is_none() { return },
+                is_open = changed(&mut watches) => if !is_open { return },
                 () = gone.cancelled() => return,
             }
         }
     });
 }
 
-/// Reads the secret anew. Where that is refused now, the file stays as it is.
-fn replace(instance: &Arc<Instance>, path: &str, source: &SecretRef, file: &File) {
-    let written = read(&instance.pool, source).and_then(|payload| {
-        let content = payload.as_bytes();
-        if content_of(file).is_ok_and(|now| now.as_bytes() == content) {
-            return Ok(());
+/// A watch goes by the beginning of a key, which other secrets' keys may have too: the one that is meant, where it is one record.
+type Watched = (Watch, Option<String>);
+
+/// Waits for the next change of what is watched. `false` when the store is closed.
+async fn changed(watches: &mut [Watched]) -> bool {
+    loop {
+        let next = select_all(watches.iter_mut().map(|(watch, key)| Box::pin(async move { (watch.next().await, key) })));
+        match next.await.0 {
+            (None, _) => return false,
+            (Some(Event::Change(change)), Some(key)) if change.key != *key => {}
+            (Some(_), _) => return true,
         }
-        // Nothing inside runs meanwhile, so that nobody reads half of it.
-        instances::while_frozen(instance, || file.write_all_at(content, 0).and_then(|()| file.set_len(content.len() as u64))).map_err(|error| error.to_string())
-    });
-    if let Err(why) = written {
-        instance.system_log(Severity::Warning, format!("{path} stays as it is: {why}"));
     }
+}
+
+/// Reads the secret anew. Where that is refused now, the file stays as it is.
+fn replace(instance: &Arc<Instance>, source: &SecretRef, file: &File) -> Result<(), String> {
+    let payload = read(&instance.pool, source)?;
+    let content = payload.as_bytes();
+    if content_of(file).is_ok_and(|now| now.as_bytes() == content) {
+        return Ok(());
+    }
+    // Nothing inside runs meanwhile, so that nobody reads half of it.
+    instances::while_frozen(instance, || file.write_all_at(content, 0).and_then(|()| file.set_len(content.len() as u64))).map_err(|error| error.to_string())
 }
 
 fn content_of(file: &File) -> std::io::Result<Payload> {
@@ -113,4 +136,31 @@ pub(crate) fn read(pool: &Pool, source: &SecretRef) -> Result<Payload, String> {
 fn record<T: DeserializeOwned>(pool: &Pool, key: &str) -> Result<Option<T>, String> {
     let found = pool.shared.store.get(key).map_err(|error| error.to_string())?;
     found.map(|record| record.json()).transpose().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use store::{Expect, Store, Write};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn another_secret_with_a_longer_name_wakes_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut watches = [(store.watch("secret/p/s"), Some("secret/p/s".to_owned())), (store.watch("secretversion/p/s/"), None)];
+        let put = async |key: &str| _ = store.commit(vec![Write::put(key, Expect::Any, &1)]).await.unwrap();
+        let mut last = store.watch("other/");
+        put("secret/p/s-2").await;
+        put("secretversion/p/s-2/1").await;
+        put("other/1").await;
+        // Changes are told in their order.
+        assert!(last.next().await.is_some());
+        assert_eq!(changed(&mut watches).now_or_never(), None);
+        put("secret/p/s").await;
+        assert!(changed(&mut watches).await);
+        put("secretversion/p/s/1").await;
+        assert!(changed(&mut watches).await);
+    }
 }

@@ -115,6 +115,13 @@ impl<T> Slots<T> {
         self.count(|member| member.is_idle() && is(member))
     }
 
+    /// Idle instances in the order in which they end: those that are not ready, then those that have been idle for longest.
+    pub(crate) fn first_to_end(&mut self) -> Vec<&mut Member<T>> {
+        let mut idle: Vec<_> = self.members.iter_mut().filter(|member| member.is_idle()).collect();
+        idle.sort_by_key(|member| (!member.unready, member.idle_since));
+        idle
+    }
+
     pub(crate) fn in_flight(&self) -> u32 {
         self.members.iter().map(|member| member.in_flight).sum()
     }
@@ -202,6 +209,19 @@ mod tests {
         let taken: Vec<i32> = (0..6).map(|_| *slots.take(now).unwrap().instance).collect();
         assert_eq!(taken.iter().filter(|index| **index == 0).count(), 3, "{taken:?}");
         assert_eq!(taken[0], taken[1], "one is filled before the next");
+    }
+
+    #[tokio::test]
+    async fn those_that_are_not_ready_end_first() {
+        let now = Instant::now();
+        let mut slots = Slots::new(10);
+        for (index, (idle_s, unready, in_flight)) in [(30, false, 0), (60, false, 0), (10, true, 0), (90, true, 1), (20, true, 0)].into_iter().enumerate() {
+            slots.insert(Arc::new(index), now);
+            let member = slots.iter_mut().last().unwrap();
+            (member.phase, member.unready, member.in_flight) = (Phase::Ready, unready, in_flight);
+            member.idle_since = now + Duration::from_secs(100 - idle_s);
+        }
+        assert_eq!(slots.first_to_end().iter().map(|member| *member.instance).collect::<Vec<_>>(), [4, 2, 1, 0]);
     }
 
     #[tokio::test]

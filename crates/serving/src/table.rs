@@ -53,8 +53,7 @@ pub(crate) struct Entry {
     pub(crate) default_uri_disabled: bool,
     custom_audiences: Vec<String>,
     pub(crate) shares: Vec<Share>,
-    /// Which requests may be sent again as copies; the last ones.
-    pub(crate) shadow: Shadow,
+    /// The last ones, of those of which copies may be sent.
     pub(crate) recent: Arc<Recent>,
     /// For log entries of requests that no revision saw.
     pub(crate) source: Arc<Source>,
@@ -293,6 +292,8 @@ impl Follower {
             }
             None => tracing::warn!(service = %key.resource(), "no hosts: the project's number is not known"),
         }
+        let recent = recent.unwrap_or_else(|| Recent::new(&self.room));
+        recent.allow(Shadow::of(&service.annotations));
         Some(Entry {
             key: key.clone(),
             resource: key.resource(),
@@ -301,8 +302,7 @@ impl Follower {
             default_uri_disabled: service.default_uri_disabled,
             custom_audiences: service.custom_audiences.clone(),
             shares,
-            shadow: Shadow::of(&service.annotations),
-            recent: recent.unwrap_or_else(|| Recent::new(&self.room)),
+            recent,
             source: Arc::new(Source {
                 project: key.project.to_string(),
                 region: key.region.to_string(),

@@ -17,6 +17,7 @@ use tokio_stream::StreamExt;
 use crate::{
     clock::manual::ManualClock,
     doctor::{self, Runtimes},
+    shadow,
 };
 
 /// Bytes of a request's body.
@@ -44,6 +45,7 @@ pub struct Own {
     pub keeper: Arc<sandbox::Keeper>,
     /// What is on this host, as found at the start.
     pub runtimes: Runtimes,
+    pub comparing: shadow::Turns,
 }
 
 impl Own {

@@ -304,7 +304,9 @@ impl Caller {
             config["baseImage"] = json!(base_image_uri);
         }
         service["buildConfig"] = config;
-        let is_held = args.shadow && before.is_some() && self.shadow_count(name).await? > 0 && shadow::hold(&mut service);
+        // Without a request to copy nothing is held: there is nothing to wait for. What is held already is not let go by that.
+        let is_comparable = args.shadow && before.is_some() && (shadow::is_held(&service) || self.shadow_count(name).await? > 0);
+        let is_held = is_comparable && shadow::hold(&mut service);
         if args.shadow && !is_held {
             progress.stage("No recorded requests, or traffic that does not follow the latest revision: nothing to compare");
         }
@@ -320,9 +322,10 @@ impl Caller {
         if is_held {
             progress.stage("Comparing answers to copies of recent requests");
             let revision = shadow::short(&service["latestReadyRevision"]).to_owned();
-            let is_good = self.shadow_promote(name, &revision).await?;
+            let is_promoted = self.shadow_promote(name, &revision).await?;
             service = self.get(name).await?.context("the service is gone")?;
-            if !is_good {
+            // Unless its owner has moved traffic to it meanwhile.
+            if !is_promoted && percent_of(&service, &revision) == 0 {
                 progress.done();
                 eprintln!("Service [{}] revision [{revision}] has been deployed and takes no traffic: what served before still does.", name.name);
                 eprintln!("To send it traffic all the same: gcloud run services update-traffic {} --region {region} --to-latest", name.name);
@@ -331,10 +334,7 @@ impl Caller {
         }
         progress.done();
         let revision = shadow::short(&service["latestReadyRevision"]);
-        let percent: i64 = service["trafficStatuses"]
-            .as_array()
-            .map(|all| all.iter().filter(|t| t["revision"].as_str() == Some(revision)).filter_map(|t| t["percent"].as_i64()).sum())
-            .unwrap_or_default();
+        let percent = percent_of(&service, revision);
         eprintln!("Service [{}] revision [{revision}] has been deployed and is serving {percent} percent of traffic.", name.name);
         eprintln!("Service URL: {}", service["uri"].as_str().unwrap_or_default());
         println!("{}", self.browser_url(name, &service));
@@ -538,6 +538,12 @@ fn env_apply(args: &DeployArgs, env: &mut Value) -> Result<()> {
     kept.retain(|variable| !args.remove_env_vars.iter().any(|name| variable["name"] == *name));
     *env = Value::Array(kept);
     Ok(())
+}
+
+/// The share of requests that a revision gets.
+fn percent_of(service: &Value, revision: &str) -> i64 {
+    let targets = service["trafficStatuses"].as_array().into_iter().flatten().filter(|target| target["revision"] == revision);
+    targets.filter_map(|target| target["percent"].as_i64()).sum()
 }
 
 /// What happens now, on stderr; one line a stage where it is no terminal.

@@ -1,8 +1,9 @@
 //! Copies of a service's recent requests, sent to a revision and to the one that serves: what answers otherwise, how fast, and may the
 //! revision take traffic?
 //!
-//! The copies go one after the other, each with the identity of whoever asks, and nobody is given what they are answered. Where two
-//! replies differ, the serving revision is asked again: what differs from its own other reply is noise (a time, a random number).
+//! The copies go one after the other, each with the identity of whoever asks. What they are answered is shown to who may update the
+//! service; others see where replies differ. Where they do, the serving revision is asked again: what differs from its own other reply is
+//! noise (a time, a random number).
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use model::{
 };
 use serde_json::{Value, json};
 use serving::{Origin, RecentRequest};
+use tokio::sync::Semaphore;
 
 use crate::{
     own::{Own, field},
@@ -21,7 +23,8 @@ use crate::{
 
 mod reply;
 
-/// What it takes: to see the service and to call it; and to move its traffic when that is asked for.
+/// What it takes: to see the service and to call it; and to update it, to move its traffic, to do again what is no read, and to see what
+/// others' requests are answered.
 const SEE: &str = "run.services.get";
 const INVOKE: &str = "run.routes.invoke";
 const UPDATE: &str = "run.services.update";
@@ -32,6 +35,16 @@ const WHOLE_MAX: Duration = Duration::from_secs(20);
 const REPLY_MAX: Duration = Duration::from_secs(10);
 /// How long the moving of traffic may take.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// Comparisons at a time, as each holds what was answered; others wait for their turn.
+const COMPARING_MAX: usize = 2;
+
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(COMPARING_MAX))
+    }
+}
 
 impl Own {
     /// How many recent requests there are to send, by what `written` (a service) allows.
@@ -47,6 +60,7 @@ impl Own {
         let service = self.shadowed(who, written)?;
         let revision = RevisionName::parse(&field(written, "revision")?)?;
         let promote = written.get("promote").and_then(Value::as_bool).unwrap_or(false);
+        let is_updater = self.may(who, UPDATE, &service.key);
         if promote {
             self.demand(who, UPDATE, &service.key)?;
         }
@@ -61,12 +75,16 @@ impl Own {
             return Err(Status::failed_precondition(format!("{revision} is the revision that serves: name the one to compare with in \"against\".")));
         }
         let sender = self.sender(who, &service.key)?;
+        let turn = self.comparing.0.acquire().await.map_err(Status::internal)?;
         let recent = self.control.serving().recent(&service.key);
         let mut requests: Vec<_> = allowed(&service, &recent).collect();
         let recorded = requests.len();
         // The newest say most of what comes next.
         requests.reverse();
         requests.truncate(COPIES_MAX);
+        if requests.iter().any(|request| !request.is_read()) {
+            self.demand(who, UPDATE, &service.key)?;
+        }
         let began = Instant::now();
         let mut compared = Vec::new();
         for request in requests {
@@ -76,13 +94,16 @@ impl Own {
             compared.push(sender.compare(request, &against, &revision, compared.len() % 2 == 1).await);
         }
         let failures = compared.iter().filter(|one| one.has_failed()).count();
-        let promoted = promote && failures == 0 && self.shadow_promote(who, &service.key, &revision).await?;
-        Ok(json!({
+        let is_good = is_good(compared.len(), failures);
+        let mut found = json!({
             "revision": revision, "against": against, "recorded": recorded, "compared": compared.len(), "failures": failures,
-            "differing": compared.iter().filter(|one| one.differs()).count(), "promoted": promoted,
+            "isShown": is_updater, "differing": compared.iter().filter(|one| one.differs()).count(),
             "serving": summary(compared.iter().map(|one| &one.serving)), "candidate": summary(compared.iter().map(|one| &one.candidate)),
-            "comparisons": compared.iter().map(Comparison::written).collect::<Vec<_>>(),
-        }))
+            "comparisons": compared.iter().map(|one| one.written(is_updater)).collect::<Vec<_>>(),
+        });
+        drop((compared, turn));
+        found["promoted"] = json!(promote && is_good && self.shadow_promote(who, &service.key, &revision).await?);
+        Ok(found)
     }
 
     /// The service, when `who` may see and call it.
@@ -98,10 +119,14 @@ impl Own {
     }
 
     fn demand(&self, who: &iam::Identity, permission: &str, service: &ServiceKey) -> Result<(), Status> {
-        match self.iam.may(Some(who), permission, &service.resource(), service.project.as_str()) {
+        match self.may(who, permission, service) {
             true => Ok(()),
             false => Err(Status::permission_denied(permission, &service.resource())),
         }
+    }
+
+    fn may(&self, who: &iam::Identity, permission: &str, service: &ServiceKey) -> bool {
+        self.iam.may(Some(who), permission, &service.resource(), service.project.as_str())
     }
 
     fn sender<'a>(&'a self, who: &iam::Identity, service: &'a ServiceKey) -> Result<Sender<'a>, Status> {
@@ -130,6 +155,11 @@ impl Own {
             }
         }
     }
+}
+
+/// Whether a revision may have traffic: where nothing was compared nothing was shown.
+fn is_good(compared: usize, failures: usize) -> bool {
+    compared > 0 && failures == 0
 }
 
 /// Those of which copies may be sent.
@@ -200,15 +230,19 @@ impl Comparison<'_> {
         self.differences.iter().any(|(_, is_noise)| !is_noise)
     }
 
-    fn written(&self) -> Value {
+    /// Without a word of the replies unless they are `shown`.
+    fn written(&self, shown: bool) -> Value {
         let differences: Vec<_> = self
             .differences
             .iter()
-            .map(|(one, is_noise)| json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise }))
+            .map(|(one, is_noise)| match shown {
+                true => json!({ "what": one.what, "where": one.place, "serving": one.serving, "candidate": one.candidate, "isNoise": is_noise }),
+                false => json!({ "what": one.what, "where": one.place, "isNoise": is_noise }),
+            })
             .collect();
         json!({
-            "method": self.request.method.as_str(), "target": self.request.target, "failed": self.has_failed(),
-            "serving": self.serving.written(), "candidate": self.candidate.written(), "differences": differences,
+            "method": self.request.method.as_str(), "target": self.request.target.to_string(), "failed": self.has_failed(),
+            "serving": self.serving.written(shown), "candidate": self.candidate.written(shown), "differences": differences,
         })
     }
 }
@@ -239,4 +273,31 @@ fn told(headers: &HeaderMap) -> impl Iterator<Item = (&str, String)> {
         let value = if *name == header::SET_COOKIE { value.split('=').next().unwrap_or_default().to_owned() } else { value.into_owned() };
         (name.as_str(), value)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Method, Uri};
+
+    use super::*;
+
+    #[test]
+    fn nothing_compared_is_not_good() {
+        for (compared, failures, expect) in [(0, 0, false), (1, 0, true), (30, 0, true), (30, 1, false)] {
+            assert_eq!(is_good(compared, failures), expect, "{compared} {failures}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_update_is_told_no_word_of_a_reply() {
+        let request = RecentRequest { method: Method::GET, target: Uri::from_static("/a"), headers: HeaderMap::new(), body: Bytes::new() };
+        let reply = |word: &str| reply::tests::reply(200, &[("x-word", word)], word);
+        let (serving, candidate) = (reply("said-before"), reply("said-now"));
+        let differences = reply::differences(&serving, &candidate).into_iter().map(|one| (one, false)).collect();
+        let one = Comparison { request: &request, serving, candidate, differences };
+        let (shown, hidden) = (one.written(true).to_string(), one.written(false).to_string());
+        assert!(shown.matches("said-now").count() == 3 && shown.matches("said-before").count() == 3, "{shown}");
+        assert!(!hidden.contains("said-") && hidden.contains("x-word"), "{hidden}");
+    }
 }

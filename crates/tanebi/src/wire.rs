@@ -27,6 +27,7 @@ use crate::{
     own::Own,
     refused,
     serve::{Prepared, authority_root},
+    shadow,
     supervise::EXIT_AGAIN,
     trust_store,
     tunnel::{Tunnel, said},
@@ -184,6 +185,7 @@ pub async fn run(prepared: Prepared) -> Result<ExitCode> {
             time: clock.clone(),
             keeper: keeper.clone(),
             runtimes,
+            comparing: shadow::Turns::default(),
         },
         console: Console {
             iam: iam.clone(),

@@ -84,7 +84,8 @@ export interface Replied {
   isCold: boolean
   bytes: number
   isCut: boolean
-  text: string
+  /** Only of what is shown. */
+  text?: string
 }
 
 export interface Side {
@@ -102,7 +103,7 @@ export interface Comparison {
   serving: Replied
   candidate: Replied
   /** `isNoise`: the serving revision differs so from itself. */
-  differences: { what: 'status' | 'header' | 'body'; where: string; serving: string; candidate: string; isNoise: boolean }[]
+  differences: { what: 'status' | 'header' | 'body'; where: string; serving?: string; candidate?: string; isNoise: boolean }[]
 }
 
 /** What a revision answered to copies of recent requests, beside the one that serves. */
@@ -113,6 +114,8 @@ export interface Compared {
   compared: number
   failures: number
   differing: number
+  /** Whether who asks may see what was answered. */
+  isShown: boolean
   /** It takes traffic now. */
   promoted: boolean
   serving: Side

@@ -2,7 +2,7 @@
 //!
 //! It is asked whenever a request begins to wait, when an instance is gone, when limits change and as time passes (`autoscaler.rs`).
 
-use std::{cmp::Reverse, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use model::scaling::{Observed, Reason, Scaling, Starts, decide};
 use tokio::time::Instant;
@@ -52,6 +52,7 @@ impl Pool {
             ready: live - state.slots.starting() - state.slots.unready(),
             unready: state.slots.unready(),
             idle: state.slots.idle(|_| true),
+            unready_idle: state.slots.idle(|member| member.unready),
             expired: state.slots.idle(has_expired),
             starts: match state.retry_at {
                 _ if state.failures == 0 => Starts::Good,
@@ -81,9 +82,7 @@ impl Pool {
             .collect();
         let mut ends = Vec::new();
         if decision.end > 0 {
-            let mut idle: Vec<_> = state.slots.iter_mut().filter(|member| member.is_idle()).collect();
-            idle.sort_unstable_by_key(|member| Reverse(now.saturating_duration_since(member.idle_since)));
-            for member in idle.into_iter().take(decision.end as usize) {
+            for member in state.slots.first_to_end().into_iter().take(decision.end as usize) {
                 member.phase = Phase::Draining;
                 ends.push(member.instance.clone());
             }

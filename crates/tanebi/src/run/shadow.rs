@@ -27,14 +27,11 @@ pub(super) struct ShadowArgs {
 /// Keeps the share of the latest revision with the one that has it now, until [`Caller::shadow_promote`]. `false` when traffic does not
 /// follow the latest.
 pub(super) fn hold(service: &mut Value) -> bool {
-    let latest = short(&service["latestReadyRevision"]).to_owned();
-    let held = service["annotations"][SHADOW_HELD].as_str().unwrap_or_default().to_owned();
-    let Some(traffic) = service["traffic"].as_array_mut() else { return false };
-    let is_held = |target: &Value| short(&target["revision"]) == held && target["percent"].as_i64() > Some(0);
-    if !held.is_empty() && traffic.iter().any(is_held) {
-        // A save that was not good enough left it so.
+    if is_held(service) {
         return true;
     }
+    let latest = short(&service["latestReadyRevision"]).to_owned();
+    let Some(traffic) = service["traffic"].as_array_mut() else { return false };
     let target = traffic.iter_mut().find(|target| target["type"] == "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST");
     match target.filter(|_| !latest.is_empty()) {
         Some(target) => {
@@ -50,6 +47,13 @@ pub(super) fn hold(service: &mut Value) -> bool {
             false
         }
     }
+}
+
+/// Whether a save that was not good enough left it so.
+pub(super) fn is_held(service: &Value) -> bool {
+    let held = service["annotations"][SHADOW_HELD].as_str().unwrap_or_default();
+    let has_share = |target: &Value| short(&target["revision"]) == held && target["percent"].as_i64() > Some(0);
+    !held.is_empty() && service["traffic"].as_array().is_some_and(|traffic| traffic.iter().any(has_share))
 }
 
 impl Caller {
@@ -71,7 +75,7 @@ impl Caller {
         } else {
             print(&found);
         }
-        Ok(if found["failures"] == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if found["failures"] == 0 && found["compared"] != 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// How many recorded requests there are to send copies of.
@@ -79,11 +83,11 @@ impl Caller {
         Ok(self.shadow_ask(name, "requests:count", json!({})).await?["allowed"].as_u64().unwrap_or_default())
     }
 
-    /// Compares, and lets the revision have its traffic when it does well. Whether it did.
+    /// Compares, and lets the revision have its traffic when it does well. Whether it has it.
     pub(super) async fn shadow_promote(&self, name: &NameArgs, revision: &str) -> Result<bool> {
         let found = self.shadow_ask(name, "requests:shadow", json!({ "revision": revision, "promote": true })).await?;
         print(&found);
-        Ok(found["failures"] == 0)
+        Ok(found["promoted"] == true)
     }
 
     async fn shadow_ask(&self, name: &NameArgs, method: &str, mut body: Value) -> Result<Value> {
@@ -105,8 +109,16 @@ fn print(found: &Value) {
         };
         println!("{verdict}\t{} {}\t{}\t{}", one["method"].as_str().unwrap_or_default(), text(&one["target"]), side("serving"), side("candidate"));
         for difference in told(one) {
-            println!("\t{} {}\t{} -> {}", text(&difference["what"]), text(&difference["where"]), text(&difference["serving"]), text(&difference["candidate"]));
+            let place = format!("{} {}", text(&difference["what"]), text(&difference["where"]));
+            match found["isShown"] == true {
+                true => println!("\t{place}\t{} -> {}", text(&difference["serving"]), text(&difference["candidate"])),
+                false => println!("\t{place}"),
+            }
         }
+    }
+    if found["compared"] == 0 {
+        eprintln!("No recorded request may be sent as a copy: nothing to compare");
+        return;
     }
     let side = |name: &str| {
         let ms = |figure: &str| found[name][figure].as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));

@@ -12,8 +12,9 @@ const SHOWN_MAX_BYTES: usize = 4 << 10;
 /// Of one pair of replies that are told; characters of each value.
 const DIFFERENCES_MAX: usize = 20;
 const VALUE_MAX_CHARS: usize = 300;
-/// Values of a JSON document that are told apart.
+/// Values of a JSON document that are told apart; the longest path of one: together they take about 1 MiB.
 const VALUES_MAX: usize = 2000;
+const PATH_MAX_BYTES: usize = 512;
 
 /// One reply.
 pub struct Reply {
@@ -81,12 +82,17 @@ impl Reply {
         self.status == 0 || self.status >= 500
     }
 
-    pub fn written(&self) -> Value {
-        let shown = &self.body[..self.body.len().min(SHOWN_MAX_BYTES)];
-        json!({
+    /// Its body only when it is `shown`.
+    pub fn written(&self, shown: bool) -> Value {
+        let body = &self.body[..self.body.len().min(SHOWN_MAX_BYTES)];
+        let mut written = json!({
             "status": self.status, "latencyMs": self.latency.as_secs_f64() * 1e3, "isCold": self.is_cold,
-            "bytes": self.body.len(), "isCut": self.is_cut || shown.len() < self.body.len(), "text": String::from_utf8_lossy(shown),
-        })
+            "bytes": self.body.len(), "isCut": self.is_cut || body.len() < self.body.len(),
+        });
+        if shown {
+            written["text"] = json!(String::from_utf8_lossy(body));
+        }
+        written
     }
 }
 
@@ -126,13 +132,19 @@ fn values(reply: &Reply) -> Option<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut open = vec![(String::new(), &document)];
     while let Some((path, value)) = open.pop() {
+        let (children, name_bytes) = match value {
+            Value::Object(fields) => (fields.len(), fields.keys().map(String::len).max().unwrap_or_default()),
+            Value::Array(items) => (items.len(), 0),
+            _ => (0, 0),
+        };
+        // Before a path is made for any of them: the text of one may be as long as the document.
+        if found.len() + open.len() + children.max(1) > VALUES_MAX || path.len() + name_bytes > PATH_MAX_BYTES {
+            return None;
+        }
         match value {
             Value::Object(fields) if !fields.is_empty() => open.extend(fields.iter().map(|(name, value)| (format!("{path}.{name}"), value))),
             Value::Array(items) if !items.is_empty() => open.extend(items.iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value))),
             leaf => drop(found.insert(path, leaf.to_string())),
-        }
-        if found.len() + open.len() > VALUES_MAX {
-            return None;
         }
     }
     Some(found)
@@ -146,10 +158,10 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+    pub(in super::super) fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
         Reply {
             status,
             headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
@@ -182,6 +194,15 @@ mod tests {
         assert_eq!(told[0].serving.chars().count(), VALUE_MAX_CHARS + 1);
         let many = (0..VALUES_MAX + 1).map(|at| at.to_string()).collect::<Vec<_>>().join(",");
         assert!(values(&reply(200, &[], &format!("[{many}]"))).is_none());
+        // A path of 128 KiB for each of 60,000 values would be 8 GiB.
+        let key = "k".repeat(128 << 10);
+        let zeros = |count: usize| vec!["0"; count].join(",");
+        assert!(values(&reply(200, &[], &format!("{{\"{key}\":[{}]}}", zeros(60_000)))).is_none());
+        assert!(values(&reply(200, &[], &format!("{{\"{key}\":[{}]}}", zeros(VALUES_MAX - 1)))).is_none());
+        let deep = |name: &str, depth: usize| format!("{}0{}", format!("{{\"{name}\":").repeat(depth), "}".repeat(depth));
+        assert!(values(&reply(200, &[], &deep(&"k".repeat(100), 100))).is_none());
+        assert_eq!(values(&reply(200, &[], &deep("k", 100))).unwrap().len(), 1);
+        assert_eq!(values(&reply(200, &[], &format!("[{}]", zeros(VALUES_MAX)))).unwrap().len(), VALUES_MAX);
         let some = |shift: usize| (shift..shift + 100).map(|at| at.to_string()).collect::<Vec<_>>().join(",");
         assert_eq!(differences(&reply(200, &[], &format!("[{}]", some(0))), &reply(200, &[], &format!("[{}]", some(1)))).len(), DIFFERENCES_MAX);
     }

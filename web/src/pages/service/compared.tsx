@@ -114,6 +114,7 @@ function Body({ region, compared, revisions }: { region: string; compared: Compa
         <span className="soft small">{t('compared.count', { count: compared.compared, all: compared.recorded })}</span>
         {wayChoice}
       </div>
+      {!compared.isShown && <p className="pad soft small">{t('compared.hidden')}</p>}
       <ul className="comparisons">
         {compared.comparisons.map((one, i) => <Row key={i} one={one} way={way} />)}
       </ul>
@@ -143,16 +144,16 @@ function Row({ one, way }: { one: Comparison; way: Way }) {
                   <thead><tr><th scope="col">{t('compared.where')}</th><th scope="col">{t('compared.serving')}</th><th scope="col">{t('compared.candidate')}</th></tr></thead>
                   <tbody>
                     {told.map((difference, i) => (
-                      <tr key={i}><td>{t(`compared.what.${difference.what}`)} <code>{visible(difference.where)}</code></td><td><code>{visible(difference.serving)}</code></td><td><code>{visible(difference.candidate)}</code></td></tr>
+                      <tr key={i}><td>{t(`compared.what.${difference.what}`)} <code>{visible(difference.where)}</code></td><td><code>{visible(difference.serving ?? '')}</code></td><td><code>{visible(difference.candidate ?? '')}</code></td></tr>
                     ))}
                   </tbody>
                 </table>
               </div>
             )}
             {noise > 0 && <p className="soft small">{t('compared.noise', { count: noise })}</p>}
-            {one.serving.text !== one.candidate.text && <TextDifference one={readable(one.serving.text)} other={readable(one.candidate.text)} way={way} label={t('compared.what.body')} />}
+            {one.serving.text !== undefined && one.candidate.text !== undefined && one.serving.text !== one.candidate.text && <TextDifference one={readable(one.serving.text)} other={readable(one.candidate.text)} way={way} label={t('compared.what.body')} />}
             {(one.serving.isCut || one.candidate.isCut) && <p className="soft small">{t('test.cut')}</p>}
-            {told.length === 0 && one.serving.text === one.candidate.text && <pre className="build-log">{visible(one.candidate.text)}</pre>}
+            {told.length === 0 && one.candidate.text !== undefined && one.serving.text === one.candidate.text && <pre className="build-log">{visible(one.candidate.text)}</pre>}
           </div>
         )}
       </details>

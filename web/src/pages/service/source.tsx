@@ -139,6 +139,7 @@ export function Source({ region, name, service, again }: TabProps) {
         </div>
         {!isPlaceholder(service) && <ShadowChoice region={region} name={name} service={service} again={again} />}
         {running && <Progress running={running} url={browserUrl(service.uri)} marks={marks} />}
+        {running?.isUncompared && <div className="pad"><Notice tone="info" title={t('compared.nothing')} /></div>}
         {running?.compared && <ComparedAfterSave region={region} name={name} service={service} compared={running.compared} />}
       </section>
       <SameByCommand text={gcloud.deploy(name, region, draft.target, draft.runtime)} />
