@@ -1,8 +1,11 @@
 //! Cloud Identity v1: groups and who is in them, so that `group:ADDRESS` in a policy means somebody.
 //!
 //! There is no directory behind and one customer, whatever it is called. Google asks a group's owners and a directory's administrators;
-//! here membership decides what policies give, so whoever may set the default project's policy may change groups.
+//! here membership decides what policies give, so whoever changes a group must be one who may set the default project's policy, and that of
+//! each project in which a policy or deny policy names the group or one that it is in.
 //! Source: cloud.google.com/identity/docs/reference/rest/v1/groups, and what gcloud sends.
+
+use std::collections::BTreeSet;
 
 use http::{Method as Verb, StatusCode};
 use iam::{Group, Kind};
@@ -47,6 +50,21 @@ pub(crate) fn surface(app: &App) -> Surface {
 /// `PERMISSION_DENIED`.
 fn allowed(app: &App, call: &Call, permission: &str) -> Result<(), Status> {
     project_checked(app, call.who()?, app.config.default_project.as_str(), permission).map(drop)
+}
+
+/// Whether the caller may say who is in the group of that address.
+///
+/// # Errors
+/// `PERMISSION_DENIED`.
+fn change_allowed(app: &App, call: &Call, email: &str) -> Result<(), Status> {
+    allowed(app, call, CHANGE)?;
+    let project = |resource: String| match resource.strip_prefix("buckets/") {
+        // A policy whose bucket is gone gives nothing.
+        Some(bucket) => app.control.bucket_get(bucket).ok().map(|bucket| bucket.value.project.to_string()),
+        None => resource.split('/').nth(1).map(str::to_owned),
+    };
+    let projects: BTreeSet<String> = app.iam.group_named_by(email).into_iter().filter_map(project).collect();
+    projects.iter().try_for_each(|project| project_checked(app, call.who()?, project, CHANGE).map(drop))
 }
 
 #[derive(Deserialize)]
@@ -110,6 +128,7 @@ async fn group_create(app: App, mut call: Call) -> Result<Response, Status> {
         ));
     }
     let email = written.group_key.email()?;
+    change_allowed(&app, &call, &email)?;
     let mut group = app.iam.group_create(&email, &written.display_name, &written.description).await?;
     if call.query("initialGroupConfig").as_deref() == Some("WITH_INITIAL_OWNER") {
         group = app.iam.group_member_add(&group.email, &call.who()?.email).await?;
@@ -139,7 +158,9 @@ async fn group_get(app: App, call: Call) -> Result<Response, Status> {
 
 async fn group_delete(app: App, call: Call) -> Result<Response, Status> {
     allowed(&app, &call, CHANGE)?;
-    app.iam.group_delete(call.var("group")?).await?;
+    let group = app.iam.group_get(call.var("group")?)?;
+    change_allowed(&app, &call, &group.email)?;
+    app.iam.group_delete(&group.email).await?;
     Ok(answer(&json!({ "done": true, "response": { "@type": "type.googleapis.com/google.protobuf.Empty" } })))
 }
 
@@ -150,7 +171,9 @@ async fn member_add(app: App, mut call: Call) -> Result<Response, Status> {
         return Err(Status::invalid_field("membership.roles", format!("{} is not served by this server: members of a group are MEMBER", role.name)));
     }
     let email = written.preferred_member_key.email()?;
-    let group = app.iam.group_member_add(call.var("group")?, &email).await?;
+    let group = app.iam.group_get(call.var("group")?)?;
+    change_allowed(&app, &call, &group.email)?;
+    let group = app.iam.group_member_add(&group.email, &email).await?;
     let email = email.to_ascii_lowercase();
     Ok(done("Membership", &member_json(&app, &group, &email)))
 }
@@ -188,6 +211,7 @@ async fn member_get(app: App, call: Call) -> Result<Response, Status> {
 async fn member_remove(app: App, call: Call) -> Result<Response, Status> {
     allowed(&app, &call, CHANGE)?;
     let group = app.iam.group_get(call.var("group")?)?;
+    change_allowed(&app, &call, &group.email)?;
     let member = member_of(&group, call.var("member")?)?;
     app.iam.group_member_remove(&group.email, member).await?;
     Ok(answer(&json!({ "done": true, "response": { "@type": "type.googleapis.com/google.protobuf.Empty" } })))

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use http::HeaderMap;
 use iam::{About, Identity, Question};
-use model::{ProjectId, Region, Status};
+use model::{
+    ProjectId, Region, Status,
+    secret::{SecretId, SecretKey},
+};
 
 use crate::Deps;
 
@@ -97,10 +100,13 @@ pub(crate) fn check(deps: &Deps, who: Option<&Identity>, need: Need, vars: &mut 
         who.ok_or_else(Status::unauthenticated)?;
     }
     let asked = fill(template, vars, query)?;
+    version_resolve(deps, template, vars);
     let part = part_of(template, vars, query);
     let about = About { part: part.as_deref(), list_prefix: query.get("prefix").map(String::as_str), ..About::default() };
     let may = |who: Option<&Identity>, resource: &str, project: &ProjectId| {
-        deps.iam.may_about(&Question { who, permission, resource, project: project.as_str(), about })
+        let question = Question { who, permission, resource, project: project.as_str(), about };
+        // An object that is named in the body alone: conditions on its name are asked when it has been read (`storage::object::write_check`).
+        if permission == "storage.objects.create" && part.is_none() { deps.iam.might(&question) } else { deps.iam.may_about(&question) }
     };
     let denied = || Status::permission_denied(permission, &asked);
 
@@ -136,6 +142,23 @@ fn part_of(template: &str, vars: &Vars, query: &Vars) -> Option<String> {
         return vars.get("version").map(|version| format!("versions/{version}"));
     }
     None
+}
+
+/// The number of a secret's version that is named by `latest`, an alias or with zeros in front: conditions are asked about the number, and
+/// the method is told no other.
+fn version_resolve(deps: &Deps, template: &str, vars: &mut Vars) {
+    let (Some(project), Some(secret), Some(version)) = (vars.get("project"), vars.get("secret"), vars.get("version")) else { return };
+    if !template.ends_with("/secrets/{secret}") {
+        return;
+    }
+    let number = (|| {
+        let key = SecretKey { project: deps.control.project_get(project)?.id, secret: SecretId::parse(secret)? };
+        deps.control.secret_get(&key)?.version_named("", version)
+    })();
+    // What is not there is for the method to refuse.
+    if let Ok(number) = number {
+        vars.insert("version".to_owned(), number.to_string());
+    }
 }
 
 /// Reads `value`, a resource's name as a client wrote it, by `pattern`, such as `projects/{project}/locations/{location}`, or the first

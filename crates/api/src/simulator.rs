@@ -18,7 +18,7 @@ use crate::{
     Response,
     app::App,
     error,
-    permission::on,
+    permission::{on, project_checked},
     surface::{Call, Endpoints, Surface},
 };
 
@@ -27,6 +27,8 @@ const HOSTS: &[&str] = &["policytroubleshooter.googleapis.com"];
 const READ: &str = "resourcemanager.projects.getIamPolicy";
 const PROJECT: &str = "projects/{project}";
 const INVOKE: &str = "run.routes.invoke";
+/// Rows of an answer to who can.
+const ROWS_MAX: usize = 1000;
 
 pub(crate) fn surface(app: &App) -> Surface {
     Endpoints::new(app.clone())
@@ -361,12 +363,16 @@ async fn who_can(app: App, call: Call) -> Result<Response, Status> {
     let resource = asked_resource(&app, &call)?;
     let permission = call.query("permission").filter(|permission| !permission.is_empty()).unwrap_or_else(|| INVOKE.to_owned());
     let bound = app.iam.who_can(&permission, &resource.name, &resource.project)?;
+    // Who is in a group is told to whom it is told elsewhere: see `groups`.
+    let may_read_groups = project_checked(&app, call.who()?, app.config.default_project.as_str(), READ).is_ok();
     let mut principals = Vec::new();
-    for bound in &bound {
-        for member in &bound.members {
-            principals.extend(holders(&app, &resource, &permission, bound, member));
-        }
+    for (bound, member) in bound.iter().flat_map(|bound| bound.members.iter().map(move |member| (bound, member))) {
+        // One more than are told, to know that there are more.
+        let room = ROWS_MAX + 1 - principals.len();
+        principals.extend(holders(&app, &resource, &permission, (bound, member), may_read_groups, room));
     }
+    let is_cut = principals.len() > ROWS_MAX;
+    principals.truncate(ROWS_MAX);
     Ok(error::json_response(
         StatusCode::OK,
         &json!({
@@ -374,12 +380,17 @@ async fn who_can(app: App, call: Call) -> Result<Response, Status> {
             "resource": resource.name,
             "invokerIamDisabled": permission == INVOKE && resource.invoker_iam_disabled,
             "principals": principals,
+            // Whether there are more than these.
+            "truncated": is_cut,
         }),
     ))
 }
 
-/// A member of a binding, and those of a group one by one.
-fn holders(app: &App, resource: &Resource, permission: &str, bound: &Bound, member: &Member) -> Vec<Json> {
+/// A member of a binding, and those of a group one by one, `room` at most.
+fn holders(app: &App, resource: &Resource, permission: &str, (bound, member): (&Bound, &Member), may_read_groups: bool, room: usize) -> Vec<Json> {
+    if room == 0 {
+        return Vec::new();
+    }
     let row = |member: String, via: Option<String>, may: bool, why: String| {
         let mut row = bound_json(bound);
         row["member"] = json!(member);
@@ -401,8 +412,11 @@ fn holders(app: &App, resource: &Resource, permission: &str, bound: &Bound, memb
     };
     match member {
         Member::User(email) | Member::ServiceAccount(email) => vec![person(email, None)],
+        Member::Group(_) if !may_read_groups => {
+            vec![row(member.to_string(), None, bound.standing == Standing::Grants, "whoever is in it; you may not read who".to_owned())]
+        }
         Member::Group(email) => match app.iam.group_get(email) {
-            Ok(group) => group.members.iter().map(|(one, _)| person(one, Some(member.to_string()))).collect(),
+            Ok(group) => group.members.iter().take(room).map(|(one, _)| person(one, Some(member.to_string()))).collect(),
             Err(_) => vec![row(member.to_string(), None, false, "there is no such group, or it has no members".to_owned())],
         },
         Member::AllUsers => {

@@ -9,6 +9,8 @@ mod access;
 mod accounts;
 #[path = "real/audit.rs"]
 mod audit;
+#[path = "real/conditions.rs"]
+mod conditions;
 #[path = "real/http.rs"]
 mod http;
 #[path = "real/lists.rs"]
@@ -158,6 +160,11 @@ fn main() {
             scheduler::a_job_is_shown_with_googles_defaults,
             scheduler::every_limit,
             scheduler::jobs_that_cannot_run_are_refused,
+            conditions::an_objects_name_counts_wherever_it_stands,
+            conditions::a_list_has_one_prefix,
+            conditions::a_secrets_version_is_meant_by_its_number,
+            conditions::a_group_that_another_project_names_is_changed_by_who_may_set_its_policy,
+            conditions::the_simulator_tells_of_the_named_project_alone,
         );
         failed
     });

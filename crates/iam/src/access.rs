@@ -114,6 +114,15 @@ impl Iam {
 
     /// The same, with what conditions may ask.
     pub fn may_about(&self, question: &Question<'_>) -> bool {
+        self.decide(question, |standing| standing == Standing::Grants)
+    }
+
+    /// Whether a condition alone stands between `who` and a yes: for who does not know yet what of the resource is meant, and asks again.
+    pub fn might(&self, question: &Question<'_>) -> bool {
+        self.decide(question, |standing| matches!(standing, Standing::Grants | Standing::ConditionFalse | Standing::ConditionFailed))
+    }
+
+    fn decide(&self, question: &Question<'_>, grants: impl Fn(Standing) -> bool) -> bool {
         let Some(asked) = Asked::of(question) else {
             tracing::error!(permission = question.permission, "nobody has a permission that does not exist");
             return false;
@@ -121,7 +130,7 @@ impl Iam {
         let mut allowed = false;
         let _ = self.weigh(&asked, &mut |finding| match finding {
             Finding::Denies { .. } => ControlFlow::Break(()),
-            Finding::Binding { standing: Standing::Grants, .. } => {
+            Finding::Binding { standing, .. } if grants(standing) => {
                 allowed = true;
                 ControlFlow::Break(())
             }
@@ -222,7 +231,7 @@ impl Iam {
 
     /// Whether `who` is one of a group's, or of a group in it.
     pub(crate) fn is_in_group(&self, who: &Identity, group: &str) -> bool {
-        self.group_holds(&who.email, group, crate::group::NESTED_MAX)
+        self.group_holds(&who.email, group)
     }
 
     pub(crate) fn condition_outcome(&self, condition: &crate::condition::Compiled, asked: &Asked<'_>) -> Outcome {

@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
+    thread,
 };
 
 use cel::{
@@ -23,8 +24,12 @@ const EXPRESSION_MAX_BYTES: usize = 4096;
 const LOGICAL_OPERATORS_MAX: usize = 12;
 /// Brackets in brackets.
 const NESTING_MAX: usize = 12;
-/// Signs outside of texts: what a parser's depth can come from.
+/// Signs outside of texts, and `in`: what a parser's depth can come from.
 const SIGNS_MAX: usize = 256;
+/// Parts in parts of what was read. Evaluating goes as deep, on the stack of whoever serves the request: some 40 KB each without optimisation.
+const DEPTH_MAX: usize = 20;
+/// Where expressions are read: nothing within the limits above comes near it, and what is not touched costs nothing.
+const READING_STACK_BYTES: usize = 256 << 20;
 /// Google's, of the list in `hasOnly`.
 const ONLY_MAX: usize = 10;
 const TITLE_MAX_BYTES: usize = 100;
@@ -145,11 +150,21 @@ pub(crate) fn expression_read(text: &str, place: Place) -> Result<Compiled, Faul
         });
     }
     shape_check(text)?;
-    // A fault of the parser must not become one of this server.
-    let program = catch_unwind(|| Program::compile(text))
-        .map_err(|_| Fault::compile("ERROR: Parse expression: it was not understood"))?
-        .map_err(|errors| Fault::compile(parse_error(&errors.to_string())))?;
-    let mut walk = Walk { place, logical: 0 };
+    on_large_stack(|| parsed_read(text, place)).unwrap_or_else(|| Err(Fault::compile("ERROR: Parse expression: it was not understood")))
+}
+
+/// Not one expression may end this server: what it takes to read one is bounded by [`shape_check`], and does not depend on who asks.
+/// `None` when the work panicked or there is no thread for it.
+fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("condition".to_owned()).stack_size(READING_STACK_BYTES).spawn_scoped(scope, work);
+        thread.ok()?.join().ok()
+    })
+}
+
+fn parsed_read(text: &str, place: Place) -> Result<Compiled, Fault> {
+    let program = Program::compile(text).map_err(|errors| Fault::compile(parse_error(&errors.to_string())))?;
+    let mut walk = Walk { place, logical: 0, depth: 0 };
     walk.check(program.expression())?;
     if walk.logical > LOGICAL_OPERATORS_MAX {
         return Err(Fault { check: "ConditionComplexityCheck", message: format!("Logical operators count must not be more than {LOGICAL_OPERATORS_MAX}") });
@@ -166,43 +181,82 @@ fn parse_error(errors: &str) -> String {
 }
 
 /// Length and depth, before a parser sees it.
+///
+/// What is a text here must be one to the parser, or signs hide in it: texts of one line between single quotes with escapes that
+/// both know, and no comments, are the only kind.
 fn shape_check(text: &str) -> Result<(), Fault> {
-    let (mut depth, mut signs, mut quote) = (0usize, 0, None);
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(_), '\\') => {
-                chars.next();
-            }
-            (Some(open), c) if open == c => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
-            (None, c) if c.is_alphanumeric() || c.is_whitespace() || matches!(c, '_' | ',') => {}
-            (None, c) => {
-                signs += 1;
-                match c {
-                    '(' | '[' | '{' => depth += 1,
-                    ')' | ']' | '}' => depth = depth.saturating_sub(1),
-                    _ => {}
-                }
-            }
+    let refused = |what: &str| Err(Fault::compile(format!("ERROR: Parse expression: {what} not supported in conditions")));
+    let (mut depth, mut signs, mut word) = (0usize, 0, String::new());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        if c.is_ascii_alphanumeric() || c == '_' {
+            word.push(c);
+            rest = after;
+            continue;
+        }
+        let before = std::mem::take(&mut word);
+        signs += usize::from(before == "in");
+        rest = after;
+        match c {
+            '"' | '\'' if after.starts_with([c; 2].iter().collect::<String>().as_str()) => return refused("texts in three quotes are"),
+            '"' | '\'' if !before.is_empty() && before != "in" => return refused("raw texts and bytes are"),
+            '"' | '\'' => match text_end(c, after) {
+                Some(end) => rest = &after[end..],
+                None => return refused("a text that has no end, more than one line or another escape than \\\\, \\', \\\", \\n, \\r or \\t is"),
+            },
+            '/' if after.starts_with('/') => return refused("comments are"),
+            ',' | ' ' | '\t' | '\n' | '\r' => {}
+            '(' | '[' | '{' => (depth, signs) = (depth + 1, signs + 1),
+            ')' | ']' | '}' => (depth, signs) = (depth.saturating_sub(1), signs + 1),
+            c if c.is_ascii_punctuation() && !matches!(c, '`' | '\\' | '#' | '@' | '$' | '~' | '^' | ';') => signs += 1,
+            c => return refused(&format!("{:?} outside of a text is", c.to_string())),
         }
         if depth > NESTING_MAX || signs > SIGNS_MAX {
-            let message = format!("an expression nests at most {NESTING_MAX} deep and has at most {SIGNS_MAX} signs");
-            return Err(Fault { check: "ConditionComplexityCheck", message });
+            return Err(too_deep());
         }
     }
     Ok(())
+}
+
+/// How long the text is that `quote` opened, with the quote that closes it.
+fn text_end(quote: char, rest: &str) -> Option<usize> {
+    let mut chars = rest.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            c if c == quote => return Some(at + 1),
+            '\\' => drop(chars.next().filter(|(_, escaped)| matches!(escaped, '\\' | '\'' | '"' | 'n' | 'r' | 't'))?),
+            '\n' | '\r' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn too_deep() -> Fault {
+    let message = format!("an expression nests at most {NESTING_MAX} deep in brackets and {DEPTH_MAX} deep in all, and has at most {SIGNS_MAX} signs");
+    Fault { check: "ConditionComplexityCheck", message }
 }
 
 /// Goes over an expression: it says nothing but what is known here.
 struct Walk {
     place: Place,
     logical: usize,
+    depth: usize,
 }
 
 impl Walk {
     fn check(&mut self, at: &IdedExpr) -> Result<(), Fault> {
+        if self.depth == DEPTH_MAX {
+            return Err(too_deep());
+        }
+        self.depth += 1;
+        self.part(at)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn part(&mut self, at: &IdedExpr) -> Result<(), Fault> {
         match &at.expr {
             Expr::Literal(_) => Ok(()),
             Expr::List(list) => list.elements.iter().try_for_each(|element| self.check(element)),
@@ -481,11 +535,70 @@ mod tests {
         check(&vec!["1 < 2"; 14].join(" || "), "ConditionComplexityCheck", "Logical operators count must not be more than 12");
         check(&format!("{}true{}", "(".repeat(13), ")".repeat(13)), "ConditionComplexityCheck", "12 deep");
         check(&format!("{}true", "!".repeat(257)), "ConditionComplexityCheck", "256 signs");
+        // What would hide signs from the count.
+        let signs = "-".repeat(2000);
+        for (hidden, what) in [
+            (format!("//'\n{signs}1"), "comments"),
+            (format!("r'\\' == {signs}1 + 'x'"), "raw texts"),
+            (format!("bR'\\' == {signs}1 + 'x'"), "raw texts"),
+            (format!("\"\"\"\"\"\"{signs}1"), "three quotes"),
+            (format!("'a\n{signs}1 + 'x'"), "no end"),
+            (format!("'\\z{signs}1 + 'x'"), "no end"),
+            (format!("true || `{signs}`"), "outside of a text"),
+        ] {
+            check(&hidden, compile, what);
+        }
+        check(&"1in ".repeat(257), compile, "ERROR");
+        check(&format!("{}[1]", "1 in ".repeat(257)), "ConditionComplexityCheck", "256 signs");
         check(&format!("resource.name == '{}'", "x".repeat(4096)), "ConditionComplexityCheck", "4096 bytes");
         check("['a'].hasOnly([resource.name])", "HasOnlyListConstCheck", "list of constants");
         check("['a'].hasOnly(['1','2','3','4','5','6','7','8','9','10','11'])", "HasOnlyListLengthCheck", "10");
         check("api.getAttribute('iam.googleapis.com/modifiedGrantsByRole', []).hasOnly(['roles/viewer'])", "RestrictedAttributesCheck", "not supported");
         assert!(expression_read(&vec!["1 < 2"; 13].join(" || "), Place::Binding).is_ok());
+    }
+
+    /// Whoever asks has the stack of a worker at most.
+    fn on_a_small_stack(bytes: usize, work: impl FnOnce() + Send) {
+        thread::scope(|scope| thread::Builder::new().stack_size(bytes).spawn_scoped(scope, work).unwrap().join().unwrap());
+    }
+
+    #[test]
+    fn as_many_signs_as_there_may_be_end_no_thread() {
+        on_a_small_stack(512 << 10, || {
+            for part in ["1 in ", "1+", "1-", "1<", "1==", "true?1:", "true && ", "- ! ", "1.", "size ", "'' ", "x in"] {
+                let signs = part.chars().filter(|c| c.is_ascii_punctuation()).count() + part.matches("in").count();
+                let times = SIGNS_MAX.checked_div(signs).unwrap_or(800).min(800);
+                for expression in [format!("{}1", part.repeat(times)), format!("{}1{}", "(".repeat(12), ")".repeat(12)), part.repeat(times)] {
+                    lint(&expression);
+                }
+            }
+            lint(&format!("{}{}", "[".repeat(12), "(".repeat(500)));
+            lint(&format!("1{}", ".size()".repeat(85)));
+            lint(&format!("1{}", ".x".repeat(256)));
+            lint(&format!("1{}", "[0]".repeat(85)));
+        });
+    }
+
+    /// Half of a worker's 2 MiB, without optimisation.
+    #[test]
+    fn the_deepest_that_is_let_in_is_evaluated_on_a_workers_stack() {
+        let deepest = |part: &str, begin: &str, end: &str| {
+            let of = |times: usize| format!("{}{begin}{end}", part.repeat(times));
+            let times = (1..40).take_while(|times| expression_read(&of(*times), Place::Binding).is_ok()).last().unwrap();
+            assert_eq!(expression_read(&of(times + 1), Place::Binding).unwrap_err().message, too_deep().message, "{part}");
+            expression_read(&of(times), Place::Binding).unwrap()
+        };
+        let compiled = [
+            deepest("1 + ", "1", " < 2"),
+            deepest("true ? true : ", "true", ""),
+            deepest("false ? false : ", "resource.name.extract('{x}').startsWith('projects/')", ""),
+        ];
+        on_a_small_stack(1 << 20, || {
+            for compiled in compiled {
+                compiled.evaluate(&at("2026-11-02T23:30:00Z"));
+                drop(compiled);
+            }
+        });
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub(crate) fn table() -> Table<DenyRow> {
         |rest| rest,
         |bytes| DenyRow::new(serde_json::from_slice(bytes)?).map_err(|status| crate::table::ParseError::Content(status.outer)),
     )
+    // What was denied must not become allowed.
+    .keeping_unreadable()
 }
 
 impl DenyRow {
@@ -112,6 +114,27 @@ impl DenyRow {
             }
         }
         Ok(Self { policies, rules })
+    }
+
+    /// Whether a rule denies `member` something or excepts it.
+    pub(crate) fn names(&self, member: &Member) -> bool {
+        self.rules.iter().any(|(_, _, rule)| rule.denied.iter().chain(&rule.excepted).any(|principal| principal.means(member)))
+    }
+
+    /// The policies without the exceptions of an account that goes; `None` when there are none. What is denied to it stays: an account of
+    /// that name made later must not be let in by its absence.
+    pub(crate) fn without_exceptions(&self, account: &str, now: Timestamp) -> Option<Vec<DenyPolicy>> {
+        let gone = Principal::Account(account.to_owned());
+        let mut policies = self.policies.clone();
+        let mut changed = false;
+        for policy in &mut policies {
+            let before = policy.rules.clone();
+            policy.rules.iter_mut().for_each(|rule| rule.exception_principals.retain(|one| principal(one, "").as_ref() != Ok(&gone)));
+            if policy.rules != before {
+                (policy.etag, policy.updated, changed) = (new_etag(), now, true);
+            }
+        }
+        changed.then_some(policies)
     }
 
     /// Tells `seen` of every rule that is about the permission.
@@ -158,6 +181,13 @@ impl CompiledRule {
 }
 
 impl Principal {
+    fn means(&self, member: &Member) -> bool {
+        match (self, member) {
+            (Self::User(a), Member::User(b)) | (Self::Account(a), Member::ServiceAccount(b)) | (Self::Group(a), Member::Group(b)) => a == b,
+            _ => false,
+        }
+    }
+
     fn is(&self, iam: &Iam, who: Option<&Identity>) -> bool {
         let Some(who) = who else { return *self == Self::Everyone };
         match self {

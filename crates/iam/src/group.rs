@@ -2,14 +2,18 @@
 //!
 //! There is no directory behind: a group is what was made here, and one that was not has no members.
 
+use std::{collections::HashSet, sync::Arc};
+
 use model::{Code, Status, Timestamp, key, policy::Member};
 use serde::{Deserialize, Serialize};
 use store::{Expect, Write};
 
 use crate::{Iam, table::Table};
 
-/// Groups in groups in groups; deeper ones are not looked into, and circles come to an end.
-pub(crate) const NESTED_MAX: usize = 5;
+/// Groups in groups in groups; deeper ones are not looked into.
+const NESTED_MAX: usize = 5;
+/// Groups looked into for one question, each once.
+const LOOKED_INTO_MAX: usize = 100;
 const GROUPS_MAX: usize = 1000;
 const MEMBERS_MAX: usize = 5000;
 
@@ -32,7 +36,7 @@ pub(crate) fn table() -> Table<Group> {
 }
 
 impl Group {
-    fn place(&self, email: &str) -> Result<usize, usize> {
+    pub(crate) fn place(&self, email: &str) -> Result<usize, usize> {
         self.members.binary_search_by(|(member, _)| member.as_str().cmp(email))
     }
 }
@@ -130,12 +134,46 @@ impl Iam {
         Ok(group)
     }
 
-    pub(crate) fn group_holds(&self, email: &str, group: &str, depth: usize) -> bool {
-        let Some(group) = self.inner.tables.groups.get(group) else { return false };
-        if group.place(email).is_ok() {
-            return true;
+    /// The resources whose policies name a group, or one that it is in, however deep; for deny policies their project. Who changes a group
+    /// changes what these give.
+    pub fn group_named_by(&self, email: &str) -> Vec<String> {
+        let tables = &self.inner.tables;
+        let mut names = vec![email.to_ascii_lowercase()];
+        let mut seen: HashSet<String> = names.iter().cloned().collect();
+        let mut at = 0;
+        while let Some(inner) = names.get(at).cloned() {
+            let outer = tables.groups.select(|_, group| group.place(&inner).is_ok());
+            names.extend(outer.iter().map(|group| group.email.clone()).filter(|email| seen.insert(email.clone())));
+            at += 1;
         }
-        depth > 0 && group.members.iter().any(|(member, _)| self.inner.tables.groups.contains(member) && self.group_holds(email, member, depth - 1))
+        let members: Vec<Member> = names.into_iter().map(Member::Group).collect();
+        let policies = tables.policies.select_rows(|_, row| members.iter().any(|member| row.names(member)));
+        let denying = tables.deny_policies.select_rows(|_, row| members.iter().any(|member| row.names(member)));
+        policies.into_iter().map(|(resource, ..)| resource).chain(denying.into_iter().map(|(project, ..)| format!("projects/{project}"))).collect()
+    }
+
+    /// Whether `email` is a member of the group, or of a group in it. Each is looked into once, however they name each other.
+    pub(crate) fn group_holds(&self, email: &str, group: &str) -> bool {
+        let groups = &self.inner.tables.groups;
+        let mut level: Vec<Arc<Group>> = groups.get(group).into_iter().collect();
+        let mut seen: HashSet<String> = level.iter().map(|group| group.email.clone()).collect();
+        for depth in 0..=NESTED_MAX {
+            if level.iter().any(|group| group.place(email).is_ok()) {
+                return true;
+            }
+            let mut next = Vec::new();
+            for (member, _) in level.iter().filter(|_| depth < NESTED_MAX).flat_map(|group| &group.members) {
+                if seen.len() < LOOKED_INTO_MAX
+                    && !seen.contains(member)
+                    && let Some(group) = groups.get(member)
+                {
+                    seen.insert(member.clone());
+                    next.push(group);
+                }
+            }
+            level = next;
+        }
+        false
     }
 }
 

@@ -152,6 +152,6 @@ mod tests {
         let mut less = set;
         less.remove(Permission::find("run.routes.invoke").unwrap());
         less.remove(Permission::find("run.routes.get").unwrap());
-        assert_eq!(Permission::all().filter(|p| less.contains(*p)).count(), 10);
+        assert_eq!(Permission::all().filter(|p| less.contains(*p)).count(), 11);
     }
 }

@@ -82,7 +82,8 @@ impl Iam {
         Ok(accounts)
     }
 
-    /// Deletes the account with its keys, its policy and what other policies grant to it, at once and together.
+    /// Deletes the account with its keys, its policy, what other policies grant to it, its places in groups and its exceptions from deny
+    /// rules, at once and together.
     ///
     /// Google keeps such grants as `deleted:serviceAccount:…`; here they go, so that a later account of that name starts with none.
     /// # Errors
@@ -100,7 +101,11 @@ impl Iam {
             }
             match self.commit(self.deletion(&account)).await {
                 Ok(()) => return Ok(()),
-                Err(CommitError::Conflict { .. }) => self.inner.tables.policies.load(&self.inner.store)?,
+                Err(CommitError::Conflict { .. }) => {
+                    self.inner.tables.policies.load(&self.inner.store)?;
+                    self.inner.tables.deny_policies.load(&self.inner.store)?;
+                    self.inner.tables.groups.load(&self.inner.store)?;
+                }
                 Err(error) => return Err(Status::internal(error)),
             }
         }
@@ -123,6 +128,16 @@ impl Iam {
             } else {
                 Write::put(key, Expect::Revision(revision), &PolicyRow::without(&row, &member))
             });
+        }
+        for (name, group, revision) in tables.groups.select_rows(|_, group| group.place(&account.email).is_ok()) {
+            let mut group = (*group).clone();
+            group.members.retain(|(email, _)| *email != account.email);
+            writes.push(Write::put(key::group(&name), Expect::Revision(revision), &group));
+        }
+        for (project, row, revision) in tables.deny_policies.select_rows(|_, _| true) {
+            if let (Some(policies), Ok(project)) = (row.without_exceptions(&account.email, self.inner.clock.now()), ProjectId::parse(&project)) {
+                writes.push(Write::put(key::deny_policies(&project), Expect::Revision(revision), &policies));
+            }
         }
         for (name, _, _) in tables.refresh_tokens.select_rows(|_, token| token.subject == account.unique_id) {
             writes.push(Write::delete(key::refresh_token(&name), Expect::Any));

@@ -21,6 +21,7 @@ pub(crate) struct Table<V> {
     /// The part of a key, after the prefix, by which a row is looked up.
     name: fn(&str) -> &str,
     parse: fn(&[u8]) -> Result<V, ParseError>,
+    keeps_unreadable: bool,
     rows: RwLock<HashMap<Box<str>, Row<V>>>,
 }
 
@@ -48,7 +49,12 @@ pub(crate) enum Source {
 
 impl<V> Table<V> {
     pub(crate) fn new(prefix: &'static str, name: fn(&str) -> &str, parse: fn(&[u8]) -> Result<V, ParseError>) -> Self {
-        Self { prefix, name, parse, rows: RwLock::new(HashMap::new()) }
+        Self { prefix, name, parse, keeps_unreadable: false, rows: RwLock::new(HashMap::new()) }
+    }
+
+    /// Of records that forbid: a row stays as it was when a change of it cannot be read.
+    pub(crate) fn keeping_unreadable(self) -> Self {
+        Self { keeps_unreadable: true, ..self }
     }
 
     pub(crate) fn prefix(&self) -> &'static str {
@@ -81,19 +87,24 @@ impl<V> Table<V> {
         Ok(())
     }
 
-    /// Applies one change. A record that cannot be read counts as gone, so that what it allowed is denied.
+    /// Applies one change. A record that cannot be read counts as gone, so that what it allowed is denied; of records that forbid the last
+    /// that could be read stays.
     pub(crate) fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64, source: Source) {
         let Some(rest) = key.strip_prefix(self.prefix) else {
             return;
         };
         let name = (self.name)(rest);
-        let value = value.and_then(|bytes| match (self.parse)(bytes) {
-            Ok(value) => Some(Arc::new(value)),
+        let value = match value.map(self.parse).transpose() {
+            Ok(value) => value.map(Arc::new),
+            Err(error) if self.keeps_unreadable => {
+                tracing::error!(key, %error, "unreadable record; what was there before stays");
+                return;
+            }
             Err(error) => {
                 tracing::error!(key, %error, "unreadable record; treated as deleted");
                 None
             }
-        });
+        };
         let mut rows = self.rows.write();
         if rows.get(name).is_some_and(|row| row.revision > revision) {
             return;
@@ -203,5 +214,21 @@ mod tests {
         table.apply("thing/a", Some(b"\xff"), 1, Source::Watch);
         table.apply("other/a", Some(b"x"), 2, Source::Watch);
         assert_eq!(table.get("a"), None);
+        table.apply("thing/a", Some(b"x"), 3, Source::Watch);
+        table.apply("thing/a", Some(b"\xff"), 4, Source::Watch);
+        assert_eq!(table.get("a"), None);
+    }
+
+    #[test]
+    fn what_forbids_stays_until_it_can_be_read_again() {
+        let table = table().keeping_unreadable();
+        let get = || table.get("a").as_deref().cloned();
+        table.apply("thing/a", Some(b"x"), 1, Source::Watch);
+        table.apply("thing/a", Some(b"\xff"), 2, Source::Watch);
+        assert_eq!(get().as_deref(), Some("x"));
+        table.apply("thing/a", Some(b"y"), 3, Source::Watch);
+        assert_eq!(get().as_deref(), Some("y"));
+        table.apply("thing/a", None, 4, Source::Watch);
+        assert_eq!(get(), None);
     }
 }

@@ -109,7 +109,13 @@ pub(crate) fn read(pool: &Pool, source: &SecretRef) -> Result<Payload, String> {
     let key = SecretKey { project: project.clone(), secret };
     let name = key.resource();
     let account = shared.iam.identity(&pool.template.service_account);
-    let version = format!("versions/{}", source.version);
+    let secret = record::<Secret>(pool, &key::secret(&key))?.filter(|secret| secret.expires.is_none_or(|at| at > shared.clock.now()));
+    // Conditions are asked about the number, whatever it is called.
+    let number = secret.as_ref().map(|secret| secret.version_named(&name, &source.version));
+    let version = match &number {
+        Some(Ok(number)) => format!("versions/{number}"),
+        _ => format!("versions/{}", source.version),
+    };
     let question = Question {
         who: Some(&account),
         permission: "secretmanager.versions.access",
@@ -120,11 +126,8 @@ pub(crate) fn read(pool: &Pool, source: &SecretRef) -> Result<Payload, String> {
     if !shared.iam.may_about(&question) {
         return Err(format!("Permission denied on secret: {name}/versions/{} for Revision service account {}.", source.version, account.email));
     }
-    let secret: Secret = record(pool, &key::secret(&key))?.ok_or_else(|| format!("Secret [{name}] not found."))?;
-    if secret.expires.is_some_and(|at| at <= shared.clock.now()) {
-        return Err(format!("Secret [{name}] not found."));
-    }
-    let number = secret.version_named(&name, &source.version).map_err(|error| error.outer)?;
+    let (Some(secret), Some(number)) = (secret, number) else { return Err(format!("Secret [{name}] not found.")) };
+    let number = number.map_err(|error| error.outer)?;
     let version: SecretVersion =
         record(pool, &key::secret_version(&key, number))?.ok_or_else(|| format!("Secret Version [{name}/versions/{number}] not found."))?;
     version.enabled_check(&name).map_err(|error| error.outer)?;

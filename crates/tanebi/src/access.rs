@@ -6,7 +6,10 @@ use anyhow::Result;
 use http::Method;
 use serde_json::Value;
 
-use crate::env::{Environment, IdentityArgs};
+use crate::{
+    env::{Environment, IdentityArgs},
+    logs::harmless,
+};
 
 const HOST: &str = "policytroubleshooter.googleapis.com";
 
@@ -77,8 +80,8 @@ pub async fn access(args: &IamArgs) -> Result<ExitCode> {
     let answer = environment.client.api(&environment.access_token, Method::GET, HOST, &path, None).await?;
     match (format, method) {
         (Format::Json, _) => println!("{}", serde_json::to_string_pretty(&answer)?),
-        (Format::Table, "whyDenied") => print!("{}", why_text(&answer)),
-        (Format::Table, _) => print!("{}", who_text(&answer)),
+        (Format::Table, "whyDenied") => print!("{}", why_text(&harmless_all(&answer))),
+        (Format::Table, _) => print!("{}", who_text(&harmless_all(&answer))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -108,6 +111,16 @@ fn who_can(permission: &str, resource: &str, region: Option<&str>) -> String {
 
 fn query<'a>(pairs: impl Iterator<Item = (&'static str, &'a str)>) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+/// An answer whose texts, of which callers wrote some, are shown and not obeyed.
+fn harmless_all(answer: &Value) -> Value {
+    match answer {
+        Value::String(text) => Value::String(harmless(text)),
+        Value::Array(list) => list.iter().map(harmless_all).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), harmless_all(value))).collect(),
+        other => other.clone(),
+    }
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -158,6 +171,9 @@ fn who_text(answer: &Value) -> String {
         let member = format!("{}{via}", text(one, "member"));
         out += &format!("{may:<5} {member:<48} {:<32} {}{}\n", text(one, "role"), text(one, "policy"), note.into_iter().flatten().collect::<String>());
     }
+    if answer["truncated"] == true {
+        out += "There are more.\n";
+    }
     out
 }
 
@@ -177,6 +193,16 @@ mod tests {
             why_text(&answer),
             "user:a@b.c has not run.routes.invoke on projects/p/locations/r/services/s:\n  MISSING_BINDING: No binding.\n    $ gcloud run x\n  INGRESS: Internal.\n"
         );
+    }
+
+    #[test]
+    fn what_a_token_says_is_shown_and_not_obeyed() {
+        let answer = json!({
+            "allowed": false, "principal": "", "permission": "run.routes.invoke", "resource": "r", "time": "t",
+            "reasons": [{ "kind": "AUDIENCE", "message": "It says that it is \u{1b}[2Jx's.", "fix": "gcloud \u{9b}31m\r" }],
+        });
+        let told = why_text(&harmless_all(&answer));
+        assert!(told.contains("\\u{1b}[2Jx") && told.contains("gcloud \\u{9b}31m\\r") && !told.contains(['\u{1b}', '\u{9b}', '\r']), "{told:?}");
     }
 
     #[test]

@@ -76,8 +76,8 @@ fn structured(json: &Value) -> String {
     if rest.is_empty() { message.to_owned() } else { format!("{message} {}", Value::Object(rest)) }
 }
 
-/// A function's own text cannot speak to the terminal.
-fn harmless(text: &str) -> String {
+/// A function's own text, or a caller's, cannot speak to the terminal.
+pub(crate) fn harmless(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() && c != '\t' { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 

@@ -46,18 +46,22 @@ impl Resource {
     /// The resource of a name: `projects/P/...`, `buckets/B` or `gs://B`, with or without `//API/` in front.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for a name of no kind that is known, `NOT_FOUND`.
+    /// `INVALID_ARGUMENT` for a name of no kind that is known, `NOT_FOUND`; `PERMISSION_DENIED` for a name in any other project than the
+    /// asked one, whether there is such a project or not.
     pub(super) fn find(app: &App, written: &str, project: &str) -> Result<Self, Status> {
         let name = written.strip_prefix("//").and_then(|rest| rest.split_once('/')).map_or(written, |(_, name)| name);
         let name = name.strip_prefix("projects/_/").unwrap_or(name);
         let name = name.strip_prefix("gs://").map_or_else(|| name.to_owned(), |bucket| format!("buckets/{}", bucket.trim_end_matches('/')));
         let parts: Vec<&str> = name.split('/').collect();
-        let id = |written: &str| app.control.project_get(written).map(|project| project.id).map_err(|status| absent(status, &format!("projects/{written}")));
+        let id = |written: &str| match app.control.project_get(written) {
+            Ok(found) if found.id.as_str() == project => Ok(found.id),
+            _ => Err(Status::permission_denied(super::READ, &format!("projects/{written}"))),
+        };
         let there = |found: Result<(), Status>, project: &ProjectId| {
             found.map(|()| Self::plain(name.clone(), project.as_str())).map_err(|status| absent(status, &name))
         };
         match parts[..] {
-            ["projects", project] => Ok(Self::plain(format!("projects/{}", id(project)?), id(project)?.as_str())),
+            ["projects", written] => Ok(Self::plain(format!("projects/{}", id(written)?), project)),
             ["projects", project, "locations", region, "services", service] => {
                 Self::service(app, &ServiceKey { project: id(project)?, region: Region::parse(region)?, service: ServiceName::parse(service)? })
             }
@@ -74,8 +78,8 @@ impl Resource {
                 there(app.control.secret_get(&key).map(drop), &key.project)
             }
             ["projects", written, "serviceAccounts", email] => {
-                let within = if written == "-" { None } else { Some(id(written)?) };
-                let account = app.iam.service_account_get(within.as_ref(), email).map_err(|status| absent(status, &name))?;
+                let within = if written == "-" { ProjectId::parse(project)? } else { id(written)? };
+                let account = app.iam.service_account_get(Some(&within), email).map_err(|status| absent(status, &name))?;
                 Ok(Self::plain(format!("projects/{}/serviceAccounts/{}", account.project, account.email), account.project.as_str()))
             }
             ["projects", project, kind, one] => {

@@ -302,7 +302,7 @@ pub(crate) fn object_json(object: &Object, bucket: &Bucket, base: &str) -> Value
 /// 404; or 403 for a caller who may not list the bucket, since whether the object exists is not theirs to know.
 pub(crate) fn object_find(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, name: &str, generation: Option<i64>) -> Result<Object, Error> {
     let absent = || {
-        if may(deps, who, "storage.objects.list", bucket) {
+        if deps.iam.may(who, "storage.objects.list", &policy::resource(&bucket.name), bucket.project.as_str()) {
             Error::not_found(format!("No such object: {}/{name}", bucket.name))
         } else {
             denied(who, "storage.objects.list", bucket).into()
@@ -319,11 +319,7 @@ pub(crate) fn object_find(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, 
     }
 }
 
-pub(crate) fn may(deps: &Deps, who: Option<&Identity>, permission: &str, bucket: &Bucket) -> bool {
-    deps.iam.may(who, permission, &policy::resource(&bucket.name), bucket.project.as_str())
-}
-
-/// The same for one object, whose name conditions may ask for.
+/// Whether who asks may do that with the object, whose name conditions may ask for.
 pub(crate) fn may_object(deps: &Deps, who: Option<&Identity>, permission: &str, bucket: &Bucket, name: &str) -> bool {
     let (resource, part) = (policy::resource(&bucket.name), format!("objects/{name}"));
     let about = iam::About { part: Some(&part), ..Default::default() };
@@ -341,7 +337,7 @@ pub(crate) fn denied(who: Option<&Identity>, permission: &str, bucket: &Bucket) 
 /// Whether who makes an object may also keep everybody from deleting it.
 pub(crate) fn retention_check(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, draft: &Draft) -> Result<(), Status> {
     const SET: &str = "storage.objects.setRetention";
-    if draft.retention.is_none() || may(deps, who, SET, bucket) { Ok(()) } else { Err(denied(who, SET, bucket)) }
+    if draft.retention.is_none() || may_object(deps, who, SET, bucket, &draft.name) { Ok(()) } else { Err(denied(who, SET, bucket)) }
 }
 
 /// Whether the preconditions hold for a reader.
@@ -360,8 +356,12 @@ pub(crate) fn read_check(object: &Object, conditions: &Preconditions) -> Result<
 /// Whether a write to `name` may begin: so that no bytes are taken for nothing. Who stores the object asks again.
 ///
 /// # Errors
-/// 412; 403 when it would overwrite what the caller may not delete.
+/// 412; 403 when the caller may not create an object of that name, or would overwrite what they may not delete.
 pub(crate) fn write_check(deps: &Deps, who: Option<&Identity>, bucket: &Bucket, name: &str, conditions: &Preconditions) -> Result<(), Error> {
+    const CREATE: &str = "storage.objects.create";
+    if !may_object(deps, who, CREATE, bucket, name) {
+        return Err(denied(who, CREATE, bucket).into());
+    }
     let found = match deps.control.object_get(&bucket.name, name) {
         Ok(found) => Some(found.value),
         Err(status) if status.code == Code::NotFound => None,

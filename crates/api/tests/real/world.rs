@@ -19,6 +19,7 @@ pub const RUN_REGION: &str = "asia-northeast1-run.googleapis.com";
 pub struct World {
     pub api: Api,
     pub iam: iam::Iam,
+    pub store: Store,
     pub number: u64,
     /// `NAME@sha256:...` of an image whose command does not exist.
     pub image: String,
@@ -142,7 +143,7 @@ impl World {
         }
         let token = |email: &str| iam.access_token_issue(&iam.identity(email), "", Duration::from_secs(3600)).token;
         let (owner, viewer, stranger) = (token("owner@example.com"), token("viewer@example.com"), token("stranger@example.com"));
-        let world = Self { api, number: project.number.0, image, owner, viewer, stranger, iam };
+        let world = Self { api, number: project.number.0, image, owner, viewer, stranger, iam, store };
         world.viewer_bind().await;
         world
     }

@@ -264,6 +264,119 @@ async fn members_of_a_group_have_what_it_is_given() {
     assert!(iam.group_create("no address", "", "").await.is_err());
 }
 
+/// Each has all others for members: a look into every path would not end.
+#[tokio::test]
+async fn groups_that_name_each_other_are_looked_into_once() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..60).map(|number| format!("g{number:02}@x.y")).collect();
+    let group = |at: usize| crate::Group {
+        email: names[at].clone(),
+        id: format!("{at:015}"),
+        display_name: String::new(),
+        description: String::new(),
+        created: world.clock.now(),
+        members: names.iter().filter(|name| **name != names[at]).map(|name| (name.clone(), world.clock.now())).collect(),
+    };
+    let writes = (0..names.len()).map(|at| store::Write::put(model::key::group(&names[at]), store::Expect::Any, &group(at))).collect();
+    world.iam.commit(writes).await.unwrap();
+    world.iam.policy_set(SERVICE, policy(&[("roles/run.invoker", &["group:g00@x.y"])]), "").await.unwrap();
+    let begun = std::time::Instant::now();
+    assert!(!may(&world, Some("a@x.y"), INVOKE, SERVICE));
+    world.iam.group_member_add("g59@x.y", "a@x.y").await.unwrap();
+    assert!(may(&world, Some("a@x.y"), INVOKE, SERVICE));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// Six in each other are as deep as it goes.
+#[tokio::test]
+async fn groups_in_groups_end_at_five() {
+    let world = World::new().await;
+    let iam = &world.iam;
+    for number in 0..7 {
+        iam.group_create(&format!("g{number}@x.y"), "", "").await.unwrap();
+        if number > 0 {
+            iam.group_member_add(&format!("g{}@x.y", number - 1), &format!("g{number}@x.y")).await.unwrap();
+        }
+        iam.group_member_add(&format!("g{number}@x.y"), &format!("p{number}@x.y")).await.unwrap();
+    }
+    iam.policy_set(SERVICE, policy(&[("roles/run.invoker", &["group:g0@x.y"])]), "").await.unwrap();
+    let who = |number: usize| may(&world, Some(&format!("p{number}@x.y")), INVOKE, SERVICE);
+    assert!((0..=5).all(who) && !who(6));
+}
+
+/// Whose policies a group bears on, also by one that it is in.
+#[tokio::test]
+async fn a_group_is_named_by_policies_and_deny_policies() {
+    let world = World::new().await;
+    let iam = &world.iam;
+    for group in ["team@x.y", "inner@x.y"] {
+        iam.group_create(group, "", "").await.unwrap();
+    }
+    assert_eq!(iam.group_named_by("inner@x.y"), [""; 0]);
+    iam.group_member_add("team@x.y", "inner@x.y").await.unwrap();
+    iam.group_member_add("inner@x.y", "team@x.y").await.unwrap();
+    iam.policy_set(SERVICE, policy(&[("roles/run.invoker", &["group:team@x.y"])]), "").await.unwrap();
+    assert_eq!(iam.group_named_by("Inner@x.y"), [SERVICE]);
+    iam.policy_set(SERVICE, policy(&[]), "").await.unwrap();
+    let mut rule = deny("no-one", &["principalSet://goog/public:all"], &["run.googleapis.com/routes.invoke"]);
+    rule.rules[0].exception_principals = vec!["principalSet://goog/group/team@x.y".to_owned()];
+    iam.deny_policy_create(&project(), rule).await.unwrap();
+    assert_eq!(iam.group_named_by("inner@x.y"), ["projects/local-project"]);
+    // One that is not made yet, too: whoever makes it says who is in it.
+    iam.policy_set(OTHER, policy(&[("roles/run.invoker", &["group:later@x.y"])]), "").await.unwrap();
+    assert_eq!(iam.group_named_by("later@x.y"), [OTHER]);
+}
+
+/// An account made again under its address has nothing of the first one's.
+#[tokio::test]
+async fn a_deleted_account_leaves_groups_and_exceptions() {
+    let world = World::new().await;
+    let iam = &world.iam;
+    let email = iam.service_account_create(&project(), "worker", "", "").await.unwrap().email;
+    let principal = format!("principal://iam.googleapis.com/projects/-/serviceAccounts/{email}");
+    iam.group_create("team@x.y", "", "").await.unwrap();
+    iam.group_member_add("team@x.y", &email).await.unwrap();
+    iam.group_member_add("team@x.y", "a@x.y").await.unwrap();
+    iam.policy_set(SERVICE, policy(&[("roles/run.invoker", &["group:team@x.y", "allUsers"])]), "").await.unwrap();
+    let mut rule = deny("no-one", &["principalSet://goog/public:all"], &["run.googleapis.com/routes.invoke"]);
+    rule.rules[0].exception_principals = vec![principal.clone(), "principal://goog/subject/a@x.y".to_owned()];
+    let made = iam.deny_policy_create(&project(), rule).await.unwrap();
+    let banned = deny("no-worker", &[&principal], &["run.googleapis.com/services.get"]);
+    iam.deny_policy_create(&project(), banned).await.unwrap();
+    assert!(may(&world, Some(&email), INVOKE, SERVICE));
+
+    iam.service_account_delete(&email).await.unwrap();
+    iam.service_account_create(&project(), "worker", "", "").await.unwrap();
+    assert!(!may(&world, Some(&email), INVOKE, SERVICE) && may(&world, Some("a@x.y"), INVOKE, SERVICE));
+    assert_eq!(iam.group_get("team@x.y").unwrap().members.iter().map(|(email, _)| email.as_str()).collect::<Vec<_>>(), ["a@x.y"]);
+    let kept = iam.deny_policy_get(&project(), "no-one").unwrap();
+    assert_eq!(kept.rules[0].exception_principals, ["principal://goog/subject/a@x.y"]);
+    assert_ne!(kept.etag, made.etag);
+    assert_eq!(iam.deny_policy_get(&project(), "no-worker").unwrap().rules[0].denied_principals, [principal]);
+}
+
+/// Who does not know yet which object is meant asks whether a condition alone is in the way.
+#[tokio::test]
+async fn what_might_be_waits_for_the_name_alone() {
+    let world = World::new().await;
+    let iam = &world.iam;
+    let bucket = "buckets/b";
+    let to = |email| conditional("roles/storage.objectCreator", email, "resource.name.startsWith('projects/_/buckets/b/objects/open/')");
+    iam.policy_set(bucket, Policy { bindings: vec![to("user:a@x.y")] }, "").await.unwrap();
+    let ask = |email: &str, permission: &str, part: Option<&str>| {
+        let who = iam.identity(email);
+        let question = Question { who: Some(&who), permission, resource: bucket, project: PROJECT, about: About { part, ..About::default() } };
+        (iam.might(&question), iam.may_about(&question))
+    };
+    assert_eq!(ask("a@x.y", "storage.objects.create", None), (true, false));
+    assert_eq!(ask("a@x.y", "storage.objects.create", Some("objects/open/a")), (true, true));
+    assert_eq!(ask("a@x.y", "storage.objects.create", Some("objects/closed/a")), (true, false));
+    assert_eq!(ask("a@x.y", "storage.objects.delete", None), (false, false));
+    assert_eq!(ask("b@x.y", "storage.objects.create", None), (false, false));
+    iam.deny_policy_create(&project(), deny("no-a", &["principal://goog/subject/a@x.y"], &["storage.googleapis.com/objects.create"])).await.unwrap();
+    assert_eq!(ask("a@x.y", "storage.objects.create", None), (false, false));
+}
+
 /// What was set holds for a server that is started again.
 #[tokio::test]
 async fn roles_groups_and_deny_policies_outlive_a_restart() {

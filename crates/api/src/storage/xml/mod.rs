@@ -154,8 +154,12 @@ impl Query {
     fn of(uri: &Uri, known: &[&str]) -> Result<Self, Error> {
         const COMMON: &[&str] = &["userProject", "prettyPrint", "alt"];
         let pairs: Vec<(String, String)> = uri.query().map(|query| form_urlencoded::parse(query.as_bytes()).into_owned().collect()).unwrap_or_default();
-        for (name, _) in &pairs {
+        for (at, (name, _)) in pairs.iter().enumerate() {
             let name = name.as_str();
+            // Permissions were asked for one of them.
+            if pairs[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Error::invalid(format!("The parameter {name} is written twice.")));
+            }
             if !COMMON.contains(&name) && !known.contains(&name) && !super::signed::is_parameter(name) {
                 return Err(Error::not_served(name, "no parameter of this method that it knows has this name"));
             }
@@ -226,6 +230,14 @@ mod tests {
         check("run.googleapis.com", true, "/b/o", None);
         check("storage.googleapis.com", true, "/storage/v1/b/x/unknown", None);
         check("127.0.0.1", false, "/b/o", Some("/b/o"));
+    }
+
+    #[test]
+    fn a_parameter_is_written_once() {
+        let check = |uri: &str, good: bool| assert_eq!(Query::of(&uri.parse().unwrap(), &["prefix", "marker"]).is_ok(), good, "{uri}");
+        check("/b?prefix=a&marker=a", true);
+        check("/b?prefix=secret&prefix=open", false);
+        check("/b?prefix=secret&pre%66ix=open", false);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     super::{
         error::Error,
         ingest::{Ingest, drain, frame},
-        object::{denied, may, write_check},
+        object::write_check,
         signed,
     },
     NAMESPACE, Query, element,
@@ -68,9 +68,6 @@ async fn posted(deps: Deps, call: Call, body: &mut Body) -> Result<Response, Err
         Err(_) if who.is_none() => return Err(model::Status::unauthenticated().into()),
         Err(absent) => return Err(absent.into()),
     };
-    if !may(&deps, who.as_ref(), "storage.objects.create", &bucket) {
-        return Err(denied(who.as_ref(), "storage.objects.create", &bucket).into());
-    }
     let mut resource = form_fields(fields.0.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     if !form.content_type.is_empty() {
         resource.entry("contentType").or_insert_with(|| form.content_type.clone().into());
