@@ -1,6 +1,6 @@
 //! The console: the article in a real browser, every page, and what its origin lets in.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, sync::Mutex};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{Tanebi, holds, repository, tests};
@@ -141,6 +141,9 @@ fn cookie_of(answer: &str) -> Result<String> {
 
 /// The folder of the plays, with what they need from npm, fetched once for each list of it.
 fn modules() -> Result<PathBuf> {
+    // Two plays may begin at the same time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().expect("no panic while held");
     let folder = repository().join("tests/console");
     let (lock, mark) = (folder.join("package-lock.json"), folder.join("node_modules/.tanebi-lock.json"));
     if std::fs::read(&mark).ok() != Some(std::fs::read(&lock)?) {

@@ -51,6 +51,8 @@ const REQUIREMENTS: &str = "functions-framework==3.*\ngoogle-cloud-pubsub==2.44.
 
 /// `tanebi serve --hops-max`, as it is when nothing is said.
 const HOPS_MAX: usize = 32;
+/// How many calls a loop has. What comes while its cause is still under way is counted to whichever of the two has fewer hops.
+const ENDS: std::ops::RangeInclusive<usize> = HOPS_MAX + 1..=2 * HOPS_MAX;
 
 struct World {
     tanebi: Tanebi,
@@ -93,7 +95,7 @@ impl World {
         eventually(&format!("{what}: the last one is in the log"), || Ok((self.seen(what)?.len() > HOPS_MAX).then_some(())))?;
         std::thread::sleep(Duration::from_secs(1));
         let seen = self.seen(what)?;
-        ensure!(seen.len() == HOPS_MAX + 1, "{what}: {seen:?}");
+        ensure!(ENDS.contains(&seen.len()), "{what}: {seen:?}");
         Ok(())
     }
 
@@ -158,7 +160,7 @@ pub fn loops_are_stopped() -> Result<()> {
     // The hop that is too many is the 33rd, and those of even numbers go to `ping`.
     let stopped = eventually("two services stop", || Ok(world.stopped("/subscriptions/pong\t")?.pop()))?;
     holds(&stopped, "relay > other > relay; at most 32")?;
-    ensure!(world.seen("publish ping")?.len() + world.seen("publish pong")?.len() == HOPS_MAX + 1);
+    ensure!(ENDS.contains(&(world.seen("publish ping")?.len() + world.seen("publish pong")?.len())));
     ensure!(world.errors("other")? == 1);
 
     // Objects, audited calls, jobs.
@@ -172,8 +174,9 @@ pub fn loops_are_stopped() -> Result<()> {
     // What was stopped can be sent again by whoever has looked at it.
     let again = world.stopped("/subscriptions/again\t")?.pop().context("the event")?;
     let id = again.split('\t').next().unwrap_or_default();
+    let before = world.seen("publish again")?.len();
     holds(&tanebi.script(&format!("tanebi events replay {id}"))?, "\t200\t")?;
-    eventually("it begins anew", || Ok((world.seen("publish again")?.len() > 2 * HOPS_MAX).then_some(())))?;
+    eventually("it begins anew", || Ok((world.seen("publish again")?.len() >= before + HOPS_MAX).then_some(())))?;
     Ok(())
 }
 
