@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     env::{Environment, IdentityArgs},
+    format::Format,
     logs::harmless,
 };
 
@@ -62,12 +63,6 @@ struct WhyDeniedArgs {
     inside: bool,
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Table,
-    Json,
 }
 
 pub async fn access(args: &IamArgs) -> Result<ExitCode> {

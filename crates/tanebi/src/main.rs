@@ -11,6 +11,7 @@ mod console;
 mod doctor;
 mod env;
 mod folder;
+mod format;
 mod front;
 mod history;
 mod instances;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use http::Method;
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::{client::Client, format::Format};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct TraceArgs {
@@ -30,12 +30,6 @@ enum TraceCommand {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Table,
-    Json,
 }
 
 pub async fn trace(args: &TraceArgs) -> Result<ExitCode> {

@@ -6,7 +6,10 @@ use anyhow::Result;
 use http::Method;
 use serde_json::Value;
 
-use crate::env::{Environment, IdentityArgs};
+use crate::{
+    env::{Environment, IdentityArgs},
+    format::Format,
+};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct WhyScaledArgs {
@@ -21,12 +24,6 @@ pub struct WhyScaledArgs {
     limit: usize,
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-}
-
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Table,
-    Json,
 }
 
 pub async fn why_scaled(args: &WhyScaledArgs) -> Result<ExitCode> {
